@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MPL-2.0
+#
+# Needs Go, a C toolchain (for the race detector), git and bash. `make` lists the
+# targets; `make test` is the command to run before a commit.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The targets share the Go build cache and two cores: they gain nothing by -j,
+# and their output would mix.
+.NOTPARALLEL:
+
+MODULE := vault-plugin-secrets-mdi
+# Semantic version with a leading v, as Vault's plugin catalog wants it.
+VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null),v0.1.0-dev)
+LDFLAGS := -s -w -X $(MODULE)/backend.Version=$(VERSION)
+
+# Vault registers every file of its plugin directory, so only the plugin is there.
+PLUGIN := dist/plugins/$(MODULE)
+TOOLS := .cache/bin
+LINT_VERSION := v2.12.2
+LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+MIN_COVERAGE := 90
+
+progress := scripts/with-progress.sh
+
+##@ Try it
+
+.PHONY: demo
+demo: ## Lease a key on a real Vault, install a sensor, revoke, see the key dead
+	@scripts/demo.sh
+
+.PHONY: dev
+dev: ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
+	@scripts/dev.sh
+
+##@ Build
+
+.PHONY: build
+build: ## Build the plugin into dist/plugins
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(MODULE)
+
+.PHONY: simulator
+simulator: ## Build the simulator of Entra and Graph into .cache/bin
+	go build -o $(TOOLS)/mdi-simulator ./cmd/mdi-simulator
+
+.PHONY: vault
+vault: ## Print the path of a Vault for tests; build one if there is none
+	@scripts/vault.sh
+
+##@ Test
+
+.PHONY: test
+test: unit acceptance ## Run all tests
+
+.PHONY: unit
+unit: ## Run the unit tests with the race detector
+	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
+	$(progress) "unit tests" go test -race $$packages
+
+.PHONY: acceptance
+acceptance: ## Run the scenarios on a real Vault
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
+	$(progress) "acceptance tests" go test -count=1 -timeout 15m ./backend/acceptance/...
+
+.PHONY: cover
+cover: ## Fail if the engine's or the Graph client's own tests cover too little
+	@$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) ./backend ./backend/graph
+
+##@ Check
+
+.PHONY: lint
+lint: $(LINT) ## Run the linters
+	@$(progress) "linters" $(LINT) run ./...
+
+.PHONY: vet
+vet: ## Run go vet
+	go vet ./...
+
+.PHONY: fmt
+fmt: $(LINT) ## Format the code
+	$(LINT) fmt ./...
+
+.PHONY: deps-check
+deps-check: ## Check the direction of imports, and the modules against go.sum
+	@scripts/deps-check.sh
+
+# The linter is built apart from this module, so that its dependencies stay out
+# of go.mod.
+$(LINT):
+	@mkdir -p $(TOOLS)/lint.new
+	@GOBIN=$(abspath $(TOOLS)/lint.new) GOFLAGS= $(progress) "building golangci-lint $(LINT_VERSION), once" \
+		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv $(TOOLS)/lint.new/golangci-lint $@ && rmdir $(TOOLS)/lint.new
+
+##@ Other
+
+.PHONY: clean
+clean: ## Remove what was built, but not the Vault that takes minutes
+	rm -rf dist $(TOOLS)/mdi-simulator .cache/cover.out
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

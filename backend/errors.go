@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mdi/backend/graph"
+)
+
+var (
+	// errUnconfigured is returned by whatever needs a configuration.
+	errUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and client_secret to its config path first")
+
+	// errNotDue ends a regeneration whose reason has gone. It is never shown.
+	errNotDue = errors.New("there is no need to regenerate the key")
+
+	// errUnderWay is returned when work goes on that a request cannot wait for.
+	errUnderWay = errors.New("Microsoft Graph has not answered in time; the work goes on, and repeating the request finds its result") //nolint:staticcheck // a name
+
+	errClosed = errors.New("this mount is being disabled or moved: its key is not handed out any more")
+
+	errUnreadableRecord = errors.New("the stored key record cannot be decoded")
+)
+
+// fieldError is a request that somebody must change first.
+type fieldError struct {
+	field   string
+	problem string // what is wrong and what is allowed, never the value
+}
+
+func (e *fieldError) Error() string { return e.field + ": " + e.problem }
+
+// verificationError is a configuration that was refused because it does not work.
+type verificationError struct{ err error }
+
+func (e *verificationError) Error() string {
+	return "nothing has been stored, because this configuration does not work (" +
+		fieldVerifyConnection + "=false stores it nevertheless): " + explain(e.err)
+}
+
+func (e *verificationError) Unwrap() error { return e.err }
+
+// unsettledError says that it cannot be told yet whether a regeneration has been
+// carried out, so that no key can be handed out.
+type unsettledError struct {
+	age    time.Duration
+	until  time.Time // when the regeneration can be repeated
+	reason error     // may be nil
+}
+
+func unsettled(i *intent, now time.Time, reason error) *unsettledError {
+	return &unsettledError{age: max(0, now.Sub(i.StartedAt)), until: i.Deadline, reason: reason}
+}
+
+func (e *unsettledError) Error() string {
+	text := fmt.Sprintf("the outcome of a regeneration that began %s ago is not known, so no key can be trusted; it is settled by asking again, from %s on by repeating it",
+		e.age.Round(time.Second), e.until.UTC().Format(time.RFC3339))
+	if e.reason != nil {
+		text += ": " + explain(e.reason)
+	}
+	return text
+}
+
+func (e *unsettledError) Unwrap() error { return e.reason }
+
+// explain adds to an error of Entra or Graph what to do about it.
+func explain(err error) string {
+	var remote *graph.Error
+	if errors.As(err, &remote) && remote.Hint() != "" {
+		return err.Error() + ": " + remote.Hint()
+	}
+	return err.Error()
+}
+
+// refuse turns an error into the answer for the client. It is 400 where somebody
+// must change something first; never 401 or 403, which clients of Vault take for
+// their own token's; 502 or 503 where repeating is harmless. The errors are
+// returned naked, since core looks at no wrapped one.
+func (b *backend) refuse(err error) (*logical.Response, error) {
+	var (
+		field   *fieldError
+		pending *unsettledError
+		remote  *graph.Error
+		refused *graph.ConfigError
+	)
+	switch {
+	case errors.As(err, &field), errors.As(err, &refused), errors.Is(err, errUnconfigured):
+		return nil, logical.CodedError(http.StatusBadRequest, err.Error())
+	case errors.As(err, &pending), errors.Is(err, errUnderWay), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
+		return nil, logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case errors.As(err, &remote):
+		return nil, logical.CodedError(statusFor(remote), explainOnce(err))
+	default:
+		return nil, err
+	}
+}
+
+// explainOnce is explain for an error that may have explained itself.
+func explainOnce(err error) string {
+	var verification *verificationError
+	if errors.As(err, &verification) {
+		return err.Error()
+	}
+	return explain(err)
+}
+
+// statusFor returns the status for a failure of Entra or Graph.
+func statusFor(e *graph.Error) int {
+	switch {
+	case e.Kind == graph.Refused:
+		return http.StatusBadRequest
+	case e.Kind == graph.Throttled, e.Kind == graph.Timeout, e.Status == 0, e.Status == http.StatusServiceUnavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadGateway
+	}
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// flightBudget bounds one piece of work that talks to Graph.
+const flightBudget = 45 * time.Second
+
+// flights runs one piece of work at a time that talks to Graph about the key, or
+// changes how that is done. The work runs apart from the request that asked for
+// it: a client that hangs up must not lose a key that Graph has already made.
+type flights struct {
+	ctx context.Context // ends with the backend
+
+	mu      sync.Mutex
+	current *flight
+	landed  *flight // the one before, whose takers may still be about
+}
+
+func newFlights(ctx context.Context) *flights {
+	return &flights{ctx: ctx}
+}
+
+// flight is one such piece of work.
+type flight struct {
+	shared bool
+	done   chan struct{} // closed when the fields below are set
+	resp   *logical.Response
+	err    error
+
+	version int // of the key that a shared flight has made current
+	takers  sync.WaitGroup
+}
+
+// share runs regenerate, or joins a regeneration that is under way, and returns the
+// version of the key that came of it. The caller must call taken when it has taken
+// what it wanted: until then no other flight starts, so that a key cannot be
+// replaced before those who waited for it have got it.
+func (f *flights) share(ctx context.Context, regenerate func(context.Context) (int, error)) (version int, taken func(), err error) {
+	for {
+		fl := f.enter(true, func(ctx context.Context, fl *flight) {
+			fl.version, fl.err = regenerate(ctx)
+		})
+		if !fl.shared { // a change of configuration: have a look when it is done
+			if err := fl.wait(ctx); err != nil {
+				return 0, nil, err
+			}
+			continue
+		}
+		if err := fl.wait(ctx); err != nil {
+			fl.takers.Done()
+			return 0, nil, err
+		}
+		if fl.err != nil {
+			fl.takers.Done()
+			return 0, nil, fl.err
+		}
+		return fl.version, fl.takers.Done, nil
+	}
+}
+
+// alone runs work when its turn has come; nobody joins it.
+func (f *flights) alone(ctx context.Context, work func(context.Context) (*logical.Response, error)) (*logical.Response, error) {
+	for {
+		mine := false
+		fl := f.enter(false, func(ctx context.Context, fl *flight) {
+			mine = true
+			fl.resp, fl.err = work(ctx)
+		})
+		if err := fl.wait(ctx); err != nil {
+			return nil, err
+		}
+		if mine {
+			return fl.resp, fl.err
+		}
+	}
+}
+
+// enter returns the flight that is under way, having started one if there was none.
+// Of a shared one the caller is a taker if it wanted to share.
+func (f *flights) enter(share bool, work func(context.Context, *flight)) *flight {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.current == nil {
+		fl := &flight{shared: share, done: make(chan struct{})}
+		go f.run(fl, f.landed, work)
+		f.current, f.landed = fl, nil
+	}
+	if share && f.current.shared {
+		f.current.takers.Add(1)
+	}
+	return f.current
+}
+
+func (f *flights) run(fl, before *flight, work func(context.Context, *flight)) {
+	ctx, cancel := context.WithTimeout(f.ctx, flightBudget)
+	defer cancel()
+	if before != nil {
+		before.takers.Wait() // for as long as handlers may take
+	}
+	work(ctx, fl)
+	f.mu.Lock()
+	f.current, f.landed = nil, fl
+	f.mu.Unlock()
+	close(fl.done)
+}
+
+// wait returns when the flight has landed, or why the caller cannot wait longer:
+// errUnderWay if its time is up.
+func (fl *flight) wait(ctx context.Context) error {
+	select {
+	case <-fl.done:
+		return nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return errUnderWay
+		}
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/errors"
+)
+
+const (
+	headerClientRequestID = "client-request-id"
+	maxRetryAfter         = 24 * time.Hour
+)
+
+// idPattern is what a code or an id of Microsoft looks like. Whatever else
+// stands in its place comes from somebody else, and is not repeated.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+func plausible(id string) string {
+	if idPattern.MatchString(id) {
+		return id
+	}
+	return ""
+}
+
+// requestID is the id that the answering service gave the request: Graph and
+// Entra name the header differently.
+func requestID(h http.Header) string {
+	return cmp.Or(plausible(h.Get("request-id")), plausible(h.Get("x-ms-request-id")))
+}
+
+// retryAfter reads the header of that name, which is a number of seconds or a
+// date (RFC 9110, section 10.2.3). It is 0 where there is none, or none to heed.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := strings.TrimSpace(h.Get("Retry-After"))
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		// ParseInt returns the nearest number to one that is out of range.
+		limit := int64(maxRetryAfter / time.Second)
+		return time.Duration(min(max(seconds, 0), limit)) * time.Second
+	}
+	date, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	return min(max(date.Sub(now), 0), maxRetryAfter)
+}
+
+// answerError starts the Error for an answer that is not a success.
+func answerError(op string, resp *http.Response) *Error {
+	e := &Error{
+		Op:         op,
+		Kind:       kindOf(resp.StatusCode),
+		Status:     resp.StatusCode,
+		RequestID:  requestID(resp.Header),
+		RetryAfter: retryAfter(resp.Header, time.Now()),
+	}
+	switch {
+	case e.Status >= 300 && e.Status < 400:
+		e.Reason = reasonRedirect
+	case e.Kind == Unreadable:
+		e.Reason = reasonUnexpectedCode
+	}
+	return e
+}
+
+// graphError is an answer of Graph that is not a success. Its body is JSON only
+// if Graph itself wrote it; where a proxy did, the status has to do.
+func graphError(op string, resp *http.Response, body []byte) *Error {
+	type inner struct {
+		RequestID string `json:"request-id"`
+		Inner     *inner `json:"innerError"` // also spelled innererror; package json does not mind
+	}
+	var content struct {
+		Error struct {
+			Code  string `json:"code"`
+			Inner *inner `json:"innerError"`
+		} `json:"error"`
+	}
+	e := answerError(op, resp)
+	if json.Unmarshal(body, &content) != nil {
+		return e
+	}
+	e.Code = plausible(content.Error.Code)
+	for in := content.Error.Inner; in != nil && e.RequestID == ""; in = in.Inner {
+		e.RequestID = plausible(in.RequestID)
+	}
+	return e
+}
+
+// signInError turns an error of MSAL into one that is safe to show. MSAL's can
+// contain the access token (an answer it could not parse) and lead to the client
+// secret (the request), so nothing of it is kept but status, code and id.
+func signInError(err error) *Error {
+	call, ok := errors.AsType[msal.CallErr](err)
+	if !ok || call.Resp == nil {
+		return failure(OpSignIn, err)
+	}
+	// MSAL has read the body already and replaced it with a copy in memory; it
+	// is below maxBodyBytes, since MSAL reads through our transport.
+	body, err := io.ReadAll(call.Resp.Body)
+	if err != nil {
+		body = nil
+	}
+	return entraError(call.Resp, body)
+}
+
+// aadstsPattern finds the code in an error description, which starts with it.
+var aadstsPattern = regexp.MustCompile(`^AADSTS[0-9]{1,10}\b`)
+
+// entraError is an answer of Entra that is not a success. See
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes#handling-error-codes-in-your-application.
+func entraError(resp *http.Response, body []byte) *Error {
+	var content struct {
+		Error         string `json:"error"`
+		Description   string `json:"error_description"`
+		Codes         []int  `json:"error_codes"`
+		CorrelationID string `json:"correlation_id"`
+		TraceID       string `json:"trace_id"`
+	}
+	e := answerError(OpSignIn, resp)
+	if json.Unmarshal(body, &content) != nil {
+		return e
+	}
+	e.Code = cmp.Or(aadstsPattern.FindString(content.Description), plausible(content.Error))
+	if len(content.Codes) > 0 {
+		e.Code = "AADSTS" + strconv.Itoa(content.Codes[0])
+	}
+	e.RequestID = cmp.Or(plausible(content.CorrelationID), plausible(content.TraceID), e.RequestID)
+	return e
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package graph signs in to Entra ID as an application and makes the Microsoft
+// Graph calls that concern the Defender for Identity sensor deployment access
+// key.
+//
+// A regeneration destroys the key before it, and Graph offers nothing to make it
+// safe to repeat. So the package's main concern is what is known after a
+// failure: every [Error] tells whether the request may have been carried out,
+// and a request is repeated only where it is proven that it was not. The other
+// concern is silence: answers, tokens and the errors of the libraries underneath
+// can contain secrets, so nothing of them gets into an error or a log line but
+// statuses, codes and ids that were checked first.
+//
+// Sign-in is MSAL's. It is hidden behind one small interface, since not every
+// kind of credential signs in the same way.
+package graph
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+)
+
+// Client calls Graph for one application in one tenant. It is safe for
+// concurrent use, and worth keeping: it remembers its access token.
+type Client struct {
+	root   string // of Graph, with the version
+	http   *http.Client
+	tokens tokenSource
+	retry  retrier
+}
+
+// New returns a Client of cfg. It sends nothing. Its error is a *ConfigError.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	client, err := newHTTPClient(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := cfg.Credential.tokenSource(&cfg, client)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		root:   cfg.graphRoot() + "/" + cfg.APIVersion,
+		http:   client,
+		tokens: tokens,
+		retry:  newRetrier(),
+	}, nil
+}
+
+// SignIn makes sure that there is an access token, so that a call right after it
+// goes straight to Graph. The token may be one that an earlier call got.
+func (c *Client) SignIn(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := c.tokens.token(ctx)
+	return err
+}
+
+// Close releases the connections that the client holds without need. Calls under
+// way are not interrupted.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// operation is a Graph call.
+type operation struct {
+	name   string
+	method string
+	path   string // below the version
+}
+
+// idempotent tells whether the call can be made twice without harm.
+func (op operation) idempotent() bool { return op.method == http.MethodGet }
+
+// call makes a Graph call and hands the body of its answer to parse, which
+// returns a reason if it finds it unreadable.
+//
+// The error is an *Error, or the context's own if that had ended before
+// anything was done.
+func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t, err := c.tokens.token(ctx)
+	if err != nil {
+		return err
+	}
+	err = c.callWith(ctx, t, op, parse)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Status != http.StatusUnauthorized {
+		return err
+	}
+	// Entra may have revoked the token before its time. With a new one the call
+	// deserves one more chance: a 401 proves that nothing was done.
+	c.tokens.drop(t)
+	if t, err = c.tokens.token(ctx); err != nil {
+		return err
+	}
+	return c.callWith(ctx, t, op, parse)
+}
+
+func (c *Client) callWith(ctx context.Context, t token, op operation, parse func([]byte) string) error {
+	return c.retry.do(ctx, op.idempotent(), func(ctx context.Context) error {
+		return c.attempt(ctx, t, op, parse)
+	})
+}
+
+// attempt sends the request once.
+func (c *Client) attempt(ctx context.Context, t token, op operation, parse func([]byte) string) error {
+	// The hook runs before the last bytes of the request leave, so while sent is
+	// false Graph has seen no complete request; and when Do returns, either the
+	// hook has run or the connection is closed.
+	var sent atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaders: func() { sent.Store(true) },
+	})
+	resp, err := c.send(traced, t, op)
+	if err != nil {
+		e := failure(op.name, err)
+		if ctx.Err() != nil {
+			e = interrupted(ctx, op.name)
+		}
+		e.unsent = !sent.Load()
+		return e
+	}
+	return c.answer(ctx, op, resp, parse)
+}
+
+func (c *Client) send(ctx context.Context, t token, op operation) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, op.method, c.root+op.path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.bearer)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set(headerClientRequestID, uuid.NewString())
+	return c.http.Do(req)
+}
+
+// answer judges what Graph sent.
+func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, parse func([]byte) string) error {
+	body, err := io.ReadAll(resp.Body)
+	// The body was read to its end, or will not be.
+	_ = resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		// Whatever became of the body: the status decides.
+		return graphError(op.name, resp, body)
+	}
+	var e *Error
+	switch {
+	case err != nil && ctx.Err() != nil:
+		e = interrupted(ctx, op.name)
+	case err != nil:
+		e = failure(op.name, err)
+	default:
+		reason := parse(body)
+		if reason == "" {
+			return nil
+		}
+		e = &Error{Op: op.name, Kind: Unreadable, Reason: reason}
+	}
+	e.Status, e.RequestID = resp.StatusCode, requestID(resp.Header)
+	return e
+}

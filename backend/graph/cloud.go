@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The Microsoft clouds that offer the sensors API, by the names that Azure's
+// own tools use.
+const (
+	AzurePublicCloud          = "AzurePublicCloud"          // worldwide, GCC included
+	AzureUSGovernmentCloud    = "AzureUSGovernmentCloud"    // GCC High (L4)
+	AzureUSGovernmentDoDCloud = "AzureUSGovernmentDoDCloud" // DoD (L5)
+)
+
+// azureChinaCloud is known by name only, so that whoever asks for it learns why
+// it is refused.
+const azureChinaCloud = "AzureChinaCloud"
+
+// Cloud says where a Microsoft cloud's Graph and its sign-in live.
+type Cloud struct {
+	Name          string
+	GraphRoot     string // https URL without a path; with "/.default" also the scope of a token
+	AuthorityHost string // https URL without a path
+}
+
+// clouds lists them as in
+// https://learn.microsoft.com/graph/deployments#microsoft-graph-and-graph-explorer-service-root-endpoints.
+var clouds = []Cloud{
+	{AzurePublicCloud, "https://graph.microsoft.com", "https://login.microsoftonline.com"},
+	{AzureUSGovernmentCloud, "https://graph.microsoft.us", "https://login.microsoftonline.us"},
+	{AzureUSGovernmentDoDCloud, "https://dod-graph.microsoft.us", "https://login.microsoftonline.us"},
+}
+
+// CloudNamed returns the cloud of that name. The error says which names there
+// are, or why a cloud that exists is none of them.
+func CloudNamed(name string) (Cloud, error) {
+	for _, c := range clouds {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	if name == azureChinaCloud {
+		return Cloud{}, fmt.Errorf("%s: Microsoft does not offer the Defender for Identity sensors API there", azureChinaCloud)
+	}
+	return Cloud{}, fmt.Errorf("unknown cloud %q: use one of %s", name, strings.Join(CloudNames(), ", "))
+}
+
+// CloudNames returns what CloudNamed accepts, the default first.
+func CloudNames() []string {
+	names := make([]string, 0, len(clouds))
+	for _, c := range clouds {
+		names = append(names, c.Name)
+	}
+	return names
+}

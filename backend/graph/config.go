@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"cmp"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// The versions of the Graph API that have the sensors calls.
+const (
+	Beta = "beta"
+	V1   = "v1.0"
+)
+
+// Config is what a Client is made of. Nothing in it is optional unless said.
+type Config struct {
+	TenantID   string // the tenant's GUID or one of its domains
+	ClientID   string // the app registration's application id
+	Credential Credential
+	Cloud      Cloud
+
+	// GraphEndpoint is an https URL used instead of Cloud.GraphRoot, for a
+	// private endpoint or a proxy in front of Graph; "" for none. Tokens are
+	// for Cloud.GraphRoot all the same, since that is who checks them in the end.
+	GraphEndpoint string
+	// AuthorityHost is an https URL used instead of Cloud.AuthorityHost; "" for
+	// none. It is taken at its word: Microsoft is not asked whether it knows it.
+	AuthorityHost string
+	// APIVersion is Beta or V1.
+	APIVersion string
+	// CACertificates are trusted in addition to the system's, as PEM; may be "".
+	CACertificates string
+	// UserAgent is sent with every request; may be "".
+	UserAgent string
+	// Logger gets a debug line for each exchange: ids, status and duration,
+	// never a secret; nil for none.
+	Logger hclog.Logger
+}
+
+// namePattern holds for GUIDs and domain names. It keeps whatever else could be
+// written there out of the paths of sign-in URLs.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+
+func (cfg *Config) validate() error {
+	switch {
+	case !namePattern.MatchString(cfg.TenantID):
+		return &ConfigError{"tenant_id", "must be the tenant's GUID or one of its domain names"}
+	case !namePattern.MatchString(cfg.ClientID):
+		return &ConfigError{"client_id", "must be the application id of an app registration"}
+	case cfg.Credential == nil:
+		return &ConfigError{"credential", "is missing"}
+	case cfg.Cloud == Cloud{}:
+		return &ConfigError{"environment", "is missing"}
+	case cfg.APIVersion != Beta && cfg.APIVersion != V1:
+		return &ConfigError{"graph_api_version", "must be " + Beta + " or " + V1}
+	}
+	if err := checkRoot("graph_endpoint", cfg.graphRoot()); err != nil {
+		return err
+	}
+	return checkRoot("authority_host", cfg.authorityRoot())
+}
+
+// checkRoot accepts https://host and https://host:port. A path, a query or
+// credentials in it would be dropped or leaked somewhere later on.
+func checkRoot(field, root string) error {
+	u, err := url.Parse(root)
+	if err != nil || u.Hostname() == "" || root != "https://"+u.Host {
+		return &ConfigError{field, "must be an https URL of a host and nothing more, such as https://graph.example.com"}
+	}
+	return nil
+}
+
+func (cfg *Config) graphRoot() string {
+	return strings.TrimSuffix(cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot), "/")
+}
+
+func (cfg *Config) authorityRoot() string {
+	return strings.TrimSuffix(cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost), "/")
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+)
+
+func TestClientSecretNeverShows(t *testing.T) {
+	const value = "hunter2~Xyz"
+	secret := ClientSecret(value)
+	holders := []any{secret, &secret, Config{Credential: secret}, []ClientSecret{secret}, map[string]Credential{"k": secret}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%50s"} {
+		for _, holder := range holders {
+			text := fmt.Sprintf(verb, holder)
+			require.NotContains(t, text, value, verb)
+			require.NotContains(t, text, fmt.Sprintf("%x", value), verb)
+			require.NotContains(t, text, fmt.Sprintf("%X", value), verb)
+		}
+	}
+	require.Equal(t, "[redacted]", secret.String())
+	require.Equal(t, "[redacted]", fmt.Sprint(secret))
+
+	encoded, err := json.Marshal(holders[2:])
+	require.NoError(t, err)
+	require.NotContains(t, string(encoded), value)
+
+	for _, asJSON := range []bool{false, true} {
+		var log bytes.Buffer
+		logger := hclog.New(&hclog.LoggerOptions{Output: &log, JSONFormat: asJSON})
+		logger.Error("oops", "secret", secret, "all", holders)
+		require.Contains(t, log.String(), "oops")
+		require.NotContains(t, log.String(), value)
+	}
+}
+
+func TestClientDoesNotShowItsSecret(t *testing.T) {
+	const value = "hunter2~Xyz"
+	client, err := New(validConfig(func(c *Config) { c.Credential = ClientSecret(value) }))
+	require.NoError(t, err)
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		require.NotContains(t, fmt.Sprintf(verb, client), value)
+		require.NotContains(t, fmt.Sprintf(verb, *client), value)
+	}
+}

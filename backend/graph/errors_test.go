@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestErrorText(t *testing.T) {
+	for want, e := range map[string]*Error{
+		"sign-in: timeout": {Op: OpSignIn, Kind: Timeout},
+		"getDeploymentAccessKey: unreadable: the answer contains no usable key (HTTP 200)": {
+			Op: OpGet, Kind: Unreadable, Status: 200, Reason: reasonNoKey,
+		},
+		"regenerateDeploymentAccessKey: throttled (HTTP 429, code TooManyRequests, request-id abc, retry after 41s)": {
+			Op: OpRegenerate, Kind: Throttled, Status: 429, Code: "TooManyRequests", RequestID: "abc", RetryAfter: 41 * time.Second,
+		},
+	} {
+		require.EqualError(t, e, want)
+		require.NoError(t, errors.Unwrap(e))
+	}
+}
+
+func TestMayHaveHappened(t *testing.T) {
+	for name, test := range map[string]struct {
+		e    Error
+		want bool
+	}{
+		"sign-in refused":         {Error{Op: OpSignIn, Status: 401}, false},
+		"sign-in lost":            {Error{Op: OpSignIn, Kind: Timeout}, false},
+		"sign-in gateway":         {Error{Op: OpSignIn, Status: 504}, false},
+		"not connected":           {Error{Op: OpRegenerate, Kind: Unavailable, unsent: true}, false},
+		"timed out before":        {Error{Op: OpRegenerate, Kind: Timeout, unsent: true}, false},
+		"redirect":                {Error{Op: OpRegenerate, Status: 307}, false},
+		"bad request":             {Error{Op: OpRegenerate, Status: 400}, false},
+		"unauthorised":            {Error{Op: OpRegenerate, Status: 401}, false},
+		"forbidden":               {Error{Op: OpRegenerate, Status: 403}, false},
+		"throttled":               {Error{Op: OpRegenerate, Status: 429}, false},
+		"last of 4xx":             {Error{Op: OpRegenerate, Status: 499}, false},
+		"service unavailable":     {Error{Op: OpRegenerate, Status: 503}, false},
+		"internal error":          {Error{Op: OpRegenerate, Status: 500}, true},
+		"bad gateway":             {Error{Op: OpRegenerate, Status: 502}, true},
+		"gateway timeout":         {Error{Op: OpRegenerate, Status: 504}, true},
+		"another 5xx":             {Error{Op: OpRegenerate, Status: 509}, true},
+		"timed out after":         {Error{Op: OpRegenerate, Kind: Timeout}, true},
+		"reset":                   {Error{Op: OpRegenerate, Kind: Unavailable, Reason: reasonConnLost}, true},
+		"unreadable success":      {Error{Op: OpRegenerate, Kind: Unreadable, Status: 200}, true},
+		"nothing known (default)": {Error{}, true},
+	} {
+		require.Equal(t, test.want, test.e.MayHaveHappened(), name)
+	}
+}
+
+func TestKindOf(t *testing.T) {
+	for status, want := range map[int]Kind{
+		204: Unreadable, 302: Refused, 400: Refused, 401: Refused, 403: Refused, 404: Refused, 408: Unavailable,
+		429: Throttled, 500: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable, 599: Unavailable,
+	} {
+		require.Equal(t, want, kindOf(status), http.StatusText(status))
+	}
+}
+
+func TestHint(t *testing.T) {
+	for code, want := range map[string]string{
+		"AADSTS7000215": "not its id", "AADSTS7000222": "expired", "AADSTS700016": "client_id", "AADSTS90002": "tenant_id",
+		"AADSTS700027": "certificate", "AADSTS500011": "cloud", "AADSTS53003": "conditional access",
+	} {
+		require.Contains(t, (&Error{Op: OpSignIn, Code: code}).Hint(), want)
+		require.Empty(t, (&Error{Op: OpGet, Code: code, Status: 400}).Hint(), "Graph does not send Entra's codes")
+	}
+	require.Contains(t, (&Error{Op: OpGet, Status: 401}).Hint(), "access token")
+	forbidden := (&Error{Op: OpRegenerate, Status: 403}).Hint()
+	require.Contains(t, forbidden, "SecurityIdentitiesSensors.ReadWrite.All")
+	require.Contains(t, forbidden, "admin consent")
+	require.Empty(t, (&Error{Op: OpSignIn, Status: 401, Code: "AADSTS1"}).Hint())
+	require.Empty(t, (&Error{Op: OpGet, Status: 500}).Hint())
+}

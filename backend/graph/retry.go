@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+const (
+	maxRepetitions = 2
+	// maxWait is how long a call waits for a repetition at most. Whoever is told
+	// to stay away for longer has better things to do than to hold a caller.
+	maxWait = 5 * time.Second
+)
+
+// retrier repeats what is proven to be harmless.
+type retrier struct {
+	// sleep waits, or returns an error if the context ends first.
+	sleep func(ctx context.Context, d time.Duration) error
+}
+
+func newRetrier() retrier { return retrier{sleep: sleep} }
+
+// do runs attempt until it succeeds or must not be repeated, and returns its
+// last error: also if the caller's time ends during a wait, since that error
+// says more. Attempts that are idempotent are repeated after more failures.
+func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.Context) error) error {
+	for n := 0; ; n++ {
+		err := attempt(ctx)
+		e, ok := errors.AsType[*Error](err)
+		if !ok || !repeatable(e, n, idempotent) {
+			return err
+		}
+		wait := e.RetryAfter
+		if wait == 0 {
+			wait = backoff(n)
+		}
+		if wait > maxWait || !fits(ctx, wait) || r.sleep(ctx, wait) != nil {
+			return err
+		}
+	}
+}
+
+// repeatable tells whether an attempt that failed with e, after n repetitions,
+// may be made again. 429 and 503 say that the request was not carried out.
+// Anything else that passes may hide a request that was, and so is only repeated
+// if doing it twice does no harm.
+func repeatable(e *Error, n int, idempotent bool) bool {
+	switch e.Status {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return n < maxRepetitions
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
+		return idempotent && n == 0
+	}
+	return idempotent && n == 0 && e.Reason == reasonConnLost
+}
+
+// backoff is the wait before repetition n+1 where nobody asked for another: 1 s,
+// 2 s and so on, and up to a quarter more, lest all who failed together come
+// back together.
+func backoff(n int) time.Duration {
+	wait := time.Second << n
+	return wait + rand.N(wait/4) //nolint:gosec // nothing depends on this being hard to guess
+}
+
+func fits(ctx context.Context, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return !ok || time.Until(deadline) > wait
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRetry(t *testing.T) {
+	const forever = 100
+	for name, test := range map[string]struct {
+		failure    error
+		times      int
+		idempotent bool
+		deadline   time.Duration
+
+		attempts  int
+		waits     [2]time.Duration // at least, at most
+		succeeded bool
+	}{
+		"throttled":            {failure: &Error{Status: 429}, times: 1, attempts: 2, waits: around(time.Second), succeeded: true},
+		"throttled, told":      {failure: &Error{Status: 429, RetryAfter: 2 * time.Second}, times: 1, attempts: 2, waits: exactly(2 * time.Second), succeeded: true},
+		"throttled for ever":   {failure: &Error{Status: 429}, times: forever, attempts: 3, waits: around(3 * time.Second)},
+		"unavailable":          {failure: &Error{Status: 503}, times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
+		"told to wait long":    {failure: &Error{Status: 429, RetryAfter: 6 * time.Second}, times: 1, attempts: 1},
+		"told to wait 5 s":     {failure: &Error{Status: 503, RetryAfter: 5 * time.Second}, times: 1, attempts: 2, waits: exactly(5 * time.Second), succeeded: true},
+		"no time to wait":      {failure: &Error{Status: 503, RetryAfter: 2 * time.Second}, times: 1, deadline: time.Second, attempts: 1},
+		"time for one wait":    {failure: &Error{Status: 503, RetryAfter: 2 * time.Second}, times: forever, deadline: 3 * time.Second, attempts: 2, waits: exactly(2 * time.Second)},
+		"POST, 500":            {failure: &Error{Status: 500}, times: 1, attempts: 1},
+		"POST, 502":            {failure: &Error{Status: 502}, times: 1, attempts: 1},
+		"POST, 504":            {failure: &Error{Status: 504}, times: 1, attempts: 1},
+		"POST, lost":           {failure: &Error{Reason: reasonConnLost}, times: 1, attempts: 1},
+		"POST, timeout":        {failure: &Error{Kind: Timeout, Reason: reasonNoAnswer}, times: 1, attempts: 1},
+		"GET, 500":             {failure: &Error{Status: 500}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, 504":             {failure: &Error{Status: 504}, times: forever, idempotent: true, attempts: 2, waits: around(time.Second)},
+		"GET, 502":             {failure: &Error{Status: 502}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, lost":            {failure: &Error{Reason: reasonConnLost}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, other 5xx":       {failure: &Error{Status: 501}, times: 1, idempotent: true, attempts: 1},
+		"GET, timeout":         {failure: &Error{Kind: Timeout, Reason: reasonNoAnswer}, times: 1, idempotent: true, attempts: 1},
+		"GET, refused":         {failure: &Error{Status: 403}, times: 1, idempotent: true, attempts: 1},
+		"a context's own":      {failure: context.Canceled, times: 1, idempotent: true, attempts: 1},
+		"nothing to do at all": {times: 0, attempts: 1, succeeded: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				if test.deadline > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.deadline)
+					defer cancel()
+				}
+				attempts, start := 0, time.Now()
+				err := newRetrier().do(ctx, test.idempotent, func(context.Context) error {
+					attempts++
+					if attempts <= test.times {
+						return test.failure
+					}
+					return nil
+				})
+				waited := time.Since(start)
+				require.Equal(t, test.attempts, attempts)
+				require.GreaterOrEqual(t, waited, test.waits[0])
+				require.LessOrEqual(t, waited, test.waits[1])
+				if test.succeeded {
+					require.NoError(t, err)
+				} else {
+					require.Equal(t, test.failure, err)
+				}
+			})
+		})
+	}
+}
+
+func exactly(d time.Duration) [2]time.Duration { return [2]time.Duration{d, d} }
+func around(d time.Duration) [2]time.Duration  { return [2]time.Duration{d, d + d/4} }
+
+func TestRetryKeepsTheErrorIfTheCallerLeavesDuringTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(500*time.Millisecond, cancel)
+		refusal := &Error{Op: OpRegenerate, Kind: Throttled, Status: 429}
+		start := time.Now()
+		err := newRetrier().do(ctx, false, func(context.Context) error { return refusal })
+		require.Equal(t, refusal, err)
+		require.False(t, errors.Is(err, context.Canceled))
+		require.Equal(t, 500*time.Millisecond, time.Since(start))
+	})
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	// dialTimeout and handshakeTimeout are generous for a reachable host. They
+	// leave time to report an unreachable one while a caller still waits.
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 5 * time.Second
+	// exchangeTimeout bounds one exchange from dialling to the last byte of the
+	// answer, whatever the caller allows.
+	exchangeTimeout = 30 * time.Second
+
+	maxHeaderBytes = 256 << 10
+	// maxBodyBytes is far above any answer of Entra or these Graph calls. Without
+	// it MSAL would read for as long as somebody sends.
+	maxBodyBytes = 1 << 20
+)
+
+var (
+	errBodyTooLarge = errors.New("graph: body too large")
+	errProxyRefused = errors.New("graph: proxy refused the tunnel")
+	errInsecureURL  = errors.New("graph: not an https URL")
+)
+
+// newHTTPClient returns the client that MSAL and the Graph calls share.
+func newHTTPClient(cfg *Config) (*http.Client, error) {
+	roots, err := certPool(cfg.CACertificates)
+	if err != nil {
+		return nil, err
+	}
+	logger := cfg.Logger
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	return &http.Client{
+		Transport: &exchange{next: newTransport(roots), userAgent: cfg.UserAgent, logger: logger},
+		Timeout:   exchangeTimeout,
+		// A redirect would carry the token, or the client secret, to somewhere
+		// that nobody configured.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+// newTransport returns a transport that makes a new HTTP/1.1 connection for each
+// request. Calls are minutes apart, so a pool would save next to nothing, and it
+// would cost certainty: on a pooled connection net/http repeats requests on its
+// own (over HTTP/2 even a POST, after some errors of the other side), and a
+// connection that the other side has just closed makes it impossible to tell
+// whether the request arrived.
+func newTransport(roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: checkTunnel,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    handshakeTimeout,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		DisableKeepAlives:      true,
+	}
+}
+
+// checkTunnel replaces net/http's own check, which makes an error of the text
+// that the proxy sent.
+func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode != http.StatusOK {
+		return errProxyRefused
+	}
+	return nil
+}
+
+// certPool returns the system's certificates and those of extra, or nil, which
+// stands for the system's, if there are none.
+func certPool(extra string) (*x509.CertPool, error) {
+	if extra == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // what was configured still holds
+	}
+	rest := []byte(extra)
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, &ConfigError{"ca_certificate", "must be one or more certificates as PEM"}
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if block.Type != "CERTIFICATE" || err != nil {
+			return nil, &ConfigError{"ca_certificate", "contains something that is not a certificate"}
+		}
+		pool.AddCert(cert)
+		if strings.TrimSpace(string(rest)) == "" {
+			return pool, nil
+		}
+	}
+}
+
+// exchange does for each request, whether MSAL's or ours, what must not be
+// forgotten for any.
+type exchange struct {
+	next      http.RoundTripper
+	userAgent string
+	logger    hclog.Logger
+}
+
+// RoundTrip implements http.RoundTripper.
+func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
+	// Where to send the client secret is read from a discovery document.
+	if req.URL.Scheme != "https" {
+		return nil, errInsecureURL
+	}
+	if x.userAgent != "" {
+		req = req.Clone(req.Context()) // a RoundTripper must not change the caller's
+		req.Header.Set("User-Agent", x.userAgent)
+	}
+	start := time.Now()
+	resp, err := x.next.RoundTrip(req)
+	x.log(req, resp, time.Since(start))
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &cappedBody{body: resp.Body, left: maxBodyBytes}
+	return resp, nil
+}
+
+// log says how an exchange went, without the error's text: reporting the
+// failure is up to whoever called.
+func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duration) {
+	args := []any{
+		"method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
+		"client-request-id", req.Header.Get(headerClientRequestID), "duration", took,
+	}
+	if resp == nil {
+		x.logger.Debug("no answer from Microsoft", args...)
+		return
+	}
+	x.logger.Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "request-id", requestID(resp.Header))...)
+}
+
+// cappedBody fails once more than left bytes have been read.
+type cappedBody struct {
+	body io.ReadCloser
+	left int
+}
+
+// Read implements io.Reader.
+func (b *cappedBody) Read(p []byte) (int, error) {
+	// One byte more than allowed, to tell a body of exactly that size from a
+	// larger one.
+	if len(p) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.body.Read(p)
+	if n > b.left {
+		return 0, errBodyTooLarge
+	}
+	b.left -= n
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *cappedBody) Close() error { return b.body.Close() }

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"strconv"
+)
+
+// answer is what a service says: a JSON object, a status, further headers.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+// page is what a proxy says in the place of the service.
+const page = "<!DOCTYPE html>\n<html><head><title>Proxy</title></head>" +
+	"<body><h1>The proxy could not handle the request</h1></body></html>\n"
+
+// write sends an answer, spoilt as the fault says, and counts it.
+func (x *exchange) write(a answer) {
+	if x.r.Context().Err() != nil {
+		x.drop(false)
+		return
+	}
+	payload, contentType := x.payload(a)
+	header := x.w.Header()
+	if x.fault.Body != BodyHTML {
+		maps.Copy(header, a.header)
+	}
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(payload)))
+	x.w.WriteHeader(a.status)
+
+	if x.fault.Body == BodyTruncated {
+		x.writeHalf(payload)
+		return
+	}
+	if _, err := x.w.Write(payload); err != nil {
+		return
+	}
+	// Counted before the last byte leaves: see Calls.Answered.
+	x.sim.countAnswer(x.op, answered)
+	if err := http.NewResponseController(x.w).Flush(); err != nil {
+		x.sim.countAnswer(x.op, unanswered)
+	}
+}
+
+// writeHalf breaks the connection in the middle of the body.
+func (x *exchange) writeHalf(payload []byte) {
+	if _, err := x.w.Write(payload[:len(payload)/2]); err == nil {
+		_ = http.NewResponseController(x.w).Flush() // it is about to break anyway
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (s *Simulator) countAnswer(op Operation, change func(*Calls)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(op, change)
+}
+
+// payload is the body as bytes, and its content type.
+func (x *exchange) payload(a answer) (payload []byte, contentType string) {
+	if x.fault.Body == BodyDisagreeing {
+		x.disagree(a)
+	}
+	const contentTypeJSON = "application/json; charset=utf-8"
+	payload, err := json.Marshal(a.body)
+	if err != nil {
+		panic(err) // strings, numbers and maps of them can be marshalled
+	}
+	switch x.fault.Body {
+	case BodyHTML:
+		return []byte(page), "text/html"
+	case BodyEmpty:
+		return nil, contentTypeJSON
+	case BodyWrongContentType:
+		return payload, "text/plain"
+	case BodyMalformed:
+		return payload[:len(payload)-1], contentTypeJSON
+	default:
+		return payload, contentTypeJSON
+	}
+}
+
+// disagree adds a second key to a good answer. It counts as issued, because it
+// must not show up in a log either.
+func (x *exchange) disagree(a answer) {
+	if a.status != http.StatusOK {
+		return
+	}
+	key := newDeploymentKey()
+	contradict(a.body, key)
+	x.sim.mu.Lock()
+	defer x.sim.mu.Unlock()
+	x.sim.issued.add(key)
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Info is what a client needs to know of a simulator.
+type Info struct {
+	TenantID      string `json:"tenant_id"`
+	ClientID      string `json:"client_id"`
+	ClientSecret  string `json:"client_secret"`
+	URL           string `json:"url"`
+	CACertificate string `json:"ca_certificate"`
+}
+
+// TenantChange is what the control interface can change of a tenant. What is
+// not set stays as it is.
+type TenantChange struct {
+	// Roles replaces the roles of tokens to come; an empty list takes all away.
+	Roles []string `json:"roles,omitzero"`
+	// TokenLifetime is a Go duration in whole seconds, such as "5s".
+	TokenLifetime string `json:"token_lifetime,omitempty"`
+	Shape         Shape  `json:"shape,omitempty"`
+	// ClientSecret replaces the application's secret by a valid one.
+	ClientSecret string `json:"client_secret,omitempty"`
+	// ExpireSecret lets the secret expire.
+	ExpireSecret bool `json:"expire_secret,omitempty"`
+	StaleReads   int  `json:"stale_reads,omitempty"`
+}
+
+// WaitRequest names the counts that have to be reached, within a time.
+type WaitRequest struct {
+	Operation Operation `json:"operation"`
+	Calls
+	// Timeout is a Go duration; empty means for as long as the client waits.
+	Timeout string `json:"timeout,omitempty"`
+}
+
+// Info describes the simulator as it is now.
+func (s *Simulator) Info() Info {
+	app := s.App()
+	return Info{
+		TenantID:      app.TenantID,
+		ClientID:      app.ClientID,
+		ClientSecret:  app.ClientSecret,
+		URL:           s.URL(),
+		CACertificate: s.CACertificate(),
+	}
+}
+
+func (s *Simulator) controlInfo(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, s.Info())
+}
+
+func (s *Simulator) controlCalls(w http.ResponseWriter, _ *http.Request) {
+	all := map[Operation]Calls{}
+	for _, op := range Operations() {
+		all[op] = s.Calls(op)
+	}
+	reply(w, http.StatusOK, all)
+}
+
+func (s *Simulator) controlIssued(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, s.Issued())
+}
+
+// controlInject takes one fault or a list of them.
+func (s *Simulator) controlInject(w http.ResponseWriter, r *http.Request) {
+	var raw json.RawMessage
+	if !request(w, r, &raw) {
+		return
+	}
+	if !bytes.HasPrefix(raw, []byte("[")) {
+		raw = json.RawMessage("[" + string(raw) + "]")
+	}
+	var faults []Fault
+	err := json.Unmarshal(raw, &faults)
+	if err == nil {
+		err = s.inject(faults)
+	}
+	done(w, err)
+}
+
+func (s *Simulator) controlClear(w http.ResponseWriter, _ *http.Request) {
+	s.Clear()
+	done(w, nil)
+}
+
+func (s *Simulator) controlPortal(w http.ResponseWriter, _ *http.Request) {
+	s.RegenerateInPortal()
+	done(w, nil)
+}
+
+func (s *Simulator) controlTenant(w http.ResponseWriter, r *http.Request) {
+	var change TenantChange
+	if !request(w, r, &change) {
+		return
+	}
+	opts, err := change.options()
+	if err == nil {
+		err = s.update(opts)
+	}
+	done(w, err)
+}
+
+// options are those that a change stands for, in an order in which a secret can
+// be replaced and expired at once.
+func (c TenantChange) options() ([]Option, error) {
+	opts := []Option{WithApp("", c.ClientSecret)}
+	if c.ExpireSecret {
+		opts = append(opts, WithExpiredSecret())
+	}
+	if c.Roles != nil {
+		opts = append(opts, WithRoles(c.Roles...))
+	}
+	if c.TokenLifetime != "" {
+		lifetime, err := time.ParseDuration(c.TokenLifetime)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, WithTokenLifetime(lifetime))
+	}
+	if c.Shape != "" {
+		opts = append(opts, WithBodyShape(c.Shape))
+	}
+	if c.StaleReads != 0 {
+		opts = append(opts, WithStaleReads(c.StaleReads))
+	}
+	return opts, nil
+}
+
+// controlWait answers the counts as soon as they are reached, or 408.
+func (s *Simulator) controlWait(w http.ResponseWriter, r *http.Request) {
+	var wait WaitRequest
+	if !request(w, r, &wait) {
+		return
+	}
+	if !slices.Contains(Operations(), wait.Operation) {
+		done(w, fmt.Errorf("unknown operation %q", wait.Operation))
+		return
+	}
+	ctx := r.Context()
+	if wait.Timeout != "" {
+		timeout, err := time.ParseDuration(wait.Timeout)
+		if err != nil {
+			done(w, err)
+			return
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	var reached Calls
+	err := s.Wait(ctx, wait.Operation, func(now Calls) bool {
+		reached = now
+		return now.atLeast(wait.Calls)
+	})
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		refuse(w, http.StatusRequestTimeout, err)
+	case err != nil:
+		refuse(w, http.StatusServiceUnavailable, err)
+	default:
+		reply(w, http.StatusOK, reached)
+	}
+}
+
+// request reads a JSON body, or answers why it cannot.
+func request(w http.ResponseWriter, r *http.Request, into any) bool {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("reading the request: %w", err))
+		return false
+	}
+	return true
+}
+
+// done answers a request that has no result.
+func done(w http.ResponseWriter, err error) {
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// controlError is the body of every refusal of the control interface.
+type controlError struct {
+	Error string `json:"error"`
+}
+
+func refuse(w http.ResponseWriter, status int, err error) {
+	reply(w, status, controlError{Error: err.Error()})
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // fails if the client is gone
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// refusal is a sign-in error: the number of an AADSTS code and its sentence.
+type refusal struct {
+	code int
+	text string
+}
+
+// The AADSTS codes that the simulator knows.
+const (
+	codeBadRequest       = 90023
+	codeTenantNotFound   = 90002
+	codeUnavailable      = 90033
+	codeThrottled        = 90055
+	codeGrantType        = 70003
+	codeAccessBlocked    = 53003
+	codeResourceUnknown  = 500011
+	codeAppNotFound      = 700016
+	codeParameterMissing = 900144
+	codeScopeInvalid     = 1002012
+	codeSecretInvalid    = 7000215
+	codeNoCredential     = 7000216
+	codeSecretExpired    = 7000222
+)
+
+// refusals has the status and the OAuth error that belong to a code.
+var refusals = map[int]struct {
+	status int
+	name   string
+}{
+	codeBadRequest:       {http.StatusBadRequest, "invalid_request"},
+	codeTenantNotFound:   {http.StatusBadRequest, "invalid_request"},
+	codeUnavailable:      {http.StatusServiceUnavailable, "temporarily_unavailable"},
+	codeThrottled:        {http.StatusTooManyRequests, "temporarily_unavailable"},
+	codeGrantType:        {http.StatusBadRequest, "unsupported_grant_type"},
+	codeAccessBlocked:    {http.StatusBadRequest, "access_denied"},
+	codeResourceUnknown:  {http.StatusBadRequest, "invalid_resource"},
+	codeAppNotFound:      {http.StatusBadRequest, "unauthorized_client"},
+	codeParameterMissing: {http.StatusBadRequest, "invalid_request"},
+	codeScopeInvalid:     {http.StatusBadRequest, "invalid_scope"},
+	codeSecretInvalid:    {http.StatusUnauthorized, "invalid_client"},
+	codeNoCredential:     {http.StatusUnauthorized, "invalid_client"},
+	codeSecretExpired:    {http.StatusUnauthorized, "invalid_client"},
+}
+
+// entraError is Entra's answer to what it refuses.
+func (x *exchange) entraError(r refusal) answer {
+	kind := refusals[r.code]
+	return x.entraAnswer(kind.status, kind.name, r)
+}
+
+// entraFailure is the answer of an injected fault. An empty code is replaced by
+// one that fits the status.
+func (x *exchange) entraFailure(status int, code, text string) answer {
+	number, err := strconv.Atoi(code)
+	if err != nil {
+		number = defaultRefusal(status)
+	}
+	name := cmp.Or(refusals[number].name, "invalid_client")
+	return x.entraAnswer(status, name, refusal{code: number, text: text})
+}
+
+func defaultRefusal(status int) int {
+	switch {
+	case status == http.StatusUnauthorized:
+		return codeSecretInvalid
+	case status == http.StatusForbidden:
+		return codeAccessBlocked
+	case status == http.StatusTooManyRequests:
+		return codeThrottled
+	case status >= http.StatusInternalServerError:
+		return codeUnavailable
+	default:
+		return codeBadRequest
+	}
+}
+
+func (x *exchange) entraAnswer(status int, name string, r refusal) answer {
+	correlation := cmp.Or(x.r.Header.Get("client-request-id"), uuid.NewString())
+	date := x.sim.current().clock().UTC().Format("2006-01-02 15:04:05Z")
+	return answer{
+		status: status,
+		header: x.entraHeader(),
+		body: map[string]any{
+			"error": name,
+			"error_description": fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s",
+				r.code, r.text, x.requestID, correlation, date),
+			"error_codes":    []int{r.code},
+			"timestamp":      date,
+			"trace_id":       x.requestID,
+			"correlation_id": correlation,
+			"error_uri":      fmt.Sprintf("https://%s/error?code=%d", x.r.Host, r.code),
+		},
+	}
+}
+
+// entraHeader has what Entra sends with every answer. Its own documentation
+// asks clients to send client-request-id and to log both.
+func (x *exchange) entraHeader() http.Header {
+	header := http.Header{"X-Ms-Request-Id": {x.requestID}, "Cache-Control": {"no-store"}}
+	if id := x.r.Header.Get("client-request-id"); id != "" {
+		header.Set("client-request-id", id)
+	}
+	return header
+}
+
+// checkTenant returns why there is no such tenant here.
+func checkTenant(s settings, tenant string) *refusal {
+	if strings.EqualFold(tenant, s.tenantID) {
+		return nil
+	}
+	return &refusal{codeTenantNotFound, fmt.Sprintf("Tenant '%s' not found. "+
+		"Check that the tenant id is right and belongs to this cloud.", tenant)}
+}
+
+// discover tells a client where the endpoints are: on whatever host it has
+// found the simulator at, so that they are valid behind any name.
+func discover(x *exchange) answer {
+	s := x.sim.current()
+	if r := checkTenant(s, x.r.PathValue("tenant")); r != nil {
+		return x.entraError(*r)
+	}
+	if x.r.Method != http.MethodGet {
+		return x.entraAnswer(http.StatusMethodNotAllowed, "invalid_request",
+			refusal{codeBadRequest, "Discovery is a GET."})
+	}
+	x.sim.perform(x.op)
+	base := "https://" + x.r.Host + "/" + s.tenantID
+	return answer{status: http.StatusOK, header: x.entraHeader(), body: map[string]any{
+		"issuer":                                base + "/v2.0",
+		"authorization_endpoint":                base + "/oauth2/v2.0/authorize",
+		"token_endpoint":                        base + "/oauth2/v2.0/token",
+		"jwks_uri":                              base + "/discovery/v2.0/keys",
+		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
+		"response_types_supported":              []string{"token"},
+		"subject_types_supported":               []string{"pairwise"},
+		"id_token_signing_alg_values_supported": []string{signingMethod.Alg()},
+	}}
+}
+
+// keySet serves the public keys of the tokens. It is not counted: a client that
+// only uses tokens does not ask for it.
+func (s *Simulator) keySet(w http.ResponseWriter, r *http.Request) {
+	if !strings.EqualFold(r.PathValue("tenant"), s.current().tenantID) {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// An error here means that the client is gone.
+	_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{s.signer.jwk()}})
+}
+
+// perform counts work that changes nothing in the tenant.
+func (s *Simulator) perform(op Operation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count(op, performed)
+}
+
+// seconds is a duration as OAuth and JWT count it.
+func seconds(d time.Duration) int { return int(d / time.Second) }

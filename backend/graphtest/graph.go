@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+)
+
+// graphCall is one call: what the gateway of Graph checks before it gets
+// through, and what it does.
+type graphCall struct {
+	op     Operation
+	method string
+	path   string // below /beta or /v1.0
+	role   string
+	do     func(*exchange, settings) answer
+}
+
+// graphCalls lists the calls. Reading the key asks for the role that may write:
+// there is no lesser one.
+func graphCalls() []graphCall {
+	const sensors = "/security/identities/sensors/"
+	return []graphCall{
+		{Regenerate, http.MethodPost, sensors + "regenerateDeploymentAccessKey", RoleReadWrite, regenerate},
+		{Get, http.MethodGet, sensors + "getDeploymentAccessKey", RoleReadWrite, getKey},
+		{Package, http.MethodGet, sensors + "getDeploymentPackageUri", RoleRead, getPackage},
+	}
+}
+
+// work puts the gateway's checks before what the call does.
+func (c graphCall) work(x *exchange) answer {
+	s := x.sim.current()
+	claims, refused := x.authenticate(s)
+	switch {
+	case refused != nil:
+		return *refused
+	case x.r.Method != c.method:
+		return x.graphError(http.StatusMethodNotAllowed, "", "The call is a "+c.method+".")
+	case !slices.Contains(claims.Roles, c.role):
+		return x.graphError(http.StatusForbidden, "",
+			"The token has no valid permissions for this call. It needs one of: "+c.role+".")
+	default:
+		return c.do(x, s)
+	}
+}
+
+// authenticate returns the claims of the bearer token, or Graph's refusal.
+func (x *exchange) authenticate(s settings) (*tokenClaims, *answer) {
+	refuse := func(message string) (*tokenClaims, *answer) {
+		a := x.graphError(http.StatusUnauthorized, "", message)
+		return nil, &a
+	}
+	token, ok := x.bearer()
+	if !ok {
+		return refuse("Access token is empty.")
+	}
+	claims, err := x.sim.signer.verify(token, s)
+	switch {
+	case err == nil:
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return refuse("Lifetime validation failed, the token is expired.")
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return refuse("Access token validation failure. Invalid audience.")
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return refuse("CompactToken parsing failed.")
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid), errors.Is(err, jwt.ErrTokenUnverifiable):
+		return refuse("Signature is invalid.")
+	default:
+		return refuse("Access token validation failure.")
+	}
+	if x.sim.isRevoked(claims.UniqueID) {
+		a := x.challenge()
+		return nil, &a
+	}
+	return claims, nil
+}
+
+func (x *exchange) bearer() (token string, ok bool) {
+	scheme, token, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
+	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
+func (s *Simulator) isRevoked(tokenID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, revoked := s.revoked[tokenID]
+	return revoked
+}
+
+// challenge revokes the token of the request and asks for one that was issued
+// later, as continuous access evaluation does. The claims are encoded, and must
+// be decoded before they go to Entra.
+func (x *exchange) challenge() answer {
+	s := x.sim.current()
+	if token, ok := x.bearer(); ok {
+		if claims, err := x.sim.signer.verify(token, s); err == nil {
+			x.sim.revoke(claims.UniqueID)
+		}
+	}
+	claims := fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, s.clock().Unix())
+	a := x.graphError(http.StatusUnauthorized, x.fault.Code,
+		"Continuous access evaluation resulted in a challenge: the token was issued before it was revoked.")
+	a.header.Set("WWW-Authenticate", fmt.Sprintf(`%s, error="insufficient_claims", claims="%s"`,
+		x.authenticateHeader(), base64.StdEncoding.EncodeToString([]byte(claims))))
+	return a
+}
+
+func (s *Simulator) revoke(tokenID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoked[tokenID] = struct{}{}
+}
+
+func (x *exchange) authenticateHeader() string {
+	return fmt.Sprintf(`Bearer realm="", authorization_uri="https://%s/common/oauth2/authorize", `+
+		`client_id="00000003-0000-0000-c000-000000000000"`, x.r.Host)
+}
+
+func regenerate(x *exchange, s settings) answer {
+	if len(x.body) > 0 {
+		return x.graphError(http.StatusBadRequest, "", "The action takes no parameters: send no body.")
+	}
+	return x.keyAnswer(s.shape, x.sim.performRegenerate())
+}
+
+func getKey(x *exchange, s settings) answer {
+	return x.keyAnswer(s.shape, x.sim.performGet())
+}
+
+func (x *exchange) keyAnswer(shape Shape, key string) answer {
+	return x.graphAnswer(shape, "deploymentAccessKeyType", map[string]any{shape.keyField(): key})
+}
+
+func getPackage(x *exchange, s settings) answer {
+	x.sim.perform(x.op)
+	return x.graphAnswer(s.shape, "sensorDeploymentPackage", map[string]any{
+		"downloadUrl": s.packageURL,
+		"version":     s.packageVersion,
+	})
+}
+
+func (x *exchange) graphAnswer(shape Shape, typeName string, fields map[string]any) answer {
+	version, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
+	root := "https://" + x.r.Host + "/" + version
+	return answer{
+		status: http.StatusOK,
+		header: x.graphHeader(),
+		body:   shape.wrap(root, typeName, fields),
+	}
+}
+
+// graphError is an answer in Graph's form. An empty code is replaced by the one
+// that goes with the status.
+func (x *exchange) graphError(status int, code, message string) answer {
+	header := x.graphHeader()
+	if status == http.StatusUnauthorized {
+		code = cmp.Or(code, "InvalidAuthenticationToken")
+		header.Set("WWW-Authenticate", x.authenticateHeader())
+	}
+	return answer{status: status, header: header, body: map[string]any{
+		"error": map[string]any{
+			"code":    cmp.Or(code, strings.ReplaceAll(http.StatusText(status), " ", ""), "UnknownError"),
+			"message": message,
+			"innerError": map[string]any{
+				"date":              x.sim.current().clock().UTC().Format("2006-01-02T15:04:05"),
+				"request-id":        x.requestID,
+				"client-request-id": header.Get("client-request-id"),
+			},
+		},
+	}}
+}
+
+// graphHeader has the ids that Graph sends with every answer.
+func (x *exchange) graphHeader() http.Header {
+	header := http.Header{"Request-Id": {x.requestID}}
+	header.Set("client-request-id", cmp.Or(x.r.Header.Get("client-request-id"), uuid.NewString()))
+	return header
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// The application roles that the sensor calls ask for.
+const (
+	RoleReadWrite = "SecurityIdentitiesSensors.ReadWrite.All"
+	RoleRead      = "SecurityIdentitiesSensors.Read.All"
+)
+
+// settings is what options change. It is copied as a whole, hence an option
+// replaces a slice and never writes into one.
+type settings struct {
+	tenantID, clientID string
+	secret             clientSecret
+	roles              []string
+	audience           string
+	tokenLifetime      time.Duration
+	shape              Shape
+	clock              func() time.Time
+	serverNames        []string
+	staleReads         int
+	packageURL         string
+	packageVersion     string
+}
+
+func defaultSettings() settings {
+	return settings{
+		tenantID:      uuid.NewString(),
+		clientID:      uuid.NewString(),
+		secret:        clientSecret{value: newClientSecret()},
+		roles:         []string{RoleReadWrite, RoleRead},
+		audience:      "https://graph.microsoft.com",
+		tokenLifetime: time.Hour,
+		shape:         ShapeValueSensor,
+		clock:         time.Now,
+		packageURL: "https://simulated-sensorapi.mdi.securitycenter.microsoft.com" +
+			"/packages/Azure%20ATP%20Sensor%20Setup.zip",
+		packageVersion: "2.250.18972.64801",
+	}
+}
+
+// newClientSecret resembles a secret of Entra: about 40 characters, some of
+// which a careless client would escape.
+func newClientSecret() string {
+	text := rand.Text() + rand.Text()
+	return text[:3] + "8Q~" + text[3:37]
+}
+
+// Option sets up the tenant, in [New], [Start] or, while it is running, in
+// [Simulator.Update]. Options apply in their order.
+type Option func(*settings) error
+
+// WithTenant sets the tenant's id.
+func WithTenant(id string) Option {
+	return func(s *settings) error {
+		if id == "" {
+			return errors.New("the tenant's id is empty")
+		}
+		s.tenantID = id
+		return nil
+	}
+}
+
+// WithApp sets the application's id and its only client secret, which is valid
+// from now on. An empty string keeps what is there.
+func WithApp(clientID, secret string) Option {
+	return func(s *settings) error {
+		if clientID != "" {
+			s.clientID = clientID
+		}
+		if secret != "" {
+			s.secret = clientSecret{value: secret}
+		}
+		return nil
+	}
+}
+
+// WithExpiredSecret lets the client secret expire: sign-in fails with
+// AADSTS7000222 until [WithApp] sets a secret.
+func WithExpiredSecret() Option {
+	return func(s *settings) error {
+		s.secret.expired = true
+		return nil
+	}
+}
+
+// WithRoles sets the application roles of tokens issued from now on; as with
+// Entra, a token keeps the roles that it was issued with. The default is both
+// [RoleReadWrite] and [RoleRead].
+func WithRoles(roles ...string) Option {
+	roles = slices.Clone(roles)
+	return func(s *settings) error {
+		s.roles = roles
+		return nil
+	}
+}
+
+// WithTokenLifetime sets how long tokens issued from now on are valid, in whole
+// seconds. The default is one hour.
+func WithTokenLifetime(d time.Duration) Option {
+	return func(s *settings) error {
+		if d < time.Second || d%time.Second != 0 {
+			return fmt.Errorf("a token cannot live for %v: whole seconds are needed", d)
+		}
+		s.tokenLifetime = d
+		return nil
+	}
+}
+
+// WithBodyShape sets how answers of Graph are wrapped and how the key is named
+// in them. The default is [ShapeValueSensor].
+func WithBodyShape(shape Shape) Option {
+	return func(s *settings) error {
+		if !slices.Contains(Shapes(), shape) {
+			return fmt.Errorf("unknown body shape %q", shape)
+		}
+		s.shape = shape
+		return nil
+	}
+}
+
+// WithAudience sets the resource that tokens are issued for and that Graph
+// accepts, by default https://graph.microsoft.com. National clouds have theirs.
+func WithAudience(audience string) Option {
+	return func(s *settings) error {
+		audience = strings.TrimSuffix(audience, "/")
+		if audience == "" {
+			return errors.New("the audience is empty")
+		}
+		s.audience = audience
+		return nil
+	}
+}
+
+// WithClock sets the clock that dates and checks tokens. Latency and the
+// certificates of the server stay with the real one.
+func WithClock(now func() time.Time) Option {
+	return func(s *settings) error {
+		if now == nil {
+			return errors.New("the clock is nil")
+		}
+		s.clock = now
+		return nil
+	}
+}
+
+// WithServerNames sets further host names or IP addresses that the server's
+// certificate is valid for, besides localhost, 127.0.0.1 and ::1.
+func WithServerNames(names ...string) Option {
+	names = slices.Clone(names)
+	return func(s *settings) error {
+		s.serverNames = names
+		return nil
+	}
+}
+
+// WithStaleReads lets the next n reads of the key answer the one before, as a
+// replica of Graph may that has not heard of the regeneration yet. While there
+// is no key before, reads are not stale and do not count.
+func WithStaleReads(n int) Option {
+	return func(s *settings) error {
+		if n < 0 {
+			return fmt.Errorf("the number of stale reads is negative: %d", n)
+		}
+		s.staleReads = n
+		return nil
+	}
+}
+
+// WithPackage sets what the deployment package call answers. The default is a
+// URL on one of Microsoft's hosts, where nothing is to be found.
+func WithPackage(downloadURL, version string) Option {
+	return func(s *settings) error {
+		if _, err := url.Parse(downloadURL); err != nil {
+			return fmt.Errorf("the package's URL: %w", err)
+		}
+		s.packageURL, s.packageVersion = downloadURL, version
+		return nil
+	}
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import "net/http"
+
+// routes is everything that the simulator answers: Entra below the tenant's id,
+// Graph below its versions, the sensors, and the control interface.
+func (s *Simulator) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/{tenant}/v2.0/.well-known/openid-configuration", s.call(Discovery, discover))
+	mux.Handle("/{tenant}/oauth2/v2.0/token", s.call(Token, issueToken))
+	mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", s.keySet)
+
+	for _, call := range graphCalls() {
+		handler := s.call(call.op, call.work)
+		mux.Handle("/beta"+call.path, handler)
+		mux.Handle("/v1.0"+call.path, handler)
+	}
+	mux.Handle("/sensors/register", s.call(Register, register))
+
+	mux.HandleFunc("GET /simulator/{$}", s.controlInfo)
+	mux.HandleFunc("GET /simulator/calls", s.controlCalls)
+	mux.HandleFunc("GET /simulator/issued", s.controlIssued)
+	mux.HandleFunc("POST /simulator/faults", s.controlInject)
+	mux.HandleFunc("DELETE /simulator/faults", s.controlClear)
+	mux.HandleFunc("POST /simulator/portal-regenerate", s.controlPortal)
+	mux.HandleFunc("POST /simulator/tenant", s.controlTenant)
+	mux.HandleFunc("POST /simulator/wait", s.controlWait)
+	return mux
+}

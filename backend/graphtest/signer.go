@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"math/big"
+	"sync"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// signingMethod is that of Entra.
+var signingMethod = jwt.SigningMethodRS256
+
+// signer signs and verifies access tokens.
+type signer struct {
+	key *rsa.PrivateKey
+	id  string
+}
+
+// tokenSigner is shared by all simulators of a process, as the signing keys of
+// Entra are by all tenants: a token of another tenant fails because of what it
+// says, not because of its signature. It also saves making an RSA key per test.
+var tokenSigner = sync.OnceValues(func() (*signer, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(x509.MarshalPKCS1PublicKey(&key.PublicKey))
+	return &signer{key: key, id: base64.RawURLEncoding.EncodeToString(sum[:20])}, nil
+})
+
+func (s *signer) sign(claims tokenClaims) string {
+	token := jwt.NewWithClaims(signingMethod, claims)
+	token.Header["kid"] = s.id
+	signed, err := token.SignedString(s.key)
+	if err != nil {
+		panic(err) // these claims and this key can always be signed
+	}
+	return signed
+}
+
+// verify checks everything about a token that does not depend on the call:
+// signature, issuer, audience, tenant, lifetime.
+func (s *signer) verify(token string, t settings) (*tokenClaims, error) {
+	claims := new(tokenClaims)
+	_, err := jwt.ParseWithClaims(token, claims, s.publicKey,
+		jwt.WithValidMethods([]string{signingMethod.Alg()}),
+		jwt.WithIssuer(issuer(t.tenantID)),
+		jwt.WithAudience(t.audience),
+		jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(t.clock),
+	)
+	if err != nil {
+		return nil, err
+	}
+	if claims.TenantID != t.tenantID {
+		return nil, jwt.ErrTokenInvalidClaims
+	}
+	return claims, nil
+}
+
+func (s *signer) publicKey(token *jwt.Token) (any, error) {
+	if token.Header["kid"] != s.id {
+		return nil, errors.New("unknown key id")
+	}
+	return &s.key.PublicKey, nil
+}
+
+// jwk is the public key in the form of RFC 7517.
+func (s *signer) jwk() map[string]string {
+	exponent := big.NewInt(int64(s.key.E))
+	return map[string]string{
+		"kty": "RSA",
+		"use": "sig",
+		"alg": signingMethod.Alg(),
+		"kid": s.id,
+		"n":   base64.RawURLEncoding.EncodeToString(s.key.N.Bytes()),
+		"e":   base64.RawURLEncoding.EncodeToString(exponent.Bytes()),
+	}
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Simulator is one tenant's Entra ID, Microsoft Graph and sensor registration
+// behind one host. It is safe for concurrent use.
+type Simulator struct {
+	authority *authority
+	signer    *signer
+	handler   http.Handler
+	server    *http.Server
+	done      chan struct{} // closed by Close: whoever is held gives up
+
+	mu       sync.Mutex // guards everything below
+	settings settings
+	leaf     *tls.Certificate
+	url      string
+	closed   bool
+
+	key      deploymentKey
+	issued   issued
+	revoked  map[string]struct{} // ids of tokens that a claims challenge has rejected
+	faults   []Fault
+	released chan struct{} // closed and replaced by Clear: held calls go on
+	calls    map[Operation]Calls
+	changed  chan struct{} // closed and replaced whenever a count changes
+}
+
+// App is the registered application that may sign in.
+type App struct {
+	TenantID, ClientID, ClientSecret string
+}
+
+// New returns a simulator that does not listen yet: pass it a listener with
+// [Simulator.Serve], or serve its [Simulator.Handler] otherwise. The tenant,
+// the application and the key are random unless options say otherwise.
+func New(opts ...Option) (*Simulator, error) {
+	authority, err := newAuthority()
+	if err != nil {
+		return nil, fmt.Errorf("making a certificate authority: %w", err)
+	}
+	signer, err := tokenSigner()
+	if err != nil {
+		return nil, fmt.Errorf("making the key that signs tokens: %w", err)
+	}
+	s := &Simulator{
+		authority: authority,
+		signer:    signer,
+		done:      make(chan struct{}),
+		settings:  defaultSettings(),
+		revoked:   map[string]struct{}{},
+		released:  make(chan struct{}),
+		calls:     map[Operation]Calls{},
+		changed:   make(chan struct{}),
+	}
+	if err := s.update(opts); err != nil {
+		return nil, err
+	}
+	s.replaceKey()
+	s.handler = s.routes()
+	s.server = s.newServer()
+	return s, nil
+}
+
+// Start runs a simulator over TLS on a loopback port for the length of a test.
+func Start(t testing.TB, opts ...Option) *Simulator {
+	t.Helper()
+	s, err := New(opts...)
+	if err != nil {
+		t.Fatalf("starting the simulator: %v", err)
+	}
+	ln, err := s.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("starting the simulator: %v", err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		if err := errors.Join(s.Close(), <-served); err != nil {
+			t.Errorf("stopping the simulator: %v", err)
+		}
+	})
+	return s
+}
+
+// newServer configures HTTP/1.1 only: a fault that resets the connection needs
+// a connection of its own. There is no write timeout, since calls can be held.
+func (s *Simulator) newServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		Protocols:         protocols,
+		// Refused handshakes are part of what clients test.
+		ErrorLog: log.New(io.Discard, "", 0),
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: s.certificate,
+		},
+	}
+}
+
+func (s *Simulator) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leaf, nil
+}
+
+// Handler answers what [Simulator.Serve] would answer, for a server of one's own.
+func (s *Simulator) Handler() http.Handler { return s.handler }
+
+// Listen binds a TCP address and fixes the URL, so that it can be told before
+// [Simulator.Serve] takes the listener.
+func (s *Simulator) Listen(ctx context.Context, address string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	s.setURL(ln.Addr())
+	return ln, nil
+}
+
+// Serve answers over TLS, with a certificate of the simulator's own authority,
+// until Close is called; then it returns nil.
+func (s *Simulator) Serve(ln net.Listener) error {
+	s.setURL(ln.Addr())
+	err := s.server.ServeTLS(ln, "", "")
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// setURL names the listener's address, with 127.0.0.1 for a listener on all
+// addresses, because the certificate carries that one.
+func (s *Simulator) setURL(addr net.Addr) {
+	host := addr.String()
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.url = "https://" + host
+}
+
+// Close stops listening and drops every connection. Calls that a fault holds
+// end without having done the work that was still to come.
+func (s *Simulator) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.done)
+	}
+	s.mu.Unlock()
+	return s.server.Close()
+}
+
+// URL is where the simulator listens: the root of the authority as well as of
+// Graph. It is empty before Listen, Serve or Start.
+func (s *Simulator) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.url
+}
+
+// CACertificate is the PEM of the authority that a client must trust.
+func (s *Simulator) CACertificate() string { return s.authority.pem }
+
+// App is the application as a client has to present it.
+func (s *Simulator) App() App {
+	t := s.current()
+	return App{TenantID: t.tenantID, ClientID: t.clientID, ClientSecret: t.secret.value}
+}
+
+// Update changes the tenant while calls are running. It panics if an option is
+// invalid, since that is a mistake of the test; nothing has been changed then.
+func (s *Simulator) Update(opts ...Option) {
+	if err := s.update(opts); err != nil {
+		panic("graphtest: " + err.Error())
+	}
+}
+
+func (s *Simulator) update(opts []Option) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.settings
+	for _, opt := range opts {
+		if err := opt(&next); err != nil {
+			return err
+		}
+	}
+	leaf, err := s.authority.issue(next.serverNames)
+	if err != nil {
+		return fmt.Errorf("making the server's certificate: %w", err)
+	}
+	s.settings, s.leaf = next, leaf
+	s.issued.add(next.secret.value)
+	return nil
+}
+
+// current is a copy of the settings. What it refers to is never modified.
+func (s *Simulator) current() settings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings
+}

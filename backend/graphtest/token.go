@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+)
+
+const defaultScope = "/.default"
+
+// issueToken is the token endpoint. The checks come in the order in which Entra
+// reports them, one at a time.
+func issueToken(x *exchange) answer {
+	s := x.sim.current()
+	if r := checkTenant(s, x.r.PathValue("tenant")); r != nil {
+		return x.entraError(*r)
+	}
+	form, r := x.form()
+	if r != nil {
+		return x.entraError(*r)
+	}
+	for _, check := range []func(settings, url.Values) *refusal{
+		checkGrant, checkApp, checkCredential, checkScope, checkClaims,
+	} {
+		if r := check(s, form); r != nil {
+			return x.entraError(*r)
+		}
+	}
+	token := x.sim.newToken(s)
+	return answer{status: http.StatusOK, header: x.entraHeader(), body: map[string]any{
+		"token_type":     "Bearer",
+		"expires_in":     seconds(s.tokenLifetime),
+		"ext_expires_in": seconds(s.tokenLifetime),
+		"access_token":   token,
+	}}
+}
+
+// form reads the parameters, which only count in the body of a POST.
+func (x *exchange) form() (url.Values, *refusal) {
+	const formType = "application/x-www-form-urlencoded"
+	contentType, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
+	if x.r.Method != http.MethodPost || !strings.EqualFold(strings.TrimSpace(contentType), formType) {
+		return nil, &refusal{codeParameterMissing, "The endpoint takes a POST with a form in its body."}
+	}
+	form, err := url.ParseQuery(string(x.body))
+	if err != nil {
+		return nil, &refusal{codeBadRequest, "The form in the body cannot be read."}
+	}
+	return form, nil
+}
+
+func checkGrant(_ settings, form url.Values) *refusal {
+	switch grant := form.Get("grant_type"); grant {
+	case "client_credentials":
+		return nil
+	case "":
+		return missing("grant_type")
+	default:
+		return &refusal{codeGrantType, fmt.Sprintf("The grant type '%s' is not supported.", grant)}
+	}
+}
+
+func checkApp(s settings, form url.Values) *refusal {
+	id := form.Get("client_id")
+	if id == "" {
+		return missing("client_id")
+	}
+	if strings.EqualFold(id, s.clientID) {
+		return nil
+	}
+	return &refusal{codeAppNotFound, fmt.Sprintf("Application with identifier '%s' "+
+		"was not found in the directory '%s'.", id, s.tenantID)}
+}
+
+// checkCredential leaves the kinds of credential to a function each.
+func checkCredential(s settings, form url.Values) *refusal {
+	if form.Has("client_secret") {
+		return checkSecret(s, form)
+	}
+	return &refusal{codeNoCredential, "The grant type client_credentials needs a client_secret."}
+}
+
+// checkScope accepts the one resource that exists. The scopes of OpenID may
+// come along, as MSAL always sends them; they have no meaning for applications.
+func checkScope(s settings, form url.Values) *refusal {
+	scopes := slices.DeleteFunc(strings.Fields(form.Get("scope")), func(scope string) bool {
+		return slices.Contains([]string{"openid", "profile", "offline_access"}, scope)
+	})
+	if len(scopes) == 0 {
+		return missing("scope")
+	}
+	resource, ok := strings.CutSuffix(scopes[0], defaultScope)
+	if !ok || len(scopes) > 1 {
+		return &refusal{codeScopeInvalid, "Client credentials need one scope, a resource with the suffix /.default."}
+	}
+	if strings.TrimSuffix(resource, "/") != s.audience {
+		return &refusal{codeResourceUnknown, fmt.Sprintf("The resource principal named %s "+
+			"was not found in the tenant named %s.", resource, s.tenantID)}
+	}
+	return nil
+}
+
+// checkClaims refuses a claims request that is not JSON: the typical mistake is
+// to pass on a challenge without decoding it.
+func checkClaims(_ settings, form url.Values) *refusal {
+	claims := form.Get("claims")
+	if claims == "" || json.Valid([]byte(claims)) {
+		return nil
+	}
+	return &refusal{codeBadRequest, "The claims parameter is not JSON."}
+}
+
+func missing(parameter string) *refusal {
+	return &refusal{codeParameterMissing,
+		fmt.Sprintf("The request body must contain the parameter '%s'.", parameter)}
+}
+
+// tokenClaims are those of an application's token for Graph, which is of
+// Entra's version 1.0 whichever endpoint issues it.
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	TenantID string   `json:"tid"`
+	AppID    string   `json:"appid"`
+	IDType   string   `json:"idtyp"`
+	Roles    []string `json:"roles,omitempty"`
+	UniqueID string   `json:"uti"` // tells two tokens of the same second apart
+	Version  string   `json:"ver"`
+}
+
+// issuer is that of version 1.0 tokens, the same for all clouds and names.
+func issuer(tenantID string) string { return "https://sts.windows.net/" + tenantID + "/" }
+
+func (s *Simulator) newToken(t settings) string {
+	now := t.clock()
+	token := s.signer.sign(tokenClaims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    issuer(t.tenantID),
+			Audience:  jwt.ClaimStrings{t.audience},
+			IssuedAt:  jwt.NewNumericDate(now),
+			NotBefore: jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(t.tokenLifetime)),
+		},
+		TenantID: t.tenantID,
+		AppID:    t.clientID,
+		IDType:   "app",
+		Roles:    t.roles,
+		UniqueID: uuid.NewString(),
+		Version:  "1.0",
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issued.add(token)
+	s.count(Token, performed)
+	return token
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// keeper owns the key record and the ledger of its leases.
+//
+// Readers lease the current key side by side under the read lock; whatever changes
+// the record takes the write lock. So when an intent has been stored, no lease on
+// the key that it puts in doubt is under way any more, and none follows.
+type keeper struct {
+	now    func() time.Time
+	ledger ledger
+
+	mu     sync.RWMutex
+	record *keyRecord // as stored; nil if not known
+	closed bool       // nothing is disclosed any more: the mount is going away
+}
+
+func newKeeper(now func() time.Time) *keeper {
+	return &keeper{now: now}
+}
+
+// lease is what a reader gets: the key, for how long, and the id of the ledger's
+// record.
+type lease struct {
+	record *keyRecord
+	ttl    time.Duration
+	id     string
+}
+
+// lease hands out the current key of a workspace for ttl if accept agrees to it;
+// else it returns nil. It is the only way by which a key leaves the engine. The
+// lease has been recorded, and the key marked as disclosed, when it returns.
+func (k *keeper) lease(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (*lease, error) {
+	if l, done, err := k.leaseAgain(ctx, s, ws, ttl, accept); done {
+		return l, err
+	}
+	return k.leaseFirst(ctx, s, ws, ttl, accept)
+}
+
+// leaseAgain hands out a key that has been handed out before, which changes nothing
+// but the ledger. It is done unless the key has not been disclosed yet or the
+// record has to be loaded.
+func (k *keeper) leaseAgain(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (l *lease, done bool, err error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	switch rec := k.record; {
+	case k.closed:
+		return nil, true, errClosed
+	case rec == nil:
+		return nil, false, nil
+	case rec.Workspace != ws || !rec.usable() || !accept(rec):
+		return nil, true, nil
+	case !rec.Disclosed:
+		return nil, false, nil
+	default:
+		id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
+		return &lease{record: rec, ttl: ttl, id: id}, true, err
+	}
+}
+
+// leaseFirst hands out a key that may not have been handed out before.
+func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (*lease, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, errClosed
+	}
+	rec, err := k.load(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Workspace != ws || !rec.usable() || !accept(rec) {
+		return nil, nil
+	}
+	id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
+	if err != nil {
+		return nil, err
+	}
+	if !rec.Disclosed {
+		disclosed := *rec
+		disclosed.Disclosed = true
+		if err := k.store(ctx, s, &disclosed); err != nil {
+			return nil, err
+		}
+		rec = &disclosed
+	}
+	return &lease{record: rec, ttl: ttl, id: id}, nil
+}
+
+// current returns the record as it concerns a workspace.
+func (k *keeper) current(ctx context.Context, s logical.Storage, ws workspace) (*keyRecord, error) {
+	rec, err := k.stored(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return rec.in(ws), nil
+}
+
+// stored returns the record as it is stored, of whatever workspace.
+func (k *keeper) stored(ctx context.Context, s logical.Storage) (*keyRecord, error) {
+	k.mu.RLock()
+	rec := k.record
+	k.mu.RUnlock()
+	if rec != nil {
+		return rec, nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.load(ctx, s)
+}
+
+// intend stores that the key is about to be regenerated. It returns errNotDue if
+// due, asked under the lock, finds that there is no need any more.
+func (k *keeper) intend(ctx context.Context, s logical.Storage, ws workspace, baseline []byte, due func(rec *keyRecord, held bool) bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rec, err := k.load(ctx, s)
+	if err != nil {
+		return err
+	}
+	rec = rec.in(ws)
+	held, err := k.ledger.held(ctx, s, rec.Version, k.now())
+	if err != nil {
+		return err
+	}
+	if due != nil && !due(rec, held) {
+		return errNotDue
+	}
+	intended := *rec
+	intended.Intent = &intent{StartedAt: k.now(), Deadline: k.now().Add(flightBudget), Baseline: baseline}
+	return k.store(ctx, s, &intended)
+}
+
+// withdraw removes an intent whose request was never carried out.
+func (k *keeper) withdraw(ctx context.Context, s logical.Storage) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rec, err := k.load(ctx, s)
+	if err != nil || rec.Intent == nil {
+		return err
+	}
+	trusted := *rec
+	trusted.Intent = nil
+	return k.store(ctx, s, &trusted)
+}
+
+// adopt stores key as the new version of a workspace's key, which settles any
+// intent.
+func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key string, why cause) (*keyRecord, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rec, err := k.load(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	next := rec.in(ws).next(key, why, k.now())
+	return next, k.store(ctx, s, next)
+}
+
+// held reports whether a lease on the record's key is live.
+func (k *keeper) held(ctx context.Context, s logical.Storage, rec *keyRecord) (bool, error) {
+	return k.ledger.held(ctx, s, rec.Version, k.now())
+}
+
+// setClosed stops disclosure, or allows it again.
+func (k *keeper) setClosed(closed bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = closed
+}
+
+// forget drops what is remembered of the record; storage has it.
+func (k *keeper) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.record = nil
+}
+
+// load returns the record; the caller holds the write lock.
+func (k *keeper) load(ctx context.Context, s logical.Storage) (*keyRecord, error) {
+	if k.record != nil {
+		return k.record, nil
+	}
+	entry, err := s.Get(ctx, keyStorageKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading the key record: %w", err)
+	}
+	rec := newKeyRecord(0, workspace{})
+	if entry != nil {
+		if err := entry.DecodeJSON(rec); err != nil {
+			return nil, errUnreadableRecord // not err: it could quote the record
+		}
+	}
+	k.record = rec
+	return rec, nil
+}
+
+// store writes the record; the caller holds the write lock. After a failed write
+// nobody knows what storage holds, so the next to need it looks.
+func (k *keeper) store(ctx context.Context, s logical.Storage, rec *keyRecord) error {
+	k.record = nil
+	entry, err := logical.StorageEntryJSON(keyStorageKey, rec)
+	if err != nil {
+		return errUnreadableRecord
+	}
+	if err := s.Put(ctx, entry); err != nil {
+		return fmt.Errorf("storing the key record: %w", err)
+	}
+	k.record = rec
+	return nil
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mdi/backend/graph"
+)
+
+const (
+	configPath = "config"
+
+	fieldTenantID           = "tenant_id"
+	fieldClientID           = "client_id"
+	fieldCredentialType     = "credential_type"
+	fieldClientSecret       = "client_secret" //nolint:gosec // the name of a field
+	fieldEnvironment        = "environment"
+	fieldGraphEndpoint      = "graph_endpoint"
+	fieldAuthorityHost      = "authority_host"
+	fieldCACertificate      = "ca_certificate"
+	fieldGraphAPIVersion    = "graph_api_version"
+	fieldTTL                = "ttl"
+	fieldRegenerateOnRevoke = "regenerate_on_revoke"
+	fieldVerifyConnection   = "verify_connection"
+)
+
+const (
+	// verifyBudget bounds the sign-in and the call by which a configuration is
+	// verified, farewellBudget the retirement of a key that is left behind.
+	// Together they fit into handlerBudget.
+	verifyBudget   = 9 * time.Second
+	farewellBudget = 10 * time.Second
+)
+
+const (
+	configHelpSynopsis = `Configure the tenant, the app registration and the lease of the key.`
+
+	configHelpDescription = `
+The app registration needs the application permission
+SecurityIdentitiesSensors.ReadWrite.All of Microsoft Graph, with an
+administrator's consent. A write keeps the fields that it does not name. When it
+changes how Graph is reached, the engine signs in and calls Graph before it
+stores anything (see verify_connection).
+
+Changing the tenant, the client, the cloud, an endpoint or the CA certificate
+needs the credential in the same write. Before the engine turns to another tenant,
+and before the configuration is deleted, a key that has been handed out is
+regenerated with the old configuration; if that fails, the response warns that
+the key lives on. The credential is never read back.
+`
+)
+
+func (b *backend) pathConfig() *framework.Path {
+	return &framework.Path{
+		Pattern:         configPath + "$",
+		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:          configFields(),
+		ExistenceCheck:  b.configExists,
+		Operations:      b.configOperations(),
+		HelpSynopsis:    configHelpSynopsis,
+		HelpDescription: strings.TrimSpace(configHelpDescription),
+	}
+}
+
+func (b *backend) configOperations() map[logical.Operation]framework.OperationHandler {
+	write := func(verb, summary string) *framework.PathOperation {
+		return &framework.PathOperation{
+			Callback:                    b.configWrite,
+			Summary:                     summary,
+			Responses:                   map[int][]framework.Response{http.StatusOK: {{Description: "The configuration has been stored."}}},
+			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "configuration"},
+			ForwardPerformanceStandby:   true,
+			ForwardPerformanceSecondary: true,
+		}
+	}
+	return map[logical.Operation]framework.OperationHandler{
+		logical.CreateOperation: write("configure", "Store the configuration."),
+		logical.UpdateOperation: write("configure", "Change the configuration; fields that are not named keep their value."),
+		logical.PatchOperation:  write("patch", "Change the named fields of the configuration; null restores a default."),
+		logical.ReadOperation: &framework.PathOperation{
+			Callback:     b.configRead,
+			Summary:      "Read the configuration, without its secrets.",
+			Responses:    map[int][]framework.Response{http.StatusOK: {{Description: "The configuration.", Fields: configResponseFields()}}},
+			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "configuration"},
+		},
+		logical.DeleteOperation: &framework.PathOperation{
+			Callback:                    b.configDelete,
+			Summary:                     "Retire a key that has been handed out, and delete the configuration.",
+			Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "There is no configuration any more."}}},
+			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "configuration"},
+			ForwardPerformanceStandby:   true,
+			ForwardPerformanceSecondary: true,
+		},
+	}
+}
+
+func configFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		fieldTenantID: {
+			Type:         framework.TypeString,
+			Description:  "Directory (tenant) ID of the Entra tenant, a GUID.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Tenant ID"},
+		},
+		fieldClientID: {
+			Type:         framework.TypeString,
+			Description:  "Application (client) ID of the app registration, a GUID.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Client ID"},
+		},
+		fieldCredentialType: {
+			Type:          framework.TypeString,
+			Description:   "How the app signs in. Inferred when the write carries a credential.",
+			AllowedValues: []any{credentialTypeClientSecret},
+			DisplayAttrs:  &framework.DisplayAttributes{Name: "Credential type"},
+		},
+		fieldClientSecret: {
+			Type:         framework.TypeString,
+			Description:  "A client secret of the app registration: its value, not its ID. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Client secret", Sensitive: true},
+		},
+		fieldEnvironment: {
+			Type:          framework.TypeString,
+			Default:       graph.AzurePublicCloud,
+			Description:   "The Microsoft cloud of the tenant.",
+			AllowedValues: anySlice(graph.CloudNames()),
+			DisplayAttrs:  &framework.DisplayAttributes{Name: "Environment"},
+		},
+		fieldGraphEndpoint: {
+			Type:         framework.TypeString,
+			Description:  "Root of an https endpoint to use instead of the cloud's Microsoft Graph, such as a private endpoint.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Graph endpoint", Group: "Network"},
+		},
+		fieldAuthorityHost: {
+			Type:         framework.TypeString,
+			Description:  "Root of an https endpoint to use instead of the cloud's Entra sign-in.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Authority host", Group: "Network"},
+		},
+		fieldCACertificate: {
+			Type:         framework.TypeString,
+			Description:  "PEM certificates to trust in addition to the system's, such as that of a TLS-inspecting proxy.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "CA certificate", Group: "Network", EditType: "textarea"},
+		},
+		fieldGraphAPIVersion: {
+			Type:          framework.TypeString,
+			Default:       graph.Beta,
+			Description:   "Version of Microsoft Graph to call.",
+			AllowedValues: []any{graph.Beta, graph.V1},
+			DisplayAttrs:  &framework.DisplayAttributes{Name: "Graph API version", Group: "Network"},
+		},
+		fieldTTL: {
+			Type:         framework.TypeDurationSecond,
+			Default:      int(defaultTTL.Seconds()),
+			Description:  "Duration of the leases on the key, capped by the mount's maximum.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "TTL"},
+		},
+		fieldRegenerateOnRevoke: {
+			Type:         framework.TypeBool,
+			Default:      true,
+			Description:  "Whether the key is regenerated when its last lease has ended.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Regenerate on revoke"},
+		},
+		fieldVerifyConnection: {
+			Type:         framework.TypeBool,
+			Default:      true,
+			Description:  "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails. Not stored.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Verify connection"},
+		},
+	}
+}
+
+// configResponseFields declares what a read returns: the fields of a write but for
+// what is not stored or not shown.
+func configResponseFields() map[string]*framework.FieldSchema {
+	fields := configFields()
+	delete(fields, fieldClientSecret)
+	delete(fields, fieldVerifyConnection)
+	for _, f := range fields {
+		f.Required = true
+	}
+	return fields
+}
+
+func anySlice(values []string) []any {
+	result := make([]any, len(values))
+	for i, v := range values {
+		result[i] = v
+	}
+	return result
+}
+
+func (b *backend) configExists(ctx context.Context, req *logical.Request, _ *framework.FieldData) (bool, error) {
+	cfg, err := loadConfig(ctx, req.Storage)
+	return cfg != nil, err
+}
+
+// configRead serves GET mdi/config.
+func (b *backend) configRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	cfg, err := loadConfig(ctx, req.Storage)
+	if err != nil || cfg == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: cfg.fields()}, nil
+}
+
+// configWrite serves POST and PATCH mdi/config.
+func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
+	old, err := loadConfig(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	if old == nil && req.Operation == logical.PatchOperation {
+		return nil, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write")
+	}
+	if _, err := old.update(d); err != nil {
+		return b.refuse(err)
+	}
+	resp, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
+		return b.replaceConfig(ctx, d)
+	})
+	if err != nil {
+		return b.refuse(err)
+	}
+	return resp, nil
+}
+
+// replaceConfig verifies and stores what the fields of d make of the configuration.
+// It runs alone: nothing can regenerate the key with the old configuration and
+// store it under the new one.
+func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*logical.Response, error) {
+	old, err := loadConfig(ctx, b.storage)
+	if err != nil {
+		return nil, err
+	}
+	next, err := old.update(d)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := b.connections.dial(next)
+	if err != nil {
+		return nil, err
+	}
+	if d.Get(fieldVerifyConnection).(bool) && (old == nil || !old.connectsLike(next)) {
+		if err := verify(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	resp := &logical.Response{}
+	if old != nil && old.workspace() != next.workspace() {
+		b.leave(ctx, resp)
+	}
+	if err := b.connections.save(ctx, b.storage, conn); err != nil {
+		return nil, err
+	}
+	if mountMax := b.System().MaxLeaseTTL(); next.TTL > mountMax {
+		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
+	}
+	b.Logger().Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
+	b.retirement.consider()
+	return resp, nil
+}
+
+// verify signs in and asks Graph for the key, which shows that tenant, client,
+// credential, endpoints and permission fit together. It needs the very permission
+// that regenerating does (see graph-permissions in the README) and changes nothing.
+func verify(ctx context.Context, conn *connection) error {
+	ctx, cancel := context.WithTimeout(ctx, verifyBudget)
+	defer cancel()
+	if err := conn.graph.SignIn(ctx); err != nil {
+		return &verificationError{err}
+	}
+	if _, err := conn.graph.DeploymentAccessKey(ctx); err != nil {
+		return &verificationError{err}
+	}
+	return nil
+}
+
+// configDelete serves DELETE mdi/config.
+func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
+	resp, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
+		resp := &logical.Response{}
+		b.leave(ctx, resp)
+		if err := b.connections.remove(ctx, b.storage); err != nil {
+			return nil, err
+		}
+		b.Logger().Info("configuration deleted")
+		return resp, nil
+	})
+	if err != nil {
+		return b.refuse(err)
+	}
+	if len(resp.Warnings) == 0 {
+		return nil, nil
+	}
+	return resp, nil
+}

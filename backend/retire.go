@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Retirement is a state of the key, not an event: the current version has been
+// handed out, and no lease on it is live. Then nobody is entitled to hold the key
+// any longer, and it is regenerated into one that nobody knows.
+
+// retirement looks after the key whenever it has been told to consider, in a
+// goroutine that starts with the first time and ends with the backend.
+type retirement struct {
+	ctx   context.Context
+	look  func(context.Context)
+	nudge chan struct{}
+	once  sync.Once
+}
+
+func newRetirement(ctx context.Context, look func(context.Context)) *retirement {
+	return &retirement{ctx: ctx, look: look, nudge: make(chan struct{}, 1)}
+}
+
+// consider makes the goroutine look soon. It never blocks; what is asked while a
+// look is under way leads to one more.
+func (r *retirement) consider() {
+	r.once.Do(func() { go r.run() })
+	select {
+	case r.nudge <- struct{}{}:
+	default:
+	}
+}
+
+func (r *retirement) run() {
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.nudge:
+			r.look(r.ctx)
+		}
+	}
+}
+
+// overdue tells whether a key has to be retired.
+func overdue(rec *keyRecord, held bool) bool {
+	return rec.Disclosed && !held
+}
+
+// retireIfDue retires the current key if it is due. What prevents it is logged and
+// stands in the status; the periodic tick tries again.
+func (b *backend) retireIfDue(ctx context.Context) {
+	due, err := b.retirementDue(ctx)
+	if err != nil {
+		b.Logger().Error("looking for a key to retire", "error", err)
+	}
+	if !due {
+		return
+	}
+	_, taken, err := b.flights.share(ctx, b.regenerate(task{cause: causeRetired, due: overdue, unattended: true}))
+	if err == nil {
+		taken()
+	}
+}
+
+func (b *backend) retirementDue(ctx context.Context) (bool, error) {
+	conn, err := b.connections.get(ctx, b.storage)
+	if errors.Is(err, errUnconfigured) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !conn.config.RegenerateOnRevoke {
+		return false, nil
+	}
+	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
+	if err != nil {
+		return false, err
+	}
+	held, err := b.keeper.held(ctx, b.storage, rec)
+	return overdue(rec, held), err
+}
+
+// leave retires a key that has been handed out, before the engine turns away from
+// the workspace it belongs to. It runs in a flight. If it does not succeed in
+// time, the response warns: the key lives on, out of the engine's reach.
+func (b *backend) leave(ctx context.Context, resp *logical.Response) {
+	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
+	defer cancel()
+	conn, err := b.connections.get(ctx, b.storage)
+	if errors.Is(err, errUnconfigured) {
+		return
+	}
+	if err == nil {
+		_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired, due: disclosed})
+	}
+	if err != nil && !errors.Is(err, errNotDue) {
+		resp.AddWarning("The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
+			"Regenerate it in the Defender portal. The reason: " + err.Error())
+		b.Logger().Error("the deployment access key lives on after its configuration", "error", err)
+	}
+}
+
+// disclosed tells whether somebody may hold the key.
+func disclosed(rec *keyRecord, _ bool) bool {
+	return rec.Disclosed
+}
+
+// farewell ends the engine's work when the mount goes away: nothing is disclosed
+// any more, and a key that has been handed out is regenerated. Core calls the
+// periodic function, with the mount tainted, before it revokes the leases.
+func (b *backend) farewell(ctx context.Context) {
+	b.keeper.setClosed(true)
+	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
+	defer cancel()
+	rec, err := b.keeper.stored(ctx, b.storage)
+	if err == nil && !rec.Disclosed {
+		return
+	}
+	if err == nil {
+		var taken func()
+		_, taken, err = b.flights.share(ctx, b.regenerate(task{cause: causeRetired, due: disclosed}))
+		if err == nil {
+			taken()
+		}
+	}
+	if err != nil && !errors.Is(err, errNotDue) {
+		b.Logger().Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", "error", err)
+	}
+}

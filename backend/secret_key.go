@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+const (
+	// secretTypeKey names the secret type in every lease. It must never change:
+	// leases of an older release have to stay revocable.
+	secretTypeKey = "deployment_access_key"
+
+	fieldDeploymentAccessKey = "deployment_access_key"
+	fieldKeyVersion          = "key_version"
+	fieldRegeneratedAt       = "regenerated_at"
+	fieldReused              = "reused"
+
+	// What a lease remembers: the version of its key and the id of its record.
+	internalKeyVersion = "key_version"
+	internalLeaseID    = "ledger_id"
+)
+
+// secretKey is the lease on a deployment access key. It cannot be renewed: Vault
+// Agent then reads again at about 0.9 of its duration, which bounds how long a
+// host can hold a superseded key without knowing.
+func (b *backend) secretKey() *framework.Secret {
+	return &framework.Secret{
+		Type:   secretTypeKey,
+		Fields: keyResponseFields(),
+		Revoke: b.revokeKey,
+	}
+}
+
+func keyResponseFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		fieldDeploymentAccessKey: {
+			Type:         framework.TypeString,
+			Description:  "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Deployment access key", Sensitive: true},
+			Required:     true,
+		},
+		fieldKeyVersion: {
+			Type:        framework.TypeInt,
+			Description: "Version of the key, one more at each regeneration.",
+			Required:    true,
+		},
+		fieldRegeneratedAt: {
+			Type:        framework.TypeTime,
+			Description: "When the key was regenerated.",
+			Required:    true,
+		},
+		fieldReused: {
+			Type:        framework.TypeBool,
+			Description: "False if the key was regenerated after the request arrived, or by a regeneration that was under way.",
+			Required:    true,
+		},
+	}
+}
+
+// keyResponse makes the answer of a read out of a lease. It is small, because core
+// stores a copy of it with every lease.
+func (b *backend) keyResponse(l *lease, reused bool) *logical.Response {
+	resp := b.Secret(secretTypeKey).Response(map[string]any{
+		fieldDeploymentAccessKey: l.record.Key,
+		fieldKeyVersion:          l.record.Version,
+		fieldRegeneratedAt:       timestamp(l.record.RegeneratedAt),
+		fieldReused:              reused,
+	}, map[string]any{
+		internalKeyVersion: l.record.Version,
+		internalLeaseID:    l.id,
+	})
+	resp.Secret.TTL = l.ttl
+	resp.Secret.MaxTTL = l.ttl // Response leaves it out
+	return resp
+}
+
+// revokeKey ends a lease: it removes the lease's record, and has the key looked
+// after, which may have been its last. It needs neither a configuration nor Graph,
+// and a second call is as good as the first: a revocation that fails again and
+// again would end as an irrevocable lease and keep the mount from being disabled.
+func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	if !b.WriteSafeReplicationState() {
+		return nil, nil // the record ends by time
+	}
+	version, id, ok := leaseOf(req.Secret)
+	if !ok {
+		b.Logger().Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
+		return nil, nil
+	}
+	if err := b.keeper.ledger.remove(ctx, req.Storage, version, id); err != nil {
+		return nil, err
+	}
+	b.retirement.consider()
+	return nil, nil
+}
+
+// leaseOf reads what keyResponse stored in a lease. Core keeps it as JSON, so the
+// version comes back as some kind of number.
+func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
+	if secret == nil {
+		return 0, "", false
+	}
+	version, err := strconv.Atoi(fmt.Sprint(secret.InternalData[internalKeyVersion]))
+	id, isString := secret.InternalData[internalLeaseID].(string)
+	return version, id, err == nil && isString && id != ""
+}
+
+func timestamp(t time.Time) string {
+	return t.UTC().Format(time.RFC3339)
+}

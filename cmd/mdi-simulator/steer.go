@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// steering is an action that needs a simulator to talk to.
+type steering func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error
+
+// steer makes a command out of one that needs a running simulator: it adds the
+// flag that tells which one.
+func steer(setup func(*flag.FlagSet) steering) func(*flag.FlagSet) action {
+	return func(flags *flag.FlagSet) action {
+		dir := flags.String("dir", os.Getenv(dirVariable), "`directory` of the simulator; by default $"+dirVariable)
+		do := setup(flags)
+		return func(ctx context.Context, t terminal, arguments []string) error {
+			info, err := lookup(*dir)
+			if err != nil {
+				return err
+			}
+			sim, err := graphtest.NewClient(info)
+			if err != nil {
+				return err
+			}
+			return do(ctx, sim, t, arguments)
+		}
+	}
+}
+
+// plain is a steering without arguments and output.
+func plain(do func(context.Context, *graphtest.Client) error, result string) steering {
+	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
+		if err := none(arguments); err != nil {
+			return err
+		}
+		if err := do(ctx, sim); err != nil {
+			return err
+		}
+		say(t.out, "%s\n", result)
+		return nil
+	}
+}
+
+func setupCalls(*flag.FlagSet) steering {
+	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
+		shown := graphtest.Operations()
+		if len(arguments) > 0 {
+			op := graphtest.Operation(arguments[0])
+			if !slices.Contains(shown, op) {
+				return usageError{fmt.Errorf("unknown operation %q", op)}
+			}
+			shown = []graphtest.Operation{op}
+		}
+		calls, err := sim.Calls(ctx)
+		if err != nil {
+			return err
+		}
+		for _, op := range shown {
+			say(t.out, "%s %v\n", op, calls[op])
+		}
+		return nil
+	}
+}
+
+func setupClear(*flag.FlagSet) steering {
+	return plain(func(ctx context.Context, sim *graphtest.Client) error { return sim.Clear(ctx) }, "cleared")
+}
+
+func setupPortal(*flag.FlagSet) steering {
+	return plain(func(ctx context.Context, sim *graphtest.Client) error {
+		return sim.RegenerateInPortal(ctx)
+	}, "regenerated")
+}
+
+func setupFault(flags *flag.FlagSet) steering {
+	var f graphtest.Fault
+	flags.Func("operation", "`operation` to disturb; without it any call of Graph", func(v string) error {
+		f.Operation = graphtest.Operation(v)
+		return nil
+	})
+	flags.Func("body", "`kind` of body: html, empty, truncated, wrong-content-type, disagreeing-keys, malformed-token",
+		func(v string) error {
+			f.Body = graphtest.BodyKind(v)
+			return nil
+		})
+	flags.IntVar(&f.Times, "times", 0, "`number` of calls to disturb; 0 means until clear")
+	flags.IntVar(&f.Status, "status", 0, "`status` to answer, 300 to 599")
+	flags.StringVar(&f.Code, "code", "", "error `code` to answer; a number for discovery and token")
+	flags.StringVar(&f.RetryAfter, "retry-after", "", "Retry-After `header`: seconds or an HTTP date")
+	flags.DurationVar(&f.Latency, "latency", 0, "`duration` to wait before the fault strikes")
+	flags.BoolVar(&f.AfterWork, "after-work", false, "strike when the work is done already")
+	flags.BoolVar(&f.Stubborn, "stubborn", false, "do the work even if the client goes away")
+	flags.BoolVar(&f.Claims, "claims", false, "answer with a claims challenge")
+	flags.BoolVar(&f.Reset, "reset", false, "reset the connection")
+	flags.BoolVar(&f.Lost, "lost", false, "close the connection")
+	return plain(func(ctx context.Context, sim *graphtest.Client) error {
+		if err := f.Validate(); err != nil {
+			return usageError{err}
+		}
+		return sim.Inject(ctx, f)
+	}, "injected")
+}
+
+func setupWait(flags *flag.FlagSet) steering {
+	var wait graphtest.WaitRequest
+	flags.Func("operation", "`operation` to wait for", func(v string) error {
+		wait.Operation = graphtest.Operation(v)
+		return nil
+	})
+	flags.IntVar(&wait.Started, "started", 0, "`number` of calls that have arrived")
+	flags.IntVar(&wait.Performed, "performed", 0, "`number` of calls whose work is done")
+	flags.IntVar(&wait.Answered, "answered", 0, "`number` of calls that are answered")
+	timeout := flags.Duration("timeout", 20*time.Second, "`duration` to wait at most")
+	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
+		if err := none(arguments); err != nil {
+			return err
+		}
+		wait.Timeout = timeout.String()
+		reached, err := sim.Wait(ctx, wait)
+		if err != nil {
+			return err
+		}
+		say(t.out, "%s %v\n", wait.Operation, reached)
+		return nil
+	}
+}
+
+func setupRegister(flags *flag.FlagSet) steering {
+	file := flags.String("key-file", "", "`file` with the key, byte for byte")
+	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
+		key, err := readKey(*file, t.in, arguments)
+		if err != nil {
+			return err
+		}
+		registered, err := sim.Register(ctx, string(key))
+		if err != nil {
+			return err
+		}
+		if !registered {
+			say(t.out, "refused\n")
+			return errRefused
+		}
+		say(t.out, "registered\n")
+		return nil
+	}
+}
+
+// readKey changes nothing about the key: whether it works as it is, newline
+// included, is the question.
+func readKey(file string, in io.Reader, arguments []string) ([]byte, error) {
+	fromInput := slices.Equal(arguments, []string{"-"})
+	switch {
+	case file != "" && len(arguments) == 0:
+		return os.ReadFile(file) //nolint:gosec // naming the file is what the flag is for
+	case file == "" && fromInput:
+		return io.ReadAll(in)
+	default:
+		return nil, usageError{errors.New("register needs either -key-file or - for standard input")}
+	}
+}
+
+func setupIssued(*flag.FlagSet) steering {
+	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
+		if err := none(arguments); err != nil {
+			return err
+		}
+		secrets, err := sim.Issued(ctx)
+		for _, secret := range secrets {
+			say(t.out, "%s\n", secret)
+		}
+		return err
+	}
+}
+
+func setupTenant(flags *flag.FlagSet) steering {
+	var change graphtest.TenantChange
+	flags.Func("roles", "`roles` of tokens to come, separated by commas; empty takes all away", func(v string) error {
+		change.Roles = strings.FieldsFunc(v, func(r rune) bool { return r == ',' })
+		return nil
+	})
+	flags.Func("shape", "`shape` of Graph's answers", func(v string) error {
+		change.Shape = graphtest.Shape(v)
+		return nil
+	})
+	flags.StringVar(&change.TokenLifetime, "token-lifetime", "", "`duration` for which tokens to come are valid")
+	flags.StringVar(&change.ClientSecret, "client-secret", "", "`secret` that the application has from now on")
+	flags.BoolVar(&change.ExpireSecret, "expire-secret", false, "let the client secret expire")
+	flags.IntVar(&change.StaleReads, "stale-reads", 0, "`number` of reads that still answer the key before")
+	return plain(func(ctx context.Context, sim *graphtest.Client) error {
+		return sim.Update(ctx, change)
+	}, "changed")
+}

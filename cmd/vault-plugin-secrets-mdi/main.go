@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Command vault-plugin-secrets-mdi is a secrets engine for HashiCorp Vault and
+// OpenBao that owns a Microsoft Defender for Identity sensor deployment access
+// key. It is started by the server, not by hand; run with -version it prints
+// the version to register it under.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	"vault-plugin-secrets-mdi/backend"
+)
+
+func main() {
+	if len(os.Args) == 2 && (os.Args[1] == "-version" || os.Args[1] == "--version") {
+		fmt.Println(backend.Version)
+		return
+	}
+	// No TLSProviderFunc: servers that speak AutoMTLS set up their own. Other
+	// arguments (-ca-cert, -tls-skip-verify, …) are those of older servers and
+	// of no use since then; they are tolerated, because operators copy them.
+	err := plugin.ServeMultiplex(&plugin.ServeOpts{BackendFactoryFunc: backend.Factory})
+	if err != nil {
+		hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-secrets-mdi"}).Error("plugin shutting down", "error", err)
+		os.Exit(1)
+	}
+}

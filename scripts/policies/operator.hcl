@@ -1,0 +1,36 @@
+# Operator: owns the connection to Microsoft and answers for the key.
+
+# The configuration decides which tenant the engine talks to, and with which
+# credential. Secrets in it can be written, but not read back.
+path "mdi/config" {
+  capabilities = ["create", "read", "update", "patch", "delete"]
+}
+
+# Each read regenerates the tenant's key: to see that the engine works, read
+# mdi/status instead.
+path "mdi/key" {
+  capabilities = ["read"]
+}
+
+# Break-glass: a new key that nobody knows.
+path "mdi/rotate-key" {
+  capabilities = ["update"]
+}
+
+path "mdi/status" {
+  capabilities = ["read"]
+}
+
+# End a lease early, by its id. Only this engine's: sys/leases/revoke alone would
+# allow to end those of every engine.
+path "sys/leases/revoke/mdi/*" {
+  capabilities = ["update"]
+}
+
+# Look up a lease by its id, which goes into the body of the request.
+path "sys/leases/lookup" {
+  capabilities = ["update"]
+  allowed_parameters = {
+    "lease_id" = ["mdi/*"]
+  }
+}

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MPL-2.0
+#
+# Prints the path of a Vault binary to stdout, and everything else to stderr.
+# First choice that exists: VAULT_BIN, a vault on PATH, one built from Vault's Go
+# module (scripts/vault), which is kept in .cache/bin until its version changes.
+set -euo pipefail
+
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+MODULE_DIR=$ROOT/scripts/vault
+BIN_DIR=$ROOT/.cache/bin
+
+main() {
+	local path
+	if [[ -n ${VAULT_BIN:-} ]]; then
+		is_vault "$VAULT_BIN" || fail "VAULT_BIN=$VAULT_BIN is no executable Vault or OpenBao"
+		absolute "$VAULT_BIN"
+	elif path=$(command -v vault) && is_vault "$path"; then
+		say "using $path from PATH"
+		absolute "$path"
+	else
+		built_vault
+	fi
+}
+
+# is_vault tells a Vault or OpenBao from other programs of that name.
+is_vault() { [[ -x $1 && ! -d $1 && $("$1" version 2>/dev/null) =~ ^(Vault|OpenBao)\ v[0-9] ]]; }
+
+# absolute prints a path that holds from any folder: tests run in their own.
+absolute() { printf '%s/%s\n' "$(cd "$(dirname "$1")" && pwd)" "$(basename "$1")"; }
+
+built_vault() {
+	local version binary
+	version=$(required_version)
+	binary=$BIN_DIR/vault-$version
+	mkdir -p "$BIN_DIR"
+	is_vault "$binary" || locked build "$version" "$binary" >&2
+	printf '%s\n' "$binary"
+}
+
+# required_version prints the version of Vault in scripts/vault/go.mod, without v.
+required_version() {
+	local version
+	version=$(sed -nE 's|^(require)?[[:space:]]*github.com/hashicorp/vault v([^ ]+).*|\2|p' "$MODULE_DIR/go.mod")
+	[[ -n $version ]] || fail "no version of Vault in $MODULE_DIR/go.mod"
+	printf '%s\n' "$version"
+}
+
+# locked runs a build alone, where flock exists. Where it does not, two builds at
+# a time waste work but do no harm: each moves a finished file into place.
+locked() {
+	if command -v flock >/dev/null; then
+		exec 9>"$BIN_DIR/.vault.lock"
+		if ! flock -n 9; then
+			say "another process is building Vault; waiting for it"
+			flock 9
+		fi
+	fi
+	"$@"
+}
+
+build() {
+	local version=$1 binary=$2
+	# Whoever held the lock before may have built it.
+	is_vault "$binary" && return
+	command -v go >/dev/null || fail "no vault on PATH, and no Go to build one with"
+	say "building Vault $version from its Go module: about 5–10 minutes once, on two cores"
+	BUILD=$(mktemp -d "$BIN_DIR/.vault-build.XXXXXX")
+	trap 'rm -rf "$BUILD"' EXIT
+	if ! with_heartbeat report compile; then
+		tail -n 40 "$BUILD/log" >&2
+		fail "Vault $version does not build"
+	fi
+	mv "$BUILD/vault" "$binary"
+	say "built Vault $version in $(elapsed): $binary"
+}
+
+# compile builds the smallest Vault that has what development needs: server,
+# agent, raft, approle and userpass are in it, the cloud plugins are not. The list
+# comes first: it downloads everything, and lets report tell how much is left.
+compile() {
+	(
+		export GOFLAGS=-buildvcs=false GOWORK=off
+		cd "$MODULE_DIR"
+		go list -deps -tags minimal . >"$BUILD/packages" &&
+			go build -v -tags minimal -ldflags "-s -w" -o "$BUILD/vault" .
+	) 2>"$BUILD/log"
+}
+
+# report says how far the build is: the go command names each module that it
+# downloads and each package that it compiles.
+report() {
+	local downloaded compiled total
+	downloaded=$(grep -c '^go: downloading' "$BUILD/log" || true)
+	compiled=$(grep -vc '^go: ' "$BUILD/log" || true)
+	total=$(wc -l <"$BUILD/packages")
+	if ((total == 0)); then
+		say "… Vault: $(elapsed) elapsed, $downloaded modules downloaded"
+	else
+		say "… Vault: $(elapsed) elapsed, $compiled of at most $((total)) packages compiled"
+	fi
+}
+
+main
