@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -74,7 +75,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		health:  &health{now: now},
 		stop:    stop,
 	}
-	b.connections = &connections{logger: b.Logger}
+	b.connections = &connections{logger: func() hclog.Logger { return b.Logger() }}
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,

@@ -21,12 +21,15 @@ type flights struct {
 	ctx context.Context // ends with the backend
 
 	mu      sync.Mutex
+	left    sync.Cond // a taker has left
 	current *flight
 	landed  *flight // the one before, whose takers may still be about
 }
 
 func newFlights(ctx context.Context) *flights {
-	return &flights{ctx: ctx}
+	f := &flights{ctx: ctx}
+	f.left.L = &f.mu
+	return f
 }
 
 // flight is one such piece of work.
@@ -37,7 +40,7 @@ type flight struct {
 	err    error
 
 	version int // of the key that a shared flight has made current
-	takers  sync.WaitGroup
+	takers  int // how many share it and have not taken what they wanted; see flights.mu
 }
 
 // share runs regenerate, or joins a regeneration that is under way, and returns the
@@ -55,15 +58,15 @@ func (f *flights) share(ctx context.Context, regenerate func(context.Context) (i
 			}
 			continue
 		}
-		if err := fl.wait(ctx); err != nil {
-			fl.takers.Done()
+		err := fl.wait(ctx)
+		if err == nil {
+			err = fl.err
+		}
+		if err != nil {
+			f.leave(fl)
 			return 0, nil, err
 		}
-		if fl.err != nil {
-			fl.takers.Done()
-			return 0, nil, fl.err
-		}
-		return fl.version, fl.takers.Done, nil
+		return fl.version, func() { f.leave(fl) }, nil
 	}
 }
 
@@ -95,7 +98,7 @@ func (f *flights) enter(share bool, work func(context.Context, *flight)) *flight
 		f.current, f.landed = fl, nil
 	}
 	if share && f.current.shared {
-		f.current.takers.Add(1)
+		f.current.takers++
 	}
 	return f.current
 }
@@ -103,14 +106,30 @@ func (f *flights) enter(share bool, work func(context.Context, *flight)) *flight
 func (f *flights) run(fl, before *flight, work func(context.Context, *flight)) {
 	ctx, cancel := context.WithTimeout(f.ctx, flightBudget)
 	defer cancel()
-	if before != nil {
-		before.takers.Wait() // for as long as handlers may take
-	}
+	f.awaitTakers(before)
 	work(ctx, fl)
 	f.mu.Lock()
 	f.current, f.landed = nil, fl
 	f.mu.Unlock()
 	close(fl.done)
+}
+
+// awaitTakers returns when those who shared a flight have taken what they wanted,
+// which takes them no longer than their handlers may.
+func (f *flights) awaitTakers(fl *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for fl != nil && fl.takers > 0 {
+		f.left.Wait()
+	}
+}
+
+// leave is called by each taker of a flight once.
+func (f *flights) leave(fl *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fl.takers--
+	f.left.Broadcast()
 }
 
 // wait returns when the flight has landed, or why the caller cannot wait longer:

@@ -37,7 +37,7 @@ type healthReport struct {
 // failed records an attempt that failed.
 func (h *health) failed(ctx context.Context, s logical.Storage, why cause, failure error) error {
 	return h.change(ctx, s, func(r *healthReport) bool {
-		*r = healthReport{LastError: failure.Error(), LastErrorAt: h.now(), LastErrorCause: why, Failures: r.Failures + 1}
+		*r = healthReport{LastError: explain(failure), LastErrorAt: h.now(), LastErrorCause: why, Failures: r.Failures + 1}
 		var remote *graph.Error
 		if errors.As(failure, &remote) {
 			r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID

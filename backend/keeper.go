@@ -195,7 +195,7 @@ func (k *keeper) load(ctx context.Context, s logical.Storage) (*keyRecord, error
 	if err != nil {
 		return nil, fmt.Errorf("reading the key record: %w", err)
 	}
-	rec := newKeyRecord(0, workspace{})
+	rec := newKeyRecord()
 	if entry != nil {
 		if err := entry.DecodeJSON(rec); err != nil {
 			return nil, errUnreadableRecord // not err: it could quote the record

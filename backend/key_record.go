@@ -66,19 +66,20 @@ const (
 	keyUnknown                   // somebody else made it, or a regeneration whose answer was lost
 )
 
-func newKeyRecord(version int, ws workspace) *keyRecord {
+// newKeyRecord returns the record of a mount that has had no key yet.
+func newKeyRecord() *keyRecord {
 	salt := make([]byte, sha256.Size)
 	_, _ = rand.Read(salt) // never fails: see the documentation of crypto/rand
-	return &keyRecord{Version: version, Workspace: ws, Salt: salt}
+	return &keyRecord{Salt: salt}
 }
 
 // in returns the record as it concerns a workspace: a record of another workspace
-// contributes only its version number.
+// contributes only its version number, and the salt.
 func (r *keyRecord) in(ws workspace) *keyRecord {
 	if r.Workspace == ws {
 		return r
 	}
-	return newKeyRecord(r.Version, ws)
+	return &keyRecord{Version: r.Version, Workspace: ws, Salt: r.Salt}
 }
 
 // usable reports whether the record holds a key that may be handed out.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"syscall"
 )
@@ -109,7 +110,9 @@ func connectionReason(err error) string {
 }
 
 func certificateReason(err error) string {
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+	// net/http replaces the error of package tls where the other side answers in
+	// plain HTTP.
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return reasonNoTLS
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {

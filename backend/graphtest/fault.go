@@ -186,7 +186,8 @@ func (s *Simulator) inject(faults []Fault) error {
 }
 
 // Clear removes all faults and lets go what they hold: the latency of these
-// calls is over, whatever else the fault does still happens.
+// calls is over, whatever else the fault does still happens. A client that went
+// away a moment ago may not have been noticed yet; its call then goes on, too.
 func (s *Simulator) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

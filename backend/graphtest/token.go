@@ -119,8 +119,10 @@ func checkClaims(_ settings, form url.Values) *refusal {
 }
 
 func missing(parameter string) *refusal {
-	return &refusal{codeParameterMissing,
-		fmt.Sprintf("The request body must contain the parameter '%s'.", parameter)}
+	return &refusal{
+		codeParameterMissing,
+		fmt.Sprintf("The request body must contain the parameter '%s'.", parameter),
+	}
 }
 
 // tokenClaims are those of an application's token for Graph, which is of

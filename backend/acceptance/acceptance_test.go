@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain runs more scenarios at a time than there are processors, unless the
+// command line says otherwise: mostly they wait.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// TestAcceptance runs the scenarios, and then looks for secrets in their logs.
+func TestAcceptance(t *testing.T) {
+	s := newSuite(t)
+	t.Run("scenarios", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{
+			Dir:                filepath.Join("testdata", "script"),
+			Setup:              s.setup,
+			Cmds:               commands(),
+			RequireUniqueNames: true,
+		})
+	})
+	t.Run("leaks", s.checkLeaks)
+}

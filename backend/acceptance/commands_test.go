@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
+
+// commands are those that scripts have on top of testscript's own; the package's
+// documentation describes them.
+func commands() map[string]scriptCommand {
+	return map[string]scriptCommand{
+		"vault":         program("vault"),
+		simulatorName:   program(simulatorName),
+		"eventually":    only(eventually),
+		"within":        only(within),
+		"rejected":      only(rejected),
+		"field":         only(field),
+		"let":           only(let),
+		"read-at-once":  only(readAtOnce),
+		"start-tenant":  only(startTenant),
+		"kill-plugin":   only(killPlugin),
+	}
+}
+
+// only makes a command that cannot be negated out of a function.
+func only(do func(ts *testscript.TestScript, args []string) error) scriptCommand {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg {
+			ts.Fatalf("this command cannot be negated")
+		}
+		ts.Check(do(ts, args))
+	}
+}
+
+// program makes a command out of a program.
+func program(name string) scriptCommand {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		line, err := parse(slices.Concat([]string{name}, args))
+		ts.Check(err)
+		line.fails = neg
+		ts.Check(line.run(ts))
+	}
+}
+
+// commandLine is a program with its arguments.
+type commandLine struct {
+	fails   bool           // it has to
+	argv    []string
+	into    string         // file for the output, or ""
+	pattern *regexp.Regexp // that the output must match, or nil
+}
+
+// parse understands [!] PROGRAM ARGS... [> FILE], or [| grep PATTERN] at the end.
+func parse(words []string) (commandLine, error) {
+	var line commandLine
+	if len(words) > 0 && words[0] == "!" {
+		line.fails, words = true, words[1:]
+	}
+	n := len(words)
+	switch {
+	case n > 2 && words[n-2] == ">":
+		line.into, words = words[n-1], words[:n-2]
+	case n > 3 && words[n-3] == "|" && words[n-2] == "grep":
+		pattern, err := regexp.Compile("(?m)" + words[n-1])
+		if err != nil {
+			return line, err
+		}
+		line.pattern, words = pattern, words[:n-3]
+	}
+	line.argv = words
+	if len(words) == 0 || words[0] != "vault" && words[0] != simulatorName {
+		return line, fmt.Errorf("expected a command line of vault or %s", simulatorName)
+	}
+	return line, nil
+}
+
+// run runs the command line once. It returns an error unless all is as expected.
+func (l commandLine) run(ts *testscript.TestScript) error {
+	var err error
+	if l.into == "" {
+		err = ts.Exec(l.argv[0], l.argv[1:]...)
+	} else {
+		err = ts.Exec("sh", slices.Concat([]string{"-c", `exec "$@" >"$0"`, ts.MkAbs(l.into)}, l.argv)...)
+	}
+	if err == nil && l.pattern != nil && !l.pattern.MatchString(ts.ReadFile("stdout")) {
+		err = fmt.Errorf("the output does not match %s", l.pattern)
+	}
+	switch {
+	case l.fails && err == nil:
+		return errors.New("it succeeds, and should fail")
+	case l.fails:
+		return nil
+	default:
+		return err
+	}
+}
+
+// timed parses DURATION COMMAND.
+func timed(args []string) (time.Duration, commandLine, error) {
+	if len(args) == 0 {
+		return 0, commandLine{}, errors.New("a duration is needed")
+	}
+	limit, err := time.ParseDuration(args[0])
+	if err != nil {
+		return 0, commandLine{}, err
+	}
+	line, err := parse(args[1:])
+	return limit, line, err
+}
+
+func eventually(ts *testscript.TestScript, args []string) error {
+	limit, line, err := timed(args)
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
+		if err = line.run(ts); err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not within %s: %w", limit, err)
+		}
+	}
+}
+
+func within(ts *testscript.TestScript, args []string) error {
+	limit, line, err := timed(args)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := line.run(ts); err != nil {
+		return err
+	}
+	if took := time.Since(began); took > limit {
+		return fmt.Errorf("it took %s", took)
+	}
+	return nil
+}
+
+func rejected(ts *testscript.TestScript, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: rejected FIELD COMMAND")
+	}
+	line, err := parse(args[1:])
+	if err != nil {
+		return err
+	}
+	line.fails = true
+	if err := line.run(ts); err != nil {
+		return err
+	}
+	answer := ts.ReadFile("stderr")
+	if !strings.Contains(answer, "Code: 400.") {
+		return errors.New("the answer is not a 400")
+	}
+	_, message, _ := strings.Cut(answer, "\n* ")
+	if !strings.Contains(message, args[0]) {
+		return fmt.Errorf("the answer does not name %s", args[0])
+	}
+	return nil
+}
+
+// field writes a string without a newline, as a key in a file has to be.
+func field(ts *testscript.TestScript, args []string) error {
+	if len(args) != 4 || args[2] != ">" {
+		return errors.New("usage: field FILE PATH > FILE")
+	}
+	value, err := lookup(ts, args[0], args[1])
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(ts.MkAbs(args[3]), []byte(value), 0o600)
+}
+
+func let(ts *testscript.TestScript, args []string) error {
+	if len(args) != 3 {
+		return errors.New("usage: let NAME FILE PATH")
+	}
+	value, err := lookup(ts, args[1], args[2])
+	if err != nil {
+		return err
+	}
+	ts.Setenv(args[0], value)
+	return nil
+}
+
+// lookup returns the string at a path of a JSON file, such as data.ttl.
+func lookup(ts *testscript.TestScript, file, path string) (string, error) {
+	var value any
+	if err := json.Unmarshal([]byte(ts.ReadFile(file)), &value); err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	for name := range strings.SplitSeq(path, ".") {
+		object, _ := value.(map[string]any)
+		value = object[name]
+	}
+	text, ok := value.(string)
+	if !ok {
+		return "", fmt.Errorf("%s has no string at %s", file, path)
+	}
+	return text, nil
+}
+
+func startTenant(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: start-tenant NAME")
+	}
+	return scenarioOf(ts).startTenant(args[0])
+}
+
+// killPlugin kills the plugin without any warning, and returns when it is gone.
+func killPlugin(ts *testscript.TestScript, args []string) error {
+	if len(args) != 0 {
+		return errors.New("usage: kill-plugin")
+	}
+	vault := scenarioOf(ts).vault.cmd.Process.Pid
+	plugins, err := childrenOf(vault)
+	if err != nil {
+		return err
+	}
+	if len(plugins) == 0 {
+		return errors.New("no plugin is running")
+	}
+	for _, pid := range plugins {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func scenarioOf(ts *testscript.TestScript) *scenario {
+	return ts.Value(scenarioKey{}).(*scenario)
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package acceptance runs the shipped plugin in a real Vault, against a simulated
+// tenant, and asks the question that matters: can a sensor be installed with this
+// key? The scenarios are the files in testdata/script, written for
+// github.com/rogpeppe/go-internal/testscript. They read like a terminal session
+// and double as documentation.
+//
+//	make acceptance                                    # all scenarios
+//	go test ./backend/acceptance -run '/scenarios/read'  # one of them
+//
+// Each scenario has a Vault of its own, in dev mode, and a tenant of its own. It
+// starts in a folder where tenant/config.json is what to write to mdi/config in
+// order to use that tenant, and where vault and mdi-simulator speak to these two.
+// $SCRIPTS is the repository's scripts folder, $LOGS the folder of the scenario's
+// logs; what a scenario starts by itself has to log there.
+//
+// On top of testscript's own commands there are
+//
+//	[!] vault ARGS...            the command line of Vault
+//	[!] mdi-simulator ARGS...    the program that steers the tenant
+//	eventually TIME COMMAND      repeats a command until it succeeds
+//	within TIME COMMAND          a command that must succeed in that time
+//	rejected FIELD COMMAND       a command that must fail with a 400 that names the field
+//	field FILE PATH > FILE       writes a string out of a JSON file, such as data.ttl
+//	let NAME FILE PATH           puts that string into a variable
+//	read-at-once N PATH > FILE   reads a path N times at the same moment, counts what
+//	                             came of it, and writes one of the answers
+//	start-tenant NAME            starts one more tenant, in the folder NAME
+//	kill-plugin                  kills the plugin's process, as kill -9 does
+//
+// A COMMAND is vault or mdi-simulator with arguments, after "!" if it has to fail.
+// It can end with "> FILE", which also keeps a key out of the test's output, or
+// with "| grep PATTERN".
+//
+// After the scenarios, every secret that a tenant has issued is looked for in all
+// their logs. There must be none.
+package acceptance

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// leastSecrets is what every scenario has at least: a client secret, and the key
+// that the tenant has from the start.
+const leastSecrets = 2
+
+// evidence is what the tenants of all scenarios have issued. Its zero value is ready.
+type evidence struct {
+	mu      sync.Mutex
+	secrets map[string][]string // by the folder of the scenario's logs
+	missing bool                // a tenant could not be asked
+}
+
+// collect asks a tenant for its secrets.
+func (e *evidence) collect(logs string, t *tenant) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	secrets, err := t.client.Issued(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.missing = true
+		return fmt.Errorf("asking a tenant for what it has issued: %w", err)
+	}
+	if e.secrets == nil {
+		e.secrets = map[string][]string{}
+	}
+	e.secrets[logs] = append(e.secrets[logs], secrets...)
+	return nil
+}
+
+// checkLeaks looks for every secret in every log of the scenario in which it was
+// issued. Findings are named by number, since the test's output is a log as well.
+func (s *suite) checkLeaks(t *testing.T) {
+	require.False(t, s.evidence.missing, "not all secrets are known")
+	require.NotEmpty(t, s.evidence.secrets, "no scenario has run")
+	searched, plugin := 0, false
+	for _, folder := range slices.Sorted(maps.Keys(s.evidence.secrets)) {
+		secrets := s.evidence.secrets[folder]
+		require.GreaterOrEqual(t, len(secrets), leastSecrets, folder)
+		logs, err := filepath.Glob(filepath.Join(folder, "*.log"))
+		require.NoError(t, err)
+		require.Contains(t, logs, filepath.Join(folder, "vault.log"))
+		for _, log := range logs {
+			text, err := os.ReadFile(log) //nolint:gosec // of this run
+			require.NoError(t, err)
+			require.NotEmpty(t, text, log)
+			for _, i := range leaked(string(text), secrets) {
+				t.Errorf("secret %d of %s is in %s", i, filepath.Base(folder), filepath.Base(log))
+			}
+			plugin = plugin || strings.Contains(string(text), "deployment access key regenerated")
+		}
+		searched += len(secrets)
+	}
+	require.True(t, plugin, "the plugin's own log lines are nowhere: is its output in the logs?")
+	t.Logf("searched the logs of %d scenarios for %d secrets", len(s.evidence.secrets), searched)
+}
+
+// leaked returns the indices of the secrets that a text contains, as they are or as
+// they look in a form, or in a header.
+func leaked(text string, secrets []string) []int {
+	var found []int
+	for i, secret := range secrets {
+		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))} {
+			if strings.Contains(text, form) {
+				found = append(found, i)
+				break
+			}
+		}
+	}
+	return found
+}
+
+// TestLeakedFindsSecrets shows that the search above would find something.
+func TestLeakedFindsSecrets(t *testing.T) {
+	secrets := []string{"absent", "a+key/with=", "client~secret+", "basic"}
+	require.Equal(t, []int{1, 2, 3}, leaked("x a+key/with= y client~secret%2B z YmFzaWM=", secrets))
+	require.Empty(t, leaked("nothing to see", secrets))
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// rootToken is that of every Vault here, each of which lives for one scenario and
+// listens on the loopback interface.
+const rootToken = "root"
+
+// scenario is one script with its Vault and its tenants.
+type scenario struct {
+	suite   *suite
+	work    string
+	logs    string
+	env     []string // of the servers
+	vault   *process
+	tenants []*tenant
+}
+
+// tenant is a simulator that runs as a process.
+type tenant struct {
+	process *process
+	client  *graphtest.Client
+}
+
+type scenarioKey struct{}
+
+// setup prepares what a script starts with: see the package's documentation.
+func (s *suite) setup(env *testscript.Env) error {
+	sc := &scenario{
+		suite: s,
+		work:  env.WorkDir,
+		logs:  filepath.Join(s.logs, filepath.Base(env.WorkDir)),
+		env:   []string{"PATH=" + os.Getenv("PATH"), "HOME=" + env.WorkDir, "TMPDIR=" + s.sockets},
+	}
+	env.Values[scenarioKey{}] = sc
+	env.Defer(func() { sc.end(env.T()) })
+	if err := os.Mkdir(sc.logs, 0o700); err != nil {
+		return err
+	}
+	if err := sc.startTenant("tenant"); err != nil {
+		return err
+	}
+	address, err := sc.startVault()
+	if err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"PATH":              s.bin + string(os.PathListSeparator) + env.Getenv("PATH"),
+		"HOME":              env.WorkDir,
+		"SCRIPTS":           s.scripts,
+		"LOGS":              sc.logs,
+		"MDI_SIMULATOR_DIR": filepath.Join(env.WorkDir, "tenant"),
+		"VAULT_ADDR":        address,
+		"VAULT_TOKEN":       rootToken,
+		// A scenario counts requests, and says itself what is worth repeating.
+		"VAULT_MAX_RETRIES": "0",
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// vaultPort keeps scenarios from choosing the same port at the same time.
+var vaultPort sync.Mutex
+
+// startVault runs a Vault and returns its address. Another program may take the
+// port that was just free, hence the attempts.
+func (sc *scenario) startVault() (address string, err error) {
+	vaultPort.Lock()
+	defer vaultPort.Unlock()
+	for range 5 {
+		address, err = sc.tryVault()
+		if err == nil {
+			return address, nil
+		}
+	}
+	return "", err
+}
+
+func (sc *scenario) tryVault() (string, error) {
+	listen, err := freeAddress()
+	if err != nil {
+		return "", err
+	}
+	sc.vault, err = start(filepath.Join(sc.logs, "vault.log"), sc.env, filepath.Join(sc.suite.bin, "vault"),
+		"server", "-dev", "-log-level=trace", "-dev-no-store-token", "-dev-root-token-id="+rootToken,
+		"-dev-plugin-dir="+sc.suite.plugins, "-dev-listen-address="+listen)
+	if err != nil {
+		return "", err
+	}
+	address := "http://" + listen
+	if err := sc.vault.await(func() bool { return healthy(address) }); err != nil {
+		sc.vault.shutdown()
+		sc.vault = nil
+		return "", err
+	}
+	return address, nil
+}
+
+// freeAddress returns a loopback address whose port is free together with the next
+// one, which Vault uses as well.
+func freeAddress() (string, error) {
+	ctx, listen := context.Background(), net.ListenConfig{}
+	for range 50 {
+		first, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		port := first.Addr().(*net.TCPAddr).Port
+		second, err := listen.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(port+1))
+		if err == nil {
+			return first.Addr().String(), errors.Join(first.Close(), second.Close())
+		}
+		if err := first.Close(); err != nil {
+			return "", err
+		}
+	}
+	return "", errors.New("no two free ports in a row")
+}
+
+func healthy(address string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/v1/sys/health", http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req) //nolint:gosec // an address of freeAddress
+	if err != nil {
+		return false
+	}
+	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+}
+
+// startTenant runs a simulator in the folder of that name, with the configuration
+// that uses it.
+func (sc *scenario) startTenant(name string) error {
+	dir := filepath.Join(sc.work, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	p, err := start(filepath.Join(sc.logs, name+".log"), sc.env, filepath.Join(sc.suite.bin, simulatorName), "serve", "-dir", dir)
+	if err != nil {
+		return err
+	}
+	t := &tenant{process: p}
+	sc.tenants = append(sc.tenants, t)
+	var text []byte
+	err = p.await(func() bool {
+		text, err = os.ReadFile(filepath.Join(dir, "simulator.json")) //nolint:gosec // of this scenario
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	var info graphtest.Info
+	if err := json.Unmarshal(text, &info); err != nil {
+		return err
+	}
+	if t.client, err = graphtest.NewClient(info); err != nil {
+		return err
+	}
+	return writeConfig(filepath.Join(dir, "config.json"), info)
+}
+
+// writeConfig writes the fields of mdi/config that lead to a simulator.
+func writeConfig(file string, info graphtest.Info) error {
+	text, err := json.MarshalIndent(map[string]string{
+		"tenant_id":      info.TenantID,
+		"client_id":      info.ClientID,
+		"client_secret":  info.ClientSecret,
+		"graph_endpoint": info.URL,
+		"authority_host": info.URL,
+		"ca_certificate": info.CACertificate,
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, text, 0o600)
+}
+
+// end stops all processes and takes down what secrets there were. Of a scenario
+// that failed it shows what Vault and the plugin complained about.
+func (sc *scenario) end(t testscript.T) {
+	if sc.vault != nil {
+		sc.vault.shutdown()
+	}
+	for _, tenant := range sc.tenants {
+		if err := sc.suite.evidence.collect(sc.logs, tenant); err != nil {
+			t.Log(err)
+		}
+		tenant.process.shutdown()
+	}
+	if test, ok := t.(interface{ Failed() bool }); ok && test.Failed() {
+		t.Log(complaints(filepath.Join(sc.logs, "vault.log")))
+	}
+}
+
+// complaints returns the warnings and errors of a log, the last 20 of them.
+func complaints(log string) string {
+	text, err := os.ReadFile(log) //nolint:gosec // of this scenario
+	if err != nil {
+		return fmt.Sprintf("no log of Vault: %v", err)
+	}
+	lines := []string{"warnings and errors in Vault's log:"}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "[WARN]") || strings.Contains(line, "[ERROR]") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(append(lines[:1], lines[max(1, len(lines)-20):]...), "\n")
+}

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// rig is a mounted engine, its storage, a clock under the test's control and a
+// simulated tenant.
+type rig struct {
+	t       *testing.T
+	sim     *graphtest.Simulator
+	storage *flakyStorage
+	system  *logical.StaticSystemView
+	clock   *clock
+	log     *syncBuffer
+	*backend
+}
+
+// newRig mounts an engine that is not configured yet.
+func newRig(t *testing.T, opts ...graphtest.Option) *rig {
+	t.Helper()
+	r := &rig{
+		t:       t,
+		sim:     graphtest.Start(t, opts...),
+		storage: &flakyStorage{Storage: &logical.InmemStorage{}},
+		system:  logical.TestSystemView(),
+		clock:   &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
+		log:     &syncBuffer{},
+	}
+	r.restart()
+	t.Cleanup(r.noSecretLogged)
+	return r
+}
+
+// configured mounts an engine that is configured for the simulated tenant.
+func configured(t *testing.T, opts ...graphtest.Option) *rig {
+	t.Helper()
+	r := newRig(t, opts...)
+	r.write(configPath, r.config(nil))
+	return r
+}
+
+// restart starts the engine anew on the same storage, as after a crash: nothing
+// that it remembered survives, and what it was doing is cut off.
+func (r *rig) restart() {
+	r.t.Helper()
+	if r.backend != nil {
+		r.clean(r.t.Context())
+	}
+	r.backend = newBackend(r.storage, r.clock.now)
+	err := r.Setup(r.t.Context(), &logical.BackendConfig{
+		Logger:      hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}),
+		System:      r.system,
+		StorageView: r.storage,
+	})
+	require.NoError(r.t, err)
+	r.t.Cleanup(func() { r.clean(context.Background()) })
+}
+
+// config returns the fields of a working configuration, changed by others; nil
+// leaves a field out.
+func (r *rig) config(changes map[string]any) map[string]any {
+	app := r.sim.App()
+	fields := map[string]any{
+		fieldTenantID:      app.TenantID,
+		fieldClientID:      app.ClientID,
+		fieldClientSecret:  app.ClientSecret,
+		fieldGraphEndpoint: r.sim.URL(),
+		fieldAuthorityHost: r.sim.URL(),
+		fieldCACertificate: r.sim.CACertificate(),
+	}
+	for name, value := range changes {
+		if fields[name] = value; value == nil {
+			delete(fields, name)
+		}
+	}
+	return fields
+}
+
+// request sends a request as core does and checks what comes back against the
+// schema that the operation declares.
+func (r *rig) request(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	req := &logical.Request{Operation: op, Path: path, Data: data, Storage: r.storage, MountPoint: "mdi/"}
+	if op == logical.UpdateOperation {
+		found, exists, err := r.HandleExistenceCheck(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		if found && !exists {
+			req.Operation = logical.CreateOperation
+		}
+	}
+	resp, err := r.HandleRequest(ctx, req)
+	if err != nil {
+		r.noSecretIn("an error", err.Error())
+		return resp, err
+	}
+	if resp != nil && resp.IsError() {
+		return resp, resp.Error()
+	}
+	if resp != nil { // nil is a 404 or a 204
+		schema.ResponseValidatingCallback(r.t)(r.backend, req, resp)
+	}
+	return resp, nil
+}
+
+func (r *rig) read(path string) *logical.Response {
+	r.t.Helper()
+	resp, err := r.request(r.t.Context(), logical.ReadOperation, path, nil)
+	require.NoError(r.t, err)
+	return resp
+}
+
+func (r *rig) write(path string, data map[string]any) *logical.Response {
+	r.t.Helper()
+	resp, err := r.request(r.t.Context(), logical.UpdateOperation, path, data)
+	require.NoError(r.t, err)
+	return resp
+}
+
+// fails sends a request that must be answered with a status, and returns the text.
+func (r *rig) fails(status int, op logical.Operation, path string, data map[string]any) string {
+	r.t.Helper()
+	resp, err := r.request(r.t.Context(), op, path, data)
+	require.Error(r.t, err)
+	if resp != nil && resp.IsError() {
+		require.Equal(r.t, status, 400, err.Error())
+		return err.Error()
+	}
+	coded, ok := err.(logical.HTTPCodedError) //nolint:errorlint // core looks at no wrapped one
+	require.True(r.t, ok, "core would answer 500 to %q", err)
+	require.Equal(r.t, status, coded.Code(), err.Error())
+	return err.Error()
+}
+
+// key reads mdi/key.
+func (r *rig) key() *logical.Response {
+	r.t.Helper()
+	return r.read(keyPath)
+}
+
+// revoke ends a lease as core does, which keeps what the engine returned as JSON.
+func (r *rig) revoke(resp *logical.Response) {
+	r.t.Helper()
+	require.NoError(r.t, r.tryRevoke(resp.Secret))
+}
+
+func (r *rig) tryRevoke(secret *logical.Secret) error {
+	stored, err := json.Marshal(secret)
+	require.NoError(r.t, err)
+	restored := &logical.Secret{}
+	require.NoError(r.t, json.Unmarshal(stored, restored))
+	_, err = r.HandleRequest(r.t.Context(), &logical.Request{
+		Operation: logical.RevokeOperation, Path: keyPath, Storage: r.storage, Secret: restored,
+	})
+	return err
+}
+
+// tick is core's periodic call.
+func (r *rig) tick() {
+	r.t.Helper()
+	_, err := r.HandleRequest(r.t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
+	require.NoError(r.t, err)
+}
+
+// idle waits until no flight is under way.
+func (r *rig) idle() {
+	r.t.Helper()
+	_, err := r.flights.alone(r.t.Context(), func(context.Context) (*logical.Response, error) { return nil, nil })
+	require.NoError(r.t, err)
+}
+
+// eventually waits for what the engine does by itself.
+func (r *rig) eventually(what string, holds func() bool) {
+	r.t.Helper()
+	require.Eventually(r.t, holds, 5*time.Second, 2*time.Millisecond, what)
+}
+
+func (r *rig) posts() int { return r.sim.Calls(graphtest.Regenerate).Performed }
+
+// works tells whether a host can install a sensor now with the key of an answer.
+func (r *rig) works(resp *logical.Response) bool {
+	return r.sim.CanRegister(keyIn(resp))
+}
+
+func keyIn(resp *logical.Response) string { return resp.Data[fieldDeploymentAccessKey].(string) }
+
+func (r *rig) status() map[string]any {
+	r.t.Helper()
+	return r.read(statusPath).Data
+}
+
+func (r *rig) noSecretLogged() { r.noSecretIn("the log", r.log.String()) }
+
+func (r *rig) noSecretIn(where, text string) {
+	for _, secret := range r.sim.Issued() {
+		if strings.Contains(text, secret) {
+			r.t.Errorf("there is a secret in %s", where)
+		}
+	}
+}
+
+// clock is the time as the engine sees it.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// syncBuffer is a log that can be read while it is written.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+var errStorage = errors.New("the storage is broken")
+
+// flakyStorage fails the operations for which fail says so. Over gRPC the sentinel
+// errors of storages are lost, so it returns a plain one.
+type flakyStorage struct {
+	logical.Storage
+	mu   sync.Mutex
+	fail func(op, key string) bool
+}
+
+func (s *flakyStorage) failing(fail func(op, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fail
+}
+
+func (s *flakyStorage) check(op, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil && s.fail(op, key) {
+		return errStorage
+	}
+	return nil
+}
+
+func (s *flakyStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if err := s.check("get", key); err != nil {
+		return nil, err
+	}
+	return s.Storage.Get(ctx, key)
+}
+
+func (s *flakyStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if err := s.check("put", entry.Key); err != nil {
+		return err
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+func (s *flakyStorage) Delete(ctx context.Context, key string) error {
+	if err := s.check("delete", key); err != nil {
+		return err
+	}
+	return s.Storage.Delete(ctx, key)
+}
+
+func (s *flakyStorage) List(ctx context.Context, prefix string) ([]string, error) {
+	if err := s.check("list", prefix); err != nil {
+		return nil, err
+	}
+	return s.Storage.List(ctx, prefix)
+}
+
+// nth fails the n-th operation of a kind on a key, counted from 1.
+func nth(n int, op, key string) func(string, string) bool {
+	return func(o, k string) bool {
+		if o == op && strings.HasPrefix(k, key) {
+			n--
+			return n == 0
+		}
+		return false
+	}
+}
+
+func TestFactoryAtRegistrationTouchesNothing(t *testing.T) {
+	b, err := Factory(t.Context(), &logical.BackendConfig{})
+	require.NoError(t, err)
+	require.Equal(t, logical.TypeLogical, b.Type())
+	b.Cleanup(t.Context())
+
+	_, err = Factory(t.Context(), nil)
+	require.Error(t, err)
+}
+
+func TestVersionIsReported(t *testing.T) {
+	b, err := Factory(t.Context(), &logical.BackendConfig{})
+	require.NoError(t, err)
+	require.Equal(t, Version, b.(logical.PluginVersioner).PluginVersion().Version)
+	require.True(t, strings.HasPrefix(Version, "v"))
+}
+
+func TestEveryPathIsDocumented(t *testing.T) {
+	r := newRig(t)
+	for _, path := range r.Paths {
+		require.NotEmpty(t, path.HelpSynopsis, path.Pattern)
+		require.NotEmpty(t, path.HelpDescription, path.Pattern)
+		require.NotNil(t, path.DisplayAttrs, path.Pattern)
+		for name, field := range path.Fields {
+			require.NotEmpty(t, field.Description, "%s of %s", name, path.Pattern)
+		}
+		for op, handler := range path.Operations {
+			properties := handler.Properties()
+			require.NotEmpty(t, properties.Summary, "%s %s", op, path.Pattern)
+			require.NotEmpty(t, properties.Responses, "%s %s", op, path.Pattern)
+			require.NotNil(t, properties.DisplayAttrs, "%s %s", op, path.Pattern)
+		}
+	}
+	r.system.PluginEnvironment = &logical.PluginEnvironment{}
+	resp, err := r.HandleRequest(t.Context(), &logical.Request{Operation: logical.HelpOperation, Storage: r.storage})
+	require.NoError(t, err)
+	require.Contains(t, resp.Data["help"], "deployment access key")
+}
+
+// Whatever writes or regenerates is forwarded before it does anything.
+func TestStandbysAndSecondariesForward(t *testing.T) {
+	local := []string{"read " + configPath}
+	for _, state := range []consts.ReplicationState{consts.ReplicationPerformanceStandby, consts.ReplicationPerformanceSecondary} {
+		r := configured(t)
+		held := r.key()
+		before, token := r.posts(), r.sim.Calls(graphtest.Token).Started
+		r.system.ReplicationStateVal = state
+		for _, path := range r.Paths {
+			for op := range path.Operations {
+				name := strings.Trim(path.Pattern, "^$")
+				if slices.Contains(local, string(op)+" "+name) {
+					continue
+				}
+				_, err := r.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: name, Storage: r.storage})
+				require.ErrorIs(t, err, logical.ErrReadOnly, "%s %s", op, name)
+			}
+		}
+		require.NoError(t, r.tryRevoke(held.Secret))
+		r.clock.advance(24 * time.Hour)
+		r.tick()
+		require.Equal(t, before, r.posts())
+		require.Equal(t, token, r.sim.Calls(graphtest.Token).Started)
+	}
+}
+
+// A local mount of a secondary is its own.
+func TestLocalMountOfASecondaryWorks(t *testing.T) {
+	r := configured(t)
+	r.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
+	r.system.LocalMountVal = true
+	require.True(t, r.works(r.key()))
+}
+
+func TestInvalidateDropsWhatIsRemembered(t *testing.T) {
+	r := configured(t)
+	first := r.key()
+	other := newBackend(r.storage, r.clock.now) // another node
+	require.NoError(t, other.Setup(t.Context(), &logical.BackendConfig{Logger: hclog.NewNullLogger(), System: r.system, StorageView: r.storage}))
+	resp, err := other.HandleRequest(t.Context(), &logical.Request{Operation: logical.ReadOperation, Path: keyPath, Storage: r.storage})
+	require.NoError(t, err)
+
+	require.Equal(t, first.Data[fieldKeyVersion], r.status()[fieldKeyVersion], "still remembered")
+	for _, key := range []string{configStorageKey, keyStorageKey, healthStorageKey, leasePrefix + "2/x"} {
+		r.InvalidateKey(t.Context(), key)
+	}
+	require.Equal(t, resp.Data[fieldKeyVersion], r.status()[fieldKeyVersion])
+	require.Equal(t, 1, r.status()[fieldLiveLeases])
+	other.Cleanup(t.Context())
+}
+
+func TestSecretTypeIsForEver(t *testing.T) {
+	require.Equal(t, "deployment_access_key", secretTypeKey)
+	r := newRig(t)
+	require.Nil(t, r.Secret(secretTypeKey).Renew)
+	require.False(t, r.Secret(secretTypeKey).Renewable())
+	var _ *framework.Secret = r.Secret(secretTypeKey)
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+func TestFromSignInToRegistration(t *testing.T) {
+	for _, shape := range graphtest.Shapes() {
+		for _, version := range []string{Beta, V1} {
+			t.Run(string(shape)+" "+version, func(t *testing.T) {
+				sim := graphtest.Start(t, graphtest.WithBodyShape(shape))
+				client, _ := simulated(t, sim, func(c *Config) { c.APIVersion = version })
+				before := sim.Key()
+				require.NoError(t, client.SignIn(t.Context()))
+
+				current, err := client.DeploymentAccessKey(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, before, current)
+
+				replaced, err := client.RegenerateDeploymentAccessKey(t.Context())
+				require.NoError(t, err)
+				require.True(t, sim.CanRegister(replaced))
+				require.False(t, sim.CanRegister(before))
+
+				require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the token is kept")
+			})
+		}
+	}
+}
+
+// TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so
+// the token must be one for that Graph.
+func TestTokenIsForTheCloud(t *testing.T) {
+	for _, name := range CloudNames() {
+		cloud, err := CloudNamed(name)
+		require.NoError(t, err)
+		sim := graphtest.Start(t, graphtest.WithAudience(cloud.GraphRoot))
+		client, _ := simulated(t, sim, func(c *Config) { c.Cloud = cloud })
+		_, err = client.DeploymentAccessKey(t.Context())
+		require.NoError(t, err)
+	}
+}
+
+func TestRequest(t *testing.T) {
+	var mu sync.Mutex
+	var seen []*http.Request
+	client := served(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen = append(seen, r)
+		first := len(seen) == 1
+		mu.Unlock()
+		if first {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
+	}, func(c *Config) { c.UserAgent = "vault-plugin-secrets-mdi/1.2.3" })
+
+	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "k", key)
+	require.Len(t, seen, 2)
+	ids := map[string]bool{}
+	for _, r := range seen {
+		require.Equal(t, "POST", r.Method)
+		require.Equal(t, "/beta/security/identities/sensors/regenerateDeploymentAccessKey", r.URL.String())
+		require.Equal(t, []string{"0"}, r.Header["Content-Length"])
+		require.Empty(t, r.TransferEncoding)
+		require.Equal(t, "Bearer "+testToken, r.Header.Get("Authorization"))
+		require.Equal(t, "application/json", r.Header.Get("Accept"))
+		require.Equal(t, "vault-plugin-secrets-mdi/1.2.3", r.UserAgent())
+		require.NoError(t, uuid.Validate(r.Header.Get("client-request-id")))
+		ids[r.Header.Get("client-request-id")] = true
+	}
+	require.Len(t, ids, 2, "each attempt has an id of its own")
+	require.NotEqual(t, seen[0].RemoteAddr, seen[1].RemoteAddr, "a 503 is repeated on a new connection")
+}
+
+func TestFailedRegenerations(t *testing.T) {
+	regenerate := func(f graphtest.Fault) graphtest.Fault {
+		f.Operation = graphtest.Regenerate
+		return f
+	}
+	for name, test := range map[string]struct {
+		fault     graphtest.Fault
+		want      Error
+		started   int
+		performed int
+	}{
+		"bad request":          {graphtest.Fault{Status: 400}, Error{Kind: Refused, Code: "BadRequest"}, 1, 0},
+		"forbidden":            {graphtest.Fault{Status: 403}, Error{Kind: Refused, Code: "Forbidden"}, 1, 0},
+		"unauthorised":         {graphtest.Fault{Status: 401}, Error{Kind: Refused, Code: "InvalidAuthenticationToken"}, 2, 0},
+		"redirect":             {graphtest.Fault{Status: 307}, Error{Kind: Refused, Code: "TemporaryRedirect", Reason: reasonRedirect}, 1, 0},
+		"throttled":            {graphtest.Fault{Status: 429}, Error{Kind: Throttled, Code: "TooManyRequests"}, 3, 0},
+		"throttled, told":      {graphtest.Fault{Status: 429, RetryAfter: "315"}, Error{Kind: Throttled, Code: "TooManyRequests", RetryAfter: 315 * time.Second}, 1, 0},
+		"unavailable":          {graphtest.Fault{Status: 503, Code: "serviceNotAvailable"}, Error{Kind: Unavailable, Code: "serviceNotAvailable"}, 3, 0},
+		"error before":         {graphtest.Fault{Status: 500}, Error{Kind: Unavailable, Code: "InternalServerError"}, 1, 0},
+		"error after":          {graphtest.Fault{Status: 500, AfterWork: true}, Error{Kind: Unavailable, Code: "InternalServerError"}, 1, 1},
+		"bad gateway":          {graphtest.Fault{Status: 502, AfterWork: true, Body: graphtest.BodyHTML}, Error{Kind: Unavailable}, 1, 1},
+		"gateway timeout":      {graphtest.Fault{Status: 504, AfterWork: true}, Error{Kind: Unavailable, Code: "GatewayTimeout"}, 1, 1},
+		"reset after":          {graphtest.Fault{Reset: true, AfterWork: true}, Error{Kind: Unavailable, Reason: reasonConnLost}, 1, 1},
+		"reset before":         {graphtest.Fault{Reset: true}, Error{Kind: Unavailable, Reason: reasonConnLost}, 1, 0},
+		"lost after":           {graphtest.Fault{Lost: true, AfterWork: true}, Error{Kind: Unavailable, Reason: reasonConnLost}, 1, 1},
+		"page instead of key":  {graphtest.Fault{Body: graphtest.BodyHTML}, Error{Kind: Unreadable, Status: 200, Reason: reasonUnreadable}, 1, 1},
+		"nothing at all":       {graphtest.Fault{Body: graphtest.BodyEmpty}, Error{Kind: Unreadable, Status: 200, Reason: reasonUnreadable}, 1, 1},
+		"malformed":            {graphtest.Fault{Body: graphtest.BodyMalformed}, Error{Kind: Unreadable, Status: 200, Reason: reasonUnreadable}, 1, 1},
+		"two keys":             {graphtest.Fault{Body: graphtest.BodyDisagreeing}, Error{Kind: Unreadable, Status: 200, Reason: reasonDifferentKeys}, 1, 1},
+		"half a body":          {graphtest.Fault{Body: graphtest.BodyTruncated}, Error{Kind: Unavailable, Status: 200, Reason: reasonConnLost}, 1, 1},
+		"half an error's body": {graphtest.Fault{Status: 403, Body: graphtest.BodyTruncated}, Error{Kind: Refused}, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := graphtest.Start(t)
+			var log safeBuffer
+			client, _ := simulated(t, sim, func(c *Config) { c.Logger = debugLogger(&log) })
+			sim.Inject(regenerate(test.fault))
+
+			key, err := client.RegenerateDeploymentAccessKey(t.Context())
+			require.Empty(t, key)
+			got := failed(t, err)
+			require.Equal(t, test.started, sim.Calls(graphtest.Regenerate).Started)
+			require.Equal(t, test.performed, sim.Calls(graphtest.Regenerate).Performed)
+			if test.performed > 0 {
+				require.True(t, got.MayHaveHappened())
+			}
+			requireNoSecrets(t, sim, everythingAbout(err)+log.String())
+
+			if test.fault.Body == "" && (test.fault.Status != 0) {
+				require.NotEmpty(t, got.RequestID)
+			}
+			test.want.Op, test.want.RequestID = OpRegenerate, got.RequestID
+			if test.want.Status == 0 {
+				test.want.Status = test.fault.Status
+			}
+			require.Equal(t, &test.want, got)
+		})
+	}
+}
+
+func TestContentTypeIsNotTrusted(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, _ := simulated(t, sim, nil)
+	sim.Inject(graphtest.Fault{Body: graphtest.BodyWrongContentType})
+	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.True(t, sim.CanRegister(key))
+}
+
+func TestAMissingRoleIsNamed(t *testing.T) {
+	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
+	client, _ := simulated(t, sim, nil)
+	_, err := client.RegenerateDeploymentAccessKey(t.Context())
+	e := failed(t, err)
+	require.Equal(t, Refused, e.Kind)
+	require.Contains(t, e.Hint(), graphtest.RoleReadWrite)
+	require.False(t, e.MayHaveHappened())
+}
+
+func TestGETIsRepeatedWhereThePOSTIsNot(t *testing.T) {
+	for name, fault := range map[string]graphtest.Fault{
+		"500": {Status: 500}, "502": {Status: 502}, "504": {Status: 504, AfterWork: true},
+		"reset": {Reset: true}, "lost": {Lost: true}, "truncated": {Body: graphtest.BodyTruncated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := graphtest.Start(t)
+			client, waited := simulated(t, sim, nil)
+			fault.Operation, fault.Times = graphtest.Get, 1
+			sim.Inject(fault)
+			key, err := client.DeploymentAccessKey(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, sim.Key(), key)
+			require.Equal(t, 2, sim.Calls(graphtest.Get).Started)
+			require.Len(t, waited.all, 1)
+
+			fault.Times = 0
+			sim.Inject(fault)
+			_, err = client.DeploymentAccessKey(t.Context())
+			failed(t, err)
+			require.Equal(t, 4, sim.Calls(graphtest.Get).Started, "once more and not for ever")
+		})
+	}
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, waited := simulated(t, sim, nil)
+	sim.Inject(
+		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 429, RetryAfter: "2"},
+		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "3"},
+	)
+	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.True(t, sim.CanRegister(key))
+	require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second}, waited.all)
+
+	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 429, RetryAfter: "2"})
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err = client.RegenerateDeploymentAccessKey(short)
+	e := failed(t, err)
+	require.Equal(t, Throttled, e.Kind)
+	require.Equal(t, 2*time.Second, e.RetryAfter)
+	require.Len(t, waited.all, 2, "no wait that is longer than the caller's time")
+}
+
+func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, _ := simulated(t, sim, nil)
+	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
+	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.True(t, sim.CanRegister(key))
+	require.Equal(t, 2, sim.Calls(graphtest.Token).Performed)
+
+	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
+	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 400, Code: "53003"})
+	_, err = client.RegenerateDeploymentAccessKey(t.Context())
+	require.Equal(t, "AADSTS53003", failed(t, err).Code, "who cannot sign in again learns why")
+}
+
+// TestManyRefusedTokensAreOneSignIn: all calls hold the same token when Graph
+// refuses it.
+func TestManyRefusedTokensAreOneSignIn(t *testing.T) {
+	const callers = 20
+	sim := graphtest.Start(t)
+	client, _ := simulated(t, sim, nil)
+	require.NoError(t, client.SignIn(t.Context()))
+	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: callers, Status: 401, Latency: time.Hour})
+
+	errs := make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() { _, errs[i] = client.DeploymentAccessKey(t.Context()) })
+	}
+	require.NoError(t, sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == callers }))
+	sim.Clear()
+	wg.Wait()
+	require.Equal(t, make([]error, callers), errs)
+	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
+	require.Equal(t, 2, sim.Calls(graphtest.Discovery).Started)
+}
+
+func TestACallerWhoIsGoneSendsNothing(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, _ := simulated(t, sim, nil)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, context.Canceled, client.SignIn(gone))
+	_, err := client.RegenerateDeploymentAccessKey(gone)
+	require.Equal(t, context.Canceled, err)
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	_, err = client.DeploymentAccessKey(late)
+	require.Equal(t, context.DeadlineExceeded, err)
+	for _, op := range graphtest.Operations() {
+		require.Zero(t, sim.Calls(op).Started, op)
+	}
+}
+
+func TestACallerWhoLeavesAfterThePOST(t *testing.T) {
+	for name, body := range map[string]graphtest.Fault{
+		"before the work": {Latency: time.Hour, Stubborn: true},
+		"after the work":  {Latency: time.Hour, AfterWork: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := graphtest.Start(t)
+			client, _ := simulated(t, sim, nil)
+			body.Operation = graphtest.Regenerate
+			sim.Inject(body)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				defer cancel()
+				_ = sim.Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Started == 1 })
+			}()
+			_, err := client.RegenerateDeploymentAccessKey(ctx)
+			e := failed(t, err)
+			require.Equal(t, Timeout, e.Kind)
+			require.True(t, e.MayHaveHappened())
+			require.NotErrorIs(t, err, context.Canceled)
+			sim.Clear()
+			require.NoError(t, sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed == 1 }))
+			require.Equal(t, 1, sim.Calls(graphtest.Regenerate).Started)
+		})
+	}
+}
+
+// TestACallerWhoLeavesDuringTheBody needs an answer that begins and does not end.
+func TestACallerWhoLeavesDuringTheBody(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	client := served(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(`{"deployment`))
+		_ = http.NewResponseController(w).Flush()
+		cancel()
+		<-r.Context().Done()
+	}, nil)
+	_, err := client.RegenerateDeploymentAccessKey(ctx)
+	e := failed(t, err)
+	require.Equal(t, Timeout, e.Kind)
+	require.True(t, e.MayHaveHappened())
+}
+
+func TestLogLines(t *testing.T) {
+	sim := graphtest.Start(t)
+	var log safeBuffer
+	client, _ := simulated(t, sim, func(c *Config) { c.Logger = debugLogger(&log) })
+	_, err := client.RegenerateDeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
+	_, err = client.RegenerateDeploymentAccessKey(t.Context())
+	failed(t, err)
+
+	text := log.String()
+	for _, want := range []string{"client-request-id=", " request-id=", "status=200", "duration=", "/oauth2/v2.0/token", OpRegenerate, "no answer"} {
+		require.Contains(t, text, want)
+	}
+	issued := slices.Concat(sim.Issued(), []string{"Bearer", "client_secret"})
+	for _, secret := range issued {
+		require.NotContains(t, text, secret)
+	}
+}

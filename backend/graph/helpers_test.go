@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// waits records how long a client would have waited between attempts.
+type waits struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (w *waits) sleep(ctx context.Context, d time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all = append(w.all, d)
+	return ctx.Err()
+}
+
+// simulated returns a client of the simulator that does not really wait between
+// attempts.
+func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*Client, *waits) {
+	t.Helper()
+	app := sim.App()
+	client, err := New(validConfig(func(c *Config) {
+		c.TenantID, c.ClientID, c.Credential = app.TenantID, app.ClientID, ClientSecret(app.ClientSecret)
+		c.GraphEndpoint, c.AuthorityHost, c.CACertificates = sim.URL(), sim.URL(), sim.CACertificate()
+		if change != nil {
+			change(c)
+		}
+	}))
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	waited := &waits{}
+	client.retry.sleep = waited.sleep
+	client.tokens.(*confidentialSource).retry.sleep = waited.sleep
+	return client, waited
+}
+
+// fixedToken is a tokenSource for tests in which sign-in does not matter.
+type fixedToken string
+
+func (f fixedToken) token(context.Context) (token, error) { return token{bearer: string(f)}, nil }
+func (fixedToken) drop(token)                             {}
+
+const testToken = "test.access.token"
+
+// served returns a client whose Graph is a test server with that handler.
+func served(t *testing.T, handler http.HandlerFunc, change func(*Config)) *Client {
+	t.Helper()
+	server := httptest.NewTLSServer(handler)
+	t.Cleanup(server.Close)
+	return clientOf(t, func(c *Config) {
+		c.GraphEndpoint = server.URL
+		c.CACertificates = encodeCertificate(server)
+		if change != nil {
+			change(c)
+		}
+	})
+}
+
+// clientOf returns a client that need not sign in.
+func clientOf(t *testing.T, change func(*Config)) *Client {
+	t.Helper()
+	client, err := New(validConfig(change))
+	require.NoError(t, err)
+	client.tokens = fixedToken(testToken)
+	client.retry.sleep = (&waits{}).sleep
+	return client
+}
+
+func encodeCertificate(server *httptest.Server) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+}
+
+// failed returns err as what a call must return.
+func failed(t *testing.T, err error) *Error {
+	t.Helper()
+	e, ok := errors.AsType[*Error](err)
+	require.True(t, ok, "%T: %v", err, err)
+	require.NoError(t, errors.Unwrap(err))
+	return e
+}
+
+// everythingAbout prints err in all ways that would show what hides in it.
+func everythingAbout(err error) string {
+	var b bytes.Buffer
+	for ; err != nil; err = errors.Unwrap(err) {
+		fmt.Fprintf(&b, "%v\n%+v\n%#v\n", err, err, err)
+	}
+	return b.String()
+}
+
+// requireNoSecrets fails if the text has anything that the simulator issued.
+// It names no secret, only the text.
+func requireNoSecrets(t *testing.T, sim *graphtest.Simulator, text string) {
+	t.Helper()
+	for _, secret := range sim.Issued() {
+		if bytes.Contains([]byte(text), []byte(secret)) {
+			t.Fatal("a secret got into an error or a log line")
+		}
+	}
+}
+
+// safeBuffer is a log that goroutines share.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func debugLogger(out *safeBuffer) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace})
+}
+
+// hushed is for servers whose failed handshakes are intended.
+func hushed() *log.Logger { return log.New(io.Discard, "", 0) }
+
+func gzipped(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write([]byte(text))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// TestThePOSTIsNeverSentTwice uses a server that keeps connections alive, and
+// that breaks one after the work once it has been used before: that is when
+// net/http repeats a request by itself if it takes it for harmless.
+func TestThePOSTIsNeverSentTwice(t *testing.T) {
+	var posts atomic.Int32
+	client := served(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
+			return
+		}
+		posts.Add(1)
+		panic(http.ErrAbortHandler)
+	}, nil)
+	for n := range int32(3) {
+		_, err := client.DeploymentAccessKey(t.Context())
+		require.NoError(t, err)
+		_, err = client.RegenerateDeploymentAccessKey(t.Context())
+		e := failed(t, err)
+		require.Equal(t, reasonConnLost, e.Reason)
+		require.True(t, e.MayHaveHappened())
+		require.Equal(t, n+1, posts.Load())
+	}
+}
+
+// TestAConnectionClosedMeanwhile: what an idle connection would have been lost
+// to does not matter to a client that has none.
+func TestAConnectionClosedMeanwhile(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
+	}))
+	t.Cleanup(server.Close)
+	client := clientOf(t, func(c *Config) { c.GraphEndpoint, c.CACertificates = server.URL, encodeCertificate(server) })
+	for range 3 {
+		_, err := client.RegenerateDeploymentAccessKey(t.Context())
+		require.NoError(t, err)
+		server.CloseClientConnections()
+	}
+}
+
+func TestProvenNotSent(t *testing.T) {
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request arrived") })
+	secure := httptest.NewUnstartedServer(handler)
+	secure.Config.ErrorLog = hushed()
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	plain := httptest.NewServer(handler)
+	t.Cleanup(plain.Close)
+	closed := httptest.NewServer(handler)
+	closed.Close()
+
+	for name, test := range map[string]struct {
+		change func(*Config)
+		reason string
+	}{
+		"nobody listens": {func(c *Config) { c.GraphEndpoint = strings.Replace(closed.URL, "http:", "https:", 1) }, reasonConnRefused},
+		"untrusted":      {func(c *Config) { c.GraphEndpoint = secure.URL }, reasonUntrusted},
+		"another name": {func(c *Config) {
+			c.GraphEndpoint, c.CACertificates = strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), encodeCertificate(secure)
+		}, reasonWrongName},
+		"no TLS": {func(c *Config) { c.GraphEndpoint = strings.Replace(plain.URL, "http:", "https:", 1) }, reasonNoTLS},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := clientOf(t, test.change).RegenerateDeploymentAccessKey(t.Context())
+			e := failed(t, err)
+			require.Equal(t, &Error{Op: OpRegenerate, Kind: Unavailable, Reason: test.reason, unsent: true}, e)
+			require.False(t, e.MayHaveHappened())
+		})
+	}
+}
+
+// TestATimeoutBeforeTheRequest: somebody accepts the connection and says nothing.
+func TestATimeoutBeforeTheRequest(t *testing.T) {
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = ln.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		conn, err := ln.Accept()
+		cancel()
+		if err == nil {
+			<-t.Context().Done()
+			_ = conn.Close()
+		}
+	}()
+	client := clientOf(t, func(c *Config) { c.GraphEndpoint = "https://" + ln.Addr().String() })
+	_, err = client.RegenerateDeploymentAccessKey(ctx)
+	e := failed(t, err)
+	require.Equal(t, Timeout, e.Kind)
+	require.False(t, e.MayHaveHappened())
+}
+
+// TestOurOwnTimeout: the caller would wait for ever, the client does not.
+func TestOurOwnTimeout(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, _ := simulated(t, sim, nil)
+	require.NoError(t, client.SignIn(t.Context()))
+	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: time.Hour, AfterWork: true})
+	client.http.Timeout = 100 * time.Millisecond
+	_, err := client.RegenerateDeploymentAccessKey(t.Context())
+	e := failed(t, err)
+	require.Equal(t, &Error{Op: OpRegenerate, Kind: Timeout, Reason: reasonNoAnswer}, e)
+	require.True(t, e.MayHaveHappened())
+}
+
+func TestProxies(t *testing.T) {
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "hunter2", http.StatusProxyAuthRequired)
+	}))
+	t.Cleanup(refusing.Close)
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for proxy, reason := range map[string]string{refusing.URL: reasonProxyRefused, closed.URL: reasonProxyDown} {
+		at, err := url.Parse(proxy)
+		require.NoError(t, err)
+		client := clientOf(t, nil)
+		client.http.Transport.(*exchange).next.(*http.Transport).Proxy = http.ProxyURL(at)
+		_, err = client.RegenerateDeploymentAccessKey(t.Context())
+		require.Equal(t, &Error{Op: OpRegenerate, Kind: Unavailable, Reason: reason, unsent: true}, failed(t, err))
+	}
+}
+
+func TestProxyThatTunnels(t *testing.T) {
+	require.NoError(t, checkTunnel(t.Context(), nil, nil, &http.Response{StatusCode: http.StatusOK}))
+}
+
+func TestBodyCap(t *testing.T) {
+	const frame = `{"deploymentAccessKey":"k"}`
+	for extra, reason := range map[int]string{0: "", 1: reasonTooLarge, maxBodyBytes: reasonTooLarge} {
+		client := served(t, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(frame + strings.Repeat(" ", maxBodyBytes-len(frame)+extra)))
+		}, nil)
+		key, err := client.RegenerateDeploymentAccessKey(t.Context())
+		if reason == "" {
+			require.NoError(t, err)
+			require.Equal(t, "k", key)
+			continue
+		}
+		e := failed(t, err)
+		require.Equal(t, &Error{Op: OpRegenerate, Kind: Unreadable, Status: 200, Reason: reason}, e)
+		require.True(t, e.MayHaveHappened())
+	}
+}
+
+func TestCompressedBodiesAreCappedAfterwards(t *testing.T) {
+	client := served(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(gzipped(t, strings.Repeat(" ", 2*maxBodyBytes)))
+	}, nil)
+	_, err := client.DeploymentAccessKey(t.Context())
+	require.Equal(t, reasonTooLarge, failed(t, err).Reason)
+}

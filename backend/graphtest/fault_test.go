@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestFaultStatus(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault Fault
+		code  string
+	}{
+		"400":            {Fault{Status: 400}, "BadRequest"},
+		"401":            {Fault{Status: 401}, "InvalidAuthenticationToken"},
+		"403":            {Fault{Status: 403}, "Forbidden"},
+		"429":            {Fault{Status: 429, RetryAfter: "2"}, "TooManyRequests"},
+		"429 until":      {Fault{Status: 429, RetryAfter: "Wed, 21 Oct 2026 07:28:00 GMT"}, "TooManyRequests"},
+		"503":            {Fault{Status: 503}, "ServiceUnavailable"},
+		"504":            {Fault{Status: 504}, "GatewayTimeout"},
+		"without a name": {Fault{Status: 599}, "UnknownError"},
+		"code":           {Fault{Status: 409, Code: "Directory_ConcurrencyViolation"}, "Directory_ConcurrencyViolation"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTester(t)
+			token, before := c.token(), c.sim.Key()
+			test.fault.Times = 1
+			c.sim.Inject(test.fault)
+			r := c.call(Regenerate, token)
+			require.Equal(t, test.fault.Status, r.status)
+			require.Equal(t, test.code, r.graphCode(t))
+			require.Equal(t, test.fault.RetryAfter, r.header.Get("Retry-After"))
+			require.NotEmpty(t, r.header.Get("request-id"))
+			require.Equal(t, before, c.sim.Key())
+			require.Equal(t, Calls{Started: 1, Answered: 1}, c.sim.Calls(Regenerate))
+			require.Equal(t, http.StatusOK, c.call(Regenerate, token).status, "the fault is used up")
+		})
+	}
+}
+
+func TestFaultAfterWork(t *testing.T) {
+	c := newTester(t)
+	token, before := c.token(), c.sim.Key()
+	c.sim.Inject(Fault{Operation: Regenerate, AfterWork: true, Status: 504})
+	require.Equal(t, 504, c.call(Regenerate, token).status)
+	require.NotEqual(t, before, c.sim.Key())
+	require.Equal(t, Calls{1, 1, 1}, c.sim.Calls(Regenerate))
+}
+
+func TestFaultMatching(t *testing.T) {
+	c := newTester(t)
+	token := c.token()
+	c.sim.Inject(
+		Fault{Operation: Get, Times: 2, Status: 500},
+		Fault{Times: 1, Status: 502},
+		Fault{Operation: Get, Status: 503},
+	)
+	var statuses []int
+	for _, op := range []Operation{Get, Regenerate, Regenerate, Get, Get, Get, Package} {
+		statuses = append(statuses, c.call(op, token).status)
+	}
+	require.Equal(t, []int{500, 502, 200, 500, 503, 503, 200}, statuses)
+	require.NotEmpty(t, c.token(), "no operation means Graph only")
+	require.Equal(t, http.StatusForbidden, c.register("x"))
+	c.sim.Clear()
+	require.Equal(t, http.StatusOK, c.call(Get, token).status)
+}
+
+func TestFaultOfSignIn(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault Fault
+		err   string
+		code  float64
+	}{
+		"400":     {Fault{Status: 400}, "invalid_request", 90023},
+		"401":     {Fault{Status: 401}, "invalid_client", 7000215},
+		"403":     {Fault{Status: 403}, "access_denied", 53003},
+		"429":     {Fault{Status: 429, RetryAfter: "3"}, "temporarily_unavailable", 90055},
+		"503":     {Fault{Status: 503}, "temporarily_unavailable", 90033},
+		"code":    {Fault{Status: 401, Code: "7000222"}, "invalid_client", 7000222},
+		"unknown": {Fault{Status: 400, Code: "700027"}, "invalid_client", 700027},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTester(t)
+			test.fault.Operation = Token
+			c.sim.Inject(test.fault)
+			r, err := c.signIn(c.goodForm())
+			require.NoError(t, err)
+			require.Equal(t, test.fault.Status, r.status)
+			require.Equal(t, test.err, r.json(t)["error"])
+			require.Equal(t, []any{test.code}, r.json(t)["error_codes"])
+			require.Equal(t, test.fault.RetryAfter, r.header.Get("Retry-After"))
+			require.Equal(t, Calls{Started: 1, Answered: 1}, c.sim.Calls(Token))
+		})
+	}
+}
+
+func TestFaultOfRegistration(t *testing.T) {
+	c := newTester(t)
+	c.sim.Inject(Fault{Operation: Register, Times: 1, Status: 503})
+	require.Equal(t, 503, c.register(c.sim.Key()))
+	require.Equal(t, 201, c.register(c.sim.Key()))
+}
+
+func TestFaultRedirect(t *testing.T) {
+	c := newTester(t)
+	c.sim.Inject(Fault{Operation: Get, Times: 1, Status: 307})
+	r := c.call(Get, c.token())
+	require.Equal(t, 307, r.status)
+	require.Equal(t, "/beta/security/identities/sensors/getDeploymentAccessKey", r.header.Get("Location"))
+}
+
+func TestFaultBody(t *testing.T) {
+	for kind, check := range map[BodyKind]func(*tester, result, error){
+		BodyHTML: func(c *tester, r result, err error) {
+			require.NoError(c.t, err)
+			require.Equal(c.t, "text/html", r.header.Get("Content-Type"))
+			require.Contains(c.t, r.body, "<html>")
+			require.Empty(c.t, r.header.Get("request-id"))
+		},
+		BodyEmpty: func(c *tester, r result, err error) {
+			require.NoError(c.t, err)
+			require.Empty(c.t, r.body)
+		},
+		BodyTruncated: func(c *tester, r result, err error) {
+			require.ErrorIs(c.t, err, io.ErrUnexpectedEOF)
+			require.NotEmpty(c.t, r.body)
+			require.False(c.t, json.Valid([]byte(r.body)))
+		},
+		BodyWrongContentType: func(c *tester, r result, err error) {
+			require.NoError(c.t, err)
+			require.Equal(c.t, "text/plain", r.header.Get("Content-Type"))
+			require.True(c.t, json.Valid([]byte(r.body)))
+		},
+		BodyMalformed: func(c *tester, r result, err error) {
+			require.NoError(c.t, err)
+			require.False(c.t, json.Valid([]byte(r.body)))
+		},
+	} {
+		for _, status := range []int{0, 503} {
+			t.Run(string(kind)+" "+http.StatusText(status), func(t *testing.T) {
+				c := newTester(t)
+				token := c.token()
+				c.sim.Inject(Fault{Operation: Get, Body: kind, Status: status})
+				r, err := c.graph(t.Context(), Get, token)
+				require.Equal(t, max(status, 200), r.status)
+				check(c, r, err)
+				calls := Calls{Started: 1, Performed: 1, Answered: 1}
+				if status != 0 {
+					calls.Performed = 0
+				}
+				if kind == BodyTruncated {
+					calls.Answered = 0
+				}
+				require.Equal(t, calls, c.sim.Calls(Get))
+			})
+		}
+	}
+}
+
+func TestFaultMalformedToken(t *testing.T) {
+	c := newTester(t)
+	c.sim.Inject(Fault{Operation: Token, Times: 1, Body: BodyMalformed})
+	r, err := c.signIn(c.goodForm())
+	require.NoError(t, err)
+	require.Equal(t, 200, r.status)
+	require.Contains(t, r.body, c.sim.Issued()[2], "the token is in it")
+	require.False(t, json.Valid([]byte(r.body)))
+}
+
+func TestFaultDisagreeingKeys(t *testing.T) {
+	for _, shape := range Shapes() {
+		t.Run(string(shape), func(t *testing.T) {
+			c := newTester(t, WithBodyShape(shape))
+			token := c.token()
+			c.sim.Inject(Fault{Operation: Get, Body: BodyDisagreeing})
+			r := c.call(Get, token)
+			issued := c.sim.Issued()
+			decoy := issued[len(issued)-1]
+			require.NotEqual(t, c.sim.Key(), decoy)
+			require.Contains(t, r.body, `"`+c.sim.Key()+`"`)
+			require.Contains(t, r.body, `"`+decoy+`"`)
+			require.Equal(t, http.StatusUnauthorized, c.call(Get, "").status, "refusals have no key")
+		})
+	}
+}
+
+func TestFaultBrokenConnection(t *testing.T) {
+	for name, fault := range map[string]Fault{
+		"reset before": {Reset: true},
+		"reset after":  {Reset: true, AfterWork: true},
+		"lost before":  {Lost: true},
+		"lost after":   {Lost: true, AfterWork: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTester(t)
+			token, before := c.token(), c.sim.Key()
+			c.sim.Inject(fault)
+			_, err := c.graph(t.Context(), Regenerate, token)
+			if fault.Reset {
+				require.ErrorIs(t, err, syscall.ECONNRESET)
+			} else {
+				require.ErrorIs(t, err, io.EOF)
+			}
+			calls := c.sim.Calls(Regenerate)
+			require.Equal(t, Calls{Started: 1, Performed: calls.Performed}, calls)
+			require.Equal(t, fault.AfterWork, calls.Performed == 1)
+			require.Equal(t, fault.AfterWork, before != c.sim.Key())
+		})
+	}
+}
+
+func TestInvalidFaults(t *testing.T) {
+	for name, fault := range map[string]Fault{
+		"nothing":                 {Operation: Get, Times: 1},
+		"operation":               {Operation: "gets", Status: 500},
+		"negative times":          {Times: -1, Status: 500},
+		"negative latency":        {Latency: -1},
+		"status of success":       {Status: 200},
+		"status out of range":     {Status: 600},
+		"reset and lost":          {Reset: true, Lost: true},
+		"answer and reset":        {Reset: true, Status: 500},
+		"body and lost":           {Lost: true, Body: BodyHTML},
+		"stubborn after the work": {AfterWork: true, Stubborn: true, Latency: 1},
+		"claims with 403":         {Claims: true, Status: 403},
+		"claims of Entra":         {Operation: Token, Claims: true},
+		"code without status":     {Latency: 1, Code: "Forbidden"},
+		"retry without status":    {Latency: 1, RetryAfter: "1"},
+		"Graph's code for Entra":  {Operation: Token, Status: 401, Code: "Forbidden"},
+		"body":                    {Body: "blank"},
+		"package disagrees":       {Operation: Package, Body: BodyDisagreeing},
+		"error disagrees":         {Operation: Get, Body: BodyDisagreeing, Status: 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Error(t, fault.Validate())
+			sim, err := New()
+			require.NoError(t, err)
+			require.Panics(t, func() { sim.Inject(Fault{Status: 500}, fault) })
+			require.Empty(t, sim.faults, "all or nothing")
+		})
+	}
+}
+
+func TestFaultJSON(t *testing.T) {
+	fault := Fault{
+		Operation: Get, Times: 2, AfterWork: true, Latency: 1500 * time.Millisecond, Stubborn: true,
+		Status: 429, Code: "c", RetryAfter: "2", Claims: true, Body: BodyHTML, Reset: true, Lost: true,
+	}
+	text, err := json.Marshal(fault)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"operation":"get","times":2,"after_work":true,"latency":"1.5s","stubborn":true,
+		"status":429,"code":"c","retry_after":"2","claims":true,"body":"html","reset":true,"lost":true}`, string(text))
+	var back Fault
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Equal(t, fault, back)
+
+	text, err = json.Marshal(Fault{Status: 500})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"status":500}`, string(text))
+	for _, wrong := range []string{`{"latency":"soon"}`, `{"delay":"1s"}`, `{"latency":5}`, `[]`} {
+		require.Error(t, json.Unmarshal([]byte(wrong), new(Fault)), wrong)
+	}
+}
+
+func TestClaimsWithStatusAndCode(t *testing.T) {
+	c := newTester(t)
+	token := c.token()
+	c.sim.Inject(Fault{Times: 1, Claims: true, Status: 401, Code: "TokenRevoked"})
+	r := c.call(Get, token)
+	require.Equal(t, "TokenRevoked", r.graphCode(t))
+	claimsOf(t, r)
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tester makes requests to a simulator without any of a client's cleverness.
+type tester struct {
+	t    *testing.T
+	sim  *Simulator
+	http *http.Client
+}
+
+func newTester(t *testing.T, opts ...Option) *tester {
+	t.Helper()
+	sim := Start(t, opts...)
+	return &tester{t: t, sim: sim, http: newHTTPClient(t, sim)}
+}
+
+// newHTTPClient trusts the simulator, and shows redirects instead of following.
+// A connection per request keeps the transport from repeating a GET.
+func newHTTPClient(t *testing.T, sim *Simulator) *http.Client {
+	t.Helper()
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM([]byte(sim.CACertificate())))
+	return &http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// result is an answer that has been read to its end.
+type result struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (r result) json(t *testing.T) map[string]any {
+	t.Helper()
+	var body map[string]any
+	require.NoError(t, json.Unmarshal([]byte(r.body), &body), r.body)
+	return body
+}
+
+// key finds the key in whatever shape the answer has.
+func (r result) key(t *testing.T) string {
+	t.Helper()
+	require.Equal(t, http.StatusOK, r.status, r.body)
+	body := r.json(t)
+	if wrapped, ok := body["value"].(map[string]any); ok {
+		body = wrapped
+	}
+	for _, field := range []string{plainKeyField, sensorKeyField} {
+		if key, ok := body[field].(string); ok {
+			return key
+		}
+	}
+	require.Fail(t, "no key in the answer")
+	return ""
+}
+
+// graphCode is the code of an error of Graph.
+func (r result) graphCode(t *testing.T) string {
+	t.Helper()
+	detail, ok := r.json(t)["error"].(map[string]any)
+	require.True(t, ok, r.body)
+	code, _ := detail["code"].(string)
+	return code
+}
+
+func (c *tester) do(ctx context.Context, method, path, body string, header http.Header) (result, error) {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, c.sim.URL()+path, strings.NewReader(body))
+	require.NoError(c.t, err)
+	req.Header = header
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return result{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	return result{resp.StatusCode, resp.Header, string(text)}, err
+}
+
+// signIn posts a form to the token endpoint.
+func (c *tester) signIn(form url.Values) (result, error) {
+	c.t.Helper()
+	return c.do(c.t.Context(), http.MethodPost, "/"+c.sim.App().TenantID+"/oauth2/v2.0/token", form.Encode(),
+		http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
+}
+
+// goodForm is one that the token endpoint accepts.
+func (c *tester) goodForm() url.Values {
+	app := c.sim.App()
+	return url.Values{
+		"grant_type":    {"client_credentials"},
+		"client_id":     {app.ClientID},
+		"client_secret": {app.ClientSecret},
+		"scope":         {c.sim.current().audience + "/.default"},
+	}
+}
+
+func (c *tester) token() string {
+	c.t.Helper()
+	r, err := c.signIn(c.goodForm())
+	require.NoError(c.t, err)
+	require.Equal(c.t, http.StatusOK, r.status, r.body)
+	token, ok := r.json(c.t)["access_token"].(string)
+	require.True(c.t, ok)
+	return token
+}
+
+// graph calls the beta version of Graph with a token.
+func (c *tester) graph(ctx context.Context, op Operation, token string) (result, error) {
+	c.t.Helper()
+	for _, call := range graphCalls() {
+		if call.op == op {
+			return c.do(ctx, call.method, "/beta"+call.path, "", http.Header{"Authorization": {"Bearer " + token}})
+		}
+	}
+	panic("not a call of Graph: " + string(op))
+}
+
+// call is graph for calls that are answered.
+func (c *tester) call(op Operation, token string) result {
+	c.t.Helper()
+	r, err := c.graph(c.t.Context(), op, token)
+	require.NoError(c.t, err)
+	return r
+}
+
+// register presents a key as a sensor does.
+func (c *tester) register(key string) int {
+	c.t.Helper()
+	body, err := json.Marshal(map[string]string{"access_key": key})
+	require.NoError(c.t, err)
+	r, err := c.do(c.t.Context(), http.MethodPost, "/sensors/register", string(body), http.Header{})
+	require.NoError(c.t, err)
+	return r.status
+}
+
+// wait waits for a count. The deadline only matters when the test fails.
+func (c *tester) wait(op Operation, condition func(Calls) bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	require.NoError(c.t, c.sim.Wait(ctx, op, condition))
+}

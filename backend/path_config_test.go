@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
+	r := newRig(t)
+	require.Nil(t, r.read(configPath), "an unset configuration is a 404")
+
+	r.write(configPath, r.config(map[string]any{fieldTTL: "30m", fieldClientSecret: r.sim.App().ClientSecret + "\n"}))
+	app := r.sim.App()
+	require.Equal(t, map[string]any{
+		fieldTenantID:           app.TenantID,
+		fieldClientID:           app.ClientID,
+		fieldCredentialType:     "client_secret",
+		fieldEnvironment:        "AzurePublicCloud",
+		fieldGraphEndpoint:      r.sim.URL(),
+		fieldAuthorityHost:      r.sim.URL(),
+		fieldCACertificate:      strings.TrimSpace(r.sim.CACertificate()),
+		fieldGraphAPIVersion:    "beta",
+		fieldTTL:                int64(1800),
+		fieldRegenerateOnRevoke: true,
+	}, r.read(configPath).Data)
+	require.True(t, r.works(r.key()), "the newline after the secret is not part of it")
+}
+
+func TestConfigWriteKeepsWhatItDoesNotName(t *testing.T) {
+	r := configured(t)
+	r.write(configPath, map[string]any{fieldTTL: 60})
+	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: false, fieldGraphAPIVersion: "v1.0"})
+	data := r.read(configPath).Data
+	require.Equal(t, int64(60), data[fieldTTL])
+	require.Equal(t, false, data[fieldRegenerateOnRevoke])
+	require.Equal(t, "v1.0", data[fieldGraphAPIVersion])
+	require.True(t, r.works(r.key()), "the secret is still there")
+}
+
+func TestConfigPatch(t *testing.T) {
+	r := newRig(t)
+	r.fails(404, logical.PatchOperation, configPath, r.config(nil))
+	r.write(configPath, r.config(map[string]any{fieldTTL: 60, fieldRegenerateOnRevoke: false}))
+	_, err := r.request(t.Context(), logical.PatchOperation, configPath, map[string]any{fieldTTL: nil})
+	require.NoError(t, err)
+	data := r.read(configPath).Data
+	require.Equal(t, int64(3600), data[fieldTTL], "null restores the default")
+	require.Equal(t, false, data[fieldRegenerateOnRevoke])
+	require.Contains(t, r.fails(400, logical.PatchOperation, configPath, map[string]any{fieldTenantID: nil}), fieldTenantID)
+}
+
+func TestUnknownFieldOfConfigIsAWarning(t *testing.T) {
+	r := newRig(t)
+	resp := r.write(configPath, r.config(map[string]any{"tenent_id": "x"}))
+	require.Len(t, resp.Warnings, 1)
+	require.Contains(t, resp.Warnings[0], "tenent_id")
+}
+
+func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
+	const guid = "11111111-2222-3333-4444-555555555555"
+	cases := map[string]struct {
+		field string // named by the answer
+		value any
+		says  string
+	}{
+		"no tenant":              {fieldTenantID, nil, "required"},
+		"tenant by name":         {fieldTenantID, "contoso.onmicrosoft.com", "GUID"},
+		"no client":              {fieldClientID, nil, "required"},
+		"malformed client":       {fieldClientID, guid + "0", "GUID"},
+		"no secret":              {fieldClientSecret, nil, "required"},
+		"empty secret":           {fieldClientSecret, " \n", "empty"},
+		"credential type":        {fieldCredentialType, "password", "client_secret"},
+		"http Graph":             {fieldGraphEndpoint, "http://graph.example.com", "https"},
+		"Graph with path":        {fieldGraphEndpoint, "https://graph.example.com/beta", "https"},
+		"Graph with user":        {fieldGraphEndpoint, "https://a:b@graph.example.com", "https"},
+		"Graph without host":     {fieldGraphEndpoint, "https://", "https"},
+		"http authority":         {fieldAuthorityHost, "http://login.example.com", "https"},
+		"bare authority":         {fieldAuthorityHost, "login.example.com", "https"},
+		"unknown cloud":          {fieldEnvironment, "AzureGermanCloud", "AzurePublicCloud"},
+		"China":                  {fieldEnvironment, "AzureChinaCloud", "does not offer"},
+		"unknown version":        {fieldGraphAPIVersion, "v2.0", "v1.0"},
+		"CA is no PEM":           {fieldCACertificate, "no PEM", "PEM"},
+		"CA is a key":            {fieldCACertificate, "-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "CERTIFICATE"},
+		"CA is no certificate":   {fieldCACertificate, "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n", "X.509"},
+		"negative TTL":           {fieldTTL, "-5m", "negative"},
+		"no TTL":                 {fieldTTL, 0, "between"},
+		"absurd TTL":             {fieldTTL, "9000h", "between"},
+		"TTL beyond arithmetics": {fieldTTL, 10_000_000_000_000, "overflow"},
+		"TTL is no duration":     {fieldTTL, "soon", "soon"},
+		"wrong type":             {fieldTTL, map[string]any{"a": 1}, ""},
+		"flag is no flag":        {fieldRegenerateOnRevoke, "perhaps", ""},
+		"verification no flag":   {fieldVerifyConnection, []any{"x"}, ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{c.field: c.value}))
+			require.Contains(t, text, c.field)
+			require.Contains(t, text, c.says)
+			require.Nil(t, r.read(configPath))
+			require.Zero(t, r.sim.Calls(graphtest.Token).Started)
+		})
+	}
+}
+
+// Whoever may write the configuration must not be able to have the stored secret
+// sent to a place of his choice.
+func TestMovingTheConnectionNeedsTheCredential(t *testing.T) {
+	other := graphtest.Start(t)
+	for field, value := range map[string]string{
+		fieldTenantID:      "11111111-2222-3333-4444-555555555555",
+		fieldClientID:      "11111111-2222-3333-4444-555555555555",
+		fieldEnvironment:   "AzureUSGovernmentCloud",
+		fieldAuthorityHost: other.URL(),
+		fieldGraphEndpoint: other.URL(),
+		fieldCACertificate: other.CACertificate(),
+	} {
+		for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+			t.Run(field+" "+string(op), func(t *testing.T) {
+				r := configured(t)
+				before := r.read(configPath).Data
+				text := r.fails(400, op, configPath, map[string]any{field: value, fieldVerifyConnection: false})
+				require.Contains(t, text, field)
+				require.Contains(t, text, fieldClientSecret)
+				require.Equal(t, before, r.read(configPath).Data)
+				require.Zero(t, other.Calls(graphtest.Token).Started)
+			})
+		}
+	}
+	r := configured(t)
+	r.write(configPath, map[string]any{fieldTenantID: strings.ToUpper(r.sim.App().TenantID)}) // the same
+}
+
+func TestConfigThatDoesNotWorkIsNotStored(t *testing.T) {
+	wrongSecret := map[string]any{fieldClientSecret: "a-secret-of-another-app"}
+	cases := map[string]struct {
+		options []graphtest.Option
+		faults  []graphtest.Fault
+		changes map[string]any
+		status  int
+		says    []string
+	}{
+		"wrong secret":    {changes: wrongSecret, status: 400, says: []string{"AADSTS7000215", "value"}},
+		"expired secret":  {options: []graphtest.Option{graphtest.WithExpiredSecret()}, status: 400, says: []string{"AADSTS7000222"}},
+		"wrong tenant":    {changes: map[string]any{fieldTenantID: "11111111-2222-3333-4444-555555555555"}, status: 400, says: []string{"AADSTS90002"}},
+		"wrong client":    {changes: map[string]any{fieldClientID: "11111111-2222-3333-4444-555555555555"}, status: 400, says: []string{"AADSTS700016"}},
+		"no permission":   {options: []graphtest.Option{graphtest.WithRoles("SecurityIdentitiesSensors.Read.All")}, status: 400, says: []string{"SecurityIdentitiesSensors.ReadWrite.All"}},
+		"no trust":        {changes: map[string]any{fieldCACertificate: nil}, status: 503, says: []string{"ca_certificate"}},
+		"Graph throttles": {faults: []graphtest.Fault{{Operation: graphtest.Get, Status: 429, RetryAfter: "300"}}, status: 503, says: []string{"5m0s"}},
+		"Graph is down":   {faults: []graphtest.Fault{{Operation: graphtest.Get, Status: 503, RetryAfter: "60"}}, status: 503, says: []string{"503"}},
+		"proxy's page":    {faults: []graphtest.Fault{{Operation: graphtest.Get, Body: graphtest.BodyHTML}}, status: 502, says: []string{"unreadable"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, c.options...)
+			r.sim.Inject(c.faults...)
+			text := r.fails(c.status, logical.UpdateOperation, configPath, r.config(c.changes))
+			for _, s := range append(c.says, "nothing has been stored", "verify_connection=false") {
+				require.Contains(t, text, s)
+			}
+			require.Nil(t, r.read(configPath))
+			require.LessOrEqual(t, r.sim.Calls(graphtest.Token).Started, 1, "no retry storm")
+
+			r.write(configPath, r.config(with(c.changes, fieldVerifyConnection, false)))
+			require.NotNil(t, r.read(configPath))
+		})
+	}
+}
+
+func with(fields map[string]any, name string, value any) map[string]any {
+	result := map[string]any{name: value}
+	for n, v := range fields {
+		result[n] = v
+	}
+	return result
+}
+
+// A write that does not change how Graph is reached does not call Graph.
+func TestConfigIsVerifiedOnlyWhenTheConnectionChanges(t *testing.T) {
+	r := configured(t)
+	before := r.sim.Calls(graphtest.Get).Started
+	require.Equal(t, 1, before)
+	r.write(configPath, map[string]any{fieldTTL: 60})
+	r.write(configPath, r.config(nil))
+	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldGraphAPIVersion: "v1.0"}), "nothing has been stored")
+	require.Equal(t, "beta", r.read(configPath).Data[fieldGraphAPIVersion])
+}
+
+func TestAnotherTenantRetiresTheKeyThatIsLeftBehind(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	other := graphtest.Start(t)
+	resp := r.write(configPath, configOf(other))
+	require.Empty(t, resp.Warnings)
+	require.False(t, r.works(held))
+
+	status := r.status()
+	require.NotContains(t, status, fieldFingerprint, "the key of the one tenant says nothing of the other")
+	require.Equal(t, false, status[fieldDisclosed])
+	next := r.key()
+	require.True(t, other.CanRegister(keyIn(next)))
+	require.Greater(t, next.Data[fieldKeyVersion], held.Data[fieldKeyVersion])
+	r.revoke(held)
+	r.idle()
+	require.True(t, other.CanRegister(keyIn(next)), "a lease of the old tenant has no consequence for the new one")
+}
+
+func configOf(sim *graphtest.Simulator) map[string]any {
+	app := sim.App()
+	return map[string]any{
+		fieldTenantID: app.TenantID, fieldClientID: app.ClientID, fieldClientSecret: app.ClientSecret,
+		fieldGraphEndpoint: sim.URL(), fieldAuthorityHost: sim.URL(), fieldCACertificate: sim.CACertificate(),
+	}
+}
+
+func TestAnotherTenantWarnsOfAKeyThatLivesOn(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
+	other := graphtest.Start(t)
+	resp := r.write(configPath, configOf(other))
+	require.Len(t, resp.Warnings, 1)
+	require.Contains(t, resp.Warnings[0], "lives on")
+	require.Contains(t, r.log.String(), "lives on")
+	require.True(t, r.works(held))
+	require.True(t, other.CanRegister(keyIn(r.key())))
+}
+
+func TestAKeyThatNobodyHoldsIsLeftAlone(t *testing.T) {
+	r := configured(t)
+	r.write(rotateKeyPath, nil)
+	before := r.posts()
+	r.write(configPath, configOf(graphtest.Start(t)))
+	require.Equal(t, before, r.posts())
+}
+
+func TestConfigDeleteRetiresTheKey(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	require.Nil(t, resp)
+	require.False(t, r.works(held))
+	require.Nil(t, r.read(configPath))
+	require.Equal(t, false, r.status()[fieldConfigured])
+	r.revoke(held)
+	_, err = r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err, "deleting what is not there")
+}
+
+func TestConfigDeleteWarnsOfAKeyThatLivesOn(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
+	resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	require.Contains(t, resp.Warnings[0], "lives on")
+	require.Nil(t, r.read(configPath))
+
+	// Once the tenant is configured again, the engine still knows what it owes.
+	r.sim.Clear()
+	r.revoke(held)
+	r.write(configPath, r.config(nil))
+	r.eventually("the key is retired", func() bool { return !r.works(held) })
+}
+
+func TestConfigStorageFailures(t *testing.T) {
+	for _, op := range []string{"get", "put"} {
+		r := newRig(t)
+		r.storage.failing(nth(1, op, configStorageKey))
+		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, r.config(nil))
+		require.ErrorIs(t, err, errStorage)
+		r.write(configPath, r.config(nil))
+		r.storage.failing(nth(1, "get", configStorageKey))
+		_, err = r.request(t.Context(), logical.ReadOperation, configPath, nil)
+		require.ErrorIs(t, err, errStorage)
+		r.storage.failing(nth(1, "delete", configStorageKey))
+		_, err = r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+		require.ErrorIs(t, err, errStorage)
+	}
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+func TestKeyReadReturnsALeasedKeyThatWorks(t *testing.T) {
+	r := configured(t)
+	resp := r.key()
+	require.True(t, r.works(resp))
+	require.Equal(t, 1, resp.Data[fieldKeyVersion])
+	require.Equal(t, "2027-02-28T12:00:00Z", resp.Data[fieldRegeneratedAt])
+	require.Equal(t, false, resp.Data[fieldReused])
+	require.Equal(t, time.Hour, resp.Secret.TTL)
+	require.Equal(t, time.Hour, resp.Secret.MaxTTL)
+	require.False(t, resp.Secret.Renewable)
+}
+
+func TestKeyReadRegeneratesEveryTime(t *testing.T) {
+	r := configured(t)
+	first, second := r.key(), r.key()
+	require.False(t, r.works(first))
+	require.True(t, r.works(second))
+	require.Equal(t, 2, second.Data[fieldKeyVersion])
+	require.Equal(t, 2, r.posts())
+}
+
+func TestKeyReadOfAnUnconfiguredMountSaysWhatToDo(t *testing.T) {
+	r := newRig(t)
+	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "tenant_id, client_id and client_secret")
+}
+
+func TestLeaseIsCappedByTheMount(t *testing.T) {
+	r := newRig(t)
+	r.system.MaxLeaseTTLVal = 10 * time.Minute
+	resp := r.write(configPath, r.config(nil))
+	require.Len(t, resp.Warnings, 1)
+	require.Equal(t, 10*time.Minute, r.key().Secret.TTL)
+}
+
+func TestConcurrentReadsShareOneRegeneration(t *testing.T) {
+	const readers = 100
+	r := configured(t)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour})
+	answers := make([]*logical.Response, readers)
+	var arrived, done sync.WaitGroup
+	arrived.Add(readers)
+	for i := range answers {
+		done.Go(func() {
+			arrived.Done()
+			answers[i] = r.key()
+		})
+	}
+	arrived.Wait()
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Started == 1 }))
+	r.eventually("all readers wait for it", func() bool { return r.waiting() == readers })
+	r.sim.Clear()
+	done.Wait()
+
+	require.Equal(t, 1, r.posts())
+	leases := map[any]bool{}
+	for _, a := range answers {
+		require.Equal(t, keyIn(answers[0]), keyIn(a))
+		require.Equal(t, false, a.Data[fieldReused])
+		leases[a.Secret.InternalData[internalLeaseID]] = true
+	}
+	require.Len(t, leases, readers)
+	require.True(t, r.works(answers[0]))
+	require.Equal(t, readers, r.status()[fieldLiveLeases])
+}
+
+// waiting counts the readers who have joined the flight under way.
+func (r *rig) waiting() int {
+	r.flights.mu.Lock()
+	defer r.flights.mu.Unlock()
+	if r.flights.current == nil {
+		return 0
+	}
+	return r.flights.current.takers
+}
+
+// Reads that follow each other without a pause must all succeed, although each one
+// replaces the key of the one before: nobody is overtaken for ever.
+func TestReadersAreNotOvertakenForEver(t *testing.T) {
+	r := configured(t)
+	var done sync.WaitGroup
+	for range 8 {
+		done.Go(func() {
+			for range 15 {
+				if _, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil); err != nil {
+					t.Errorf("a read failed: %v", err)
+				}
+			}
+		})
+	}
+	done.Wait()
+	require.LessOrEqual(t, r.posts(), 8*15)
+}
+
+func TestKeyOfAReaderWhoHangsUpIsForTheNext(t *testing.T) {
+	r := configured(t)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour, AfterWork: true})
+	ctx, hangUp := context.WithCancel(t.Context())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := r.request(ctx, logical.ReadOperation, keyPath, nil)
+		failed <- err
+	}()
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed == 1 }))
+	hangUp()
+	require.ErrorIs(t, <-failed, context.Canceled)
+	r.sim.Clear()
+	r.idle()
+
+	status := r.status()
+	require.Equal(t, 1, status[fieldKeyVersion])
+	require.Equal(t, false, status[fieldDisclosed])
+	resp := r.key()
+	require.True(t, r.works(resp))
+	require.Equal(t, true, resp.Data[fieldReused])
+	require.Equal(t, 1, r.posts())
+}
+
+func TestUnclaimedKeyIsNotKeptForLong(t *testing.T) {
+	r := configured(t)
+	r.storage.failing(nth(1, "put", leasePrefix))
+	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
+	require.ErrorIs(t, err, errStorage)
+	r.clock.advance(unclaimedFor)
+	resp := r.key()
+	require.Equal(t, false, resp.Data[fieldReused])
+	require.Equal(t, 2, r.posts())
+}
+
+// A handler that fails after the regeneration makes Vault Agent ask again and
+// again; that must not regenerate again and again.
+func TestLeaseThatCannotBeRecordedIsNotGiven(t *testing.T) {
+	for name, fault := range map[string]func(string, string) bool{
+		"ledger":    nth(1, "put", leasePrefix),
+		"disclosed": nth(3, "put", keyStorageKey),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configured(t)
+			r.storage.failing(fault)
+			_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
+			require.ErrorIs(t, err, errStorage)
+			resp := r.key()
+			require.True(t, r.works(resp))
+			require.Equal(t, 1, r.posts())
+			r.revoke(resp)
+		})
+	}
+}
+
+func TestReaderWhoseTimeIsUpIsToldToComeAgain(t *testing.T) {
+	r := configured(t)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := r.request(ctx, logical.ReadOperation, keyPath, nil)
+	require.Equal(t, logical.CodedError(503, errUnderWay.Error()), err)
+	r.sim.Clear()
+	require.True(t, r.works(r.key()))
+	require.Equal(t, 1, r.posts())
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRotateKeyKillsTheKeyAndDisclosesNothing(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	resp := r.write(rotateKeyPath, nil)
+	require.Nil(t, resp.Secret)
+	require.Equal(t, map[string]any{fieldKeyVersion: 2, fieldRegeneratedAt: "2027-02-28T12:00:00Z"}, resp.Data)
+	require.False(t, r.works(held))
+	status := r.status()
+	require.Equal(t, "manual", status[fieldCause])
+	require.Equal(t, false, status[fieldDisclosed])
+
+	r.revoke(held)
+	r.tick()
+	r.idle()
+	require.Equal(t, 2, r.posts(), "a key that nobody holds need not be retired")
+}
+
+func TestRotateKeyOfAnUnconfiguredMount(t *testing.T) {
+	r := newRig(t)
+	require.Contains(t, r.fails(400, logical.UpdateOperation, rotateKeyPath, nil), "not configured")
+}
+
+// An operator who wants every key so far to be dead does not get the one that a
+// lost answer has left, which nobody knows who has seen.
+func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
+	r := configured(t)
+	r.storage.failing(nth(2, "put", keyStorageKey))
+	_, err := r.tryKey()
+	require.ErrorIs(t, err, errStorage)
+	lost := r.sim.Key()
+	r.write(rotateKeyPath, nil)
+	require.False(t, r.sim.CanRegister(lost))
+	require.Equal(t, "manual", r.status()[fieldCause])
+}
+
+func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
+	r := configured(t)
+	r.restart()
+	r.storage.failing(nth(1, "get", keyStorageKey))
+	_, err := r.request(t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
+	require.ErrorIs(t, err, errStorage)
+	require.Zero(t, r.posts())
+}

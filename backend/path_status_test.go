@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+func TestStatusOfANewMount(t *testing.T) {
+	r := newRig(t)
+	want := map[string]any{
+		fieldConfigured: false, fieldKeyVersion: 0, fieldDisclosed: false, fieldLiveLeases: 0,
+		fieldIntentPending: false, fieldConsecutiveFailures: 0,
+	}
+	require.Equal(t, want, r.status())
+	r.write(configPath, r.config(nil))
+	want[fieldConfigured] = true
+	require.Equal(t, want, r.status())
+}
+
+func TestStatusTellsKeysApartWithoutTellingThem(t *testing.T) {
+	r := configured(t)
+	first := r.key()
+	one := r.status()
+	require.Equal(t, "read", one[fieldCause])
+	require.Equal(t, true, one[fieldDisclosed])
+	require.Equal(t, 1, one[fieldLiveLeases])
+	r.restart()
+	require.Equal(t, one, r.status(), "a restart changes nothing")
+	r.key()
+	require.NotEqual(t, one[fieldFingerprint], r.status()[fieldFingerprint])
+	for _, value := range one {
+		require.NotEqual(t, keyIn(first), value)
+	}
+}
+
+func TestStatusKeepsTheLastErrorAfterASuccess(t *testing.T) {
+	r := configured(t)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 2, Status: 403})
+	r.fails(400, logical.ReadOperation, keyPath, nil)
+	r.fails(400, logical.UpdateOperation, rotateKeyPath, nil)
+	require.Equal(t, 2, r.status()[fieldConsecutiveFailures])
+	r.restart()
+	r.key()
+	status := r.status()
+	require.Equal(t, 0, status[fieldConsecutiveFailures])
+	require.Equal(t, "manual", status[fieldLastErrorCause])
+	require.Equal(t, "2027-02-28T12:00:00Z", status[fieldLastErrorAt])
+	require.Contains(t, status[fieldLastError], "403")
+}
+
+func TestStatusSaysWhatStorageRefuses(t *testing.T) {
+	for _, c := range [][2]string{{"get", configStorageKey}, {"get", keyStorageKey}, {"list", leasePrefix}, {"get", healthStorageKey}} {
+		r := configured(t)
+		r.restart()
+		r.storage.failing(nth(1, c[0], c[1]))
+		_, err := r.request(t.Context(), logical.ReadOperation, statusPath, nil)
+		require.ErrorIs(t, err, errStorage)
+		r.status()
+	}
+}
+
+// A report that cannot be stored fails nothing, and is said.
+func TestReportThatCannotBeStored(t *testing.T) {
+	r := configured(t)
+	r.storage.failing(func(op, key string) bool { return key == healthStorageKey })
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
+	r.fails(400, logical.ReadOperation, keyPath, nil)
+	require.Contains(t, r.log.String(), "storing the report")
+	require.True(t, r.works(r.key()))
+}
+
+func TestRecordThatCannotBeDecodedIsNotQuoted(t *testing.T) {
+	for _, key := range []string{configStorageKey, keyStorageKey, healthStorageKey} {
+		r := newRig(t)
+		require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"key": "a-secret`)}))
+		_, err := r.request(t.Context(), logical.ReadOperation, statusPath, nil)
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "a-secret")
+	}
+}

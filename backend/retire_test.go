@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+func TestKeyDiesWithItsLastLease(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.revoke(held)
+	r.eventually("the key is dead", func() bool { return !r.works(held) })
+	r.idle()
+	status := r.status()
+	require.Equal(t, "retired", status[fieldCause])
+	require.Equal(t, false, status[fieldDisclosed])
+	require.Equal(t, 0, status[fieldLiveLeases])
+
+	before := r.posts()
+	r.revoke(held) // once more
+	r.tick()
+	r.idle()
+	require.Equal(t, before, r.posts())
+}
+
+func TestLeaseOnASupersededKeyEndsWithoutConsequence(t *testing.T) {
+	r := configured(t)
+	first, second := r.key(), r.key()
+	r.revoke(first)
+	r.tick()
+	r.idle()
+	require.True(t, r.works(second))
+	require.Equal(t, 2, r.posts())
+}
+
+func TestKeyIsKeptWhenTheConfigurationSaysSo(t *testing.T) {
+	r := configured(t)
+	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: false})
+	held := r.key()
+	r.revoke(held)
+	r.tick()
+	r.idle()
+	require.True(t, r.works(held))
+
+	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: true})
+	r.eventually("the change is heeded", func() bool { return !r.works(held) })
+}
+
+func TestTickRetiresWhatTheRevocationCouldNot(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502})
+	r.revoke(held)
+	r.eventually("the failure is told", func() bool { return r.status()[fieldConsecutiveFailures] == 1 })
+	require.Equal(t, "retired", r.status()[fieldLastErrorCause])
+	require.Equal(t, false, r.status()[fieldIntentPending], "an outage of Graph is not made ours")
+	require.True(t, r.works(held))
+	r.sim.Clear()
+	r.tick()
+	require.False(t, r.works(held))
+}
+
+// A lease that core lost ends by time.
+func TestRecordPastItsEndKeepsNoKeyAlive(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.clock.advance(time.Hour + leaseGrace - time.Second)
+	r.tick()
+	require.True(t, r.works(held))
+	r.clock.advance(time.Second)
+	r.tick()
+	require.False(t, r.works(held))
+	require.Zero(t, r.leaseRecords())
+}
+
+func (r *rig) leaseRecords() int {
+	versions, err := r.storage.List(r.t.Context(), leasePrefix)
+	require.NoError(r.t, err)
+	count := 0
+	for _, v := range versions {
+		ids, err := r.storage.List(r.t.Context(), leasePrefix+v)
+		require.NoError(r.t, err)
+		count += len(ids)
+	}
+	return count
+}
+
+func TestRecordsOfSupersededVersionsAreDropped(t *testing.T) {
+	r := configured(t)
+	for range 5 {
+		r.key()
+	}
+	require.Equal(t, 5, r.leaseRecords())
+	r.tick()
+	require.Equal(t, 1, r.leaseRecords())
+	require.Equal(t, 5, r.posts())
+}
+
+func TestLedgerSurvivesARestart(t *testing.T) {
+	r := configured(t)
+	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: true})
+	held := r.key()
+	r.restart()
+	require.Equal(t, 1, r.status()[fieldLiveLeases])
+	r.tick()
+	require.True(t, r.works(held), "the lease is still live")
+	r.revoke(held)
+	r.eventually("the key is dead", func() bool { return !r.works(held) })
+}
+
+// A restart between the last revocation and the retirement loses nothing.
+func TestRetirementSurvivesARestart(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502})
+	r.revoke(held)
+	r.eventually("it is tried", func() bool { return r.status()[fieldConsecutiveFailures] == 1 })
+	r.restart()
+	r.sim.Clear()
+	r.tick()
+	require.False(t, r.works(held))
+}
+
+func TestRevokeWorksWhateverTheStateOfTheMount(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Status: 502}, graphtest.Fault{Operation: graphtest.Token, Status: 502})
+	_, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	for name, secret := range map[string]*logical.Secret{
+		"without configuration": held.Secret,
+		"twice":                 held.Secret,
+		"older release":         {InternalData: map[string]any{"secret_type": secretTypeKey}},
+		"nonsense":              {InternalData: map[string]any{"secret_type": secretTypeKey, internalKeyVersion: "x", internalLeaseID: 1}},
+		"never recorded":        {InternalData: map[string]any{"secret_type": secretTypeKey, internalKeyVersion: 99, internalLeaseID: "0-x"}},
+	} {
+		require.NoError(t, r.tryRevoke(secret), name)
+	}
+}
+
+func TestRevokeIsRepeatedWhenStorageFails(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.storage.failing(nth(1, "delete", leasePrefix))
+	require.ErrorIs(t, r.tryRevoke(held.Secret), errStorage)
+	require.Equal(t, 1, r.status()[fieldLiveLeases])
+	r.revoke(held)
+	r.eventually("the key is dead", func() bool { return !r.works(held) })
+}
+
+// Somebody regenerated the key in the Defender portal: the key that was handed out
+// is dead already, and the engine does not fight back.
+func TestRetirementFindsAKeyOfThePortal(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.RegenerateInPortal()
+	before := r.posts()
+	r.revoke(held)
+	r.eventually("it is noticed", func() bool { return r.status()[fieldCause] == "external" })
+	r.tick()
+	require.Equal(t, before, r.posts())
+	require.Contains(t, r.log.String(), "regenerated by somebody else")
+	require.True(t, r.works(r.key()))
+}
+
+func TestTickSettlesAnIntent(t *testing.T) {
+	r := configured(t)
+	r.key()
+	r.storage.failing(nth(2, "put", keyStorageKey))
+	_, err := r.tryKey()
+	require.ErrorIs(t, err, errStorage)
+	r.tick()
+	status := r.status()
+	require.Equal(t, false, status[fieldIntentPending])
+	require.Equal(t, "recovered", status[fieldCause])
+
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
+	r.fails(400+103, logical.UpdateOperation, rotateKeyPath, nil)
+	r.clock.advance(flightBudget)
+	r.tick()
+	require.Equal(t, false, r.status()[fieldIntentPending])
+	require.Equal(t, 3, r.posts())
+}
+
+func TestTickOfAnUnconfiguredMountDoesNothing(t *testing.T) {
+	r := newRig(t)
+	r.tick()
+	require.Empty(t, r.log.String())
+}
+
+func TestTickLogsWhatStorageRefuses(t *testing.T) {
+	for _, key := range []string{keyStorageKey, configStorageKey} {
+		r := configured(t)
+		r.key()
+		r.restart()
+		r.storage.failing(func(op, k string) bool { return op == "get" && k == key })
+		r.tick()
+		require.Contains(t, r.log.String(), errStorage.Error())
+	}
+}
+
+func TestUnmountKillsTheKey(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.system.TaintedVal = true
+	r.tick()
+	require.False(t, r.works(held))
+	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "disabled or moved")
+	before := r.posts()
+	r.tick()
+	r.revoke(held)
+	r.idle()
+	require.Equal(t, before, r.posts())
+}
+
+func TestUnmountWithoutAnythingDisclosedCallsNobody(t *testing.T) {
+	r := configured(t)
+	r.system.TaintedVal = true
+	before := r.sim.Calls(graphtest.Get).Started
+	r.tick()
+	require.Zero(t, r.posts())
+	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
+}
+
+func TestUnmountWithGraphDownSaysThatTheKeyLivesOn(t *testing.T) {
+	r := configured(t)
+	r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
+	r.system.TaintedVal = true
+	r.tick()
+	require.Contains(t, r.log.String(), "lives on")
+}
+
+// `vault secrets move` taints the mount too, and then goes on with the same backend.
+func TestMovedMountGoesOn(t *testing.T) {
+	r := configured(t)
+	r.system.TaintedVal = true
+	r.tick()
+	r.system.TaintedVal = false
+	r.tick()
+	require.True(t, r.works(r.key()))
+}
+
+func TestNothingIsDoneAfterClean(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.clean(t.Context())
+	before := r.sim.Calls(graphtest.Get).Started
+	r.revoke(held)
+	r.tick()
+	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
+	require.Equal(t, 1, r.posts())
+}
