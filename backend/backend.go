@@ -6,7 +6,8 @@
 // A tenant has one such key, and regenerating it kills the one before. Hence
 // there is one owner for each piece of state, and the owners are layered:
 //
-//   - connections holds the stored configuration and the Graph client made of it;
+//   - connections holds the stored configuration and the Graph client made of it,
+//     roles the terms on which readers get the key;
 //   - keeper holds the key record and, with its ledger, who has a lease on it.
 //     Its lock is held while storage is accessed, never while Graph is asked;
 //   - flights lets one piece of work at a time talk to Graph about the key, apart
@@ -49,6 +50,8 @@ type backend struct {
 	flights     *flights
 	health      *health
 	retirement  *retirement
+	roles       *roles
+	comparison  comparison
 	stop        context.CancelFunc
 }
 
@@ -73,6 +76,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		keeper:  newKeeper(now),
 		flights: newFlights(ctx),
 		health:  &health{now: now},
+		roles:   &roles{},
 		stop:    stop,
 	}
 	b.connections = &connections{logger: func() hclog.Logger { return b.Logger() }}
@@ -83,9 +87,13 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		Help:           strings.TrimSpace(backendHelp),
 		Paths: []*framework.Path{
 			b.pathConfig(),
+			b.pathRoles(),
+			b.pathRole(),
 			b.pathKey(),
+			b.pathRoleKey(),
 			b.pathRotateKey(),
 			b.pathStatus(),
+			b.pathDeploymentPackage(),
 		},
 		PathsSpecial: &logical.Paths{
 			// What holds the credential or the key. Exact names: globs do not
@@ -119,6 +127,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.keeper.forget()
 	case key == healthStorageKey:
 		b.health.forget()
+	case strings.HasPrefix(key, rolePrefix):
+		b.roles.forget()
 	case strings.HasPrefix(key, leasePrefix):
 		b.keeper.ledger.forget()
 	}

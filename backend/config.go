@@ -24,10 +24,11 @@ const (
 
 	credentialTypeClientSecret = "client_secret"
 
-	defaultTTL = time.Hour
-	// maxTTL is far beyond any use of a key that is needed for one
+	defaultTTL                = time.Hour
+	defaultDriftCheckInterval = 10 * time.Minute
+	// maxDuration is far beyond any use of a key that is needed for one
 	// installation; what exceeds it is a mistake in the unit.
-	maxTTL = 366 * 24 * time.Hour
+	maxDuration = 366 * 24 * time.Hour
 )
 
 // config is the stored configuration. The values are the effective ones: defaults
@@ -43,6 +44,8 @@ type config struct {
 	CACertificate      string        `json:"ca_certificate"`
 	GraphAPIVersion    string        `json:"graph_api_version"`
 	TTL                time.Duration `json:"ttl"`
+	MaxKeyAge          time.Duration `json:"max_key_age"`
+	DriftCheckInterval time.Duration `json:"drift_check_interval"`
 	RegenerateOnRevoke bool          `json:"regenerate_on_revoke"`
 }
 
@@ -78,7 +81,9 @@ func (c *config) update(d *framework.FieldData) (*config, error) {
 		{fieldAuthorityHost, rootInto(&next.AuthorityHost)},
 		{fieldCACertificate, next.setCACertificate},
 		{fieldGraphAPIVersion, next.setGraphAPIVersion},
-		{fieldTTL, next.setTTL},
+		{fieldTTL, durationInto(&next.TTL, time.Second)},
+		{fieldMaxKeyAge, durationInto(&next.MaxKeyAge, 0)},
+		{fieldDriftCheckInterval, durationInto(&next.DriftCheckInterval, 0)},
 		{fieldRegenerateOnRevoke, func(v any) error { next.RegenerateOnRevoke = v.(bool); return nil }},
 	}
 	for _, s := range setters {
@@ -196,6 +201,8 @@ func (c *config) fields() map[string]any {
 		fieldCACertificate:      c.CACertificate,
 		fieldGraphAPIVersion:    c.GraphAPIVersion,
 		fieldTTL:                int64(c.TTL.Seconds()),
+		fieldMaxKeyAge:          int64(c.MaxKeyAge.Seconds()),
+		fieldDriftCheckInterval: int64(c.DriftCheckInterval.Seconds()),
 		fieldRegenerateOnRevoke: c.RegenerateOnRevoke,
 	}
 }
@@ -285,13 +292,16 @@ func (c *config) setGraphAPIVersion(value any) error {
 	}
 }
 
-func (c *config) setTTL(value any) error {
-	seconds := value.(int)
-	if seconds < 1 || seconds > int(maxTTL.Seconds()) {
-		return fmt.Errorf("must be between 1s and %dh", int(maxTTL.Hours()))
+// durationInto takes a duration of at least shortest.
+func durationInto(target *time.Duration, shortest time.Duration) func(any) error {
+	return func(value any) error {
+		seconds := value.(int)
+		if seconds < int(shortest.Seconds()) || seconds > int(maxDuration.Seconds()) {
+			return fmt.Errorf("must be between %s and %dh", shortest, int(maxDuration.Hours()))
+		}
+		*target = time.Duration(seconds) * time.Second
+		return nil
 	}
-	c.TTL = time.Duration(seconds) * time.Second
-	return nil
 }
 
 // loadConfig returns the stored configuration, nil if there is none.

@@ -26,39 +26,48 @@ type flights struct {
 	landed  *flight // the one before, whose takers may still be about
 }
 
+// purpose tells which flights can be shared: those of the same purpose.
+type purpose int
+
+const (
+	toChange     purpose = iota // of the configuration: shared by nobody
+	toRegenerate                // the key
+	toCompare                   // the key with the tenant's
+)
+
+// flight is one such piece of work.
+type flight struct {
+	purpose purpose
+	done    chan struct{} // closed when the fields below are set
+	version int           // of the key that came of it
+	resp    *logical.Response
+	err     error
+
+	takers int // how many share it and have not taken what they wanted; see flights.mu
+}
+
 func newFlights(ctx context.Context) *flights {
 	f := &flights{ctx: ctx}
 	f.left.L = &f.mu
 	return f
 }
 
-// flight is one such piece of work.
-type flight struct {
-	shared bool
-	done   chan struct{} // closed when the fields below are set
-	resp   *logical.Response
-	err    error
-
-	version int // of the key that a shared flight has made current
-	takers  int // how many share it and have not taken what they wanted; see flights.mu
-}
-
-// share runs regenerate, or joins a regeneration that is under way, and returns the
-// version of the key that came of it. The caller must call taken when it has taken
-// what it wanted: until then no other flight starts, so that a key cannot be
-// replaced before those who waited for it have got it.
-func (f *flights) share(ctx context.Context, regenerate func(context.Context) (int, error)) (version int, taken func(), err error) {
+// share runs work, or joins a flight of the same purpose that is under way, and
+// returns the version of the key that came of it. The caller must call taken when
+// it has taken what it wanted: until then no other flight starts, so that a key
+// cannot be replaced before those who waited for it have got it.
+func (f *flights) share(ctx context.Context, to purpose, work func(context.Context) (int, error)) (version int, taken func(), err error) {
 	for {
-		fl := f.enter(true, func(ctx context.Context, fl *flight) {
-			fl.version, fl.err = regenerate(ctx)
+		fl := f.enter(to, func(ctx context.Context, fl *flight) {
+			fl.version, fl.err = work(ctx)
 		})
-		if !fl.shared { // a change of configuration: have a look when it is done
-			if err := fl.wait(ctx); err != nil {
+		err := fl.wait(ctx)
+		if fl.purpose != to {
+			if err != nil {
 				return 0, nil, err
 			}
 			continue
 		}
-		err := fl.wait(ctx)
 		if err == nil {
 			err = fl.err
 		}
@@ -74,7 +83,7 @@ func (f *flights) share(ctx context.Context, regenerate func(context.Context) (i
 func (f *flights) alone(ctx context.Context, work func(context.Context) (*logical.Response, error)) (*logical.Response, error) {
 	for {
 		mine := false
-		fl := f.enter(false, func(ctx context.Context, fl *flight) {
+		fl := f.enter(toChange, func(ctx context.Context, fl *flight) {
 			mine = true
 			fl.resp, fl.err = work(ctx)
 		})
@@ -88,16 +97,16 @@ func (f *flights) alone(ctx context.Context, work func(context.Context) (*logica
 }
 
 // enter returns the flight that is under way, having started one if there was none.
-// Of a shared one the caller is a taker if it wanted to share.
-func (f *flights) enter(share bool, work func(context.Context, *flight)) *flight {
+// The caller is a taker of one that it can share.
+func (f *flights) enter(to purpose, work func(context.Context, *flight)) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.current == nil {
-		fl := &flight{shared: share, done: make(chan struct{})}
+		fl := &flight{purpose: to, done: make(chan struct{})}
 		go f.run(fl, f.landed, work)
 		f.current, f.landed = fl, nil
 	}
-	if share && f.current.shared {
+	if to != toChange && f.current.purpose == to {
 		f.current.takers++
 	}
 	return f.current

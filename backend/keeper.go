@@ -167,6 +167,19 @@ func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key
 	return next, k.store(ctx, s, next)
 }
 
+// compared stores that the key of a version has just been found to be the tenant's.
+func (k *keeper) compared(ctx context.Context, s logical.Storage, version int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rec, err := k.load(ctx, s)
+	if err != nil || rec.Version != version {
+		return err
+	}
+	checked := *rec
+	checked.ComparedAt = k.now()
+	return k.store(ctx, s, &checked)
+}
+
 // held reports whether a lease on the record's key is live.
 func (k *keeper) held(ctx context.Context, s logical.Storage, rec *keyRecord) (bool, error) {
 	return k.ledger.held(ctx, s, rec.Version, k.now())

@@ -37,6 +37,8 @@ type keyRecord struct {
 	Key           string    `json:"key"` // "" if none is known for the workspace
 	RegeneratedAt time.Time `json:"regenerated_at"`
 	Cause         cause     `json:"cause"`
+	// ComparedAt is when the key was last found to be the tenant's.
+	ComparedAt time.Time `json:"compared_at"`
 	// Disclosed tells whether this engine has ever handed out the key.
 	Disclosed bool      `json:"disclosed"`
 	Workspace workspace `json:"workspace"`
@@ -96,7 +98,7 @@ func (r *keyRecord) next(key string, why cause, at time.Time) *keyRecord {
 	}
 	n.Version++
 	n.Key, n.Cause, n.RegeneratedAt = key, why, at
-	n.Disclosed, n.Intent = false, nil
+	n.Disclosed, n.ComparedAt, n.Intent = false, time.Time{}, nil
 	return &n
 }
 

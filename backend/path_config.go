@@ -28,6 +28,8 @@ const (
 	fieldCACertificate      = "ca_certificate"
 	fieldGraphAPIVersion    = "graph_api_version"
 	fieldTTL                = "ttl"
+	fieldMaxKeyAge          = "max_key_age"
+	fieldDriftCheckInterval = "drift_check_interval"
 	fieldRegenerateOnRevoke = "regenerate_on_revoke"
 	fieldVerifyConnection   = "verify_connection"
 )
@@ -159,6 +161,18 @@ func configFields() map[string]*framework.FieldSchema {
 			Default:      int(defaultTTL.Seconds()),
 			Description:  "Duration of the leases on the key, capped by the mount's maximum.",
 			DisplayAttrs: &framework.DisplayAttributes{Name: "TTL"},
+		},
+		fieldMaxKeyAge: {
+			Type:         framework.TypeDurationSecond,
+			Default:      0,
+			Description:  "How old a key may be for a read of key to share it; 0 regenerates it at every read. Roles have their own.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Maximum key age"},
+		},
+		fieldDriftCheckInterval: {
+			Type:         framework.TypeDurationSecond,
+			Default:      int(defaultDriftCheckInterval.Seconds()),
+			Description:  "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0 never does.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Drift check interval"},
 		},
 		fieldRegenerateOnRevoke: {
 			Type:         framework.TypeBool,

@@ -57,7 +57,7 @@ func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framewor
 	for {
 		// A regeneration that is under way serves as well: what it makes has
 		// not been given to anybody when this request arrives.
-		_, taken, err := b.flights.share(ctx, b.regenerate(task{cause: causeManual}))
+		_, taken, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeManual}))
 		if errors.Is(err, errNotDue) {
 			continue
 		}

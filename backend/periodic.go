@@ -61,7 +61,7 @@ func (b *backend) settleIfDue(ctx context.Context) {
 	if rec.Intent == nil {
 		return
 	}
-	_, taken, err := b.flights.share(ctx, b.regenerate(task{cause: causeRecovered, due: inDoubt, unattended: true}))
+	_, taken, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRecovered, due: inDoubt, unattended: true}))
 	if err == nil {
 		taken()
 	}

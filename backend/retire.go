@@ -63,7 +63,7 @@ func (b *backend) retireIfDue(ctx context.Context) {
 	if !due {
 		return
 	}
-	_, taken, err := b.flights.share(ctx, b.regenerate(task{cause: causeRetired, due: overdue, unattended: true}))
+	_, taken, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRetired, due: overdue, unattended: true}))
 	if err == nil {
 		taken()
 	}
@@ -126,7 +126,7 @@ func (b *backend) farewell(ctx context.Context) {
 	}
 	if err == nil {
 		var taken func()
-		_, taken, err = b.flights.share(ctx, b.regenerate(task{cause: causeRetired, due: disclosed}))
+		_, taken, err = b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRetired, due: disclosed}))
 		if err == nil {
 			taken()
 		}

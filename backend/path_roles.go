@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+const (
+	rolesPath = "roles/"
+	fieldName = "name"
+
+	rolesHelpSynopsis    = `List the roles.`
+	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" say so.`
+
+	roleHelpSynopsis    = `Manage the roles under which the key is shared.`
+	roleHelpDescription = `
+A role says on which terms its readers get the key at key/:role: for how long, and
+how old a key may be to be shared with them. Without max_key_age a key of any age
+is shared until something replaces it, which suits many hosts that install within
+the same days; a duration bounds its age; an explicit 0 regenerates it at every
+read, with which readers break each other's installations.
+
+Roles are the unit of policy: path "mdi/key/sensor-hosts" { capabilities = ["read"] }.
+Deleting a role leaves the leases that were given under it as they are.
+`
+)
+
+func (b *backend) pathRoles() *framework.Path {
+	return &framework.Path{
+		Pattern:      rolesPath + "?$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, Navigation: true, ItemType: "Role"},
+		Fields: map[string]*framework.FieldSchema{
+			"after": {Type: framework.TypeString, Description: "Name after which the list begins.", Query: true},
+			"limit": {Type: framework.TypeInt, Description: "How many names to list at most; 0 or less lists all.", Query: true},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: &framework.PathOperation{
+				Callback:     b.rolesList,
+				Summary:      "List the roles.",
+				Responses:    map[int][]framework.Response{http.StatusOK: {{Description: "The names of the roles.", Fields: map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."}}}}},
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "roles"},
+			},
+		},
+		HelpSynopsis:    rolesHelpSynopsis,
+		HelpDescription: rolesHelpDescription,
+	}
+}
+
+func (b *backend) pathRole() *framework.Path {
+	return &framework.Path{
+		Pattern:      rolesPath + framework.GenericNameRegex(fieldName) + "$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, ItemType: "Role", Action: "Create"},
+		Fields: map[string]*framework.FieldSchema{
+			fieldName: {Type: framework.TypeString, Description: "Name of the role.", Required: true},
+			fieldTTL: {
+				Type:         framework.TypeDurationSecond,
+				Description:  "Duration of the leases, capped by the mount's maximum; 0 or unset takes the configuration's.",
+				DisplayAttrs: &framework.DisplayAttributes{Name: "TTL"},
+			},
+			fieldMaxKeyAge: {
+				Type:         framework.TypeDurationSecond,
+				Description:  "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read.",
+				DisplayAttrs: &framework.DisplayAttributes{Name: "Maximum key age"},
+			},
+		},
+		ExistenceCheck:  b.roleExists,
+		Operations:      b.roleOperations(),
+		HelpSynopsis:    roleHelpSynopsis,
+		HelpDescription: strings.TrimSpace(roleHelpDescription),
+	}
+}
+
+func (b *backend) roleOperations() map[logical.Operation]framework.OperationHandler {
+	change := func(callback framework.OperationFunc, status int, verb, summary, result string) *framework.PathOperation {
+		return &framework.PathOperation{
+			Callback:                    callback,
+			Summary:                     summary,
+			Responses:                   map[int][]framework.Response{status: {{Description: result}}},
+			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "role"},
+			ForwardPerformanceStandby:   true,
+			ForwardPerformanceSecondary: true,
+		}
+	}
+	return map[logical.Operation]framework.OperationHandler{
+		logical.CreateOperation: change(b.roleWrite, http.StatusOK, "write", "Create a role.", "The role has been stored."),
+		logical.UpdateOperation: change(b.roleWrite, http.StatusOK, "write", "Change a role; fields that are not named keep their value.", "The role has been stored."),
+		logical.PatchOperation:  change(b.roleWrite, http.StatusOK, "patch", "Change the named fields of a role; null unsets one.", "The role has been stored."),
+		logical.DeleteOperation: change(b.roleDelete, http.StatusNoContent, "delete", "Delete a role.", "There is no such role any more."),
+		logical.ReadOperation: &framework.PathOperation{
+			Callback: b.roleRead,
+			Summary:  "Read a role.",
+			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The role.", Fields: map[string]*framework.FieldSchema{
+				fieldTTL:       {Type: framework.TypeDurationSecond, Description: "Duration of the leases in seconds; 0: the configuration's.", Required: true},
+				fieldMaxKeyAge: {Type: framework.TypeDurationSecond, Description: "How old a key may be to be shared, in seconds; missing: any age."},
+			}}}},
+			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "role"},
+		},
+	}
+}
+
+func (b *backend) roleExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+	found, err := b.roles.get(ctx, req.Storage, d.Get(fieldName).(string))
+	return found != nil, err
+}
+
+// rolesList serves LIST mdi/roles.
+func (b *backend) rolesList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	names, err := req.Storage.List(ctx, rolePrefix)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	start, found := slices.BinarySearch(names, d.Get("after").(string))
+	if found {
+		start++
+	}
+	names = names[start:]
+	if limit := d.Get("limit").(int); limit > 0 && limit < len(names) {
+		names = names[:limit]
+	}
+	return logical.ListResponse(names), nil
+}
+
+// roleRead serves GET mdi/roles/:name.
+func (b *backend) roleRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	found, err := b.roles.get(ctx, req.Storage, d.Get(fieldName).(string))
+	if err != nil || found == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: found.fields()}, nil
+}
+
+// roleWrite serves POST and PATCH mdi/roles/:name.
+func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name := d.Get(fieldName).(string)
+	err := b.roles.change(ctx, req.Storage, name, func(old *role) (*role, error) {
+		if old == nil && req.Operation == logical.PatchOperation {
+			return nil, logical.CodedError(http.StatusNotFound, "there is no role of this name to patch; create it with a write")
+		}
+		return old.update(d)
+	})
+	if err != nil {
+		return b.refuse(err)
+	}
+	return &logical.Response{}, nil
+}
+
+// roleDelete serves DELETE mdi/roles/:name.
+func (b *backend) roleDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return nil, b.roles.remove(ctx, req.Storage, d.Get(fieldName).(string))
+}
