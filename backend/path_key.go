@@ -59,7 +59,7 @@ func (b *backend) keyRead(ctx context.Context, _ *logical.Request, _ *framework.
 	defer cancel()
 	l, reused, err := b.obtain(ctx)
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	return b.keyResponse(l, reused), nil
 }
