@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -51,9 +50,9 @@ func newRig(t *testing.T, opts ...graphtest.Option) *rig {
 }
 
 // configured mounts an engine that is configured for the simulated tenant.
-func configured(t *testing.T, opts ...graphtest.Option) *rig {
+func configured(t *testing.T) *rig {
 	t.Helper()
-	r := newRig(t, opts...)
+	r := newRig(t)
 	r.write(configPath, r.config(nil))
 	return r
 }
@@ -413,5 +412,4 @@ func TestSecretTypeIsForEver(t *testing.T) {
 	r := newRig(t)
 	require.Nil(t, r.Secret(secretTypeKey).Renew)
 	require.False(t, r.Secret(secretTypeKey).Renewable())
-	var _ *framework.Secret = r.Secret(secretTypeKey)
 }

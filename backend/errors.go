@@ -79,11 +79,11 @@ func explain(err error) string {
 	return err.Error()
 }
 
-// refuse turns an error into the answer for the client. It is 400 where somebody
+// refusal turns an error into the answer for the client. It is 400 where somebody
 // must change something first; never 401 or 403, which clients of Vault take for
 // their own token's; 502 or 503 where repeating is harmless. The errors are
 // returned naked, since core looks at no wrapped one.
-func (b *backend) refuse(err error) (*logical.Response, error) {
+func refusal(err error) error {
 	var (
 		field   *fieldError
 		pending *unsettledError
@@ -92,13 +92,13 @@ func (b *backend) refuse(err error) (*logical.Response, error) {
 	)
 	switch {
 	case errors.As(err, &field), errors.As(err, &refused), errors.Is(err, errUnconfigured):
-		return nil, logical.CodedError(http.StatusBadRequest, err.Error())
+		return logical.CodedError(http.StatusBadRequest, err.Error())
 	case errors.As(err, &pending), errors.Is(err, errUnderWay), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
-		return nil, logical.CodedError(http.StatusServiceUnavailable, err.Error())
+		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
-		return nil, logical.CodedError(statusFor(remote), explainOnce(err))
+		return logical.CodedError(statusFor(remote), explainOnce(err))
 	default:
-		return nil, err
+		return err
 	}
 }
 

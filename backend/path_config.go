@@ -20,8 +20,8 @@ const (
 
 	fieldTenantID           = "tenant_id"
 	fieldClientID           = "client_id"
-	fieldCredentialType     = "credential_type"
-	fieldClientSecret       = "client_secret" //nolint:gosec // the name of a field
+	fieldCredentialType     = "credential_type" //nolint:gosec // the name of a field
+	fieldClientSecret       = "client_secret"
 	fieldEnvironment        = "environment"
 	fieldGraphEndpoint      = "graph_endpoint"
 	fieldAuthorityHost      = "authority_host"
@@ -235,13 +235,13 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 		return nil, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write")
 	}
 	if _, err := old.update(d); err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	resp, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
 		return b.replaceConfig(ctx, d)
 	})
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	return resp, nil
 }
@@ -311,7 +311,7 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 		return resp, nil
 	})
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	if len(resp.Warnings) == 0 {
 		return nil, nil

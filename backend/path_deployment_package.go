@@ -66,11 +66,11 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	defer cancel()
 	conn, err := b.connections.get(ctx, b.storage)
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	found, err := conn.graph.DeploymentPackage(ctx)
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	resp := &logical.Response{Data: map[string]any{fieldDownloadURL: found.DownloadURL, fieldVersion: found.Version}}
 	switch {

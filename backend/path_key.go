@@ -87,7 +87,7 @@ func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	if found == nil {
-		return b.refuse(&fieldError{field: fieldRole, problem: "there is no role of this name"})
+		return nil, refusal(&fieldError{field: fieldRole, problem: "there is no role of this name"})
 	}
 	return b.answerWithKey(ctx, found.terms)
 }
@@ -97,7 +97,7 @@ func (b *backend) answerWithKey(ctx context.Context, termsUnder func(*config) te
 	defer cancel()
 	got, err := b.obtain(ctx, termsUnder)
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	resp := b.keyResponse(got.lease, got.reused)
 	if got.unverified != "" {

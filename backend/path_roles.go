@@ -147,7 +147,7 @@ func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framew
 		return old.update(d)
 	})
 	if err != nil {
-		return b.refuse(err)
+		return nil, refusal(err)
 	}
 	return &logical.Response{}, nil
 }

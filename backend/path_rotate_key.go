@@ -62,7 +62,7 @@ func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framewor
 			continue
 		}
 		if err != nil {
-			return b.refuse(err)
+			return nil, refusal(err)
 		}
 		rec, err := b.keeper.stored(ctx, b.storage)
 		taken()

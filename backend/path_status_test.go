@@ -68,7 +68,7 @@ func TestStatusSaysWhatStorageRefuses(t *testing.T) {
 // A report that cannot be stored fails nothing, and is said.
 func TestReportThatCannotBeStored(t *testing.T) {
 	r := configured(t)
-	r.storage.failing(func(op, key string) bool { return key == healthStorageKey })
+	r.storage.failing(func(_, key string) bool { return key == healthStorageKey })
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.fails(400, logical.ReadOperation, keyPath, nil)
 	require.Contains(t, r.log.String(), "storing the report")

@@ -37,14 +37,18 @@ forget_other_vaults() {
 	done
 }
 
-# cleanup stops what was started, last one first, and removes the folder.
+# cleanup stops what was started, last one first, and removes the folder, after
+# showing what Vault and the plugin complained about if something went wrong.
 cleanup() {
-	local i
+	local status=$? i
 	trap - EXIT
 	trap '' HUP INT TERM
 	for ((i = ${#PIDS[@]} - 1; i >= 0; i--)); do
 		stop "${PIDS[i]}"
 	done
+	if ((status > 0 && status < 128)); then
+		grep -hE '\[(WARN|ERROR)\]|panic:|\.go:[0-9]' "$WORK/vault.log" | tail -n 20 >&2 || true
+	fi
 	rm -rf "$WORK"
 }
 
@@ -75,8 +79,7 @@ await() {
 	shift
 	for ((tries = 0; tries < 300; tries++)); do
 		if ! kill -0 "$pid" 2>/dev/null; then
-			tail -n 20 "$WORK/$name.log" >&2
-			fail "$name ended"
+			fail "$name ended: $(tail -n 5 "$WORK/$name.log")"
 		fi
 		"$@" >/dev/null 2>&1 && return
 		sleep 0.1
@@ -95,7 +98,7 @@ start_vault() {
 	local address
 	address=127.0.0.1:$(free_port)
 	export VAULT_ADDR=http://$address VAULT_TOKEN=root
-	start vault vault server -dev -dev-root-token-id=root -dev-no-store-token \
+	start vault vault server -dev -log-level=debug -dev-root-token-id=root -dev-no-store-token \
 		-dev-plugin-dir="$ROOT/dist/plugins" -dev-listen-address="$address"
 	await vault vault secrets list
 	vault secrets enable -path=mdi vault-plugin-secrets-mdi >/dev/null

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/errors"
@@ -41,7 +40,7 @@ func requestID(h http.Header) string {
 // retryAfter reads the header of that name, which is a number of seconds or a
 // date (RFC 9110, section 10.2.3). It is 0 where there is none, or none to heed.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := strings.TrimSpace(h.Get("Retry-After"))
+	text := h.Get("Retry-After") // net/http has trimmed it
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
 		// ParseInt returns the nearest number to one that is out of range.
@@ -105,12 +104,9 @@ func signInError(err error) *Error {
 	if !ok || call.Resp == nil {
 		return failure(OpSignIn, err)
 	}
-	// MSAL has read the body already and replaced it with a copy in memory; it
-	// is below maxBodyBytes, since MSAL reads through our transport.
-	body, err := io.ReadAll(call.Resp.Body)
-	if err != nil {
-		body = nil
-	}
+	// MSAL has read the body already, through our transport with its limit, and
+	// replaced it with a copy in memory, which has no error to return.
+	body, _ := io.ReadAll(call.Resp.Body)
 	return entraError(call.Resp, body)
 }
 

@@ -17,7 +17,7 @@ func TestRetryAfter(t *testing.T) {
 		"":                                      0,
 		"0":                                     0,
 		"41":                                    41 * time.Second,
-		" 315 ":                                 315 * time.Second,
+		"315":                                   315 * time.Second,
 		"-5":                                    0,
 		"86400":                                 24 * time.Hour,
 		"86401":                                 24 * time.Hour,

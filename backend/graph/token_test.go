@@ -172,7 +172,7 @@ func TestSecretIsNotSentInTheClear(t *testing.T) {
 	t.Cleanup(plain.Close)
 	var authority *httptest.Server
 	authority = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q}`, authority.URL, authority.URL, plain.URL)
+		_, _ = fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":%q,"token_endpoint":%q}`, authority.URL, authority.URL, plain.URL)
 	}))
 	t.Cleanup(authority.Close)
 	client, err := New(validConfig(func(c *Config) {
@@ -208,4 +208,21 @@ func TestDroppingATokenTwiceDropsOne(t *testing.T) {
 	again, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, fresh, again)
+}
+
+// TestAfterADropNobodyJoinsTheOldSignIn: that sign-in may be about to deliver the
+// very token that Graph has refused.
+func TestAfterADropNobodyJoinsTheOldSignIn(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, _ := simulated(t, sim, nil)
+	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Times: 1, Latency: time.Hour})
+	old := make(chan error, 1)
+	go func() { old <- client.SignIn(t.Context()) }()
+	require.NoError(t, sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started == 1 }))
+
+	client.tokens.drop(token{generation: 0})
+	require.NoError(t, client.SignIn(t.Context()), "while the other one is still held")
+	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
+	sim.Clear()
+	require.NoError(t, <-old)
 }

@@ -168,7 +168,7 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 		p = p[:b.left+1]
 	}
 	n, err := b.body.Read(p)
-	if false {
+	if n > b.left {
 		return 0, errBodyTooLarge
 	}
 	b.left -= n

@@ -23,29 +23,39 @@ const (
 // publish tells other processes how to reach a simulator. What a former one has
 // left behind goes first, so that nobody mistakes it for this one.
 func publish(dir string, info graphtest.Info) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // naming the directory is what the flag is for
 		return err
 	}
-	if err := withdraw(dir); err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(dir, caFile), []byte(info.CACertificate)); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(info, "", "  ")
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, infoFile), append(text, '\n'))
+	defer func() { _ = root.Close() }()             // nothing is written through it any more
+	text, err := json.MarshalIndent(info, "", "  ") //nolint:gosec // the client secret is what readers need
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		remove(root, infoFile),
+		writeFile(root, caFile, []byte(info.CACertificate)),
+		writeFile(root, infoFile, append(text, '\n')),
+	)
 }
 
 // withdraw removes the file that says that a simulator answers.
 func withdraw(dir string) error {
-	err := os.Remove(filepath.Join(dir, infoFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
 	}
-	return err
+	return errors.Join(remove(root, infoFile), root.Close())
+}
+
+func remove(root *os.Root, name string) error {
+	if err := root.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // lookup reads what publish has written.
@@ -63,17 +73,9 @@ func lookup(dir string) (graphtest.Info, error) {
 
 // writeFile puts a file in its place at once, readable for its owner only: a
 // reader finds all of it or nothing.
-func writeFile(path string, text []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
+func writeFile(root *os.Root, name string, text []byte) error {
+	if err := root.WriteFile(name+".new", text, 0o600); err != nil {
 		return err
 	}
-	_, err = temporary.Write(text)
-	if err = errors.Join(err, temporary.Close()); err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary.Name()))
-	}
-	return nil
+	return root.Rename(name+".new", name)
 }

@@ -127,6 +127,9 @@ func setupWait(flags *flag.FlagSet) steering {
 		if err := none(arguments); err != nil {
 			return err
 		}
+		if wait.Calls == (graphtest.Calls{}) {
+			return usageError{errors.New("wait for how many? Set -started, -performed or -answered")}
+		}
 		wait.Timeout = timeout.String()
 		reached, err := sim.Wait(ctx, wait)
 		if err != nil {

@@ -25,7 +25,8 @@ auto_auth {
 }
 
 template_config {
-  # Report a refusal to whoever waits for the file, instead of trying for ever.
+  # Give up after 12 attempts, which take five minutes, and say so by the exit code,
+  # instead of trying for ever while an installation waits for the file.
   exit_on_retry_failure = true
 }
 
