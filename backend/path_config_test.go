@@ -28,6 +28,8 @@ func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
 		fieldCACertificate:      strings.TrimSpace(r.sim.CACertificate()),
 		fieldGraphAPIVersion:    "beta",
 		fieldTTL:                int64(1800),
+		fieldMaxKeyAge:          int64(0),
+		fieldDriftCheckInterval: int64(600),
 		fieldRegenerateOnRevoke: true,
 	}, r.read(configPath).Data)
 	require.True(t, r.works(r.key()), "the newline after the secret is not part of it")
@@ -94,6 +96,9 @@ func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
 		"absurd TTL":             {fieldTTL, "9000h", "between"},
 		"TTL beyond arithmetics": {fieldTTL, 10_000_000_000_000, "overflow"},
 		"TTL is no duration":     {fieldTTL, "soon", "soon"},
+		"negative maximum age":   {fieldMaxKeyAge, "-5m", "negative"},
+		"absurd maximum age":     {fieldMaxKeyAge, "9000h", "between"},
+		"absurd drift interval":  {fieldDriftCheckInterval, "9000h", "between"},
 		"wrong type":             {fieldTTL, map[string]any{"a": 1}, ""},
 		"flag is no flag":        {fieldRegenerateOnRevoke, "perhaps", ""},
 		"verification no flag":   {fieldVerifyConnection, []any{"x"}, ""},

@@ -35,6 +35,7 @@ const (
 	reasonTooLarge       = "the answer is larger than 1 MiB"
 	reasonUnreadable     = "the answer could not be understood"
 	reasonNoKey          = "the answer contains no usable key"
+	reasonNoPackage      = "the answer contains no address and version of a package"
 	reasonDifferentKeys  = "the answer contains two different keys"
 	reasonUnexpectedCode = "the answer has an unexpected status"
 )

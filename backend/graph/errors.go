@@ -14,6 +14,7 @@ const (
 	OpSignIn     = "sign-in"
 	OpRegenerate = "regenerateDeploymentAccessKey"
 	OpGet        = "getDeploymentAccessKey"
+	OpPackage    = "getDeploymentPackageUri"
 )
 
 // Kind says what a failure means for whoever has to deal with it.
@@ -33,7 +34,7 @@ const (
 // contain secrets: what it says is a status, a checked code and id, and
 // sentences of this package.
 type Error struct {
-	Op         string        // OpSignIn, OpRegenerate or OpGet
+	Op         string        // OpSignIn or a call of Graph
 	Kind       Kind          // what the failure means
 	Status     int           // HTTP status, 0 if no answer came
 	Code       string        // Graph's error code or Entra's ("AADSTS7000215"), if it sent a plausible one

@@ -4,9 +4,14 @@ package graph
 
 import "net/http"
 
-// Permission is the application permission that both calls need; there is no
-// read-only one for getDeploymentAccessKey.
-const Permission = "SecurityIdentitiesSensors.ReadWrite.All"
+// Application permissions of Microsoft Graph.
+const (
+	// Permission is what both calls for the key need; there is no read-only one
+	// for getDeploymentAccessKey.
+	Permission = "SecurityIdentitiesSensors.ReadWrite.All"
+	// PackagePermission is what getDeploymentPackageUri needs besides.
+	PackagePermission = "SecurityIdentitiesSensors.Read.All"
+)
 
 // entraHints are for people: the meanings of these codes are documented at
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes,
@@ -31,7 +36,11 @@ func (e *Error) Hint() string {
 	case http.StatusUnauthorized:
 		return "Graph did not accept the access token: check that the environment, graph_endpoint and authority_host belong to the same cloud"
 	case http.StatusForbidden:
-		return "give the app registration the application permission " + Permission + " and grant admin consent for it; it can take minutes until it takes effect"
+		permission := Permission
+		if e.Op == OpPackage {
+			permission = PackagePermission
+		}
+		return "give the app registration the application permission " + permission + " and grant admin consent for it; it can take minutes until it takes effect"
 	}
 	return ""
 }

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+// Package is where the sensor's installer is to be had. It carries the endpoints
+// of the tenant's cloud, so it belongs together with the tenant's key.
+type Package struct {
+	DownloadURL string `json:"downloadUrl"` // as Graph says it, not checked
+	Version     string `json:"version"`
+}
+
+// DeploymentPackage returns the sensor package of the tenant. It needs the
+// permission [PackagePermission], which [Permission] does not include.
+// https://learn.microsoft.com/graph/api/security-sensor-getdeploymentpackageuri
+func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
+	op := operation{name: OpPackage, method: http.MethodGet, path: sensors + OpPackage}
+	var found Package
+	err := c.call(ctx, op, func(body []byte) (reason string) {
+		found, reason = parsePackage(body)
+		return reason
+	})
+	return found, err
+}
+
+// parsePackage accepts the package at the root or below "value", like a key.
+func parsePackage(body []byte) (found Package, reason string) {
+	var content struct {
+		Package
+		Value Package `json:"value"`
+	}
+	if json.Unmarshal(body, &content) != nil {
+		return Package{}, reasonUnreadable
+	}
+	found = content.Package
+	if found == (Package{}) {
+		found = content.Value
+	}
+	if found.DownloadURL == "" || found.Version == "" {
+		return Package{}, reasonNoPackage
+	}
+	return found, ""
+}

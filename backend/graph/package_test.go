@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestParsePackage(t *testing.T) {
+	want := Package{DownloadURL: "https://host/file.zip", Version: "2.1"}
+	for name, test := range map[string]struct {
+		body   string
+		reason string
+	}{
+		"root":       {`{"downloadUrl":"https://host/file.zip","version":"2.1"}`, ""},
+		"value":      {`{"value":{"downloadUrl":"https://host/file.zip","version":"2.1"}}`, ""},
+		"no version": {`{"downloadUrl":"https://host/file.zip"}`, reasonNoPackage},
+		"no address": {`{"value":{"version":"2.1"}}`, reasonNoPackage},
+		"nothing":    {`{}`, reasonNoPackage},
+		"a page":     {`<html>`, reasonUnreadable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found, reason := parsePackage([]byte(test.body))
+			require.Equal(t, test.reason, reason)
+			if reason == "" {
+				require.Equal(t, want, found)
+			} else {
+				require.Zero(t, found)
+			}
+		})
+	}
+}
+
+func TestAMissingPermissionForThePackageIsItsOwn(t *testing.T) {
+	hint := (&Error{Op: OpPackage, Status: 403}).Hint()
+	require.Contains(t, hint, PackagePermission)
+	require.NotContains(t, hint, Permission)
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func (r *rig) patch(path string, data map[string]any) {
+	r.t.Helper()
+	_, err := r.request(r.t.Context(), logical.PatchOperation, path, data)
+	require.NoError(r.t, err)
+}
+
+func (r *rig) delete(path string) {
+	r.t.Helper()
+	_, err := r.request(r.t.Context(), logical.DeleteOperation, path, nil)
+	require.NoError(r.t, err)
+}
+
+func (r *rig) list(data map[string]any) any {
+	r.t.Helper()
+	resp, err := r.request(r.t.Context(), logical.ListOperation, rolesPath, data)
+	require.NoError(r.t, err)
+	return resp.Data["keys"]
+}
+
+func TestRoleLifeCycle(t *testing.T) {
+	r := newRig(t)
+	require.Nil(t, r.read("roles/hosts"), "404")
+	r.fails(404, logical.PatchOperation, "roles/hosts", map[string]any{fieldTTL: 60})
+
+	r.write("roles/hosts", nil)
+	require.Equal(t, map[string]any{fieldTTL: int64(0)}, r.read("roles/hosts").Data, "no maximum age")
+	r.write("roles/hosts", map[string]any{fieldTTL: "10m", fieldMaxKeyAge: 0})
+	require.Equal(t, map[string]any{fieldTTL: int64(600), fieldMaxKeyAge: int64(0)}, r.read("roles/hosts").Data)
+	r.write("roles/hosts", map[string]any{fieldMaxKeyAge: "24h"})
+	require.Equal(t, map[string]any{fieldTTL: int64(600), fieldMaxKeyAge: int64(86400)}, r.read("roles/hosts").Data)
+	r.patch("roles/hosts", map[string]any{fieldMaxKeyAge: nil})
+	r.restart()
+	require.Equal(t, map[string]any{fieldTTL: int64(600)}, r.read("roles/hosts").Data)
+	r.patch("roles/hosts", map[string]any{fieldTTL: nil})
+	require.Equal(t, map[string]any{fieldTTL: int64(0)}, r.read("roles/hosts").Data)
+
+	r.delete("roles/hosts")
+	require.Nil(t, r.read("roles/hosts"))
+	r.delete("roles/hosts")
+}
+
+func TestRolesAreListedInPages(t *testing.T) {
+	r := newRig(t)
+	require.Nil(t, r.list(nil))
+	for _, name := range []string{"c", "a", "b.1", "d"} {
+		r.write(rolesPath+name, nil)
+	}
+	require.Equal(t, []string{"a", "b.1", "c", "d"}, r.list(nil))
+	require.Equal(t, []string{"b.1", "c"}, r.list(map[string]any{"after": "a", "limit": 2}))
+	require.Equal(t, []string{"c", "d"}, r.list(map[string]any{"after": "b.5", "limit": 9}))
+	require.Nil(t, r.list(map[string]any{"after": "d"}))
+}
+
+func TestBadRoleIsRefusedAndChangesNothing(t *testing.T) {
+	r := newRig(t)
+	r.write("roles/hosts", map[string]any{fieldTTL: 60, fieldMaxKeyAge: 120})
+	for _, bad := range []map[string]any{
+		{fieldTTL: "-1m"}, {fieldTTL: "9000h"}, {fieldTTL: "soon"}, {fieldMaxKeyAge: "-1s"}, {fieldMaxKeyAge: "9000h"}, {fieldMaxKeyAge: []any{1}},
+	} {
+		for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+			text := r.fails(400, op, "roles/hosts", bad)
+			for field := range bad {
+				require.Contains(t, text, field)
+			}
+		}
+	}
+	require.Equal(t, map[string]any{fieldTTL: int64(60), fieldMaxKeyAge: int64(120)}, r.read("roles/hosts").Data)
+	require.Len(t, r.write("roles/hosts", map[string]any{"max_age": 1}).Warnings, 1)
+}
+
+func TestRoleStorageFailures(t *testing.T) {
+	r := configured(t)
+	r.write("roles/hosts", nil)
+	for _, c := range []struct {
+		storage, op string
+		request     logical.Operation
+		path        string
+	}{
+		{"get", rolePrefix, logical.ReadOperation, "roles/hosts"},
+		{"get", rolePrefix, logical.ReadOperation, "key/hosts"},
+		{"put", rolePrefix, logical.PatchOperation, "roles/hosts"},
+		{"get", rolePrefix, logical.PatchOperation, "roles/hosts"},
+		{"delete", rolePrefix, logical.DeleteOperation, "roles/hosts"},
+		{"list", rolePrefix, logical.ListOperation, "roles/"},
+	} {
+		r.restart()
+		r.storage.failing(nth(1, c.storage, c.op))
+		_, err := r.request(t.Context(), c.request, c.path, map[string]any{})
+		require.ErrorIs(t, err, errStorage, "%s %s", c.request, c.path)
+	}
+	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: rolePrefix + "odd", Value: []byte("{")}))
+	_, err := r.request(t.Context(), logical.ReadOperation, "roles/odd", nil)
+	require.Error(t, err)
+}
