@@ -12,6 +12,19 @@ path "mdi/key" {
   capabilities = ["read"]
 }
 
+# Roles decide on which terms others get the key.
+path "mdi/roles/*" {
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
+}
+
+path "mdi/key/*" {
+  capabilities = ["read"]
+}
+
+path "mdi/deployment-package" {
+  capabilities = ["read"]
+}
+
 # Break-glass: a new key that nobody knows.
 path "mdi/rotate-key" {
   capabilities = ["update"]

@@ -1,0 +1,39 @@
+# Vault Agent on a host where a sensor is to be installed, one of many. It keeps the
+# deployment access key of the role "sensor-hosts" in a file and runs the
+# installation whenever the file has been written:
+#
+#   VAULT_ADDR=https://vault.example.com:8200 vault agent -config=agent.hcl
+#
+# All hosts hold the same key. The agent reads again at nine tenths of the role's
+# ttl, so a host follows a regeneration within that time. Stop the agent when the
+# rollout is over: with the last lease the key dies.
+#
+# Paths are relative to the folder that the agent runs in. On Windows, where a
+# service starts elsewhere, use full paths such as "C:/mdi/access-key.txt", and
+# restrict the file by the ACL of its folder: perms has no effect there.
+
+auto_auth {
+  method "approle" {
+    config = {
+      role_id_file_path   = "role-id"
+      secret_id_file_path = "secret-id"
+      # The agent signs in again when its token ends.
+      remove_secret_id_file_after_reading = false
+    }
+  }
+}
+
+template {
+  source      = "access-key.ctmpl"
+  destination = "access-key.txt"
+  perms       = "0600"
+  # Without a key: no file, rather than one that says <no value>.
+  error_on_missing_key = true
+
+  exec {
+    # On Windows:
+    # command = ["powershell.exe", "-NoProfile", "-NonInteractive", "-File", "C:/mdi/install-sensor.ps1", "-AccessKeyFile", "C:/mdi/access-key.txt"]
+    command = ["./install-sensor.sh", "access-key.txt"]
+    timeout = "30m"
+  }
+}
