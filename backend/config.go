@@ -4,11 +4,7 @@ package backend
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -26,9 +22,6 @@ const (
 
 	defaultTTL                = time.Hour
 	defaultDriftCheckInterval = 10 * time.Minute
-	// maxDuration is far beyond any use of a key that is needed for one
-	// installation; what exceeds it is a mistake in the unit.
-	maxDuration = 366 * 24 * time.Hour
 )
 
 // config is the stored configuration. The values are the effective ones: defaults
@@ -47,6 +40,10 @@ type config struct {
 	MaxKeyAge          time.Duration `json:"max_key_age"`
 	DriftCheckInterval time.Duration `json:"drift_check_interval"`
 	RegenerateOnRevoke bool          `json:"regenerate_on_revoke"`
+
+	Schedule schedule `json:"schedule"`
+	// DisableRotation pauses the schedule and the retirement.
+	DisableRotation bool `json:"disable_automated_rotation"`
 }
 
 // workspace says whose key a key record holds. A key is never served for another
@@ -59,7 +56,7 @@ type workspace struct {
 // update returns the configuration that results from writing the fields of d over
 // c, which is nil where none is stored. Fields that d does not name keep their
 // value; a JSON null asks for the default. An error is a *fieldError.
-func (c *config) update(d *framework.FieldData) (*config, error) {
+func (c *config) update(d *framework.FieldData, now time.Time) (*config, error) {
 	old := &config{}
 	if c != nil {
 		old = c
@@ -68,25 +65,7 @@ func (c *config) update(d *framework.FieldData) (*config, error) {
 	if c == nil {
 		next.CredentialType = credentialTypeClientSecret
 	}
-	setters := []struct {
-		field string
-		set   func(value any) error
-	}{
-		{fieldTenantID, guidInto(&next.TenantID)},
-		{fieldClientID, guidInto(&next.ClientID)},
-		{fieldCredentialType, next.setCredentialType},
-		{fieldClientSecret, next.setClientSecret},
-		{fieldEnvironment, next.setEnvironment},
-		{fieldGraphEndpoint, rootInto(&next.GraphEndpoint)},
-		{fieldAuthorityHost, rootInto(&next.AuthorityHost)},
-		{fieldCACertificate, next.setCACertificate},
-		{fieldGraphAPIVersion, next.setGraphAPIVersion},
-		{fieldTTL, durationInto(&next.TTL, time.Second)},
-		{fieldMaxKeyAge, durationInto(&next.MaxKeyAge, 0)},
-		{fieldDriftCheckInterval, durationInto(&next.DriftCheckInterval, 0)},
-		{fieldRegenerateOnRevoke, func(v any) error { next.RegenerateOnRevoke = v.(bool); return nil }},
-	}
-	for _, s := range setters {
+	for _, s := range next.setters() {
 		value, given := givenValue(d, s.field)
 		if !given && c == nil {
 			value, given = d.GetDefaultOrZero(s.field), d.Schema[s.field].Default != nil
@@ -98,6 +77,9 @@ func (c *config) update(d *framework.FieldData) (*config, error) {
 			return nil, &fieldError{field: s.field, problem: err.Error()}
 		}
 	}
+	if err := next.Schedule.update(d, old.Schedule, now); err != nil {
+		return nil, err
+	}
 	if err := next.complete(); err != nil {
 		return nil, err
 	}
@@ -107,6 +89,32 @@ func (c *config) update(d *framework.FieldData) (*config, error) {
 			" in the same write, so that nobody can have a stored credential sent elsewhere"}
 	}
 	return &next, nil
+}
+
+// setter validates the value of a field and stores it.
+type setter struct {
+	field string
+	set   func(value any) error
+}
+
+// setters returns those of the fields that stand for themselves.
+func (c *config) setters() []setter {
+	return []setter{
+		{fieldTenantID, guidInto(&c.TenantID)},
+		{fieldClientID, guidInto(&c.ClientID)},
+		{fieldCredentialType, c.setCredentialType},
+		{fieldClientSecret, c.setClientSecret},
+		{fieldEnvironment, c.setEnvironment},
+		{fieldGraphEndpoint, rootInto(&c.GraphEndpoint)},
+		{fieldAuthorityHost, rootInto(&c.AuthorityHost)},
+		{fieldCACertificate, c.setCACertificate},
+		{fieldGraphAPIVersion, c.setGraphAPIVersion},
+		{fieldTTL, durationInto(&c.TTL, time.Second)},
+		{fieldMaxKeyAge, durationInto(&c.MaxKeyAge, 0)},
+		{fieldDriftCheckInterval, durationInto(&c.DriftCheckInterval, 0)},
+		{fieldRegenerateOnRevoke, flagInto(&c.RegenerateOnRevoke)},
+		{fieldDisableAutomatedRotation, flagInto(&c.DisableRotation)},
+	}
 }
 
 // givenValue returns what the request says of a field: whether it names the field,
@@ -204,103 +212,11 @@ func (c *config) fields() map[string]any {
 		fieldMaxKeyAge:          int64(c.MaxKeyAge.Seconds()),
 		fieldDriftCheckInterval: int64(c.DriftCheckInterval.Seconds()),
 		fieldRegenerateOnRevoke: c.RegenerateOnRevoke,
-	}
-}
 
-var guidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-
-func guidInto(target *string) func(any) error {
-	return func(value any) error {
-		id := strings.ToLower(strings.TrimSpace(value.(string)))
-		if !guidPattern.MatchString(id) {
-			return fmt.Errorf("must be a GUID such as 00000000-0000-0000-0000-000000000000, as the app registration's overview shows it")
-		}
-		*target = id
-		return nil
-	}
-}
-
-// rootInto takes the root of an https endpoint: a scheme and a host, nothing that
-// could redirect a path or carry a credential.
-func rootInto(target *string) func(any) error {
-	return func(value any) error {
-		text := strings.TrimRight(strings.TrimSpace(value.(string)), "/")
-		if text == "" {
-			*target = ""
-			return nil
-		}
-		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
-			return fmt.Errorf("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
-		}
-		*target = text
-		return nil
-	}
-}
-
-func (c *config) setCredentialType(value any) error {
-	if value != credentialTypeClientSecret {
-		return fmt.Errorf("must be %s", credentialTypeClientSecret)
-	}
-	c.CredentialType = credentialTypeClientSecret
-	return nil
-}
-
-func (c *config) setClientSecret(value any) error {
-	// A secret read from a file tends to end in a newline, which no secret of
-	// Entra's contains.
-	secret := strings.TrimSpace(value.(string))
-	if secret == "" {
-		return fmt.Errorf("must not be empty")
-	}
-	c.ClientSecret = secret
-	return nil
-}
-
-func (c *config) setEnvironment(value any) error {
-	cloud, err := graph.CloudNamed(value.(string))
-	if err != nil {
-		return err
-	}
-	c.Environment = cloud.Name
-	return nil
-}
-
-func (c *config) setCACertificate(value any) error {
-	text := strings.TrimSpace(value.(string))
-	for rest := []byte(text); len(rest) > 0; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" {
-			return fmt.Errorf("must be one or more PEM blocks of type CERTIFICATE")
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("holds a PEM block that is not an X.509 certificate")
-		}
-	}
-	c.CACertificate = text
-	return nil
-}
-
-func (c *config) setGraphAPIVersion(value any) error {
-	switch version := value.(string); version {
-	case graph.Beta, graph.V1:
-		c.GraphAPIVersion = version
-		return nil
-	default:
-		return fmt.Errorf("must be %s or %s", graph.Beta, graph.V1)
-	}
-}
-
-// durationInto takes a duration of at least shortest.
-func durationInto(target *time.Duration, shortest time.Duration) func(any) error {
-	return func(value any) error {
-		seconds := value.(int)
-		if seconds < int(shortest.Seconds()) || seconds > int(maxDuration.Seconds()) {
-			return fmt.Errorf("must be between %s and %dh", shortest, int(maxDuration.Hours()))
-		}
-		*target = time.Duration(seconds) * time.Second
-		return nil
+		fieldRotationPeriod:           int64(c.Schedule.Period.Seconds()),
+		fieldRotationSchedule:         c.Schedule.Cron,
+		fieldRotationWindow:           int64(c.Schedule.Window.Seconds()),
+		fieldDisableAutomatedRotation: c.DisableRotation,
 	}
 }
 

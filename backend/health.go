@@ -5,6 +5,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -15,9 +16,17 @@ import (
 
 const healthStorageKey = "health"
 
-// health remembers how the last attempts to regenerate the key went, across
-// restarts. It is a report for operators and nothing is decided by it. What cannot
-// be stored goes on in memory.
+// Scheduled work that has failed is tried again after firstRetry, then after twice
+// as long each time, up to lastRetry: a night without Graph costs some twenty
+// attempts.
+const (
+	firstRetry = time.Minute
+	lastRetry  = 30 * time.Minute
+)
+
+// health remembers how the work with Graph went, across restarts: for the operators
+// who read the status, for the back-off of scheduled work, and for how long Graph
+// has asked to be left alone. What cannot be stored goes on in memory.
 type health struct {
 	now func() time.Time
 
@@ -25,35 +34,109 @@ type health struct {
 	report *healthReport // as stored; nil if not known
 }
 
+// healthReport is what health stores. Zero times mean never.
 type healthReport struct {
+	LastSuccessAt time.Time `json:"last_success_at"`
+
 	LastError          string    `json:"last_error"` // never contains a secret: see graph.Error
 	LastErrorAt        time.Time `json:"last_error_at"`
 	LastErrorCause     cause     `json:"last_error_cause"`
 	LastErrorCode      string    `json:"last_error_code"`
 	LastErrorRequestID string    `json:"last_error_request_id"`
 	Failures           int       `json:"consecutive_failures"`
+
+	// NextAttempt is when scheduled work is tried again after it has failed.
+	NextAttempt time.Time `json:"next_attempt"`
+	// Retries is how often it has failed in succession.
+	Retries int `json:"retries"`
+	// Deceived tells that the last retry was made early, because Graph seemed to
+	// be back, and failed nevertheless.
+	Deceived bool `json:"deceived"`
+
+	ThrottledUntil time.Time `json:"throttled_until"`
+
+	DriftCheckedAt  time.Time   `json:"drift_checked_at"`
+	DriftResult     driftResult `json:"drift_result"`
+	MissedRotation  time.Time   `json:"missed_rotation"`
+	MissedRotations int         `json:"missed_rotations"`
 }
 
-// failed records an attempt that failed.
-func (h *health) failed(ctx context.Context, s logical.Storage, why cause, failure error) error {
+// driftResult says what a comparison with the tenant's key has shown.
+type driftResult string
+
+const (
+	driftNone     driftResult = "unchanged"
+	driftStale    driftResult = "stale"    // Graph named a key that the engine has replaced
+	driftExternal driftResult = "external" // somebody else has regenerated the key
+	driftUnknown  driftResult = "failed"   // the tenant's key could not be read
+)
+
+// failed records an attempt to regenerate the key that failed. If it was scheduled
+// work, it is not tried again before a time that grows with each failure and is no
+// less than what Graph asks for; early tells that it was tried before that time.
+func (h *health) failed(ctx context.Context, s logical.Storage, t task, failure error) error {
 	return h.change(ctx, s, func(r *healthReport) bool {
-		*r = healthReport{LastError: explain(failure), LastErrorAt: h.now(), LastErrorCause: why, Failures: r.Failures + 1}
-		var remote *graph.Error
-		if errors.As(failure, &remote) {
+		now := h.now()
+		r.LastError, r.LastErrorAt, r.LastErrorCause = explain(failure), now, t.cause
+		r.LastErrorCode, r.LastErrorRequestID = "", ""
+		r.Failures++
+		var asked time.Duration
+		if remote, ok := errors.AsType[*graph.Error](failure); ok {
 			r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
+			asked = remote.RetryAfter
+			if asked > 0 && now.Add(asked).After(r.ThrottledUntil) {
+				r.ThrottledUntil = now.Add(asked)
+			}
+		}
+		if t.unattended {
+			r.Deceived = now.Before(r.NextAttempt)
+			r.NextAttempt = now.Add(max(retryAfter(r.Retries), asked))
+			r.Retries++
 		}
 		return true
 	})
 }
 
-// succeeded records an attempt that succeeded, which costs a write only after one
-// that did not. The last error stays to be read.
+// retryAfter is the time until scheduled work is tried again that has failed so many
+// times before, and up to a fifth more, lest all mounts come back together.
+func retryAfter(failures int) time.Duration {
+	wait := lastRetry
+	if failures < 5 {
+		wait = firstRetry << failures
+	}
+	return wait + rand.N(wait/5) //nolint:gosec // nothing depends on this being hard to guess
+}
+
+// succeeded records an attempt that succeeded. The last error stays to be read.
 func (h *health) succeeded(ctx context.Context, s logical.Storage) error {
 	return h.change(ctx, s, func(r *healthReport) bool {
-		before := r.Failures
-		r.Failures = 0
-		return before != 0
+		troubled := r.Failures != 0 || r.Retries != 0
+		r.LastSuccessAt = h.now()
+		r.Failures, r.Retries, r.Deceived = 0, 0, false
+		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
+		// In good times the key record tells when the last success was.
+		return troubled
 	})
+}
+
+// compared records what a comparison has shown.
+func (h *health) compared(ctx context.Context, s logical.Storage, result driftResult) error {
+	return h.change(ctx, s, func(r *healthReport) bool {
+		r.DriftCheckedAt, r.DriftResult = h.now(), result
+		return true
+	})
+}
+
+// missed records that the window of a rotation has passed, once for each.
+func (h *health) missed(ctx context.Context, s logical.Storage, due time.Time) (isNew bool, err error) {
+	err = h.change(ctx, s, func(r *healthReport) bool {
+		if isNew = due.After(r.MissedRotation); isNew {
+			r.MissedRotation = due
+			r.MissedRotations++
+		}
+		return isNew
+	})
+	return isNew, err
 }
 
 // get returns the report.
@@ -65,6 +148,16 @@ func (h *health) get(ctx context.Context, s logical.Storage) (healthReport, erro
 		return healthReport{}, err
 	}
 	return *h.report, nil
+}
+
+// throttledUntil returns the end of the time for which Graph has asked to be left
+// alone, or zero. What cannot be read does not keep anybody from trying.
+func (h *health) throttledUntil(ctx context.Context, s logical.Storage) time.Time {
+	report, err := h.get(ctx, s)
+	if err != nil || !h.now().Before(report.ThrottledUntil) {
+		return time.Time{}
+	}
+	return report.ThrottledUntil
 }
 
 func (h *health) forget() {

@@ -11,8 +11,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
@@ -32,6 +30,11 @@ const (
 	fieldDriftCheckInterval = "drift_check_interval"
 	fieldRegenerateOnRevoke = "regenerate_on_revoke"
 	fieldVerifyConnection   = "verify_connection"
+
+	fieldRotationPeriod           = "rotation_period"
+	fieldRotationSchedule         = "rotation_schedule"
+	fieldRotationWindow           = "rotation_window"
+	fieldDisableAutomatedRotation = "disable_automated_rotation"
 )
 
 const (
@@ -104,91 +107,6 @@ func (b *backend) configOperations() map[logical.Operation]framework.OperationHa
 	}
 }
 
-func configFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		fieldTenantID: {
-			Type:         framework.TypeString,
-			Description:  "Directory (tenant) ID of the Entra tenant, a GUID.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Tenant ID"},
-		},
-		fieldClientID: {
-			Type:         framework.TypeString,
-			Description:  "Application (client) ID of the app registration, a GUID.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Client ID"},
-		},
-		fieldCredentialType: {
-			Type:          framework.TypeString,
-			Description:   "How the app signs in. Inferred when the write carries a credential.",
-			AllowedValues: []any{credentialTypeClientSecret},
-			DisplayAttrs:  &framework.DisplayAttributes{Name: "Credential type"},
-		},
-		fieldClientSecret: {
-			Type:         framework.TypeString,
-			Description:  "A client secret of the app registration: its value, not its ID. Never read back.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Client secret", Sensitive: true},
-		},
-		fieldEnvironment: {
-			Type:          framework.TypeString,
-			Default:       graph.AzurePublicCloud,
-			Description:   "The Microsoft cloud of the tenant.",
-			AllowedValues: anySlice(graph.CloudNames()),
-			DisplayAttrs:  &framework.DisplayAttributes{Name: "Environment"},
-		},
-		fieldGraphEndpoint: {
-			Type:         framework.TypeString,
-			Description:  "Root of an https endpoint to use instead of the cloud's Microsoft Graph, such as a private endpoint.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Graph endpoint", Group: "Network"},
-		},
-		fieldAuthorityHost: {
-			Type:         framework.TypeString,
-			Description:  "Root of an https endpoint to use instead of the cloud's Entra sign-in.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Authority host", Group: "Network"},
-		},
-		fieldCACertificate: {
-			Type:         framework.TypeString,
-			Description:  "PEM certificates to trust in addition to the system's, such as that of a TLS-inspecting proxy.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "CA certificate", Group: "Network", EditType: "textarea"},
-		},
-		fieldGraphAPIVersion: {
-			Type:          framework.TypeString,
-			Default:       graph.Beta,
-			Description:   "Version of Microsoft Graph to call.",
-			AllowedValues: []any{graph.Beta, graph.V1},
-			DisplayAttrs:  &framework.DisplayAttributes{Name: "Graph API version", Group: "Network"},
-		},
-		fieldTTL: {
-			Type:         framework.TypeDurationSecond,
-			Default:      int(defaultTTL.Seconds()),
-			Description:  "Duration of the leases on the key, capped by the mount's maximum.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "TTL"},
-		},
-		fieldMaxKeyAge: {
-			Type:         framework.TypeDurationSecond,
-			Default:      0,
-			Description:  "How old a key may be for a read of key to share it; 0 regenerates it at every read. Roles have their own.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Maximum key age"},
-		},
-		fieldDriftCheckInterval: {
-			Type:         framework.TypeDurationSecond,
-			Default:      int(defaultDriftCheckInterval.Seconds()),
-			Description:  "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0 never does.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Drift check interval"},
-		},
-		fieldRegenerateOnRevoke: {
-			Type:         framework.TypeBool,
-			Default:      true,
-			Description:  "Whether the key is regenerated when its last lease has ended.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Regenerate on revoke"},
-		},
-		fieldVerifyConnection: {
-			Type:         framework.TypeBool,
-			Default:      true,
-			Description:  "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails. Not stored.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Verify connection"},
-		},
-	}
-}
-
 // configResponseFields declares what a read returns: the fields of a write but for
 // what is not stored or not shown.
 func configResponseFields() map[string]*framework.FieldSchema {
@@ -234,7 +152,7 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 	if old == nil && req.Operation == logical.PatchOperation {
 		return nil, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write")
 	}
-	if _, err := old.update(d); err != nil {
+	if _, err := old.update(d, b.now()); err != nil {
 		return nil, refusal(err)
 	}
 	resp, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
@@ -254,7 +172,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	if err != nil {
 		return nil, err
 	}
-	next, err := old.update(d)
+	next, err := old.update(d, b.now())
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,9 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	}
 	b.keeper.setClosed(false) // a mount that has been moved goes on
 	b.pruneLedger(ctx)
-	b.settleIfDue(ctx)
-	b.retireIfDue(ctx)
+	if err := b.upkeep(ctx); err != nil {
+		b.Logger().Error("looking for work with the key", "error", err)
+	}
 	return nil
 }
 
@@ -43,31 +44,120 @@ func (b *backend) pruneLedger(ctx context.Context) {
 	}
 }
 
-// settleIfDue finds out what became of a regeneration that was cut off, so that the
-// next reader need not.
-func (b *backend) settleIfDue(ctx context.Context) {
+// chore is work with the key that is due by itself.
+type chore string
+
+const (
+	choreSettle  chore = "intent"      // find out what became of a regeneration
+	choreRotate  chore = "rotation"    // the schedule asks for it
+	choreRetire  chore = "retirement"  // the last lease on the key has ended
+	choreCompare chore = "drift-check" // the key is leased and was not compared for long
+)
+
+// due returns what is due, the most urgent first: a rotation does what a retirement
+// would do, and both are more than a comparison.
+func (b *backend) due(ctx context.Context, cfg *config, rec *keyRecord) ([]chore, error) {
+	held, err := b.keeper.held(ctx, b.storage, rec)
+	if err != nil {
+		return nil, err
+	}
+	now := b.now()
+	var chores []chore
+	if rec.Intent != nil {
+		chores = append(chores, choreSettle)
+	}
+	if next, _ := cfg.Schedule.next(rec, now); cfg.Schedule.active() && !cfg.DisableRotation && !next.IsZero() && !now.Before(next) {
+		chores = append(chores, choreRotate)
+	}
+	if cfg.retires() && overdue(rec, held) {
+		chores = append(chores, choreRetire)
+	}
+	if held && rec.usable() && rec.compareDue(cfg.DriftCheckInterval, now) && b.comparison.excuse(now) == "" {
+		chores = append(chores, choreCompare)
+	}
+	return chores, nil
+}
+
+// upkeep does the most urgent of what is due, unless Graph is to be left alone. One
+// at a time is enough: a regeneration settles them all.
+func (b *backend) upkeep(ctx context.Context) error {
 	conn, err := b.connections.get(ctx, b.storage)
 	if errors.Is(err, errUnconfigured) {
-		return
-	}
-	var rec *keyRecord
-	if err == nil {
-		rec, err = b.keeper.current(ctx, b.storage, conn.config.workspace())
+		return nil
 	}
 	if err != nil {
-		b.Logger().Error("looking for a regeneration to settle", "error", err)
-		return
+		return err
 	}
-	if rec.Intent == nil {
-		return
+	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
+	if err != nil {
+		return err
 	}
-	_, taken, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRecovered, due: inDoubt, unattended: true}))
-	if err == nil {
+	b.noticeMissed(ctx, conn.config, rec)
+	chores, err := b.due(ctx, conn.config, rec)
+	if err != nil || len(chores) == 0 || !b.mayTry(ctx, conn) {
+		return err
+	}
+	b.do(ctx, chores[0])
+	return nil
+}
+
+// do has a chore done in a flight. What fails has been told when it returns.
+func (b *backend) do(ctx context.Context, c chore) {
+	purpose, work := toRegenerate, b.compare
+	switch c {
+	case choreSettle:
+		work = b.regenerate(task{cause: causeRecovered, due: inDoubt, unattended: true})
+	case choreRotate:
+		work = b.regenerate(task{cause: causeRotation, due: b.rotationDue, unattended: true})
+	case choreRetire:
+		work = b.regenerate(task{cause: causeRetired, due: overdue, unattended: true})
+	case choreCompare:
+		purpose = toCompare
+	}
+	if _, taken, err := b.flights.share(ctx, purpose, work); err == nil {
 		taken()
 	}
 }
 
 // inDoubt tells whether the key cannot be trusted.
-func inDoubt(rec *keyRecord, _ bool) bool {
+func inDoubt(rec *keyRecord, _ bool, _ *config) bool {
 	return rec.Intent != nil
+}
+
+// rotationDue tells whether the schedule asks for a regeneration.
+func (b *backend) rotationDue(rec *keyRecord, _ bool, cfg *config) bool {
+	next, _ := cfg.Schedule.next(rec, b.now())
+	return cfg.Schedule.active() && !next.IsZero() && !b.now().Before(next)
+}
+
+// noticeMissed tells, once, of a rotation whose window has passed.
+func (b *backend) noticeMissed(ctx context.Context, cfg *config, rec *keyRecord) {
+	next, missed := cfg.Schedule.next(rec, b.now())
+	if missed.IsZero() || cfg.DisableRotation {
+		return
+	}
+	isNew, err := b.health.missed(ctx, b.storage, missed)
+	b.logReport(err)
+	if isNew {
+		b.Logger().Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
+		b.tellOfKey(ctx, eventRotationMiss, rec.Version, metadataDueAt, timestamp(missed))
+	}
+}
+
+// mayTry tells whether scheduled work may call Graph now. After a failure it waits,
+// longer each time. While it waits it knocks, which costs neither a token nor an
+// entry in the tenant's audit log: the work must not wait for half an hour after
+// Graph has come back. If the knock was answered and the work failed nevertheless,
+// the knock says nothing about the work, and the full time is waited.
+func (b *backend) mayTry(ctx context.Context, conn *connection) bool {
+	report, err := b.health.get(ctx, b.storage)
+	now := b.now()
+	switch {
+	case err != nil, !now.Before(report.NextAttempt):
+		return true
+	case now.Before(report.ThrottledUntil), report.Deceived:
+		return false
+	default:
+		return conn.graph.Answers(ctx)
+	}
 }

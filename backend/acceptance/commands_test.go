@@ -22,16 +22,16 @@ type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 // documentation describes them.
 func commands() map[string]scriptCommand {
 	return map[string]scriptCommand{
-		"vault":         program("vault"),
-		simulatorName:   program(simulatorName),
-		"eventually":    only(eventually),
-		"within":        only(within),
-		"rejected":      only(rejected),
-		"field":         only(field),
-		"let":           only(let),
-		"read-at-once":  only(readAtOnce),
-		"start-tenant":  only(startTenant),
-		"kill-plugin":   only(killPlugin),
+		"vault":        program("vault"),
+		simulatorName:  program(simulatorName),
+		"eventually":   only(eventually),
+		"within":       only(within),
+		"rejected":     only(rejected),
+		"field":        only(field),
+		"let":          only(let),
+		"read-at-once": only(readAtOnce),
+		"start-tenant": only(startTenant),
+		"kill-plugin":  only(killPlugin),
 	}
 }
 
@@ -57,7 +57,7 @@ func program(name string) scriptCommand {
 
 // commandLine is a program with its arguments.
 type commandLine struct {
-	fails   bool           // it has to
+	fails   bool // it has to
 	argv    []string
 	into    string         // file for the output, or ""
 	pattern *regexp.Regexp // that the output must match, or nil

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+
+	"vault-plugin-secrets-mdi/backend/graph"
+)
+
+// maxDuration is far beyond any use of a key that is needed for one installation;
+// what exceeds it is a mistake in the unit.
+const maxDuration = 366 * 24 * time.Hour
+
+var guidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func guidInto(target *string) func(any) error {
+	return func(value any) error {
+		id := strings.ToLower(strings.TrimSpace(value.(string)))
+		if !guidPattern.MatchString(id) {
+			return fmt.Errorf("must be a GUID such as 00000000-0000-0000-0000-000000000000, as the app registration's overview shows it")
+		}
+		*target = id
+		return nil
+	}
+}
+
+// rootInto takes the root of an https endpoint: a scheme and a host, nothing that
+// could redirect a path or carry a credential.
+func rootInto(target *string) func(any) error {
+	return func(value any) error {
+		text := strings.TrimRight(strings.TrimSpace(value.(string)), "/")
+		if text == "" {
+			*target = ""
+			return nil
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
+			return fmt.Errorf("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
+		}
+		*target = text
+		return nil
+	}
+}
+
+func (c *config) setCredentialType(value any) error {
+	if value != credentialTypeClientSecret {
+		return fmt.Errorf("must be %s", credentialTypeClientSecret)
+	}
+	c.CredentialType = credentialTypeClientSecret
+	return nil
+}
+
+func (c *config) setClientSecret(value any) error {
+	// A secret read from a file tends to end in a newline, which no secret of
+	// Entra's contains.
+	secret := strings.TrimSpace(value.(string))
+	if secret == "" {
+		return fmt.Errorf("must not be empty")
+	}
+	c.ClientSecret = secret
+	return nil
+}
+
+func (c *config) setEnvironment(value any) error {
+	cloud, err := graph.CloudNamed(value.(string))
+	if err != nil {
+		return err
+	}
+	c.Environment = cloud.Name
+	return nil
+}
+
+func (c *config) setCACertificate(value any) error {
+	text := strings.TrimSpace(value.(string))
+	for rest := []byte(text); len(rest) > 0; {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil || block.Type != "CERTIFICATE" {
+			return fmt.Errorf("must be one or more PEM blocks of type CERTIFICATE")
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("holds a PEM block that is not an X.509 certificate")
+		}
+	}
+	c.CACertificate = text
+	return nil
+}
+
+func (c *config) setGraphAPIVersion(value any) error {
+	switch version := value.(string); version {
+	case graph.Beta, graph.V1:
+		c.GraphAPIVersion = version
+		return nil
+	default:
+		return fmt.Errorf("must be %s or %s", graph.Beta, graph.V1)
+	}
+}
+
+// durationInto takes a duration of at least shortest.
+func durationInto(target *time.Duration, shortest time.Duration) func(any) error {
+	return func(value any) error {
+		seconds := value.(int)
+		if seconds < int(shortest.Seconds()) || seconds > int(maxDuration.Seconds()) {
+			return fmt.Errorf("must be between %s and %dh", shortest, int(maxDuration.Hours()))
+		}
+		*target = time.Duration(seconds) * time.Second
+		return nil
+	}
+}
+
+func flagInto(target *bool) func(any) error {
+	return func(value any) error {
+		*target = value.(bool)
+		return nil
+	}
+}
+
+// update writes the fields of d that are about the schedule over s, which was old
+// before. Setting a period clears the cron expression and its window, and the other
+// way round. An error is a *fieldError.
+func (s *schedule) update(d *framework.FieldData, old schedule, now time.Time) error {
+	period, periodGiven := givenValue(d, fieldRotationPeriod)
+	cron, cronGiven := givenValue(d, fieldRotationSchedule)
+	window, windowGiven := givenValue(d, fieldRotationWindow)
+	setsPeriod := periodGiven && period.(int) != 0
+	setsCron := cronGiven && cron.(string) != ""
+	setsWindow := windowGiven && window.(int) != 0
+	if setsPeriod && setsCron {
+		return &fieldError{field: fieldRotationSchedule, problem: "cannot be combined with " + fieldRotationPeriod + ": set one of them"}
+	}
+	if periodGiven {
+		if err := optional(durationInto(&s.Period, minRotationPeriod), period, &s.Period); err != nil {
+			return &fieldError{field: fieldRotationPeriod, problem: err.Error() + ", or 0 for none"}
+		}
+	}
+	if cronGiven {
+		s.Cron = strings.TrimSpace(cron.(string))
+		if err := parseCron(s.Cron, now); s.Cron != "" && err != nil {
+			return &fieldError{field: fieldRotationSchedule, problem: "is no cron expression of five fields (minute, hour, day of month, month, day of week; UTC): " + err.Error()}
+		}
+	}
+	if windowGiven {
+		if err := optional(durationInto(&s.Window, minRotationWindow), window, &s.Window); err != nil {
+			return &fieldError{field: fieldRotationWindow, problem: err.Error() + ", or 0 for none"}
+		}
+	}
+	if setsPeriod {
+		s.Cron = ""
+	}
+	if setsCron {
+		s.Period = 0
+	}
+	if s.Cron == "" {
+		if setsWindow {
+			return &fieldError{field: fieldRotationWindow, problem: "needs " + fieldRotationSchedule + ": a rotation by period can happen at any time after it is due"}
+		}
+		s.Window = 0
+	}
+	if s.Period != old.Period || s.Cron != old.Cron {
+		s.Since = now
+	}
+	return nil
+}
+
+// optional runs a setter of a duration, for which 0 clears the target.
+func optional(set func(any) error, value any, target *time.Duration) error {
+	if value.(int) == 0 {
+		*target = 0
+		return nil
+	}
+	return set(value)
+}

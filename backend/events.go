@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// The types of the events that the engine sends on Vault's event bus, under the
+// paths that a subscriber must be allowed to see. A path and, where it is about the
+// key, key_version are in the metadata of each; further metadata stand at the type.
+const (
+	eventKeyRotate     = "mdi/key-rotate"      // there is a new key; cause
+	eventKeyRotateFail = "mdi/key-rotate-fail" // there is none although one was asked for; cause, code, request_id
+	eventKeyRetire     = "mdi/key-retire"      // a key that was handed out has been made useless
+	eventKeyDrift      = "mdi/key-drift"       // somebody else has regenerated the key
+	eventKeyLivesOn    = "mdi/key-lives-on"    // a key is left behind that could not be made useless
+	eventRotationMiss  = "mdi/rotation-missed" // the window of a rotation has passed; due_at
+	eventConfigWrite   = "mdi/config-write"
+	eventConfigDelete  = "mdi/config-delete"
+	eventRoleWrite     = "mdi/role-write"
+	eventRoleDelete    = "mdi/role-delete"
+)
+
+// Names of metadata.
+const (
+	metadataKeyVersion = "key_version"
+	metadataCause      = "cause"
+	metadataCode       = "code"
+	metadataRequestID  = "request_id"
+	metadataDueAt      = "due_at"
+)
+
+// eventBudget is what telling the world may cost.
+const eventBudget = time.Second
+
+// tell sends an event about a path. Not every server has an event bus, and none is
+// a reason to fail or to complain: the log and the status say the same.
+func (b *backend) tell(ctx context.Context, event, path string, metadata ...string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventBudget)
+	defer cancel()
+	metadata = append([]string{logical.EventMetadataPath, path, logical.EventMetadataModified, "true"}, metadata...)
+	if err := logical.SendEvent(ctx, b.Backend, event, metadata...); err != nil {
+		b.Logger().Trace("event not sent", "type", event, "error", err)
+	}
+}
+
+// tellOfKey sends an event about the key.
+func (b *backend) tellOfKey(ctx context.Context, event string, version int, metadata ...string) {
+	b.tell(ctx, event, statusPath, append([]string{metadataKeyVersion, strconv.Itoa(version)}, metadata...)...)
+}
