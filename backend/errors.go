@@ -70,6 +70,13 @@ func (e *unsettledError) Error() string {
 
 func (e *unsettledError) Unwrap() error { return e.reason }
 
+// throttledError says that Graph has asked to be left alone.
+type throttledError struct{ until time.Time }
+
+func (e *throttledError) Error() string {
+	return "Microsoft Graph has asked to be left alone until " + timestamp(e.until) + ", and this request needs it"
+}
+
 // explain adds to an error of Entra or Graph what to do about it.
 func explain(err error) string {
 	var remote *graph.Error
@@ -87,13 +94,14 @@ func refusal(err error) error {
 	var (
 		field   *fieldError
 		pending *unsettledError
+		later   *throttledError
 		remote  *graph.Error
 		refused *graph.ConfigError
 	)
 	switch {
 	case errors.As(err, &field), errors.As(err, &refused), errors.Is(err, errUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &pending), errors.Is(err, errUnderWay), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
 		return logical.CodedError(statusFor(remote), explainOnce(err))

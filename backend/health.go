@@ -49,8 +49,8 @@ type healthReport struct {
 	NextAttempt time.Time `json:"next_attempt"`
 	// Retries is how often it has failed in succession.
 	Retries int `json:"retries"`
-	// Deceived tells that the last retry was made early, because Graph seemed to
-	// be back, and failed nevertheless.
+	// Deceived tells that a retry was made early, because Graph seemed to be back,
+	// and failed nevertheless.
 	Deceived bool `json:"deceived"`
 
 	ThrottledUntil time.Time `json:"throttled_until"`
@@ -80,21 +80,29 @@ func (h *health) failed(ctx context.Context, s logical.Storage, t task, failure 
 		r.LastError, r.LastErrorAt, r.LastErrorCause = explain(failure), now, t.cause
 		r.LastErrorCode, r.LastErrorRequestID = "", ""
 		r.Failures++
-		var asked time.Duration
+		asked := r.heedThrottling(failure, now)
 		if remote, ok := errors.AsType[*graph.Error](failure); ok {
 			r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
-			asked = remote.RetryAfter
-			if asked > 0 && now.Add(asked).After(r.ThrottledUntil) {
-				r.ThrottledUntil = now.Add(asked)
-			}
 		}
 		if t.unattended {
-			r.Deceived = now.Before(r.NextAttempt)
+			r.Deceived = r.Deceived || now.Before(r.NextAttempt)
 			r.NextAttempt = now.Add(max(retryAfter(r.Retries), asked))
 			r.Retries++
 		}
 		return true
 	})
+}
+
+// heedThrottling remembers how long Graph has asked to be left alone, and returns it.
+func (r *healthReport) heedThrottling(failure error, now time.Time) time.Duration {
+	remote, ok := errors.AsType[*graph.Error](failure)
+	if !ok {
+		return 0
+	}
+	if until := now.Add(remote.RetryAfter); remote.RetryAfter > 0 && until.After(r.ThrottledUntil) {
+		r.ThrottledUntil = until
+	}
+	return remote.RetryAfter
 }
 
 // retryAfter is the time until scheduled work is tried again that has failed so many
@@ -119,10 +127,11 @@ func (h *health) succeeded(ctx context.Context, s logical.Storage) error {
 	})
 }
 
-// compared records what a comparison has shown.
-func (h *health) compared(ctx context.Context, s logical.Storage, result driftResult) error {
+// compared records what a comparison has shown, or why it could not be made.
+func (h *health) compared(ctx context.Context, s logical.Storage, result driftResult, failure error) error {
 	return h.change(ctx, s, func(r *healthReport) bool {
 		r.DriftCheckedAt, r.DriftResult = h.now(), result
+		r.heedThrottling(failure, h.now())
 		return true
 	})
 }

@@ -22,6 +22,7 @@ type cause string
 
 const (
 	causeRead      cause = "read"      // a read asked for it
+	causeRotation  cause = "rotation"  // the schedule
 	causeManual    cause = "manual"    // rotate-key
 	causeRetired   cause = "retired"   // the last lease on the one before had ended, or its tenant or mount was left
 	causeExternal  cause = "external"  // somebody else regenerated it, such as in the Defender portal

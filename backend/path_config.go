@@ -196,6 +196,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
 	}
 	b.Logger().Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
+	b.tell(ctx, eventConfigWrite, configPath)
 	b.retirement.consider()
 	return resp, nil
 }
@@ -226,6 +227,7 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 			return nil, err
 		}
 		b.Logger().Info("configuration deleted")
+		b.tell(ctx, eventConfigDelete, configPath)
 		return resp, nil
 	})
 	if err != nil {

@@ -31,6 +31,11 @@ func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
 		fieldMaxKeyAge:          int64(0),
 		fieldDriftCheckInterval: int64(600),
 		fieldRegenerateOnRevoke: true,
+
+		fieldRotationPeriod:           int64(0),
+		fieldRotationSchedule:         "",
+		fieldRotationWindow:           int64(0),
+		fieldDisableAutomatedRotation: false,
 	}, r.read(configPath).Data)
 	require.True(t, r.works(r.key()), "the newline after the secret is not part of it")
 }
@@ -99,6 +104,11 @@ func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
 		"negative maximum age":   {fieldMaxKeyAge, "-5m", "negative"},
 		"absurd maximum age":     {fieldMaxKeyAge, "9000h", "between"},
 		"absurd drift interval":  {fieldDriftCheckInterval, "9000h", "between"},
+		"rotation too often":     {fieldRotationPeriod, 59, "1m0s"},
+		"cron of four fields":    {fieldRotationSchedule, "* * * *", "five fields"},
+		"cron of six fields":     {fieldRotationSchedule, "0 * * * * *", "five fields"},
+		"cron of no date":        {fieldRotationSchedule, "0 0 30 2 *", "never"},
+		"window without cron":    {fieldRotationWindow, 7200, "rotation_schedule"},
 		"wrong type":             {fieldTTL, map[string]any{"a": 1}, ""},
 		"flag is no flag":        {fieldRegenerateOnRevoke, "perhaps", ""},
 		"verification no flag":   {fieldVerifyConnection, []any{"x"}, ""},

@@ -149,10 +149,16 @@ func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, refusal(err)
 	}
+	b.tell(ctx, eventRoleWrite, rolesPath+name)
 	return &logical.Response{}, nil
 }
 
 // roleDelete serves DELETE mdi/roles/:name.
 func (b *backend) roleDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return nil, b.roles.remove(ctx, req.Storage, d.Get(fieldName).(string))
+	name := d.Get(fieldName).(string)
+	if err := b.roles.remove(ctx, req.Storage, name); err != nil {
+		return nil, err
+	}
+	b.tell(ctx, eventRoleDelete, rolesPath+name)
+	return nil, nil
 }

@@ -16,6 +16,7 @@ func TestStatusOfANewMount(t *testing.T) {
 	want := map[string]any{
 		fieldConfigured: false, fieldKeyVersion: 0, fieldDisclosed: false, fieldLiveLeases: 0,
 		fieldIntentPending: false, fieldConsecutiveFailures: 0,
+		fieldDue: []chore{}, fieldMissedRotations: 0, fieldDisableAutomatedRotation: false,
 	}
 	require.Equal(t, want, r.status())
 	r.write(configPath, r.config(nil))

@@ -62,11 +62,11 @@ func (b *backend) due(ctx context.Context, cfg *config, rec *keyRecord) ([]chore
 		return nil, err
 	}
 	now := b.now()
-	var chores []chore
+	chores := []chore{}
 	if rec.Intent != nil {
 		chores = append(chores, choreSettle)
 	}
-	if next, _ := cfg.Schedule.next(rec, now); cfg.Schedule.active() && !cfg.DisableRotation && !next.IsZero() && !now.Before(next) {
+	if b.rotationDue(cfg)(rec, held) {
 		chores = append(chores, choreRotate)
 	}
 	if cfg.retires() && overdue(rec, held) {
@@ -97,18 +97,18 @@ func (b *backend) upkeep(ctx context.Context) error {
 	if err != nil || len(chores) == 0 || !b.mayTry(ctx, conn) {
 		return err
 	}
-	b.do(ctx, chores[0])
+	b.do(ctx, chores[0], conn.config)
 	return nil
 }
 
 // do has a chore done in a flight. What fails has been told when it returns.
-func (b *backend) do(ctx context.Context, c chore) {
+func (b *backend) do(ctx context.Context, c chore, cfg *config) {
 	purpose, work := toRegenerate, b.compare
 	switch c {
 	case choreSettle:
 		work = b.regenerate(task{cause: causeRecovered, due: inDoubt, unattended: true})
 	case choreRotate:
-		work = b.regenerate(task{cause: causeRotation, due: b.rotationDue, unattended: true})
+		work = b.regenerate(task{cause: causeRotation, due: b.rotationDue(cfg), unattended: true})
 	case choreRetire:
 		work = b.regenerate(task{cause: causeRetired, due: overdue, unattended: true})
 	case choreCompare:
@@ -120,14 +120,17 @@ func (b *backend) do(ctx context.Context, c chore) {
 }
 
 // inDoubt tells whether the key cannot be trusted.
-func inDoubt(rec *keyRecord, _ bool, _ *config) bool {
+func inDoubt(rec *keyRecord, _ bool) bool {
 	return rec.Intent != nil
 }
 
-// rotationDue tells whether the schedule asks for a regeneration.
-func (b *backend) rotationDue(rec *keyRecord, _ bool, cfg *config) bool {
-	next, _ := cfg.Schedule.next(rec, b.now())
-	return cfg.Schedule.active() && !next.IsZero() && !b.now().Before(next)
+// rotationDue tells whether the schedule of a configuration asks for a regeneration.
+func (b *backend) rotationDue(cfg *config) func(*keyRecord, bool) bool {
+	return func(rec *keyRecord, _ bool) bool {
+		now := b.now()
+		next, _ := cfg.Schedule.next(rec, now)
+		return !cfg.DisableRotation && !next.IsZero() && !now.Before(next)
+	}
 }
 
 // noticeMissed tells, once, of a rotation whose window has passed.
@@ -147,8 +150,8 @@ func (b *backend) noticeMissed(ctx context.Context, cfg *config, rec *keyRecord)
 // mayTry tells whether scheduled work may call Graph now. After a failure it waits,
 // longer each time. While it waits it knocks, which costs neither a token nor an
 // entry in the tenant's audit log: the work must not wait for half an hour after
-// Graph has come back. If the knock was answered and the work failed nevertheless,
-// the knock says nothing about the work, and the full time is waited.
+// Graph has come back. Once a knock has been answered and the work has failed
+// nevertheless, knocks say nothing about the work, and the full time is waited.
 func (b *backend) mayTry(ctx context.Context, conn *connection) bool {
 	report, err := b.health.get(ctx, b.storage)
 	now := b.now()

@@ -39,18 +39,42 @@ func (b *backend) regenerate(t task) func(context.Context) (int, error) {
 
 // regenerateWith is regenerate for those who are in a flight already.
 func (b *backend) regenerateWith(ctx context.Context, conn *connection, t task) (int, error) {
+	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() {
+		return 0, &throttledError{until: until}
+	}
+	before, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
+	if err != nil {
+		return 0, err
+	}
 	rec, err := b.criticalSection(ctx, conn, t)
 	switch {
 	case errors.Is(err, errNotDue):
 		return 0, err
 	case err != nil:
-		b.Logger().Warn("the deployment access key was not regenerated", "cause", t.cause, "error", err)
-		b.logReport(b.health.failed(ctx, b.storage, t.cause, err))
+		b.reportFailure(ctx, before, t, err)
 		return 0, err
 	}
-	b.logReport(b.health.succeeded(ctx, b.storage))
-	b.Logger().Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version)
+	b.reportSuccess(ctx, before, rec)
 	return rec.Version, nil
+}
+
+func (b *backend) reportFailure(ctx context.Context, before *keyRecord, t task, failure error) {
+	b.Logger().Warn("the deployment access key was not regenerated", "cause", t.cause, "error", failure)
+	b.logReport(b.health.failed(ctx, b.storage, t, failure))
+	metadata := []string{metadataCause, string(t.cause)}
+	if remote, ok := errors.AsType[*graph.Error](failure); ok {
+		metadata = append(metadata, metadataCode, remote.Code, metadataRequestID, remote.RequestID)
+	}
+	b.tellOfKey(ctx, eventKeyRotateFail, before.Version, metadata...)
+}
+
+func (b *backend) reportSuccess(ctx context.Context, before, rec *keyRecord) {
+	b.Logger().Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version)
+	b.logReport(b.health.succeeded(ctx, b.storage))
+	b.tellOfKey(ctx, eventKeyRotate, rec.Version, metadataCause, string(rec.Cause))
+	if before.Disclosed {
+		b.tellOfKey(ctx, eventKeyRetire, before.Version)
+	}
 }
 
 // logReport says that a report could not be stored, which is no reason to fail.

@@ -48,6 +48,11 @@ func (r *retirement) run() {
 	}
 }
 
+// retires tells whether keys are retired under a configuration.
+func (c *config) retires() bool {
+	return c.RegenerateOnRevoke && !c.DisableRotation
+}
+
 // overdue tells whether a key has to be retired.
 func overdue(rec *keyRecord, held bool) bool {
 	return rec.Disclosed && !held
@@ -56,36 +61,29 @@ func overdue(rec *keyRecord, held bool) bool {
 // retireIfDue retires the current key if it is due. What prevents it is logged and
 // stands in the status; the periodic tick tries again.
 func (b *backend) retireIfDue(ctx context.Context) {
-	due, err := b.retirementDue(ctx)
+	conn, due, err := b.retirementDue(ctx)
 	if err != nil {
 		b.Logger().Error("looking for a key to retire", "error", err)
 	}
-	if !due {
-		return
-	}
-	_, taken, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRetired, due: overdue, unattended: true}))
-	if err == nil {
-		taken()
+	if due && b.mayTry(ctx, conn) {
+		b.do(ctx, choreRetire, conn.config)
 	}
 }
 
-func (b *backend) retirementDue(ctx context.Context) (bool, error) {
+func (b *backend) retirementDue(ctx context.Context) (*connection, bool, error) {
 	conn, err := b.connections.get(ctx, b.storage)
 	if errors.Is(err, errUnconfigured) {
-		return false, nil
+		return nil, false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	if !conn.config.RegenerateOnRevoke {
-		return false, nil
+	if err != nil || !conn.config.retires() {
+		return nil, false, err
 	}
 	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	held, err := b.keeper.held(ctx, b.storage, rec)
-	return overdue(rec, held), err
+	return conn, overdue(rec, held), err
 }
 
 // leave retires a key that has been handed out, before the engine turns away from
@@ -112,6 +110,7 @@ func (b *backend) leave(ctx context.Context, resp *logical.Response) {
 		resp.AddWarning("The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
 			"Regenerate it in the Defender portal. The reason: " + err.Error())
 		b.Logger().Error("the deployment access key lives on after its configuration", "error", err)
+		b.tell(ctx, eventKeyLivesOn, configPath)
 	}
 }
 
@@ -140,5 +139,6 @@ func (b *backend) farewell(ctx context.Context) {
 	}
 	if err != nil && !errors.Is(err, errNotDue) {
 		b.Logger().Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", "error", err)
+		b.tell(ctx, eventKeyLivesOn, configPath)
 	}
 }

@@ -61,7 +61,10 @@ func (s *schedule) next(rec *keyRecord, now time.Time) (next, missed time.Time) 
 	if last.After(now) {
 		last = now // a clock was ahead: a negative age counts as zero
 	}
-	if s.Period > 0 {
+	switch {
+	case !s.active():
+		return time.Time{}, time.Time{}
+	case s.Period > 0:
 		return last.Add(s.Period), time.Time{}
 	}
 	// What is stored has been parsed before.
