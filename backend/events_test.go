@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// listen restarts the engine with an event bus.
+func (r *rig) listen(bus logical.EventSender) {
+	r.t.Helper()
+	r.restart()
+	require.NoError(r.t, r.Setup(r.t.Context(), &logical.BackendConfig{
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}), System: r.system, StorageView: r.storage, EventsSender: bus,
+	}))
+}
+
+type bus struct {
+	types    []string
+	metadata []map[string]any
+}
+
+func (b *bus) SendEvent(_ context.Context, eventType logical.EventType, event *logical.EventData) error {
+	b.types = append(b.types, string(eventType))
+	b.metadata = append(b.metadata, event.Metadata.AsMap())
+	return nil
+}
+
+func TestEvents(t *testing.T) {
+	r := newRig(t)
+	heard := &bus{}
+	r.listen(heard)
+	r.write(configPath, r.config(nil))
+	r.write("roles/hosts", nil)
+	r.read(hosts)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
+	r.fails(400, logical.UpdateOperation, rotateKeyPath, nil)
+	r.write(rotateKeyPath, nil)
+	held := r.read(hosts)
+	r.sim.RegenerateInPortal()
+	r.revoke(held)
+	r.idle()
+	r.tick()
+	r.delete("roles/hosts")
+	r.delete(configPath)
+	require.Equal(t, []string{
+		"mdi/config-write", "mdi/role-write", "mdi/key-rotate", "mdi/key-rotate-fail", "mdi/key-rotate", "mdi/key-retire",
+		"mdi/key-drift", "mdi/role-delete", "mdi/config-delete",
+	}, heard.types)
+	require.Equal(t, map[string]any{"path": "config", "modified": "true"}, heard.metadata[0])
+	require.Equal(t, map[string]any{"path": "status", "modified": "true", "key_version": "1", "cause": "read"}, heard.metadata[2])
+	require.Equal(t, "Forbidden", heard.metadata[3]["code"])
+	require.NotEmpty(t, heard.metadata[3]["request_id"])
+	for _, m := range heard.metadata {
+		for _, value := range m {
+			r.noSecretIn("an event", value.(string))
+		}
+	}
+}
+
+type deafServer struct{}
+
+func (deafServer) SendEvent(context.Context, logical.EventType, *logical.EventData) error {
+	return errors.New("rpc error: code = Unimplemented")
+}
+
+func TestServerWithoutAnEventBusIsNoObstacle(t *testing.T) {
+	r := newRig(t)
+	r.listen(deafServer{})
+	r.write(configPath, r.config(nil))
+	require.True(t, r.works(r.key()))
+	require.NotContains(t, r.log.String(), "[ERROR]")
+	require.NotContains(t, r.log.String(), "[WARN]")
+}
