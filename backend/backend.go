@@ -118,6 +118,22 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
+// HandleRequest refuses a value of a sensitive field that is not text before the
+// framework sees it, whose complaint about the type would quote the value.
+// `vault write mdi/config client_secret=a client_secret=b` sends such a one, a list.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if path := b.Route(req.Path); path != nil {
+		for name, field := range path.Fields {
+			value, given := req.Data[name]
+			if _, isText := value.(string); !given || value == nil || isText || field.DisplayAttrs == nil || !field.DisplayAttrs.Sensitive {
+				continue
+			}
+			return nil, refusal(&fieldError{field: name, problem: "must be given once, as text"})
+		}
+	}
+	return b.Backend.HandleRequest(ctx, req)
+}
+
 // invalidate drops what is remembered of a storage entry that another node wrote.
 func (b *backend) invalidate(_ context.Context, key string) {
 	switch {

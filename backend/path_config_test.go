@@ -240,12 +240,30 @@ func TestAnotherTenantWarnsOfAKeyThatLivesOn(t *testing.T) {
 	require.True(t, other.CanRegister(keyIn(r.key())))
 }
 
+// There is nothing to warn of either, whatever state Graph is in.
 func TestAKeyThatNobodyHoldsIsLeftAlone(t *testing.T) {
 	r := configured(t)
 	r.write(rotateKeyPath, nil)
-	before := r.posts()
-	r.write(configPath, configOf(graphtest.Start(t)))
+	r.sim.Inject(graphtest.Fault{Status: 403})
+	before, asked := r.posts(), r.sim.Calls(graphtest.Get).Started
+	require.Empty(t, r.write(configPath, configOf(graphtest.Start(t))).Warnings)
+	resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	require.Nil(t, resp)
 	require.Equal(t, before, r.posts())
+	require.Equal(t, asked, r.sim.Calls(graphtest.Get).Started)
+}
+
+// The framework would quote the value when it complains about its type.
+func TestSecretOfAWrongTypeIsNotQuoted(t *testing.T) {
+	for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+		r := configured(t)
+		secret := r.sim.App().ClientSecret
+		for _, value := range []any{[]any{secret, secret}, map[string]any{secret: 1}, 5} {
+			text := r.fails(400, op, configPath, map[string]any{fieldClientSecret: value})
+			require.Contains(t, text, fieldClientSecret)
+		}
+	}
 }
 
 func TestConfigDeleteRetiresTheKey(t *testing.T) {

@@ -99,6 +99,13 @@ func (b *backend) leave(ctx context.Context, resp *logical.Response) {
 		return
 	}
 	if err == nil {
+		var rec *keyRecord
+		rec, err = b.keeper.current(ctx, b.storage, conn.config.workspace())
+		if err == nil && !rec.Disclosed {
+			return
+		}
+	}
+	if err == nil {
 		_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired, due: disclosed})
 	}
 	if err != nil && !errors.Is(err, errNotDue) {

@@ -28,6 +28,7 @@ func TestAcceptance(t *testing.T) {
 			Dir:                filepath.Join("testdata", "script"),
 			Setup:              s.setup,
 			Cmds:               commands(),
+			WorkdirRoot:        s.work,
 			RequireUniqueNames: true,
 		})
 	})

@@ -3,17 +3,21 @@
 package acceptance
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
@@ -22,16 +26,16 @@ type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 // documentation describes them.
 func commands() map[string]scriptCommand {
 	return map[string]scriptCommand{
-		"vault":         program("vault"),
-		simulatorName:   program(simulatorName),
-		"eventually":    only(eventually),
-		"within":        only(within),
-		"rejected":      only(rejected),
-		"field":         only(field),
-		"let":           only(let),
-		"read-at-once":  only(readAtOnce),
-		"start-tenant":  only(startTenant),
-		"kill-plugin":   only(killPlugin),
+		"vault":        program("vault"),
+		simulatorName:  program(simulatorName),
+		"eventually":   only(eventually),
+		"within":       only(within),
+		"rejected":     only(rejected),
+		"field":        only(field),
+		"let":          only(let),
+		"read-at-once": only(readAtOnce),
+		"start-tenant": only(startTenant),
+		"kill-plugin":  only(killPlugin),
 	}
 }
 
@@ -57,7 +61,7 @@ func program(name string) scriptCommand {
 
 // commandLine is a program with its arguments.
 type commandLine struct {
-	fails   bool           // it has to
+	fails   bool // it has to
 	argv    []string
 	into    string         // file for the output, or ""
 	pattern *regexp.Regexp // that the output must match, or nil
@@ -222,18 +226,20 @@ func startTenant(ts *testscript.TestScript, args []string) error {
 	return scenarioOf(ts).startTenant(args[0])
 }
 
-// killPlugin kills the plugin without any warning, and returns when it is gone.
+// killPlugin kills the plugin, which hears no warning.
 func killPlugin(ts *testscript.TestScript, args []string) error {
-	if len(args) != 0 {
-		return errors.New("usage: kill-plugin")
-	}
-	vault := scenarioOf(ts).vault.cmd.Process.Pid
-	plugins, err := childrenOf(vault)
+	sc := scenarioOf(ts)
+	plugins, err := childrenOf(sc.vault.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
 	if len(plugins) == 0 {
 		return errors.New("no plugin is running")
+	}
+	if len(args) > 0 {
+		if err := awaitAnswers(sc.tenants[0], args[0]); err != nil {
+			return err
+		}
 	}
 	for _, pid := range plugins {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -241,6 +247,20 @@ func killPlugin(ts *testscript.TestScript, args []string) error {
 		}
 	}
 	return nil
+}
+
+// awaitAnswers returns at the moment when a tenant has answered n regenerations.
+func awaitAnswers(t *tenant, n string) error {
+	answered, err := strconv.Atoi(n)
+	if err != nil {
+		return err
+	}
+	_, err = t.client.Wait(context.Background(), graphtest.WaitRequest{
+		Operation: graphtest.Regenerate,
+		Calls:     graphtest.Calls{Answered: answered},
+		Timeout:   "20s",
+	})
+	return err
 }
 
 func scenarioOf(ts *testscript.TestScript) *scenario {

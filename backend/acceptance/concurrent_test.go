@@ -3,6 +3,7 @@
 package acceptance
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,4 +48,44 @@ func readAtOnce(ts *testscript.TestScript, args []string) error {
 	close(start)
 	wg.Wait()
 	return summarise(ts, readings, args[3])
+}
+
+// read reads a path of Vault once. It can be called from any goroutine.
+func read(client *http.Client, url, token string) reading {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return reading{err: err}
+	}
+	req.Header.Set("X-Vault-Token", token)
+	resp, err := client.Do(req)
+	if err != nil {
+		return reading{err: err}
+	}
+	body, err := io.ReadAll(resp.Body)
+	return reading{resp.StatusCode, body, errors.Join(err, resp.Body.Close())}
+}
+
+// summarise prints how many reads were answered, with how many leases, and how many
+// different keys, and writes the first answer to a file.
+func summarise(ts *testscript.TestScript, readings []reading, file string) error {
+	leases, keys := map[string]bool{}, map[string]bool{}
+	for _, r := range readings {
+		if r.err != nil || r.status != http.StatusOK {
+			return errors.Join(fmt.Errorf("a read was answered with %d", r.status), r.err)
+		}
+		var secret struct {
+			LeaseID string `json:"lease_id"`
+			Data    struct {
+				Key string `json:"deployment_access_key"`
+			} `json:"data"`
+		}
+		if err := json.Unmarshal(r.body, &secret); err != nil {
+			return err
+		}
+		leases[secret.LeaseID], keys[secret.Data.Key] = true, true
+	}
+	if _, err := fmt.Fprintf(ts.Stdout(), "reads=%d leases=%d keys=%d\n", len(readings), len(leases), len(keys)); err != nil {
+		return err
+	}
+	return os.WriteFile(ts.MkAbs(file), readings[0].body, 0o600)
 }

@@ -6,8 +6,8 @@
 // github.com/rogpeppe/go-internal/testscript. They read like a terminal session
 // and double as documentation.
 //
-//	make acceptance                                    # all scenarios
-//	go test ./backend/acceptance -run '/scenarios/read'  # one of them
+//	make acceptance                                       # all scenarios
+//	go test ./backend/acceptance -run '/scenarios/read$'  # one of them
 //
 // Each scenario has a Vault of its own, in dev mode, and a tenant of its own. It
 // starts in a folder where tenant/config.json is what to write to mdi/config in
@@ -27,7 +27,8 @@
 //	read-at-once N PATH > FILE   reads a path N times at the same moment, counts what
 //	                             came of it, and writes one of the answers
 //	start-tenant NAME            starts one more tenant, in the folder NAME
-//	kill-plugin                  kills the plugin's process, as kill -9 does
+//	kill-plugin [N]              kills the plugin's process, as kill -9 does; with N, at
+//	                             the moment when Graph has answered N regenerations
 //
 // A COMMAND is vault or mdi-simulator with arguments, after "!" if it has to fail.
 // It can end with "> FILE", which also keeps a key out of the test's output, or

@@ -144,7 +144,7 @@ func healthy(address string) bool {
 	if err != nil {
 		return false
 	}
-	resp, err := http.DefaultClient.Do(req) //nolint:gosec // an address of freeAddress
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return false
 	}

@@ -27,6 +27,7 @@ type suite struct {
 	plugins  string // the plugin and nothing else: Vault registers every file
 	sockets  string // where Vault and the plugin meet
 	logs     string // a folder of logs for each scenario
+	work     string // and one to run in
 	evidence evidence
 }
 
@@ -45,8 +46,9 @@ func newSuite(t *testing.T) *suite {
 		plugins: filepath.Join(dir, "plugins"),
 		sockets: filepath.Join(dir, "sockets"),
 		logs:    filepath.Join(dir, "logs"),
+		work:    filepath.Join(dir, "work"),
 	}
-	for _, d := range []string{s.bin, s.plugins, s.sockets, s.logs} {
+	for _, d := range []string{s.bin, s.plugins, s.sockets, s.logs, s.work} {
 		require.NoError(t, os.Mkdir(d, 0o700))
 	}
 	tool := func(name string, args ...string) string {
