@@ -3,10 +3,14 @@
 package backend
 
 import (
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestRotateKeyKillsTheKeyAndDisclosesNothing(t *testing.T) {
@@ -42,6 +46,25 @@ func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
 	r.write(rotateKeyPath, nil)
 	require.False(t, r.sim.CanRegister(lost))
 	require.Equal(t, "manual", r.status()[fieldCause])
+}
+
+// The same if a reader is about to find that key.
+func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
+	r := configured(t)
+	r.storage.failing(nth(2, "put", keyStorageKey))
+	_, err := r.tryKey()
+	require.ErrorIs(t, err, errStorage)
+	lost := r.sim.Key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour})
+	started := r.sim.Calls(graphtest.Get).Started
+	var done sync.WaitGroup
+	done.Go(func() { r.key() })
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
+	done.Go(func() { r.write(rotateKeyPath, nil) })
+	r.eventually("rotate-key joins", func() bool { return r.waiting() == 2 })
+	r.sim.Clear()
+	done.Wait()
+	require.False(t, r.sim.CanRegister(lost))
 }
 
 func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
