@@ -163,6 +163,7 @@ func TestRetirementFindsAKeyOfThePortal(t *testing.T) {
 	r := configured(t)
 	held := r.key()
 	r.sim.RegenerateInPortal()
+	r.clock.advance(compareNotWithin)
 	before := r.posts()
 	r.revoke(held)
 	r.eventually("it is noticed", func() bool { return r.status()[fieldCause] == "external" })
