@@ -22,6 +22,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
@@ -131,7 +132,26 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 			return nil, refusal(&fieldError{field: name, problem: "must be given once, as text"})
 		}
 	}
-	return b.Backend.HandleRequest(ctx, req)
+	resp, err := b.Backend.HandleRequest(ctx, req)
+	if resp != nil && resp.Data == nil && resp.Secret == nil && len(resp.Warnings) == 0 {
+		// A 204, as clients expect it of a write with nothing to say. Handlers
+		// return an empty response, since the framework can add its warning of
+		// an unknown field to no other.
+		return nil, err
+	}
+	return resp, err
+}
+
+// emptyResponses declares an operation that returns no data: 204, or 200 if there are
+// warnings.
+func emptyResponses(description string) map[int][]framework.Response {
+	response := func(what string) []framework.Response {
+		return []framework.Response{{Description: what, Fields: map[string]*framework.FieldSchema{}}}
+	}
+	return map[int][]framework.Response{
+		http.StatusNoContent: response(description),
+		http.StatusOK:        response(description + " There are warnings."),
+	}
 }
 
 // invalidate drops what is remembered of a storage entry that another node wrote.
@@ -155,7 +175,6 @@ func (b *backend) invalidate(_ context.Context, key string) {
 // cut off leaves an intent, which whoever comes next settles.
 func (b *backend) clean(context.Context) {
 	b.stop()
-	b.connections.forget()
 }
 
 const backendHelp = `

@@ -129,10 +129,14 @@ func (r *rig) read(path string) *logical.Response {
 	return resp
 }
 
+// write returns an empty response where there is none.
 func (r *rig) write(path string, data map[string]any) *logical.Response {
 	r.t.Helper()
 	resp, err := r.request(r.t.Context(), logical.UpdateOperation, path, data)
 	require.NoError(r.t, err)
+	if resp == nil {
+		return &logical.Response{}
+	}
 	return resp
 }
 

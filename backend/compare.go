@@ -61,33 +61,33 @@ func (r *keyRecord) compareDue(interval time.Duration, now time.Time) bool {
 // compare is the work of a flight: it compares the stored key with the tenant's. If
 // somebody else has regenerated the key, theirs becomes the current one. If the
 // comparison cannot be made, that is remembered as an excuse and no error. It
-// returns the version of the key that is current then.
-func (b *backend) compare(ctx context.Context) (int, error) {
+// returns the record that was compared.
+func (b *backend) compare(ctx context.Context) (*keyRecord, error) {
 	conn, err := b.connections.get(ctx, b.storage)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if !rec.usable() {
-		return rec.Version, nil
+		return rec, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() {
 		b.comparison.failed((&throttledError{until: until}).Error(), b.now())
-		return rec.Version, nil
+		return rec, nil
 	}
 	key, err := conn.graph.DeploymentAccessKey(asking)
 	if err != nil {
 		b.logReport(b.health.compared(ctx, b.storage, driftUnknown, err))
 		b.comparison.failed(explain(err), b.now())
 		b.Logger().Warn("the deployment access key could not be compared with the tenant's", "key_version", rec.Version, "error", err)
-		return rec.Version, nil
+		return rec, nil
 	}
-	return rec.Version, b.heed(ctx, conn, rec, key)
+	return rec, b.heed(ctx, conn, rec, key)
 }
 
 // heed draws the consequence of a comparison. A key that is neither the record's

@@ -132,8 +132,8 @@ func TestNothingIsComparedWhereThereIsNoKey(t *testing.T) {
 	require.ErrorIs(t, err, errUnconfigured)
 	r.write(configPath, r.config(nil))
 	before := r.gets()
-	version, err := r.compare(t.Context())
+	rec, err := r.compare(t.Context())
 	require.NoError(t, err)
-	require.Zero(t, version)
+	require.Zero(t, rec.Version)
 	require.Equal(t, before, r.gets())
 }

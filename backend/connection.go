@@ -20,8 +20,8 @@ type connection struct {
 	graph  *graph.Client
 }
 
-// connections owns the current connection, so that one client, with its token
-// and its pool, serves for the life of a configuration.
+// connections owns the current connection, so that one client, with its token,
+// serves for the life of a configuration.
 type connections struct {
 	// logger is asked for late, since a backend gets its logger at Setup.
 	logger func() hclog.Logger
@@ -68,7 +68,7 @@ func (c *connections) save(ctx context.Context, s logical.Storage, conn *connect
 	defer c.mu.Unlock()
 	// Dropped first: a failed write may have been carried out nevertheless, and
 	// then what holds is what storage says at the next request.
-	c.drop()
+	c.current = nil
 	if err := storeConfig(ctx, s, conn.config); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (c *connections) save(ctx context.Context, s logical.Storage, conn *connect
 func (c *connections) remove(ctx context.Context, s logical.Storage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drop()
+	c.current = nil
 	return s.Delete(ctx, configStorageKey)
 }
 
@@ -88,12 +88,5 @@ func (c *connections) remove(ctx context.Context, s logical.Storage) error {
 func (c *connections) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drop()
-}
-
-func (c *connections) drop() {
-	if c.current != nil {
-		c.current.graph.Close()
-		c.current = nil
-	}
+	c.current = nil
 }

@@ -18,11 +18,15 @@ var (
 	// errUnconfigured is returned by whatever needs a configuration.
 	errUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and client_secret to its config path first")
 
-	// errNotDue ends a regeneration whose reason has gone. It is never shown.
+	// errNotDue ends a regeneration whose reason has gone, or that was not made for
+	// anybody who waits. It is never shown.
 	errNotDue = errors.New("there is no need to regenerate the key")
 
 	// errUnderWay is returned when work goes on that a request cannot wait for.
 	errUnderWay = errors.New("Microsoft Graph has not answered in time; the work goes on, and repeating the request finds its result") //nolint:staticcheck // a name
+
+	// errNotBegun is returned when other work has left a request no time.
+	errNotBegun = errors.New("Microsoft Graph is slow, and other work with it came first: nothing has been changed, repeat the request") //nolint:staticcheck // a name
 
 	errClosed = errors.New("this mount is being disabled or moved: its key is not handed out any more")
 
@@ -101,7 +105,7 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &field), errors.As(err, &refused), errors.Is(err, errUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errNotBegun), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
 		return logical.CodedError(statusFor(remote), explainOnce(err))

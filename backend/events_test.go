@@ -5,6 +5,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -24,11 +25,14 @@ func (r *rig) listen(bus logical.EventSender) {
 }
 
 type bus struct {
+	mu       sync.Mutex
 	types    []string
 	metadata []map[string]any
 }
 
 func (b *bus) SendEvent(_ context.Context, eventType logical.EventType, event *logical.EventData) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.types = append(b.types, string(eventType))
 	b.metadata = append(b.metadata, event.Metadata.AsMap())
 	return nil
@@ -46,6 +50,7 @@ func TestEvents(t *testing.T) {
 	r.write(rotateKeyPath, nil)
 	held := r.read(hosts)
 	r.sim.RegenerateInPortal()
+	r.clock.advance(compareNotWithin)
 	r.revoke(held)
 	r.idle()
 	r.tick()

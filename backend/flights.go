@@ -39,7 +39,7 @@ const (
 type flight struct {
 	purpose purpose
 	done    chan struct{} // closed when the fields below are set
-	version int           // of the key that came of it
+	record  *keyRecord    // of the key that came of it
 	resp    *logical.Response
 	err     error
 
@@ -53,18 +53,18 @@ func newFlights(ctx context.Context) *flights {
 }
 
 // share runs work, or joins a flight of the same purpose that is under way, and
-// returns the version of the key that came of it. The caller must call taken when
-// it has taken what it wanted: until then no other flight starts, so that a key
-// cannot be replaced before those who waited for it have got it.
-func (f *flights) share(ctx context.Context, to purpose, work func(context.Context) (int, error)) (version int, taken func(), err error) {
+// returns what came of it. The caller must call taken when it has taken what it
+// wanted: until then no other flight starts, so that a key cannot be replaced before
+// those who waited for it have got it.
+func (f *flights) share(ctx context.Context, to purpose, work func(context.Context) (*keyRecord, error)) (*outcome, error) {
 	for {
-		fl := f.enter(to, func(ctx context.Context, fl *flight) {
-			fl.version, fl.err = work(ctx)
+		fl, started := f.enter(to, func(ctx context.Context, fl *flight) {
+			fl.record, fl.err = work(ctx)
 		})
 		err := fl.wait(ctx)
 		if fl.purpose != to {
 			if err != nil {
-				return 0, nil, err
+				return nil, err
 			}
 			continue
 		}
@@ -73,43 +73,55 @@ func (f *flights) share(ctx context.Context, to purpose, work func(context.Conte
 		}
 		if err != nil {
 			f.leave(fl)
-			return 0, nil, err
+			return nil, err
 		}
-		return fl.version, func() { f.leave(fl) }, nil
+		return &outcome{record: fl.record, joined: !started, taken: func() { f.leave(fl) }}, nil
 	}
 }
 
-// alone runs work when its turn has come; nobody joins it.
+// outcome is what came of a shared flight.
+type outcome struct {
+	record *keyRecord
+	joined bool // somebody else had started it
+	taken  func()
+}
+
+// alone runs work when its turn has come; nobody joins it. If its turn does not come
+// in time it returns errNotBegun.
 func (f *flights) alone(ctx context.Context, work func(context.Context) (*logical.Response, error)) (*logical.Response, error) {
 	for {
-		mine := false
-		fl := f.enter(toChange, func(ctx context.Context, fl *flight) {
-			mine = true
+		fl, started := f.enter(toChange, func(ctx context.Context, fl *flight) {
 			fl.resp, fl.err = work(ctx)
 		})
-		if err := fl.wait(ctx); err != nil {
-			return nil, err
-		}
-		if mine {
+		err := fl.wait(ctx)
+		switch {
+		case started && err == nil:
 			return fl.resp, fl.err
+		case started:
+			return nil, err
+		case errors.Is(err, errUnderWay):
+			return nil, errNotBegun
+		case err != nil:
+			return nil, err
 		}
 	}
 }
 
 // enter returns the flight that is under way, having started one if there was none.
 // The caller is a taker of one that it can share.
-func (f *flights) enter(to purpose, work func(context.Context, *flight)) *flight {
+func (f *flights) enter(to purpose, work func(context.Context, *flight)) (fl *flight, started bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.current == nil {
 		fl := &flight{purpose: to, done: make(chan struct{})}
 		go f.run(fl, f.landed, work)
 		f.current, f.landed = fl, nil
+		started = true
 	}
 	if to != toChange && f.current.purpose == to {
 		f.current.takers++
 	}
-	return f.current
+	return f.current, started
 }
 
 func (f *flights) run(fl, before *flight, work func(context.Context, *flight)) {

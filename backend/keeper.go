@@ -90,6 +90,9 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 		disclosed := *rec
 		disclosed.Disclosed = true
 		if err := k.store(ctx, s, &disclosed); err != nil {
+			// There will be no lease. If its record cannot be removed, it ends
+			// by time.
+			_ = k.ledger.remove(context.WithoutCancel(ctx), s, rec.Version, id)
 			return nil, err
 		}
 		rec = &disclosed
@@ -141,6 +144,19 @@ func (k *keeper) intend(ctx context.Context, s logical.Storage, ws workspace, ba
 	return k.store(ctx, s, &intended)
 }
 
+// redate lets the time of an intent begin now and returns the record with it.
+func (k *keeper) redate(ctx context.Context, s logical.Storage) (*keyRecord, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rec, err := k.load(ctx, s)
+	if err != nil || rec.Intent == nil {
+		return rec, err
+	}
+	redated := *rec
+	redated.Intent = &intent{StartedAt: k.now(), Deadline: k.now().Add(flightBudget), Baseline: rec.Intent.Baseline}
+	return &redated, k.store(ctx, s, &redated)
+}
+
 // withdraw removes an intent whose request was never carried out.
 func (k *keeper) withdraw(ctx context.Context, s logical.Storage) error {
 	k.mu.Lock()
@@ -178,6 +194,14 @@ func (k *keeper) compared(ctx context.Context, s logical.Storage, version int) e
 	checked := *rec
 	checked.ComparedAt = k.now()
 	return k.store(ctx, s, &checked)
+}
+
+// superseded reports whether a version is known not to be the current one any more,
+// without a look at storage.
+func (k *keeper) superseded(version int) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.record != nil && version < k.record.Version
 }
 
 // held reports whether a lease on the record's key is live.

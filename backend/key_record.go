@@ -93,8 +93,8 @@ func (r *keyRecord) usable() bool {
 // next returns the record of the key that replaces r's.
 func (r *keyRecord) next(key string, why cause, at time.Time) *keyRecord {
 	n := *r
-	if r.Key != "" && r.Key != key {
-		n.Superseded = append([][]byte{r.mac(r.Key)}, r.Superseded...)
+	if old := r.oldMAC(); old != nil && !hmac.Equal(old, r.mac(key)) {
+		n.Superseded = append([][]byte{old}, r.Superseded...)
 		n.Superseded = n.Superseded[:min(len(n.Superseded), supersededKept)]
 	}
 	n.Version++
@@ -103,14 +103,25 @@ func (r *keyRecord) next(key string, why cause, at time.Time) *keyRecord {
 	return &n
 }
 
+// oldMAC returns the HMAC of the key that a regeneration supersedes: the record's, or
+// the one that the tenant had before the engine knew any; nil if there is none.
+func (r *keyRecord) oldMAC() []byte {
+	switch {
+	case r.Key != "":
+		return r.mac(r.Key)
+	case r.Intent != nil:
+		return r.Intent.Baseline
+	default:
+		return nil
+	}
+}
+
 // compare tells what it means that Graph names key as the tenant's.
 func (r *keyRecord) compare(key string) verdict {
 	mac := r.mac(key)
 	isMAC := func(other []byte) bool { return hmac.Equal(mac, other) }
 	switch {
-	case r.Key != "" && isMAC(r.mac(r.Key)):
-		return keyUnchanged
-	case r.Intent != nil && isMAC(r.Intent.Baseline):
+	case isMAC(r.oldMAC()):
 		return keyUnchanged
 	case slices.ContainsFunc(r.Superseded, isMAC):
 		return keySuperseded

@@ -85,29 +85,29 @@ type obtained struct {
 func (b *backend) obtain(ctx context.Context, termsUnder func(*config) terms) (*obtained, error) {
 	var (
 		fresh int
-		taken = func() {}
+		ready *outcome
 	)
 	for {
 		got, next, err := b.tryToTake(ctx, termsUnder, fresh)
-		taken()
+		if ready != nil {
+			ready.taken()
+		}
 		if got != nil || err != nil {
 			return got, err
 		}
-		var version int
-		version, taken, err = b.makeReady(ctx, next)
+		ready, err = b.makeReady(ctx, next)
 		switch {
-		case errors.Is(err, errNotDue): // joined a retirement that found nothing to do
-			taken = func() {}
+		case errors.Is(err, errNotDue): // joined work that was not made for readers
 		case err != nil:
 			return nil, err
 		case next == regenerateFirst:
-			fresh = version
+			fresh = ready.record.Version
 		}
 	}
 }
 
 // makeReady does, or waits for, what a reader needs to be done with the key.
-func (b *backend) makeReady(ctx context.Context, next step) (version int, taken func(), err error) {
+func (b *backend) makeReady(ctx context.Context, next step) (*outcome, error) {
 	if next == compareFirst {
 		return b.flights.share(ctx, toCompare, b.compare)
 	}
@@ -135,6 +135,10 @@ func (b *backend) tryToTake(ctx context.Context, termsUnder func(*config) terms,
 	}
 	ttl := min(t.ttl, b.System().MaxLeaseTTL())
 	l, err := b.keeper.lease(ctx, b.storage, conn.config.workspace(), ttl, accept)
+	if errors.Is(err, errClosed) && !b.System().Tainted() {
+		b.keeper.setClosed(false) // the mount has been moved, and goes on
+		l, err = b.keeper.lease(ctx, b.storage, conn.config.workspace(), ttl, accept)
+	}
 	if l == nil || err != nil {
 		return nil, next, err
 	}

@@ -80,7 +80,7 @@ func (b *backend) configOperations() map[logical.Operation]framework.OperationHa
 		return &framework.PathOperation{
 			Callback:                    b.configWrite,
 			Summary:                     summary,
-			Responses:                   map[int][]framework.Response{http.StatusOK: {{Description: "The configuration has been stored."}}},
+			Responses:                   emptyResponses("The configuration has been stored."),
 			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "configuration"},
 			ForwardPerformanceStandby:   true,
 			ForwardPerformanceSecondary: true,
@@ -99,7 +99,7 @@ func (b *backend) configOperations() map[logical.Operation]framework.OperationHa
 		logical.DeleteOperation: &framework.PathOperation{
 			Callback:                    b.configDelete,
 			Summary:                     "Retire a key that has been handed out, and delete the configuration.",
-			Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "There is no configuration any more."}}},
+			Responses:                   emptyResponses("There is no configuration any more."),
 			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "configuration"},
 			ForwardPerformanceStandby:   true,
 			ForwardPerformanceSecondary: true,
@@ -180,7 +180,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	if err != nil {
 		return nil, err
 	}
-	if d.Get(fieldVerifyConnection).(bool) && (old == nil || !old.connectsLike(next)) {
+	if wanted, _ := givenValue(d, fieldVerifyConnection); wanted.(bool) && (old == nil || !old.connectsLike(next)) {
 		if err := verify(ctx, conn); err != nil {
 			return nil, err
 		}
@@ -203,7 +203,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 
 // verify signs in and asks Graph for the key, which shows that tenant, client,
 // credential, endpoints and permission fit together. It needs the very permission
-// that regenerating does (see graph-permissions in the README) and changes nothing.
+// that regenerating does and changes nothing.
 func verify(ctx context.Context, conn *connection) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyBudget)
 	defer cancel()
@@ -232,9 +232,6 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 	})
 	if err != nil {
 		return nil, refusal(err)
-	}
-	if len(resp.Warnings) == 0 {
-		return nil, nil
 	}
 	return resp, nil
 }

@@ -61,6 +61,7 @@ func TestConfigPatch(t *testing.T) {
 	require.Equal(t, int64(3600), data[fieldTTL], "null restores the default")
 	require.Equal(t, false, data[fieldRegenerateOnRevoke])
 	require.Contains(t, r.fails(400, logical.PatchOperation, configPath, map[string]any{fieldTenantID: nil}), fieldTenantID)
+	r.fails(400, logical.PatchOperation, configPath, map[string]any{fieldClientSecret: "wrong", fieldVerifyConnection: nil})
 }
 
 func TestUnknownFieldOfConfigIsAWarning(t *testing.T) {

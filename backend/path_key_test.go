@@ -158,6 +158,7 @@ func TestLeaseThatCannotBeRecordedIsNotGiven(t *testing.T) {
 			require.True(t, r.works(resp))
 			require.Equal(t, 1, r.posts())
 			r.revoke(resp)
+			r.eventually("the key dies with its only lease", func() bool { return !r.works(resp) })
 		})
 	}
 }

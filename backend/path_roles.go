@@ -78,21 +78,21 @@ func (b *backend) pathRole() *framework.Path {
 }
 
 func (b *backend) roleOperations() map[logical.Operation]framework.OperationHandler {
-	change := func(callback framework.OperationFunc, status int, verb, summary, result string) *framework.PathOperation {
+	change := func(callback framework.OperationFunc, verb, summary, result string) *framework.PathOperation {
 		return &framework.PathOperation{
 			Callback:                    callback,
 			Summary:                     summary,
-			Responses:                   map[int][]framework.Response{status: {{Description: result}}},
+			Responses:                   emptyResponses(result),
 			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "role"},
 			ForwardPerformanceStandby:   true,
 			ForwardPerformanceSecondary: true,
 		}
 	}
 	return map[logical.Operation]framework.OperationHandler{
-		logical.CreateOperation: change(b.roleWrite, http.StatusOK, "write", "Create a role.", "The role has been stored."),
-		logical.UpdateOperation: change(b.roleWrite, http.StatusOK, "write", "Change a role; fields that are not named keep their value.", "The role has been stored."),
-		logical.PatchOperation:  change(b.roleWrite, http.StatusOK, "patch", "Change the named fields of a role; null unsets one.", "The role has been stored."),
-		logical.DeleteOperation: change(b.roleDelete, http.StatusNoContent, "delete", "Delete a role.", "There is no such role any more."),
+		logical.CreateOperation: change(b.roleWrite, "write", "Create a role.", "The role has been stored."),
+		logical.UpdateOperation: change(b.roleWrite, "write", "Change a role; fields that are not named keep their value.", "The role has been stored."),
+		logical.PatchOperation:  change(b.roleWrite, "patch", "Change the named fields of a role; null unsets one.", "The role has been stored."),
+		logical.DeleteOperation: change(b.roleDelete, "delete", "Delete a role.", "There is no such role any more."),
 		logical.ReadOperation: &framework.PathOperation{
 			Callback: b.roleRead,
 			Summary:  "Read a role.",

@@ -56,22 +56,22 @@ func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framewor
 	defer cancel()
 	for {
 		// A regeneration that is under way serves as well: what it makes has
-		// not been given to anybody when this request arrives.
-		_, taken, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeManual}))
+		// not been given to anybody when this request arrives. Not so a key
+		// that it has merely found: nobody knows who else has seen that one.
+		got, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeManual}))
 		if errors.Is(err, errNotDue) {
 			continue
 		}
 		if err != nil {
 			return nil, refusal(err)
 		}
-		rec, err := b.keeper.stored(ctx, b.storage)
-		taken()
-		if err != nil {
-			return nil, err
+		got.taken()
+		if got.joined && got.record.Cause == causeRecovered {
+			continue
 		}
 		return &logical.Response{Data: map[string]any{
-			fieldKeyVersion:    rec.Version,
-			fieldRegeneratedAt: timestamp(rec.RegeneratedAt),
+			fieldKeyVersion:    got.record.Version,
+			fieldRegeneratedAt: timestamp(got.record.RegeneratedAt),
 		}}, nil
 	}
 }

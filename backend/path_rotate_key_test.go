@@ -3,10 +3,14 @@
 package backend
 
 import (
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestRotateKeyKillsTheKeyAndDisclosesNothing(t *testing.T) {
@@ -44,10 +48,29 @@ func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
 	require.Equal(t, "manual", r.status()[fieldCause])
 }
 
+// The same if a reader is about to find that key.
+func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
+	r := configured(t)
+	r.storage.failing(nth(2, "put", keyStorageKey))
+	_, err := r.tryKey()
+	require.ErrorIs(t, err, errStorage)
+	lost := r.sim.Key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour})
+	started := r.sim.Calls(graphtest.Get).Started
+	var done sync.WaitGroup
+	done.Go(func() { r.key() })
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
+	done.Go(func() { r.write(rotateKeyPath, nil) })
+	r.eventually("rotate-key joins", func() bool { return r.waiting() == 2 })
+	r.sim.Clear()
+	done.Wait()
+	require.False(t, r.sim.CanRegister(lost))
+}
+
 func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	r := configured(t)
 	r.restart()
-	r.storage.failing(nth(1, "get", keyStorageKey))
+	r.storage.failing(func(op, key string) bool { return op == "get" && key == keyStorageKey })
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
 	require.ErrorIs(t, err, errStorage)
 	require.Zero(t, r.posts())

@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -59,9 +60,10 @@ func TestStatusSaysWhatStorageRefuses(t *testing.T) {
 	for _, c := range [][2]string{{"get", configStorageKey}, {"get", keyStorageKey}, {"list", leasePrefix}, {"get", healthStorageKey}} {
 		r := configured(t)
 		r.restart()
-		r.storage.failing(nth(1, c[0], c[1]))
+		r.storage.failing(func(op, key string) bool { return op == c[0] && strings.HasPrefix(key, c[1]) })
 		_, err := r.request(t.Context(), logical.ReadOperation, statusPath, nil)
 		require.ErrorIs(t, err, errStorage)
+		r.storage.failing(nil)
 		r.status()
 	}
 }

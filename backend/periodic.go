@@ -13,6 +13,9 @@ import (
 // tickBudget bounds one periodic tick: core holds its state lock meanwhile.
 const tickBudget = 20 * time.Second
 
+// pruneBudget is the share of a tick for deleting old records.
+const pruneBudget = 2 * time.Second
+
 // periodic is called by core every minute, and once more, with the mount tainted,
 // before the leases of a mount that goes away are revoked. Core would only log an
 // error, so what fails is logged here and stands in the status.
@@ -27,19 +30,28 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 		return nil
 	}
 	b.keeper.setClosed(false) // a mount that has been moved goes on
-	b.pruneLedger(ctx)
 	if err := b.upkeep(ctx); err != nil {
 		b.Logger().Error("looking for work with the key", "error", err)
 	}
+	if b.System().Tainted() {
+		// An unmount joins a tick that is under way instead of starting its own.
+		b.farewell(ctx)
+		return nil
+	}
+	b.pruneLedger(ctx)
 	return nil
 }
 
+// pruneLedger deletes what the ledger does not need any more, as much as fits into
+// its time; the next tick goes on.
 func (b *backend) pruneLedger(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pruneBudget)
+	defer cancel()
 	rec, err := b.keeper.stored(ctx, b.storage)
 	if err == nil {
 		err = b.keeper.ledger.prune(ctx, b.storage, rec.Version, b.now())
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		b.Logger().Warn("pruning the records of leases", "error", err)
 	}
 }
@@ -114,8 +126,8 @@ func (b *backend) do(ctx context.Context, c chore, cfg *config) {
 	case choreCompare:
 		purpose = toCompare
 	}
-	if _, taken, err := b.flights.share(ctx, purpose, work); err == nil {
-		taken()
+	if got, err := b.flights.share(ctx, purpose, work); err == nil {
+		got.taken()
 	}
 }
 

@@ -26,36 +26,40 @@ type task struct {
 }
 
 // regenerate returns the work of a flight: one regeneration for t. The work returns
-// the version of the key that came of it, or errNotDue.
-func (b *backend) regenerate(t task) func(context.Context) (int, error) {
-	return func(ctx context.Context) (int, error) {
+// the record of the key that came of it, or errNotDue.
+func (b *backend) regenerate(t task) func(context.Context) (*keyRecord, error) {
+	return func(ctx context.Context) (*keyRecord, error) {
 		conn, err := b.connections.get(ctx, b.storage)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		return b.regenerateWith(ctx, conn, t)
 	}
 }
 
 // regenerateWith is regenerate for those who are in a flight already.
-func (b *backend) regenerateWith(ctx context.Context, conn *connection, t task) (int, error) {
+func (b *backend) regenerateWith(ctx context.Context, conn *connection, t task) (*keyRecord, error) {
 	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() {
-		return 0, &throttledError{until: until}
+		return nil, &throttledError{until: until}
 	}
 	before, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	rec, err := b.criticalSection(ctx, conn, t)
 	switch {
 	case errors.Is(err, errNotDue):
-		return 0, err
+		return nil, err
 	case err != nil:
 		b.reportFailure(ctx, before, t, err)
-		return 0, err
+		if t.unattended {
+			// Who joined meanwhile asked for something else, and may fare better.
+			return nil, errors.Join(errNotDue, err)
+		}
+		return nil, err
 	}
 	b.reportSuccess(ctx, before, rec)
-	return rec.Version, nil
+	return rec, nil
 }
 
 func (b *backend) reportFailure(ctx context.Context, before *keyRecord, t task, failure error) {
@@ -131,16 +135,26 @@ func (b *backend) prepare(ctx context.Context, conn *connection, t task) (baseli
 		return nil, conn.graph.SignIn(ctx)
 	}
 	key, err := conn.graph.DeploymentAccessKey(ctx)
+	if namesNoKey(err) {
+		return nil, nil // the first key of a tenant
+	}
 	if err != nil {
 		return nil, err
 	}
 	if rec.Key == "" {
 		return rec.mac(key), nil
 	}
-	if rec.Intent != nil {
+	if rec.Intent != nil || b.now().Sub(rec.RegeneratedAt) < compareNotWithin {
 		return nil, nil
 	}
 	return nil, b.heed(ctx, conn, rec, key)
+}
+
+// namesNoKey tells whether Graph has answered that there is no key. What it answers
+// for a tenant that has none is not documented.
+func namesNoKey(err error) bool {
+	remote, ok := errors.AsType[*graph.Error](err)
+	return ok && remote.NamesNoKey()
 }
 
 func regenerateAtGraph(ctx context.Context, client *graph.Client) (string, error) {
@@ -153,8 +167,9 @@ func regenerateAtGraph(ctx context.Context, client *graph.Client) (string, error
 // provably did not carry it out, the stored key is good again; otherwise the
 // tenant's key may tell what happened.
 func (b *backend) afterFailure(ctx context.Context, conn *connection, failure error) (*keyRecord, error) {
-	var refused *graph.Error
-	if errors.As(failure, &refused) && !refused.MayHaveHappened() {
+	// An error that is not Graph's is that of a context that had ended before
+	// anything was sent.
+	if remote, ok := errors.AsType[*graph.Error](failure); !ok || !remote.MayHaveHappened() {
 		if err := b.keeper.withdraw(ctx, b.storage); err != nil {
 			return nil, err
 		}
@@ -176,11 +191,20 @@ func (b *backend) afterFailure(ctx context.Context, conn *connection, failure er
 // not to be carried out any more and can be repeated. While that cannot be told
 // it returns an *unsettledError, for the reason given.
 func (b *backend) settle(ctx context.Context, conn *connection, rec *keyRecord, reason error) (*keyRecord, error) {
+	if rec.Intent.StartedAt.After(b.now()) {
+		// The node that wrote it had its clock ahead. Its deadline counts from now
+		// on, not from when this clock has caught up.
+		var err error
+		if rec, err = b.keeper.redate(ctx, b.storage); err != nil {
+			return nil, err
+		}
+	}
 	key, err := conn.graph.DeploymentAccessKey(ctx)
-	if err != nil {
+	noKey := namesNoKey(err)
+	if err != nil && !noKey {
 		return nil, unsettled(rec.Intent, b.now(), err)
 	}
-	if rec.compare(key) == keyUnknown {
+	if !noKey && rec.compare(key) == keyUnknown {
 		found, err := b.keeper.adopt(ctx, b.storage, conn.config.workspace(), key, causeRecovered)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -230,4 +231,71 @@ func TestPlainRejectionOfTheTokenIsRepeatedOnce(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
 	require.True(t, r.works(r.key()))
 	require.Equal(t, 1, r.posts())
+}
+
+// The key that the tenant had before the engine's first one is superseded too.
+func TestStaleReadAfterTheFirstKeyIsNotBelieved(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Update(graphtest.WithStaleReads(1))
+	r.revoke(held)
+	r.eventually("the key is dead", func() bool { return !r.works(held) })
+
+	r = configured(t)
+	r.key()
+	r.sim.Update(graphtest.WithStaleReads(1))
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
+	r.fails(503, logical.ReadOperation, keyPath, nil)
+}
+
+// A tenant that has never had a key cannot name one.
+func TestFirstKeyOfATenantThatNamesNone(t *testing.T) {
+	for name, fault := range map[string]graphtest.Fault{
+		"404":     {Operation: graphtest.Get, Status: 404},
+		"no body": {Operation: graphtest.Get, Status: 404, Body: graphtest.BodyEmpty},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.sim.Inject(fault)
+			r.write(configPath, r.config(map[string]any{fieldVerifyConnection: false}))
+			require.True(t, r.works(r.key()))
+
+			r = newRig(t)
+			r.sim.Inject(fault, graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
+			r.write(configPath, r.config(map[string]any{fieldVerifyConnection: false}))
+			r.fails(503, logical.ReadOperation, keyPath, nil)
+			r.clock.advance(flightBudget)
+			require.True(t, r.works(r.key()))
+		})
+	}
+}
+
+// The node that takes over has its clock behind: its wait is no longer than any other.
+func TestIntentOfAClockAheadIsDatedAnew(t *testing.T) {
+	r := configured(t)
+	r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
+	r.fails(503, logical.ReadOperation, keyPath, nil)
+	r.clock.advance(-time.Hour)
+	r.restart()
+	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "2027-02-28T11:00:45Z")
+	r.clock.advance(flightBudget)
+	require.True(t, r.works(r.key()))
+}
+
+// A reader who joins scheduled work that fails does not get its failure.
+func TestReaderWhoJoinsAFailingRetirementTriesByItself(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour, Status: 403})
+	started := r.sim.Calls(graphtest.Get).Started
+	r.revoke(held)
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
+	var resp *logical.Response
+	var done sync.WaitGroup
+	done.Go(func() { resp = r.key() })
+	r.eventually("the reader joins", func() bool { return r.waiting() == 2 })
+	r.sim.Clear()
+	done.Wait()
+	require.True(t, r.works(resp))
 }

@@ -92,21 +92,7 @@ func (b *backend) retirementDue(ctx context.Context) (*connection, bool, error) 
 func (b *backend) leave(ctx context.Context, resp *logical.Response) {
 	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return
-	}
-	if err == nil {
-		var rec *keyRecord
-		rec, err = b.keeper.current(ctx, b.storage, conn.config.workspace())
-		if err == nil && !rec.Disclosed {
-			return
-		}
-	}
-	if err == nil {
-		_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired, due: disclosed})
-	}
-	if err != nil && !errors.Is(err, errNotDue) {
+	if err := b.retireNow(ctx); err != nil {
 		resp.AddWarning("The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
 			"Regenerate it in the Defender portal. The reason: " + err.Error())
 		b.Logger().Error("the deployment access key lives on after its configuration", "error", err)
@@ -114,9 +100,21 @@ func (b *backend) leave(ctx context.Context, resp *logical.Response) {
 	}
 }
 
-// disclosed tells whether somebody may hold the key.
-func disclosed(rec *keyRecord, _ bool) bool {
-	return rec.Disclosed
+// retireNow regenerates a key that has been handed out. It runs in a flight.
+func (b *backend) retireNow(ctx context.Context) error {
+	conn, err := b.connections.get(ctx, b.storage)
+	if errors.Is(err, errUnconfigured) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
+	if err != nil || !rec.Disclosed {
+		return err
+	}
+	_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired})
+	return err
 }
 
 // farewell ends the engine's work when the mount goes away: nothing is disclosed
@@ -126,18 +124,10 @@ func (b *backend) farewell(ctx context.Context) {
 	b.keeper.setClosed(true)
 	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
-	rec, err := b.keeper.stored(ctx, b.storage)
-	if err == nil && !rec.Disclosed {
-		return
-	}
-	if err == nil {
-		var taken func()
-		_, taken, err = b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRetired, due: disclosed}))
-		if err == nil {
-			taken()
-		}
-	}
-	if err != nil && !errors.Is(err, errNotDue) {
+	_, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
+		return nil, b.retireNow(ctx)
+	})
+	if err != nil {
 		b.Logger().Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", "error", err)
 		b.tell(ctx, eventKeyLivesOn, configPath)
 	}

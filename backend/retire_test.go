@@ -3,6 +3,8 @@
 package backend
 
 import (
+	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -161,6 +163,7 @@ func TestRetirementFindsAKeyOfThePortal(t *testing.T) {
 	r := configured(t)
 	held := r.key()
 	r.sim.RegenerateInPortal()
+	r.clock.advance(compareNotWithin)
 	before := r.posts()
 	r.revoke(held)
 	r.eventually("it is noticed", func() bool { return r.status()[fieldCause] == "external" })
@@ -244,7 +247,6 @@ func TestMovedMountGoesOn(t *testing.T) {
 	r.system.TaintedVal = true
 	r.tick()
 	r.system.TaintedVal = false
-	r.tick()
 	require.True(t, r.works(r.key()))
 }
 
@@ -257,4 +259,68 @@ func TestNothingIsDoneAfterClean(t *testing.T) {
 	r.tick()
 	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
 	require.Equal(t, 1, r.posts())
+}
+
+// An unmount joins a tick that is under way, which has asked already whether the
+// mount is tainted.
+func TestUnmountDuringATick(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour, Status: 403})
+	started := r.sim.Calls(graphtest.Get).Started
+	r.clock.advance(2 * time.Hour) // core has lost the lease
+	ticked := make(chan struct{})
+	go func() { defer close(ticked); r.tick() }()
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
+	r.system.TaintedVal = true
+	r.sim.Clear()
+	<-ticked
+	require.False(t, r.works(held))
+}
+
+func TestSupersededLeasesThatEndCostNothing(t *testing.T) {
+	r := configured(t)
+	var old []*logical.Response
+	for range 20 {
+		old = append(old, r.key())
+	}
+	last := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	r.revoke(last)
+	r.eventually("its retirement fails", func() bool { return r.status()[fieldConsecutiveFailures] == 1 })
+	before := r.sim.Calls(graphtest.Get).Started
+	for _, resp := range old {
+		r.revoke(resp)
+	}
+	r.idle()
+	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
+}
+
+func TestPruningLeavesTimeForTheKey(t *testing.T) {
+	r := configured(t)
+	for range 5 {
+		r.key()
+	}
+	held := r.key()
+	r.clock.advance(2 * time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.storage.failing(func(op, _ string) bool {
+		if op == "delete" {
+			cancel() // as if the tick's time was up
+		}
+		return false
+	})
+	_, err := r.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
+	require.NoError(t, err)
+	require.False(t, r.works(held))
+}
+
+func TestLeaseOfAHighVersionIsRevoked(t *testing.T) {
+	version, id, ok := leaseOf(&logical.Secret{InternalData: map[string]any{internalKeyVersion: float64(1_234_567), internalLeaseID: "1-x"}})
+	require.True(t, ok)
+	require.Equal(t, 1_234_567, version)
+	require.Equal(t, "1-x", id)
+	version, _, ok = leaseOf(&logical.Secret{InternalData: map[string]any{internalKeyVersion: json.Number("7"), internalLeaseID: "1-x"}})
+	require.True(t, ok)
+	require.Equal(t, 7, version)
 }

@@ -4,8 +4,7 @@ package backend
 
 import (
 	"context"
-	"fmt"
-	"strconv"
+	"encoding/json"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -97,7 +96,9 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 	if err := b.keeper.ledger.remove(ctx, req.Storage, version, id); err != nil {
 		return nil, err
 	}
-	b.retirement.consider()
+	if !b.keeper.superseded(version) { // else it has no consequence
+		b.retirement.consider()
+	}
 	return nil, nil
 }
 
@@ -107,9 +108,17 @@ func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
 	if secret == nil {
 		return 0, "", false
 	}
-	version, err := strconv.Atoi(fmt.Sprint(secret.InternalData[internalKeyVersion]))
-	id, isString := secret.InternalData[internalLeaseID].(string)
-	return version, id, err == nil && isString && id != ""
+	switch v := secret.InternalData[internalKeyVersion].(type) {
+	case int:
+		version = v
+	case float64:
+		version = int(v)
+	case json.Number:
+		n, _ := v.Int64() // 0 if it is no number
+		version = int(n)
+	}
+	id, _ = secret.InternalData[internalLeaseID].(string)
+	return version, id, version > 0 && id != ""
 }
 
 func timestamp(t time.Time) string {

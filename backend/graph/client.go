@@ -67,10 +67,6 @@ func (c *Client) SignIn(ctx context.Context) error {
 	return err
 }
 
-// Close releases the connections that the client holds without need. Calls under
-// way are not interrupted.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
-
 // operation is a Graph call.
 type operation struct {
 	name   string

@@ -94,9 +94,8 @@ func TestNewAccepts(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, err := New(validConfig(change))
+			_, err := New(validConfig(change))
 			require.NoError(t, err)
-			client.Close()
 		})
 	}
 }

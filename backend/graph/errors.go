@@ -86,6 +86,12 @@ func (e *Error) MayHaveHappened() bool {
 	return true
 }
 
+// NamesNoKey tells whether Graph has answered that there is no key: by a 404, or by
+// an orderly answer without one.
+func (e *Error) NamesNoKey() bool {
+	return e.Op == OpGet && (e.Status == http.StatusNotFound || e.Reason == reasonNoKey)
+}
+
 // kindOf classifies the status of an answer that is not a success.
 func kindOf(status int) Kind {
 	switch {

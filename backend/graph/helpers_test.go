@@ -49,7 +49,6 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 		}
 	}))
 	require.NoError(t, err)
-	t.Cleanup(client.Close)
 	waited := &waits{}
 	client.retry.sleep = waited.sleep
 	client.tokens.(*confidentialSource).retry.sleep = waited.sleep
