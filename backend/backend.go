@@ -49,11 +49,15 @@ type backend struct {
 	connections *connections
 	keeper      *keeper
 	flights     *flights
+	rootWork    *flights // on the app's own credential
 	health      *health
 	retirement  *retirement
 	roles       *roles
 	comparison  comparison
 	stop        context.CancelFunc
+
+	// pause waits, or returns an error if the context ends before.
+	pause func(context.Context, time.Duration) error
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is
@@ -76,11 +80,17 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		storage: storage,
 		keeper:  newKeeper(now),
 		flights: newFlights(ctx),
-		health:  &health{now: now},
-		roles:   &roles{},
-		stop:    stop,
+
+		rootWork: newFlights(ctx),
+		pause:    pause,
+		health:   &health{now: now},
+		roles:    &roles{},
+		stop:     stop,
 	}
-	b.connections = &connections{logger: func() hclog.Logger { return b.Logger() }}
+	b.connections = &connections{
+		logger: func() hclog.Logger { return b.Logger() },
+		system: func() logical.SystemView { return b.System() },
+	}
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -93,6 +103,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathKey(),
 			b.pathRoleKey(),
 			b.pathRotateKey(),
+			b.pathRotateRoot(),
 			b.pathStatus(),
 			b.pathDeploymentPackage(),
 		},
@@ -151,6 +162,17 @@ func emptyResponses(description string) map[int][]framework.Response {
 	return map[int][]framework.Response{
 		http.StatusNoContent: response(description),
 		http.StatusOK:        response(description + " There are warnings."),
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -18,8 +18,6 @@ import (
 const (
 	configStorageKey = "config"
 
-	credentialTypeClientSecret = "client_secret"
-
 	defaultTTL                = time.Hour
 	defaultDriftCheckInterval = 10 * time.Minute
 )
@@ -29,8 +27,7 @@ const (
 type config struct {
 	TenantID           string        `json:"tenant_id"`
 	ClientID           string        `json:"client_id"`
-	CredentialType     string        `json:"credential_type"`
-	ClientSecret       string        `json:"client_secret"`
+	Credential         credential    `json:"credential"`
 	Environment        string        `json:"environment"`
 	GraphEndpoint      string        `json:"graph_endpoint"`
 	AuthorityHost      string        `json:"authority_host"`
@@ -44,6 +41,11 @@ type config struct {
 	Schedule schedule `json:"schedule"`
 	// DisableRotation pauses the schedule and the retirement.
 	DisableRotation bool `json:"disable_automated_rotation"`
+
+	// ObjectID is that of the app registration, for rolling a certificate without any
+	// permission.
+	ObjectID string    `json:"application_object_id"`
+	Root     rootState `json:"root"`
 }
 
 // workspace says whose key a key record holds. A key is never served for another
@@ -62,8 +64,9 @@ func (c *config) update(d *framework.FieldData, now time.Time) (*config, error) 
 		old = c
 	}
 	next := *old
-	if c == nil {
-		next.CredentialType = credentialTypeClientSecret
+	var err error
+	if next.Credential, err = old.Credential.update(d); err != nil {
+		return nil, err
 	}
 	for _, s := range next.setters() {
 		value, given := givenValue(d, s.field)
@@ -80,15 +83,17 @@ func (c *config) update(d *framework.FieldData, now time.Time) (*config, error) 
 	if err := next.Schedule.update(d, old.Schedule, now); err != nil {
 		return nil, err
 	}
+	if err := next.updateRoot(d, old, now); err != nil {
+		return nil, err
+	}
 	if err := next.complete(); err != nil {
 		return nil, err
 	}
-	_, credentialGiven := d.Raw[fieldClientSecret]
-	if field := old.movedBy(&next); c != nil && field != "" && !credentialGiven {
-		return nil, &fieldError{field: field, problem: "changing it needs " + fieldClientSecret +
-			" in the same write, so that nobody can have a stored credential sent elsewhere"}
+	if field := old.movedBy(&next); c != nil && field != "" && !next.Credential.presented(d) {
+		return nil, &fieldError{field: field, problem: "changing it needs the credential (" + next.Credential.Type +
+			") in the same write, so that nobody can have a stored one sent elsewhere"}
 	}
-	return &next, nil
+	return &next, next.checkSurroundings()
 }
 
 // setter validates the value of a field and stores it.
@@ -102,8 +107,7 @@ func (c *config) setters() []setter {
 	return []setter{
 		{fieldTenantID, guidInto(&c.TenantID)},
 		{fieldClientID, guidInto(&c.ClientID)},
-		{fieldCredentialType, c.setCredentialType},
-		{fieldClientSecret, c.setClientSecret},
+		{fieldApplicationObjectID, unlessEmpty(&c.ObjectID, guidInto(&c.ObjectID))},
 		{fieldEnvironment, c.setEnvironment},
 		{fieldGraphEndpoint, rootInto(&c.GraphEndpoint)},
 		{fieldAuthorityHost, rootInto(&c.AuthorityHost)},
@@ -129,16 +133,14 @@ func givenValue(d *framework.FieldData, field string) (any, bool) {
 
 // complete reports the first field that a configuration cannot do without.
 func (c *config) complete() error {
-	for _, f := range []struct{ field, value string }{
-		{fieldTenantID, c.TenantID},
-		{fieldClientID, c.ClientID},
-		{fieldClientSecret, c.ClientSecret},
-	} {
-		if f.value == "" {
-			return &fieldError{field: f.field, problem: "is required"}
-		}
+	switch {
+	case c.TenantID == "":
+		return &fieldError{field: fieldTenantID, problem: "is required"}
+	case c.ClientID == "" && c.Credential.Type != credentialManagedIdentity: // else it is the system-assigned one
+		return &fieldError{field: fieldClientID, problem: "is required"}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // movedBy names the field by which next would use the credential of c in another
@@ -162,7 +164,7 @@ func (c *config) movedBy(next *config) string {
 // connectsLike reports whether c reaches Graph in the same way as other, so that
 // what was verified of the one holds for the other.
 func (c *config) connectsLike(other *config) bool {
-	return c.movedBy(other) == "" && c.ClientSecret == other.ClientSecret && c.GraphAPIVersion == other.GraphAPIVersion
+	return c.movedBy(other) == "" && c.Credential == other.Credential && c.GraphAPIVersion == other.GraphAPIVersion
 }
 
 func (c *config) workspace() workspace {
@@ -182,11 +184,11 @@ func (c *config) cloud() graph.Cloud {
 	return cloud
 }
 
-func (c *config) graphConfig(logger hclog.Logger) graph.Config {
+func (c *config) graphConfig(logger hclog.Logger, system func() logical.SystemView) graph.Config {
 	return graph.Config{
 		TenantID:       c.TenantID,
 		ClientID:       c.ClientID,
-		Credential:     graph.ClientSecret(c.ClientSecret),
+		Credential:     c.Credential.forGraph(c.ClientID, system),
 		Cloud:          c.cloud(),
 		GraphEndpoint:  c.GraphEndpoint,
 		AuthorityHost:  c.AuthorityHost,
@@ -199,10 +201,9 @@ func (c *config) graphConfig(logger hclog.Logger) graph.Config {
 
 // fields returns what a read of the configuration shows: everything but secrets.
 func (c *config) fields() map[string]any {
-	return map[string]any{
+	data := map[string]any{
 		fieldTenantID:           c.TenantID,
 		fieldClientID:           c.ClientID,
-		fieldCredentialType:     c.CredentialType,
 		fieldEnvironment:        c.Environment,
 		fieldGraphEndpoint:      c.GraphEndpoint,
 		fieldAuthorityHost:      c.AuthorityHost,
@@ -218,6 +219,10 @@ func (c *config) fields() map[string]any {
 		fieldRotationWindow:           int64(c.Schedule.Window.Seconds()),
 		fieldDisableAutomatedRotation: c.DisableRotation,
 	}
+	data[fieldApplicationObjectID] = c.ObjectID
+	data[fieldRootRotationPeriod] = int64(c.Root.Period.Seconds())
+	c.Credential.fields(data)
+	return data
 }
 
 // loadConfig returns the stored configuration, nil if there is none.

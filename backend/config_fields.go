@@ -51,25 +51,6 @@ func rootInto(target *string) func(any) error {
 	}
 }
 
-func (c *config) setCredentialType(value any) error {
-	if value != credentialTypeClientSecret {
-		return fmt.Errorf("must be %s", credentialTypeClientSecret)
-	}
-	c.CredentialType = credentialTypeClientSecret
-	return nil
-}
-
-func (c *config) setClientSecret(value any) error {
-	// A secret read from a file tends to end in a newline, which no secret of
-	// Entra's contains.
-	secret := strings.TrimSpace(value.(string))
-	if secret == "" {
-		return fmt.Errorf("must not be empty")
-	}
-	c.ClientSecret = secret
-	return nil
-}
-
 func (c *config) setEnvironment(value any) error {
 	cloud, err := graph.CloudNamed(value.(string))
 	if err != nil {
@@ -169,6 +150,39 @@ func (s *schedule) update(d *framework.FieldData, old schedule, now time.Time) e
 		s.Since = now
 	}
 	return nil
+}
+
+// updateRoot writes what concerns the life of the app's own credential. An error is a
+// *fieldError.
+func (c *config) updateRoot(d *framework.FieldData, old *config, now time.Time) error {
+	if old.Credential != c.Credential {
+		c.Root = old.Root.replacedBy(old, c, now)
+	}
+	period, given := givenValue(d, fieldRootRotationPeriod)
+	if !given {
+		return nil
+	}
+	if err := optional(durationInto(&c.Root.Period, minRootRotationPeriod), period, &c.Root.Period); err != nil {
+		return &fieldError{field: fieldRootRotationPeriod, problem: err.Error() + ", or 0 for none"}
+	}
+	if c.Root.Period != 0 && c.Credential.ambient() {
+		return &fieldError{field: fieldRootRotationPeriod, problem: "is for " + credentialClientSecret + " and " + credentialClientCertificate + "; other credentials renew themselves"}
+	}
+	if c.Root.Period != old.Root.Period {
+		c.Root.Since = now
+	}
+	return nil
+}
+
+// unlessEmpty runs a setter of a text, for which "" clears the target.
+func unlessEmpty(target *string, set func(any) error) func(any) error {
+	return func(value any) error {
+		if value.(string) == "" {
+			*target = ""
+			return nil
+		}
+		return set(value)
+	}
 }
 
 // optional runs a setter of a duration, for which 0 clears the target.

@@ -22,14 +22,39 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		fieldCredentialType: {
 			Type:          framework.TypeString,
-			Description:   "How the app signs in. Inferred when the write carries a credential.",
-			AllowedValues: []any{credentialTypeClientSecret},
+			Description:   "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name.",
+			AllowedValues: anySlice(credentialTypes()),
 			DisplayAttrs:  &framework.DisplayAttributes{Name: "Credential type"},
 		},
 		fieldClientSecret: {
 			Type:         framework.TypeString,
 			Description:  "A client secret of the app registration: its value, not its ID. Never read back.",
 			DisplayAttrs: &framework.DisplayAttributes{Name: "Client secret", Sensitive: true},
+		},
+		fieldClientCertificate: {
+			Type:         framework.TypeString,
+			Description:  "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Client certificate", Sensitive: true, EditType: "textarea"},
+		},
+		fieldIdentityTokenAudience: {
+			Type:         framework.TypeString,
+			Description:  "Audience of the identity tokens that Vault issues for vault_identity_token; " + defaultIdentityTokenAudience + " by default.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Identity token audience"},
+		},
+		fieldIdentityTokenTTL: {
+			Type:         framework.TypeDurationSecond,
+			Description:  "How long these tokens are valid; 1h by default.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Identity token TTL"},
+		},
+		fieldApplicationObjectID: {
+			Type:         framework.TypeString,
+			Description:  "Object ID of the app registration (not of the enterprise application), for rotating a certificate without any permission.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Application object ID"},
+		},
+		fieldRootRotationPeriod: {
+			Type:         framework.TypeDurationSecond,
+			Description:  "How often the client secret or certificate is replaced by itself, 1h at least; 0: not.",
+			DisplayAttrs: &framework.DisplayAttributes{Name: "Root rotation period", Group: "Rotation"},
 		},
 		fieldEnvironment: {
 			Type:          framework.TypeString,

@@ -23,8 +23,9 @@ type connection struct {
 // connections owns the current connection, so that one client, with its token,
 // serves for the life of a configuration.
 type connections struct {
-	// logger is asked for late, since a backend gets its logger at Setup.
+	// logger and system are asked for late, since a backend gets them at Setup.
 	logger func() hclog.Logger
+	system func() logical.SystemView
 
 	mu      sync.Mutex
 	current *connection
@@ -55,7 +56,7 @@ func (c *connections) get(ctx context.Context, s logical.Storage) (*connection, 
 // dial makes a connection of cfg without making it the current one. It sends
 // nothing yet.
 func (c *connections) dial(cfg *config) (*connection, error) {
-	client, err := graph.New(cfg.graphConfig(c.logger()))
+	client, err := graph.New(cfg.graphConfig(c.logger(), c.system))
 	if err != nil {
 		return nil, err
 	}

@@ -16,10 +16,17 @@ import (
 const (
 	configPath = "config"
 
-	fieldTenantID           = "tenant_id"
-	fieldClientID           = "client_id"
-	fieldCredentialType     = "credential_type" //nolint:gosec // the name of a field
-	fieldClientSecret       = "client_secret"
+	fieldTenantID          = "tenant_id"
+	fieldClientID          = "client_id"
+	fieldCredentialType    = "credential_type" //nolint:gosec // the name of a field
+	fieldClientSecret      = "client_secret"
+	fieldClientCertificate = "client_certificate"
+
+	fieldIdentityTokenAudience = "identity_token_audience"
+	fieldIdentityTokenTTL      = "identity_token_ttl"
+	fieldApplicationObjectID   = "application_object_id"
+	fieldRootRotationPeriod    = "root_rotation_period"
+
 	fieldEnvironment        = "environment"
 	fieldGraphEndpoint      = "graph_endpoint"
 	fieldAuthorityHost      = "authority_host"
@@ -111,10 +118,11 @@ func (b *backend) configOperations() map[logical.Operation]framework.OperationHa
 // what is not stored or not shown.
 func configResponseFields() map[string]*framework.FieldSchema {
 	fields := configFields()
-	delete(fields, fieldClientSecret)
-	delete(fields, fieldVerifyConnection)
-	for _, f := range fields {
-		f.Required = true
+	for _, hidden := range []string{fieldClientSecret, fieldClientCertificate, fieldVerifyConnection} {
+		delete(fields, hidden)
+	}
+	for name, f := range fields {
+		f.Required = credentialFields[name] == ""
 	}
 	return fields
 }
@@ -179,6 +187,12 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	conn, err := b.connections.dial(next)
 	if err != nil {
 		return nil, err
+	}
+	if old != nil && old.connectsLike(next) {
+		// The client stays, with its token.
+		if current, err := b.connections.get(ctx, b.storage); err == nil {
+			conn.graph = current.graph
+		}
 	}
 	if wanted, _ := givenValue(d, fieldVerifyConnection); wanted.(bool) && (old == nil || !old.connectsLike(next)) {
 		if err := verify(ctx, conn); err != nil {

@@ -33,6 +33,9 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	if err := b.upkeep(ctx); err != nil {
 		b.Logger().Error("looking for work with the key", "error", err)
 	}
+	if err := b.keepRoot(ctx); err != nil {
+		b.Logger().Error("looking for work with the app's own credential", "error", err)
+	}
 	if b.System().Tainted() {
 		// An unmount joins a tick that is under way instead of starting its own.
 		b.farewell(ctx)

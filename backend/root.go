@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"time"
+)
+
+const (
+	// rootGrace is how long a credential that has been replaced goes on to exist,
+	// for requests that are under way and for nodes that learn of it late.
+	rootGrace = 15 * time.Minute
+
+	// rootLifetime is that of a new credential where no period says otherwise.
+	// Microsoft recommends less than a year, and tenants may enforce less still.
+	rootLifetime = 180 * 24 * time.Hour
+
+	minRootRotationPeriod = time.Hour
+)
+
+// rootState is what the engine knows of its own credential's life at Entra. It is
+// stored with the credential, in one write, so that they cannot contradict.
+type rootState struct {
+	// Period is how often the credential is replaced by itself; 0: not.
+	Period time.Duration `json:"root_rotation_period"`
+	// Since is when Period was set, or the credential was last replaced.
+	Since time.Time `json:"since"`
+
+	// KeyID is the id of the current credential, "" if the engine did not make
+	// it: such a one is somebody else's and never removed.
+	KeyID  string    `json:"key_id"`
+	EndsAt time.Time `json:"ends_at"`
+
+	// Intent tells that a credential of that name may have been added.
+	Intent string `json:"intent"`
+	// Pending has been made, and perhaps added, and is not known to work yet.
+	Pending *madeCredential `json:"pending"`
+	// Retiring are credentials to be removed when their time has come.
+	Retiring []retiringCredential `json:"retiring"`
+
+	Failures    int       `json:"failures"`
+	NextAttempt time.Time `json:"next_attempt"`
+	LastError   string    `json:"last_error"`
+	LastErrorAt time.Time `json:"last_error_at"`
+}
+
+// madeCredential is a credential that the engine has made.
+type madeCredential struct {
+	Credential credential `json:"credential"`
+	KeyID      string     `json:"key_id"` // "" until it is known
+	EndsAt     time.Time  `json:"ends_at"`
+}
+
+// retiringCredential is one that is on its way out.
+type retiringCredential struct {
+	Type        string    `json:"type"`
+	KeyID       string    `json:"key_id"`
+	RemoveAfter time.Time `json:"remove_after"`
+}
+
+// lifetime returns how long a new credential is to be valid: long enough for one
+// rotation to fail for a whole period.
+func (r *rootState) lifetime() time.Duration {
+	if r.Period > 0 {
+		return 2 * r.Period
+	}
+	return rootLifetime
+}
+
+// due tells whether there is something to do: leftovers to settle, a rotation, or a
+// removal. After a failure it waits.
+func (r *rootState) due(now time.Time) bool {
+	if now.Before(r.NextAttempt) {
+		return false
+	}
+	return r.unsettled() || r.rotationDue(now) || r.removable(now) != nil
+}
+
+func (r *rootState) unsettled() bool {
+	return r.Intent != "" || r.Pending != nil
+}
+
+func (r *rootState) rotationDue(now time.Time) bool {
+	return r.Period > 0 && !now.Before(r.Since.Add(r.Period))
+}
+
+// removable returns the first credential whose time has come.
+func (r *rootState) removable(now time.Time) *retiringCredential {
+	for i := range r.Retiring {
+		if !now.Before(r.Retiring[i].RemoveAfter) {
+			return &r.Retiring[i]
+		}
+	}
+	return nil
+}
+
+// retire puts a credential of the engine's own on the list of those to be removed.
+func (r *rootState) retire(kind, keyID string, after time.Time) {
+	if keyID != "" {
+		r.Retiring = append(append([]retiringCredential{}, r.Retiring...), retiringCredential{Type: kind, KeyID: keyID, RemoveAfter: after})
+	}
+}
+
+// removed takes a credential off the list.
+func (r *rootState) removed(keyID string) {
+	rest := []retiringCredential{}
+	for _, c := range r.Retiring {
+		if c.KeyID != keyID {
+			rest = append(rest, c)
+		}
+	}
+	r.Retiring = rest
+}
+
+// replacedBy returns the state after somebody has configured another credential: what
+// the engine made so far is retired, and the new one is not its own. If the app is
+// another one, nothing of it can be reached any more.
+func (r *rootState) replacedBy(old, next *config, now time.Time) rootState {
+	state := rootState{Period: r.Period, Since: now}
+	if old.TenantID != next.TenantID || old.ClientID != next.ClientID {
+		return state
+	}
+	state.Intent, state.Retiring = r.Intent, r.Retiring
+	if r.Pending != nil {
+		state.retire(r.Pending.Credential.Type, r.Pending.KeyID, now)
+	}
+	state.retire(old.Credential.Type, r.KeyID, now.Add(rootGrace))
+	return state
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mdi/backend/graph"
+)
+
+// A new credential works at some of Entra's hosts before it works at others, and can
+// fail once more after it has worked.
+const (
+	rootProofs   = 3 // sign-ins in succession, each with a client of its own
+	rootProofGap = 2 * time.Second
+)
+
+var (
+	errRootKind = &fieldError{field: fieldCredentialType, problem: "only a " + credentialClientSecret + " or a " + credentialClientCertificate + " can be rotated; the others renew themselves"}
+
+	errRootUnproven = errors.New("Entra does not accept the new credential everywhere yet; the old one is still in use, and the rotation goes on by itself") //nolint:staticcheck // a name
+)
+
+// rotateRootNow replaces the app's own credential. Each step leaves a state from which
+// the next attempt goes on, and at each the stored credential works:
+//
+//  1. settle what an earlier rotation has left;
+//  2. store the intent, or the new certificate, before Entra hears of it;
+//  3. add the new credential, and store it as pending;
+//  4. sign in with it, several times and with fresh clients;
+//  5. store it as the current one, and the old one, if it was the engine's own, as
+//     retiring;
+//  6. remove that one, and no other, after the grace period (see removeRetired).
+func (b *backend) rotateRootNow(ctx context.Context) error {
+	conn, err := b.connections.get(ctx, b.storage)
+	if err != nil {
+		return err
+	}
+	if kind := conn.config.Credential.Type; kind != credentialClientSecret && kind != credentialClientCertificate {
+		return errRootKind
+	}
+	if conn, err = b.settleRoot(ctx, conn); err != nil {
+		return err
+	}
+	if conn.config.Root.Pending == nil {
+		if conn.config.Credential.Type == credentialClientSecret {
+			conn, err = b.addSecret(ctx, conn)
+		} else {
+			conn, err = b.addCertificate(ctx, conn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return b.promoteRoot(ctx, conn)
+}
+
+// settleRoot removes a secret that an interrupted rotation has added and nobody knows.
+func (b *backend) settleRoot(ctx context.Context, conn *connection) (*connection, error) {
+	name := conn.config.Root.Intent
+	if name == "" {
+		return conn, nil
+	}
+	found, _, err := conn.graph.Passwords(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range found {
+		if p.DisplayName != name {
+			continue
+		}
+		if err := conn.graph.RemovePassword(ctx, p.KeyID); err != nil {
+			return nil, err
+		}
+	}
+	return b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = "" })
+}
+
+// addSecret has Entra make a secret. Its name is stored first, since a secret whose
+// value was lost with an answer can be found by nothing else.
+func (b *backend) addSecret(ctx context.Context, conn *connection) (*connection, error) {
+	name := "vault-plugin-secrets-mdi " + uuid.NewString()
+	conn, err := b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = name })
+	if err != nil {
+		return nil, err
+	}
+	added, err := conn.graph.AddPassword(ctx, name, b.now().Add(conn.config.Root.lifetime()))
+	if err != nil {
+		if remote, ok := errors.AsType[*graph.Error](err); !ok || !remote.MayHaveHappened() {
+			if _, clearing := b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = "" }); clearing != nil {
+				return nil, clearing
+			}
+		}
+		return nil, err
+	}
+	return b.changeRoot(ctx, conn, func(r *rootState) {
+		r.Intent = ""
+		r.Pending = &madeCredential{
+			Credential: credential{Type: credentialClientSecret, Secret: string(added.Secret)},
+			KeyID:      added.KeyID, EndsAt: added.End,
+		}
+	})
+}
+
+// addCertificate makes a certificate, which is stored before Entra hears of it.
+func (b *backend) addCertificate(ctx context.Context, conn *connection) (*connection, error) {
+	made, err := graph.NewCertificate("vault-plugin-secrets-mdi", conn.config.Root.lifetime(), b.now())
+	if err != nil {
+		return nil, err
+	}
+	info, err := graph.ParseCertificate(made.PEM)
+	if err != nil {
+		return nil, err
+	}
+	return b.changeRoot(ctx, conn, func(r *rootState) {
+		r.Pending = &madeCredential{Credential: credential{Type: credentialClientCertificate, Certificate: made.PEM}, EndsAt: info.NotAfter}
+	})
+}
+
+// promoteRoot makes the pending credential the current one, once it works.
+func (b *backend) promoteRoot(ctx context.Context, conn *connection) error {
+	conn, err := b.registerCertificate(ctx, conn)
+	if err != nil {
+		return err
+	}
+	pending := conn.config.Root.Pending
+	next := *conn.config
+	next.Credential = pending.Credential
+	proven, err := b.prove(ctx, &next)
+	if err != nil {
+		return err
+	}
+	_, err = b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
+		current, err := b.sameRoot(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		next := *current
+		next.Credential = pending.Credential
+		next.Root = rootState{Period: current.Root.Period, Since: b.now(), KeyID: pending.KeyID, EndsAt: pending.EndsAt, Retiring: current.Root.Retiring}
+		next.Root.retire(current.Credential.Type, current.Root.KeyID, b.now().Add(rootGrace))
+		return nil, b.connections.save(ctx, b.storage, &connection{config: &next, graph: proven})
+	})
+	if err == nil {
+		b.Logger().Info("the app's own credential has been rotated", "credential_type", pending.Credential.Type, "key_id", pending.KeyID)
+	}
+	return err
+}
+
+// registerCertificate adds a pending certificate to the app registration, unless an
+// earlier attempt has.
+func (b *backend) registerCertificate(ctx context.Context, conn *connection) (*connection, error) {
+	pending := conn.config.Root.Pending
+	if pending.Credential.Type != credentialClientCertificate || pending.KeyID != "" {
+		return conn, nil
+	}
+	keyID, objectID, err := b.findCertificate(ctx, conn, pending)
+	if err != nil {
+		return nil, err
+	}
+	if keyID == "" {
+		proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, b.now())
+		if err != nil {
+			return nil, err
+		}
+		if keyID, err = conn.graph.AddKey(ctx, objectID, pending.Credential.Certificate, proof); err != nil {
+			return nil, err
+		}
+	}
+	return b.changeRoot(ctx, conn, func(r *rootState) {
+		made := *r.Pending
+		made.KeyID = keyID
+		r.Pending = &made
+	})
+}
+
+// findCertificate returns the id of the pending certificate, "" if it has not been
+// added, and the object id of the app registration. An app may roll its certificate
+// without any permission, but not look at its registration: then the configuration
+// has to name the object id, and an attempt whose answer was lost is made again.
+func (b *backend) findCertificate(ctx context.Context, conn *connection, pending *madeCredential) (keyID, objectID string, err error) {
+	info, err := graph.ParseCertificate(pending.Credential.Certificate)
+	if err != nil {
+		return "", "", err
+	}
+	found, objectID, err := conn.graph.KeyCredentials(ctx)
+	if err != nil {
+		if conn.config.ObjectID != "" {
+			return "", conn.config.ObjectID, nil
+		}
+		return "", "", err
+	}
+	i := slices.IndexFunc(found, func(k graph.KeyCredential) bool { return k.Thumbprint == info.Thumbprint })
+	if i < 0 {
+		return "", objectID, nil
+	}
+	return found[i].KeyID, objectID, nil
+}
+
+// prove signs in with a configuration's credential, several times in succession and
+// each time with a client that knows of no other sign-in. It returns the last one.
+func (b *backend) prove(ctx context.Context, cfg *config) (*graph.Client, error) {
+	for proofs := 0; ; {
+		conn, err := b.connections.dial(cfg)
+		if err != nil {
+			return nil, err
+		}
+		proofs++
+		if err := conn.graph.SignIn(ctx); err != nil {
+			proofs = 0
+		}
+		if proofs == rootProofs {
+			return conn.graph, nil
+		}
+		if b.pause(ctx, rootProofGap) != nil {
+			return nil, errRootUnproven
+		}
+	}
+}
+
+// changeRoot stores a change of the root state and returns the connection with it. The
+// credential stays, so the client does, with its token.
+func (b *backend) changeRoot(ctx context.Context, conn *connection, edit func(*rootState)) (*connection, error) {
+	var changed *connection
+	_, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
+		current, err := b.sameRoot(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		next := *current
+		edit(&next.Root)
+		changed = &connection{config: &next, graph: conn.graph}
+		return nil, b.connections.save(ctx, b.storage, changed)
+	})
+	return changed, err
+}
+
+// sameRoot returns the stored configuration, provided that nobody has configured
+// another credential since conn was made.
+func (b *backend) sameRoot(ctx context.Context, conn *connection) (*config, error) {
+	current, err := loadConfig(ctx, b.storage)
+	if err != nil {
+		return nil, err
+	}
+	if current == nil || !current.connectsLike(conn.config) {
+		return nil, errors.New("the configuration has been changed meanwhile: the rotation of its credential has been given up")
+	}
+	return current, nil
+}
+
+// removeRetired removes the credentials whose time has come.
+func (b *backend) removeRetired(ctx context.Context, conn *connection) error {
+	for {
+		old := conn.config.Root.removable(b.now())
+		if old == nil {
+			return nil
+		}
+		if err := b.removeCredential(ctx, conn, old); err != nil {
+			return err
+		}
+		var err error
+		if conn, err = b.changeRoot(ctx, conn, func(r *rootState) { r.removed(old.KeyID) }); err != nil {
+			return err
+		}
+		b.Logger().Info("a credential of the app that has been replaced is removed", "key_id", old.KeyID)
+	}
+}
+
+func (b *backend) removeCredential(ctx context.Context, conn *connection, old *retiringCredential) error {
+	if old.Type == credentialClientSecret {
+		return conn.graph.RemovePassword(ctx, old.KeyID)
+	}
+	if conn.config.Credential.Type != credentialClientCertificate {
+		return errors.New("a certificate can be removed only by an app that signs in with one; remove it in the portal: " + old.KeyID)
+	}
+	objectID := conn.config.ObjectID
+	if objectID == "" {
+		var err error
+		if _, objectID, err = conn.graph.KeyCredentials(ctx); err != nil {
+			return err
+		}
+	}
+	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, b.now())
+	if err != nil {
+		return err
+	}
+	return conn.graph.RemoveKey(ctx, old.KeyID, proof)
+}
