@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -174,6 +175,9 @@ func (c *credential) setSecret(value any) error {
 func (c *credential) setCertificate(value any) error {
 	pem := strings.TrimSpace(value.(string))
 	if _, err := graph.ParseCertificate(pem); err != nil {
+		if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
+			return errors.New(refused.Problem)
+		}
 		return err
 	}
 	c.Certificate = pem

@@ -32,6 +32,8 @@ func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
 		fieldDriftCheckInterval: int64(600),
 		fieldRegenerateOnRevoke: true,
 
+		fieldApplicationObjectID:      "",
+		fieldRootRotationPeriod:       int64(0),
 		fieldRotationPeriod:           int64(0),
 		fieldRotationSchedule:         "",
 		fieldRotationWindow:           int64(0),

@@ -27,6 +27,10 @@ var (
 	errRootUnproven = errors.New("Entra does not accept the new credential everywhere yet; the old one is still in use, and the rotation goes on by itself") //nolint:staticcheck // a name
 )
 
+// entrasNow is the time by which Entra judges how long something is valid, which is
+// not under a test's control as the engine's own clock is.
+func entrasNow() time.Time { return time.Now() }
+
 // rotateRootNow replaces the app's own credential. Each step leaves a state from which
 // the next attempt goes on, and at each the stored credential works:
 //
@@ -90,7 +94,7 @@ func (b *backend) addSecret(ctx context.Context, conn *connection) (*connection,
 	if err != nil {
 		return nil, err
 	}
-	added, err := conn.graph.AddPassword(ctx, name, b.now().Add(conn.config.Root.lifetime()))
+	added, err := conn.graph.AddPassword(ctx, name, entrasNow().Add(conn.config.Root.lifetime()))
 	if err != nil {
 		if remote, ok := errors.AsType[*graph.Error](err); !ok || !remote.MayHaveHappened() {
 			if _, clearing := b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = "" }); clearing != nil {
@@ -110,7 +114,7 @@ func (b *backend) addSecret(ctx context.Context, conn *connection) (*connection,
 
 // addCertificate makes a certificate, which is stored before Entra hears of it.
 func (b *backend) addCertificate(ctx context.Context, conn *connection) (*connection, error) {
-	made, err := graph.NewCertificate("vault-plugin-secrets-mdi", conn.config.Root.lifetime(), b.now())
+	made, err := graph.NewCertificate("vault-plugin-secrets-mdi", conn.config.Root.lifetime(), entrasNow())
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (b *backend) registerCertificate(ctx context.Context, conn *connection) (*c
 		return nil, err
 	}
 	if keyID == "" {
-		proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, b.now())
+		proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
 		if err != nil {
 			return nil, err
 		}
@@ -286,7 +290,7 @@ func (b *backend) removeCredential(ctx context.Context, conn *connection, old *r
 			return err
 		}
 	}
-	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, b.now())
+	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,9 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 // contain the access token (an answer it could not parse) and lead to the client
 // secret (the request), so nothing of it is kept but status, code and id.
 func signInError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e // this package's own: a client assertion was not to be had
+	}
 	call, ok := errors.AsType[msal.CallErr](err)
 	if !ok || call.Resp == nil {
 		return failure(OpSignIn, err)

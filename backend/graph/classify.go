@@ -38,6 +38,11 @@ const (
 	reasonNoPackage      = "the answer contains no address and version of a package"
 	reasonDifferentKeys  = "the answer contains two different keys"
 	reasonUnexpectedCode = "the answer has an unexpected status"
+	reasonNoAssertion    = "no client assertion could be obtained"
+	reasonEmptyAssertion = "the client assertion is empty"
+	reasonNoToken        = "the answer contains no token"
+	reasonNoCredential   = "the answer does not describe the new credential"
+	reasonNoApplication  = "the answer does not describe the application"
 )
 
 // interrupted is the error of a call whose caller left, or ran out of time.

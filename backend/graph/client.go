@@ -2,7 +2,7 @@
 
 // Package graph signs in to Entra ID as an application and makes the Microsoft
 // Graph calls that concern the Defender for Identity sensor deployment access
-// key.
+// key, and those with which the application replaces its own credential.
 //
 // A regeneration destroys the key before it, and Graph offers nothing to make it
 // safe to repeat. So the package's main concern is what is known after a
@@ -13,10 +13,12 @@
 // statuses, codes and ids that were checked first.
 //
 // Sign-in is MSAL's. It is hidden behind one small interface, since not every
-// kind of credential signs in the same way.
+// kind of [Credential] signs in the same way; what they have in common is that
+// callers who need a token at the same time share one sign-in.
 package graph
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -34,6 +36,9 @@ type Client struct {
 	http   *http.Client
 	tokens tokenSource
 	retry  retrier
+
+	applications string // URL of the app registrations, for which v1.0 will do
+	app          string // URL of the client's own one
 }
 
 // New returns a Client of cfg. It sends nothing. Its error is a *ConfigError.
@@ -49,11 +54,14 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	applications := cfg.graphRoot() + "/" + V1 + "/applications"
 	return &Client{
-		root:   cfg.graphRoot() + "/" + cfg.APIVersion,
-		http:   client,
-		tokens: tokens,
-		retry:  newRetrier(),
+		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
+		http:         client,
+		tokens:       tokens,
+		retry:        newRetrier(),
+		applications: applications,
+		app:          applications + "(appId='" + cfg.ClientID + "')",
 	}, nil
 }
 
@@ -69,13 +77,12 @@ func (c *Client) SignIn(ctx context.Context) error {
 
 // operation is a Graph call.
 type operation struct {
-	name   string
-	method string
-	path   string // below the version
+	name       string
+	method     string
+	url        string
+	body       []byte // JSON; nil for none
+	idempotent bool   // whether it can be made twice without harm
 }
-
-// idempotent tells whether the call can be made twice without harm.
-func (op operation) idempotent() bool { return op.method == http.MethodGet }
 
 // call makes a Graph call and hands the body of its answer to parse, which
 // returns a reason if it finds it unreadable.
@@ -91,20 +98,26 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 		return err
 	}
 	err = c.callWith(ctx, t, op, parse)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Status != http.StatusUnauthorized {
+	refused, ok := errors.AsType[*unauthorized](err)
+	if !ok {
 		return err
 	}
-	// Entra may have revoked the token before its time. With a new one the call
-	// deserves one more chance: a 401 proves that nothing was done.
-	c.tokens.drop(t)
+	// Entra may have revoked the token before its time, or Graph wants to see
+	// more in it. With a new one the call deserves one more chance: a 401 proves
+	// that nothing was done.
+	c.tokens.drop(t, refused.claims)
 	if t, err = c.tokens.token(ctx); err != nil {
 		return err
 	}
-	return c.callWith(ctx, t, op, parse)
+	err = c.callWith(ctx, t, op, parse)
+	if refused, ok = errors.AsType[*unauthorized](err); ok {
+		return refused.refusal
+	}
+	return err
 }
 
 func (c *Client) callWith(ctx context.Context, t token, op operation, parse func([]byte) string) error {
-	return c.retry.do(ctx, op.idempotent(), func(ctx context.Context) error {
+	return c.retry.do(ctx, op.idempotent, func(ctx context.Context) error {
 		return c.attempt(ctx, t, op, parse)
 	})
 }
@@ -131,9 +144,12 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 }
 
 func (c *Client) send(ctx context.Context, t token, op operation) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, op.method, c.root+op.path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, op.method, op.url, bytes.NewReader(op.body))
 	if err != nil {
 		return nil, err
+	}
+	if op.body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Authorization", "Bearer "+t.bearer)
 	req.Header.Set("Accept", "application/json")
@@ -148,7 +164,11 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 	_ = resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		// Whatever became of the body: the status decides.
-		return graphError(op.name, resp, body)
+		e := graphError(op.name, resp, body)
+		if resp.StatusCode == http.StatusUnauthorized {
+			return &unauthorized{e, challengedClaims(resp.Header)}
+		}
+		return e
 	}
 	var e *Error
 	switch {

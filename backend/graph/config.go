@@ -19,8 +19,8 @@ const (
 
 // Config is what a Client is made of. Nothing in it is optional unless said.
 type Config struct {
-	TenantID   string // the tenant's GUID or one of its domains
-	ClientID   string // the app registration's application id
+	TenantID   string // the tenant's GUID or one of its domains; optional for a ManagedIdentity
+	ClientID   string // the app registration's application id; optional for a ManagedIdentity
 	Credential Credential
 	Cloud      Cloud
 
@@ -47,10 +47,12 @@ type Config struct {
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 
 func (cfg *Config) validate() error {
+	_, managed := cfg.Credential.(ManagedIdentity)
+	named := func(id string) bool { return namePattern.MatchString(id) || managed && id == "" }
 	switch {
-	case !namePattern.MatchString(cfg.TenantID):
+	case !named(cfg.TenantID):
 		return &ConfigError{"tenant_id", "must be the tenant's GUID or one of its domain names"}
-	case !namePattern.MatchString(cfg.ClientID):
+	case !named(cfg.ClientID):
 		return &ConfigError{"client_id", "must be the application id of an app registration"}
 	case cfg.Credential == nil:
 		return &ConfigError{"credential", "is missing"}

@@ -10,26 +10,31 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 )
 
-// Credential is what an app registration proves its identity with. ClientSecret
-// is the only kind so far; what a kind needs beyond that stays in its file.
+// Credential is what the engine proves its identity with: a [ClientSecret], a
+// [ClientCertificate], a [ClientAssertion] or a [ManagedIdentity]. What a kind
+// needs beyond this interface stays in its file.
+//
+// However a credential is printed or encoded, nothing secret of it shows.
 type Credential interface {
 	// tokenSource returns a source that has not signed in yet. Its errors
 	// concern the credential alone and show nothing of it.
 	tokenSource(cfg *Config, client *http.Client) (tokenSource, error)
 }
 
-// ClientSecret is a client secret's value (not its id). However it is printed
-// or encoded, nothing of it shows.
+// ClientSecret is a client secret's value (not its id).
 type ClientSecret string
 
 const redacted = "[redacted]"
 
-// Format implements fmt.Formatter, which comes before every other way in which
-// package fmt prints a value, %#v included.
-func (ClientSecret) Format(f fmt.State, _ rune) {
+// redact is the Format of what must not show: package fmt prefers it to every
+// other way of printing a value, %#v included.
+func redact(f fmt.State) {
 	// A fmt.State has nowhere to fail to, and Format nowhere to report it.
 	_, _ = io.WriteString(f, redacted)
 }
+
+// Format implements fmt.Formatter.
+func (ClientSecret) Format(f fmt.State, _ rune) { redact(f) }
 
 // String is for those who call it directly.
 func (ClientSecret) String() string { return redacted }

@@ -4,6 +4,7 @@ package graph
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -12,10 +13,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestClientSecretNeverShows(t *testing.T) {
+func TestCredentialsNeverShow(t *testing.T) {
 	const value = "hunter2~Xyz"
-	secret := ClientSecret(value)
-	holders := []any{secret, &secret, Config{Credential: secret}, []ClientSecret{secret}, map[string]Credential{"k": secret}}
+	for name, credential := range map[string]Credential{
+		"secret":      ClientSecret(value),
+		"certificate": ClientCertificate{PEM: value},
+		"assertion":   ClientAssertion(func(context.Context) (string, error) { return value, nil }),
+	} {
+		t.Run(name, func(t *testing.T) { requireNeverShows(t, credential, value) })
+	}
+}
+
+func requireNeverShows(t *testing.T, secret Credential, value string) {
+	t.Helper()
+	holders := []any{secret, &secret, Config{Credential: secret}, []Credential{secret}, map[string]Credential{"k": secret}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%50s"} {
 		for _, holder := range holders {
 			text := fmt.Sprintf(verb, holder)
@@ -24,7 +35,7 @@ func TestClientSecretNeverShows(t *testing.T) {
 			require.NotContains(t, text, fmt.Sprintf("%X", value), verb)
 		}
 	}
-	require.Equal(t, "[redacted]", secret.String())
+	require.Equal(t, "[redacted]", secret.(fmt.Stringer).String())
 	require.Equal(t, "[redacted]", fmt.Sprint(secret))
 
 	encoded, err := json.Marshal(holders[2:])
@@ -47,5 +58,16 @@ func TestClientDoesNotShowItsSecret(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v"} {
 		require.NotContains(t, fmt.Sprintf(verb, client), value)
 		require.NotContains(t, fmt.Sprintf(verb, *client), value)
+	}
+}
+
+func TestANewSecretDoesNotShow(t *testing.T) {
+	const value = "hunter2~Xyz"
+	added := PasswordCredential{KeyID: "id", Secret: value}
+	encoded, err := json.Marshal(added) //nolint:gosec // that it does not show is the point
+	require.NoError(t, err)
+	for _, text := range []string{string(encoded), fmt.Sprintf("%v %+v %#v", added, added, &added)} {
+		require.Contains(t, text, "id")
+		require.NotContains(t, text, value)
 	}
 }

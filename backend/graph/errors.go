@@ -11,10 +11,15 @@ import (
 
 // What an Error's Op can be. The names of the calls are Graph's own.
 const (
-	OpSignIn     = "sign-in"
-	OpRegenerate = "regenerateDeploymentAccessKey"
-	OpGet        = "getDeploymentAccessKey"
-	OpPackage    = "getDeploymentPackageUri"
+	OpSignIn         = "sign-in"
+	OpRegenerate     = "regenerateDeploymentAccessKey"
+	OpGet            = "getDeploymentAccessKey"
+	OpPackage        = "getDeploymentPackageUri"
+	OpAddPassword    = "addPassword"
+	OpRemovePassword = "removePassword"
+	OpAddKey         = "addKey"
+	OpRemoveKey      = "removeKey"
+	OpApplication    = "application" // GET of the app registration
 )
 
 // Kind says what a failure means for whoever has to deal with it.
@@ -44,6 +49,8 @@ type Error struct {
 
 	// unsent is set only where it is proven that no complete request left.
 	unsent bool
+	// managed is set where the managed identity's endpoint was asked.
+	managed bool
 }
 
 // Error puts the fields into one line.

@@ -69,6 +69,9 @@ func TestHint(t *testing.T) {
 	for code, want := range map[string]string{
 		"AADSTS7000215": "not its id", "AADSTS7000222": "expired", "AADSTS700016": "client_id", "AADSTS90002": "tenant_id",
 		"AADSTS700027": "certificate", "AADSTS500011": "cloud", "AADSTS53003": "conditional access",
+		"AADSTS7000112": "disabled", "AADSTS7000229": "consent", "AADSTS90038": "cloud", "AADSTS900382": "cloud", "AADSTS900439": "cloud",
+		"AADSTS700024": "clock", "AADSTS700021": "client_id", "AADSTS700023": "audience", "AADSTS700030": "issuer", "AADSTS50013": "signature",
+		"AADSTS70021": "federated", "AADSTS700211": "issuer", "AADSTS700212": "audience", "AADSTS700213": "subject",
 	} {
 		require.Contains(t, (&Error{Op: OpSignIn, Code: code}).Hint(), want)
 		require.Empty(t, (&Error{Op: OpGet, Code: code, Status: 400}).Hint(), "Graph does not send Entra's codes")
@@ -79,4 +82,32 @@ func TestHint(t *testing.T) {
 	require.Contains(t, forbidden, "admin consent")
 	require.Empty(t, (&Error{Op: OpSignIn, Status: 401, Code: "AADSTS1"}).Hint())
 	require.Empty(t, (&Error{Op: OpGet, Status: 500}).Hint())
+}
+
+func TestHintsAboutCredentials(t *testing.T) {
+	for name, test := range map[string]struct {
+		e    Error
+		want string
+	}{
+		"lifetime":             {Error{Op: OpAddPassword, Status: 400, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
+		"lifetime of a key":    {Error{Op: OpAddKey, Status: 403, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
+		"type":                 {Error{Op: OpAddPassword, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, "use another"},
+		"a policy of whom":     {Error{Op: OpRegenerate, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, ""},
+		"permission":           {Error{Op: OpRemovePassword, Status: 403}, ApplicationPermission},
+		"permission to look":   {Error{Op: OpApplication, Status: 403}, ApplicationPermission},
+		"proof":                {Error{Op: OpRemoveKey, Status: 403}, "proof"},
+		"proof, documented":    {Error{Op: OpAddKey, Status: 401, Code: codeBadProof}, "proof"},
+		"token":                {Error{Op: OpAddKey, Status: 401, Code: "InvalidAuthenticationToken"}, "access token"},
+		"token, of all others": {Error{Op: OpAddPassword, Status: 401, Code: codeBadProof}, "access token"},
+		"nothing to be said":   {Error{Op: OpAddPassword, Status: 409}, ""},
+		"no such identity":     {Error{Op: OpSignIn, Kind: Refused, Status: 400, managed: true}, "client_id"},
+		"no endpoint":          {Error{Op: OpSignIn, Kind: Timeout, managed: true}, "Azure"},
+		"a broken endpoint":    {Error{Op: OpSignIn, Kind: Unavailable, Status: 500, managed: true}, ""},
+	} {
+		if test.want == "" {
+			require.Empty(t, test.e.Hint(), name)
+			continue
+		}
+		require.Contains(t, test.e.Hint(), test.want, name)
+	}
 }

@@ -51,7 +51,7 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	require.NoError(t, err)
 	waited := &waits{}
 	client.retry.sleep = waited.sleep
-	client.tokens.(*confidentialSource).retry.sleep = waited.sleep
+	client.tokens.(*sharedSource).retry.sleep = waited.sleep
 	return client, waited
 }
 
@@ -59,7 +59,7 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 type fixedToken string
 
 func (f fixedToken) token(context.Context) (token, error) { return token{bearer: string(f)}, nil }
-func (fixedToken) drop(token)                             {}
+func (fixedToken) drop(token, string)                     {}
 
 const testToken = "test.access.token"
 

@@ -36,11 +36,11 @@ func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context) (string, err
 // poll with it.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentaccesskey
 func (c *Client) DeploymentAccessKey(ctx context.Context) (string, error) {
-	return c.key(ctx, operation{name: OpGet, method: http.MethodGet})
+	return c.key(ctx, operation{name: OpGet, method: http.MethodGet, idempotent: true})
 }
 
 func (c *Client) key(ctx context.Context, op operation) (string, error) {
-	op.path = sensors + op.name
+	op.url = c.root + sensors + op.name
 	var key string
 	err := c.call(ctx, op, func(body []byte) (reason string) {
 		key, reason = parseKey(body)

@@ -19,7 +19,7 @@ type Package struct {
 // permission [PackagePermission], which [Permission] does not include.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentpackageuri
 func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
-	op := operation{name: OpPackage, method: http.MethodGet, path: sensors + OpPackage}
+	op := operation{name: OpPackage, method: http.MethodGet, url: c.root + sensors + OpPackage, idempotent: true}
 	var found Package
 	err := c.call(ctx, op, func(body []byte) (reason string) {
 		found, reason = parsePackage(body)

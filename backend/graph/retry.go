@@ -17,6 +17,10 @@ const (
 	maxWait = 5 * time.Second
 )
 
+// codeConcurrency comes with a 409, if two requests changed the same object of the
+// directory at once.
+const codeConcurrency = "Directory_ConcurrencyViolation"
+
 // retrier repeats what is proven to be harmless.
 type retrier struct {
 	// sleep waits, or returns an error if the context ends first.
@@ -46,13 +50,19 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 }
 
 // repeatable tells whether an attempt that failed with e, after n repetitions,
-// may be made again. 429 and 503 say that the request was not carried out.
+// may be made again. 429 and 503 say that the request was not carried out, and
+// so does the conflict of two changes to the same directory object.
 // Anything else that passes may hide a request that was, and so is only repeated
 // if doing it twice does no harm.
 func repeatable(e *Error, n int, idempotent bool) bool {
 	switch e.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return n < maxRepetitions
+	case http.StatusConflict:
+		return e.Code == codeConcurrency && n < maxRepetitions
+	case http.StatusNotFound, http.StatusGone:
+		// Azure's metadata service, while it is being updated.
+		return e.managed && n < maxRepetitions
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return idempotent && n == 0
 	}

@@ -4,12 +4,10 @@ package graph
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
-	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -18,7 +16,7 @@ import (
 // caller time to say what went wrong.
 const signInTimeout = 15 * time.Second
 
-// token is an access token and the generation of the sign-in it came from.
+// token is an access token and the generation of the session it came from.
 type token struct {
 	bearer     string
 	generation int
@@ -29,55 +27,59 @@ type tokenSource interface {
 	// token returns a token that should be valid, from memory where possible.
 	token(ctx context.Context) (token, error)
 	// drop forgets a token that Graph refused although it should be valid, so
-	// that the next one is a new one. Dropping it twice does nothing.
-	drop(token)
+	// that the next one is a new one, and one that has the claims which Graph
+	// asked for, if it did. Dropping a token twice does nothing.
+	drop(t token, claims string)
 }
 
-// confidentialSource signs in through MSAL as a confidential client. MSAL
-// remembers tokens but lets every caller with a cold cache ask for its own, and
-// ties what they share to the context of the first. So callers meet in a flight
+// issuer asks for tokens in the way of one kind of credential, and remembers
+// the one it got while that is valid. Its session calls it from one goroutine at
+// a time.
+type issuer interface {
+	// acquire returns a token, a new one if claims says what the next one has to
+	// satisfy (JSON; "" for nothing). Its error is an *Error with OpSignIn.
+	acquire(ctx context.Context, claims string) (bearer string, err error)
+}
+
+// session is the time between two tokens that Graph refused. Each has an issuer
+// of its own: that makes sure that no memory of a refused token is left, and
+// that a sign-in which began before cannot bring one back.
+type session struct {
+	generation int
+	issuer     issuer
+	// claims are those that the first token must have. Only flights of the
+	// session touch them, of which there is one at a time.
+	claims string
+}
+
+// sharedSource lets all who need a token at the same time share one sign-in.
+// MSAL does not: every caller with a cold cache asks for its own, and what they
+// do share is tied to the context of the first. So callers meet in a flight
 // whose context is nobody's.
-type confidentialSource struct {
-	newClient func() (confidential.Client, error)
-	scopes    []string
+type sharedSource struct {
+	newIssuer func() (issuer, error)
 	retry     retrier
 	flights   singleflight.Group
 
-	mu         sync.Mutex
-	client     confidential.Client
-	generation int // of client
+	mu      sync.Mutex
+	session *session
 }
 
-func newConfidentialSource(cfg *Config, cred confidential.Credential, client *http.Client) (*confidentialSource, error) {
-	options := []confidential.Option{
-		confidential.WithHTTPClient(client),
-		// Else an environment variable could send the sign-in elsewhere.
-		confidential.WithAzureRegion("DisableMsalForceRegion"),
+// newSharedSource returns an error only if newIssuer does.
+func newSharedSource(newIssuer func() (issuer, error)) (*sharedSource, error) {
+	first, err := newIssuer()
+	if err != nil {
+		return nil, err
 	}
-	if cfg.AuthorityHost != "" {
-		// Else MSAL asks login.microsoftonline.com about a host it does not know.
-		options = append(options, confidential.WithInstanceDiscovery(false))
-	}
-	s := &confidentialSource{
-		newClient: func() (confidential.Client, error) {
-			return confidential.New(cfg.authorityRoot()+"/"+cfg.TenantID, cfg.ClientID, cred, options...)
-		},
-		scopes: []string{cfg.Cloud.GraphRoot + "/.default"},
-		retry:  newRetrier(),
-	}
-	var err error
-	if s.client, err = s.newClient(); err != nil {
-		return nil, &ConfigError{"tenant_id", "and authority_host do not make an authority that the sign-in library accepts"}
-	}
-	return s, nil
+	return &sharedSource{newIssuer: newIssuer, retry: newRetrier(), session: &session{issuer: first}}, nil
 }
 
-func (s *confidentialSource) token(ctx context.Context) (token, error) {
-	client, generation := s.current()
+func (s *sharedSource) token(ctx context.Context) (token, error) {
+	current := s.current()
 	// One flight per generation: who has just dropped a token must not join a
 	// flight that is about to deliver that same token.
-	flight := s.flights.DoChan(strconv.Itoa(generation), func() (any, error) {
-		return s.signIn(client)
+	flight := s.flights.DoChan(strconv.Itoa(current.generation), func() (any, error) {
+		return s.signIn(current)
 	})
 	select {
 	case <-ctx.Done():
@@ -86,43 +88,43 @@ func (s *confidentialSource) token(ctx context.Context) (token, error) {
 		if result.Err != nil {
 			return token{}, result.Err
 		}
-		return token{result.Val.(string), generation}, nil
+		return token{result.Val.(string), current.generation}, nil
 	}
 }
 
 // signIn runs as a flight. It belongs to no caller: whoever leaves early does
 // not take the others' token along.
-func (s *confidentialSource) signIn(client confidential.Client) (bearer string, err error) {
+func (s *sharedSource) signIn(in *session) (bearer string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), signInTimeout)
 	defer cancel()
+	// Whatever comes of it, they are asked for once: a token without them leads
+	// to the same challenge again, but claims that Entra does not grant would
+	// end every later sign-in.
+	claims := in.claims
+	in.claims = ""
 	err = s.retry.do(ctx, true, func(ctx context.Context) error {
-		result, err := client.AcquireTokenByCredential(ctx, s.scopes)
-		if err != nil {
-			return signInError(err)
-		}
-		bearer = result.AccessToken
-		return nil
+		bearer, err = in.issuer.acquire(ctx, claims)
+		return err
 	})
 	return bearer, err
 }
 
-func (s *confidentialSource) current() (confidential.Client, int) {
+func (s *sharedSource) current() *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.client, s.generation
+	return s.session
 }
 
-// drop replaces the MSAL client, which is the only way to make it forget a
-// token. Of many callers whose token was refused the first does it for all.
-func (s *confidentialSource) drop(t token) {
+// drop begins a new session. Of many callers whose token was refused the first
+// does it for all.
+func (s *sharedSource) drop(t token, claims string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.generation != s.generation {
+	if t.generation != s.session.generation {
 		return
 	}
-	// The same arguments made a client before, so there is no error to expect.
-	if client, err := s.newClient(); err == nil {
-		s.client = client
-		s.generation++
+	// The same arguments made an issuer before, so there is no error to expect.
+	if next, err := s.newIssuer(); err == nil {
+		s.session = &session{generation: t.generation + 1, issuer: next, claims: claims}
 	}
 }

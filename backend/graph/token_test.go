@@ -29,11 +29,11 @@ func (j joiner) Done() <-chan struct{} {
 	return j.Context.Done()
 }
 
-// signInTogether lets callers meet in one sign-in, that the simulator holds until
+// signInTogether lets callers meet in one sign-in, whose op the simulator holds until
 // all have joined, and returns their errors.
-func signInTogether(t *testing.T, sim *graphtest.Simulator, client *Client, callers int) []error {
+func signInTogether(t *testing.T, sim *graphtest.Simulator, op graphtest.Operation, client *Client, callers int) []error {
 	t.Helper()
-	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Times: 1, Latency: time.Hour})
+	sim.Inject(graphtest.Fault{Operation: op, Times: 1, Latency: time.Hour})
 	errs := make([]error, callers)
 	var joined, left sync.WaitGroup
 	joined.Add(callers)
@@ -62,7 +62,7 @@ func TestManyCallersAreOneSignIn(t *testing.T) {
 				require.NoError(t, client.SignIn(t.Context()))
 				before = 1
 			}
-			errs := signInTogether(t, sim, client, callers)
+			errs := signInTogether(t, sim, graphtest.Token, client, callers)
 			require.Equal(t, make([]error, callers), errs)
 			require.Equal(t, 1, sim.Calls(graphtest.Discovery).Started)
 			require.Equal(t, before+1, sim.Calls(graphtest.Token).Started)
@@ -200,11 +200,11 @@ func TestDroppingATokenTwiceDropsOne(t *testing.T) {
 	client, _ := simulated(t, sim, nil)
 	old, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
-	client.tokens.drop(old)
+	client.tokens.drop(old, "")
 	fresh, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, old.bearer, fresh.bearer)
-	client.tokens.drop(old)
+	client.tokens.drop(old, "")
 	again, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, fresh, again)
@@ -220,7 +220,7 @@ func TestAfterADropNobodyJoinsTheOldSignIn(t *testing.T) {
 	go func() { old <- client.SignIn(t.Context()) }()
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started == 1 }))
 
-	client.tokens.drop(token{generation: 0})
+	client.tokens.drop(token{generation: 0}, "")
 	require.NoError(t, client.SignIn(t.Context()), "while the other one is still held")
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
 	sim.Clear()

@@ -45,17 +45,30 @@ func newHTTPClient(cfg *Config) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	logger := cfg.Logger
-	if logger == nil {
-		logger = hclog.NewNullLogger()
+	return newClient(cfg, &exchange{next: newTransport(roots)}), nil
+}
+
+// newMetadataClient returns the client for the tokens of a managed identity.
+// They come from the machine itself or its host, mostly without TLS, and a proxy
+// has no business there: it would get a token of its own machine, or learn ours.
+func newMetadataClient(cfg *Config) *http.Client {
+	transport := newTransport(nil)
+	transport.Proxy = nil
+	return newClient(cfg, &exchange{next: transport, plain: true})
+}
+
+func newClient(cfg *Config, x *exchange) *http.Client {
+	x.userAgent, x.logger = cfg.UserAgent, cfg.Logger
+	if x.logger == nil {
+		x.logger = hclog.NewNullLogger()
 	}
 	return &http.Client{
-		Transport: &exchange{next: newTransport(roots), userAgent: cfg.UserAgent, logger: logger},
+		Transport: x,
 		Timeout:   exchangeTimeout,
 		// A redirect would carry the token, or the client secret, to somewhere
 		// that nobody configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
+	}
 }
 
 // newTransport returns a transport that makes a new HTTP/1.1 connection for each
@@ -118,12 +131,13 @@ type exchange struct {
 	next      http.RoundTripper
 	userAgent string
 	logger    hclog.Logger
+	plain     bool // whether http will do
 }
 
 // RoundTrip implements http.RoundTripper.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	// Where to send the client secret is read from a discovery document.
-	if req.URL.Scheme != "https" {
+	if req.URL.Scheme != "https" && !x.plain {
 		return nil, errInsecureURL
 	}
 	if x.userAgent != "" {

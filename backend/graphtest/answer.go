@@ -9,7 +9,8 @@ import (
 	"strconv"
 )
 
-// answer is what a service says: a JSON object, a status, further headers.
+// answer is what a service says: a JSON object or nothing, a status, further
+// headers.
 type answer struct {
 	status int
 	header http.Header
@@ -26,13 +27,20 @@ func (x *exchange) write(a answer) {
 		x.drop(false)
 		return
 	}
-	payload, contentType := x.payload(a)
 	header := x.w.Header()
 	if x.fault.Body != BodyHTML {
 		maps.Copy(header, a.header)
 	}
-	header.Set("Content-Type", contentType)
-	header.Set("Content-Length", strconv.Itoa(len(payload)))
+	var payload []byte
+	if a.body != nil || x.fault.Body != BodyProper {
+		var contentType string
+		payload, contentType = x.payload(a)
+		header.Set("Content-Type", contentType)
+		header.Set("Content-Length", strconv.Itoa(len(payload)))
+	}
+	if a.status == http.StatusNoContent && len(payload) > 0 {
+		a.status = http.StatusOK // what is spoilt here is that there is no body
+	}
 	x.w.WriteHeader(a.status)
 
 	if x.fault.Body == BodyTruncated {

@@ -19,16 +19,31 @@ const (
 	Get        Operation = "get"        // Graph: getDeploymentAccessKey
 	Package    Operation = "package"    // Graph: getDeploymentPackageUri
 	Register   Operation = "register"   // a sensor registers with a key
+
+	ManagedIdentity Operation = "managed-identity" // App Service or metadata service: access token
+	Application     Operation = "application"      // Graph: the application with its credentials
+	AddPassword     Operation = "add-password"     // Graph: a new client secret
+	RemovePassword  Operation = "remove-password"  // Graph: a client secret goes
+	AddKey          Operation = "add-key"          // Graph: a new certificate
+	RemoveKey       Operation = "remove-key"       // Graph: a certificate goes
 )
 
 // Operations lists all operations in a stable order.
 func Operations() []Operation {
-	return []Operation{Discovery, Token, Regenerate, Get, Package, Register}
+	return []Operation{
+		Discovery, Token, Regenerate, Get, Package, Register,
+		ManagedIdentity, Application, AddPassword, RemovePassword, AddKey, RemoveKey,
+	}
 }
 
 // graph tells whether the operation is a call of Microsoft Graph.
 func (op Operation) graph() bool {
-	return op == Regenerate || op == Get || op == Package
+	switch op {
+	case Regenerate, Get, Package, Application, AddPassword, RemovePassword, AddKey, RemoveKey:
+		return true
+	default:
+		return false
+	}
 }
 
 // ErrClosed is what [Simulator.Wait] returns once the simulator is closed.

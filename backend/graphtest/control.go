@@ -20,21 +20,11 @@ type Info struct {
 	ClientSecret  string `json:"client_secret"`
 	URL           string `json:"url"`
 	CACertificate string `json:"ca_certificate"`
-}
-
-// TenantChange is what the control interface can change of a tenant. What is
-// not set stays as it is.
-type TenantChange struct {
-	// Roles replaces the roles of tokens to come; an empty list takes all away.
-	Roles []string `json:"roles,omitzero"`
-	// TokenLifetime is a Go duration in whole seconds, such as "5s".
-	TokenLifetime string `json:"token_lifetime,omitempty"`
-	Shape         Shape  `json:"shape,omitempty"`
-	// ClientSecret replaces the application's secret by a valid one.
-	ClientSecret string `json:"client_secret,omitempty"`
-	// ExpireSecret lets the secret expire.
-	ExpireSecret bool `json:"expire_secret,omitempty"`
-	StaleReads   int  `json:"stale_reads,omitempty"`
+	// ObjectID is that of the application, which no token tells.
+	ObjectID string `json:"object_id"`
+	// MetadataURL is empty while nobody serves it.
+	MetadataURL    string `json:"metadata_url"`
+	IdentityHeader string `json:"identity_header"`
 }
 
 // WaitRequest names the counts that have to be reached, within a time.
@@ -49,11 +39,14 @@ type WaitRequest struct {
 func (s *Simulator) Info() Info {
 	app := s.App()
 	return Info{
-		TenantID:      app.TenantID,
-		ClientID:      app.ClientID,
-		ClientSecret:  app.ClientSecret,
-		URL:           s.URL(),
-		CACertificate: s.CACertificate(),
+		TenantID:       app.TenantID,
+		ClientID:       app.ClientID,
+		ClientSecret:   app.ClientSecret,
+		URL:            s.URL(),
+		CACertificate:  s.CACertificate(),
+		ObjectID:       s.current().objectID,
+		MetadataURL:    s.MetadataURL(),
+		IdentityHeader: s.IdentityHeader(),
 	}
 }
 
@@ -98,44 +91,6 @@ func (s *Simulator) controlClear(w http.ResponseWriter, _ *http.Request) {
 func (s *Simulator) controlPortal(w http.ResponseWriter, _ *http.Request) {
 	s.RegenerateInPortal()
 	done(w, nil)
-}
-
-func (s *Simulator) controlTenant(w http.ResponseWriter, r *http.Request) {
-	var change TenantChange
-	if !request(w, r, &change) {
-		return
-	}
-	opts, err := change.options()
-	if err == nil {
-		err = s.update(opts)
-	}
-	done(w, err)
-}
-
-// options are those that a change stands for, in an order in which a secret can
-// be replaced and expired at once.
-func (c TenantChange) options() ([]Option, error) {
-	opts := []Option{WithApp("", c.ClientSecret)}
-	if c.ExpireSecret {
-		opts = append(opts, WithExpiredSecret())
-	}
-	if c.Roles != nil {
-		opts = append(opts, WithRoles(c.Roles...))
-	}
-	if c.TokenLifetime != "" {
-		lifetime, err := time.ParseDuration(c.TokenLifetime)
-		if err != nil {
-			return nil, err
-		}
-		opts = append(opts, WithTokenLifetime(lifetime))
-	}
-	if c.Shape != "" {
-		opts = append(opts, WithBodyShape(c.Shape))
-	}
-	if c.StaleReads != 0 {
-		opts = append(opts, WithStaleReads(c.StaleReads))
-	}
-	return opts, nil
 }
 
 // controlWait answers the counts as soon as they are reached, or 408.

@@ -26,7 +26,13 @@ func TestControlInfo(t *testing.T) {
 	var info Info
 	require.NoError(t, json.Unmarshal([]byte(r.body), &info))
 	app := c.sim.App()
-	require.Equal(t, Info{app.TenantID, app.ClientID, app.ClientSecret, c.sim.URL(), c.sim.CACertificate()}, info)
+	require.Equal(t, Info{
+		TenantID: app.TenantID, ClientID: app.ClientID, ClientSecret: app.ClientSecret,
+		URL: c.sim.URL(), CACertificate: c.sim.CACertificate(), ObjectID: c.sim.current().objectID,
+		IdentityHeader: c.sim.IdentityHeader(),
+	}, info)
+	metadata := c.sim.StartMetadata(t)
+	require.Equal(t, metadata, c.sim.Info().MetadataURL)
 }
 
 func TestControlCallsAndIssued(t *testing.T) {
@@ -37,13 +43,16 @@ func TestControlCallsAndIssued(t *testing.T) {
 	calls, err := client.Calls(t.Context())
 	require.NoError(t, err)
 	one := Calls{1, 1, 1}
-	require.Equal(t, map[Operation]Calls{Discovery: {}, Token: one, Regenerate: one, Get: {}, Package: {}, Register: {}}, calls)
+	require.Len(t, calls, len(Operations()))
+	for op, n := range calls {
+		require.Equal(t, map[Operation]Calls{Token: one, Regenerate: one}[op], n, op)
+	}
 
 	issued, err := client.Issued(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, c.sim.Issued(), issued)
-	require.Len(t, issued, 5)
-	require.Equal(t, c.sim.Key(), issued[4])
+	require.Len(t, issued, 6)
+	require.Equal(t, c.sim.Key(), issued[5])
 }
 
 func TestControlRegister(t *testing.T) {
@@ -119,18 +128,22 @@ func TestControlTenant(t *testing.T) {
 	require.Equal(t, []string{"A"}, s.roles)
 	require.Equal(t, 5*time.Second, s.tokenLifetime)
 	require.Equal(t, ShapeRoot, s.shape)
-	require.Equal(t, clientSecret{value: secret, expired: true}, s.secret)
+	require.Equal(t, secret, s.passwords[0].value)
+	require.False(t, s.clock().Before(s.passwords[0].end), "expired")
 	require.Equal(t, 2, s.staleReads)
 
 	require.NoError(t, client.Update(t.Context(), TenantChange{ClientSecret: "new"}))
 	s = c.sim.current()
-	require.Equal(t, clientSecret{value: "new"}, s.secret)
+	require.Len(t, s.passwords, 1)
+	require.Equal(t, "new", s.passwords[0].value)
+	require.Equal(t, never, s.passwords[0].end)
 	require.Equal(t, []string{"A"}, s.roles, "what is not named stays")
 	require.Equal(t, 5*time.Second, s.tokenLifetime)
 
 	require.NoError(t, client.Update(t.Context(), TenantChange{Roles: []string{}}))
 	require.Empty(t, c.sim.current().roles)
 	require.Error(t, client.Update(t.Context(), TenantChange{TokenLifetime: "soon"}))
+	require.Error(t, client.Update(t.Context(), TenantChange{MaxCredentialLifetime: "soon"}))
 	require.Error(t, client.Update(t.Context(), TenantChange{Shape: "round"}))
 }
 

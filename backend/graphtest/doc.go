@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package graphtest simulates what this project talks to, for one tenant: the
-// sign-in of Microsoft Entra ID, the sensor calls of Microsoft Graph, and the
-// registration of a Defender for Identity sensor with a deployment access key.
+// sign-in of Microsoft Entra ID, the services that hand out tokens of managed
+// identities, the calls of Microsoft Graph about the sensors' key and about the
+// application's own credentials, and the registration of a Defender for Identity
+// sensor with that key.
 //
 //	func TestKeyWorks(t *testing.T) {
 //		sim := graphtest.Start(t)
@@ -19,9 +21,10 @@
 //	}
 //
 // The simulator is as strict as the services: a token must carry the right
-// signature, audience, tenant, lifetime and role, and only the tenant's current
-// key, byte for byte, registers a sensor. That strictness is its point, since
-// the question behind most tests is whether the key that somebody holds works.
+// signature, audience, tenant, lifetime and role, an assertion must have been
+// made by whom the application trusts, and only the tenant's current key, byte
+// for byte, registers a sensor. That strictness is its point, since the question
+// behind most tests is whether the key that somebody holds works.
 //
 // A call has three moments that a test can tell apart and aim a [Fault] at: it
 // arrives, its work is done, its answer is written. [Calls] counts each of

@@ -35,6 +35,16 @@ const (
 	codeSecretInvalid    = 7000215
 	codeNoCredential     = 7000216
 	codeSecretExpired    = 7000222
+
+	codeAssertionInvalid   = 50013
+	codeAssertionMalformed = 50027
+	codeAssertionSubject   = 700021
+	codeAssertionAudience  = 700023
+	codeAssertionTime      = 700024
+	codeAssertionSignature = 700027
+	codeFederationIssuer   = 700211
+	codeFederationAudience = 700212
+	codeFederationSubject  = 700213
 )
 
 // refusals has the status and the OAuth error that belong to a code.
@@ -55,6 +65,16 @@ var refusals = map[int]struct {
 	codeSecretInvalid:    {http.StatusUnauthorized, "invalid_client"},
 	codeNoCredential:     {http.StatusUnauthorized, "invalid_client"},
 	codeSecretExpired:    {http.StatusUnauthorized, "invalid_client"},
+
+	codeAssertionInvalid:   {http.StatusBadRequest, "invalid_grant"},
+	codeAssertionMalformed: {http.StatusBadRequest, "invalid_request"},
+	codeAssertionSubject:   {http.StatusUnauthorized, "invalid_client"},
+	codeAssertionAudience:  {http.StatusUnauthorized, "invalid_client"},
+	codeAssertionTime:      {http.StatusUnauthorized, "invalid_client"},
+	codeAssertionSignature: {http.StatusUnauthorized, "invalid_client"},
+	codeFederationIssuer:   {http.StatusUnauthorized, "invalid_client"},
+	codeFederationAudience: {http.StatusUnauthorized, "invalid_client"},
+	codeFederationSubject:  {http.StatusUnauthorized, "invalid_client"},
 }
 
 // entraError is Entra's answer to what it refuses.
@@ -145,7 +165,7 @@ func discover(x *exchange) answer {
 		"authorization_endpoint":                base + "/oauth2/v2.0/authorize",
 		"token_endpoint":                        base + "/oauth2/v2.0/token",
 		"jwks_uri":                              base + "/discovery/v2.0/keys",
-		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
+		"token_endpoint_auth_methods_supported": []string{"client_secret_post", "private_key_jwt"},
 		"response_types_supported":              []string{"token"},
 		"subject_types_supported":               []string{"pairwise"},
 		"id_token_signing_alg_values_supported": []string{signingMethod.Alg()},

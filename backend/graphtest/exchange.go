@@ -156,6 +156,8 @@ func (x *exchange) failure() answer {
 		a = x.entraFailure(status, code, text)
 	case x.op.graph():
 		a = x.graphError(status, code, text)
+	case x.op == ManagedIdentity:
+		a = metadataError(status, code, text)
 	default:
 		a = sensorError(status, text)
 	}

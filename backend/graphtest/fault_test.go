@@ -171,7 +171,7 @@ func TestFaultMalformedToken(t *testing.T) {
 	r, err := c.signIn(c.goodForm())
 	require.NoError(t, err)
 	require.Equal(t, 200, r.status)
-	require.Contains(t, r.body, c.sim.Issued()[2], "the token is in it")
+	require.Contains(t, r.body, c.sim.Issued()[3], "the token is in it")
 	require.False(t, json.Valid([]byte(r.body)))
 }
 
@@ -271,7 +271,7 @@ func TestFaultJSON(t *testing.T) {
 
 func TestClaimsWithStatusAndCode(t *testing.T) {
 	c := newTester(t)
-	token := c.token()
+	token := c.capableToken("")
 	c.sim.Inject(Fault{Times: 1, Claims: true, Status: 401, Code: "TokenRevoked"})
 	r := c.call(Get, token)
 	require.Equal(t, "TokenRevoked", r.graphCode(t))

@@ -4,7 +4,6 @@ package graphtest
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -77,8 +76,8 @@ func (x *exchange) authenticate(s settings) (*tokenClaims, *answer) {
 	default:
 		return refuse("Access token validation failure.")
 	}
-	if x.sim.isRevoked(claims.UniqueID) {
-		a := x.challenge()
+	if since, revoked := x.sim.revocation(claims.UniqueID); revoked {
+		a := x.challengeAnswer(since)
 		return nil, &a
 	}
 	return claims, nil
@@ -87,37 +86,6 @@ func (x *exchange) authenticate(s settings) (*tokenClaims, *answer) {
 func (x *exchange) bearer() (token string, ok bool) {
 	scheme, token, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
 	return token, strings.EqualFold(scheme, "Bearer") && token != ""
-}
-
-func (s *Simulator) isRevoked(tokenID string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, revoked := s.revoked[tokenID]
-	return revoked
-}
-
-// challenge revokes the token of the request and asks for one that was issued
-// later, as continuous access evaluation does. The claims are encoded, and must
-// be decoded before they go to Entra.
-func (x *exchange) challenge() answer {
-	s := x.sim.current()
-	if token, ok := x.bearer(); ok {
-		if claims, err := x.sim.signer.verify(token, s); err == nil {
-			x.sim.revoke(claims.UniqueID)
-		}
-	}
-	claims := fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, s.clock().Unix())
-	a := x.graphError(http.StatusUnauthorized, x.fault.Code,
-		"Continuous access evaluation resulted in a challenge: the token was issued before it was revoked.")
-	a.header.Set("WWW-Authenticate", fmt.Sprintf(`%s, error="insufficient_claims", claims="%s"`,
-		x.authenticateHeader(), base64.StdEncoding.EncodeToString([]byte(claims))))
-	return a
-}
-
-func (s *Simulator) revoke(tokenID string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.revoked[tokenID] = struct{}{}
 }
 
 func (x *exchange) authenticateHeader() string {
@@ -149,13 +117,17 @@ func getPackage(x *exchange, s settings) answer {
 }
 
 func (x *exchange) graphAnswer(shape Shape, typeName string, fields map[string]any) answer {
-	version, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
-	root := "https://" + x.r.Host + "/" + version
 	return answer{
 		status: http.StatusOK,
 		header: x.graphHeader(),
-		body:   shape.wrap(root, typeName, fields),
+		body:   shape.wrap(x.graphRoot(), typeName, fields),
 	}
+}
+
+// graphRoot is the root of Graph at which the call came in, with the version.
+func (x *exchange) graphRoot() string {
+	version, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
+	return "https://" + x.r.Host + "/" + version
 }
 
 // graphError is an answer in Graph's form. An empty code is replaced by the one

@@ -296,5 +296,5 @@ func TestConcurrentCalls(t *testing.T) {
 	require.True(t, distinct[c.sim.Key()])
 	require.Equal(t, Calls{Started: n, Performed: n - n/4, Answered: n}, c.sim.Calls(Regenerate))
 	require.Equal(t, Calls{n, n, n}, c.sim.Calls(Get))
-	require.Len(t, c.sim.Issued(), 3+len(distinct))
+	require.Len(t, c.sim.Issued(), 4+len(distinct))
 }

@@ -119,13 +119,40 @@ func (c *tester) goodForm() url.Values {
 
 func (c *tester) token() string {
 	c.t.Helper()
-	r, err := c.signIn(c.goodForm())
+	return c.tokenFor(c.goodForm())
+}
+
+// capableToken is the token of a client that understands claims challenges, with
+// further claims if they are not empty.
+func (c *tester) capableToken(claims string) string {
+	c.t.Helper()
+	const declaration = `"xms_cc":{"values":["cp1"]}`
+	form := c.goodForm()
+	form.Set("claims", `{"access_token":{`+declaration+`}}`)
+	if claims != "" {
+		form.Set("claims", strings.Replace(claims, `{"access_token":{`, `{"access_token":{`+declaration+`,`, 1))
+	}
+	return c.tokenFor(form)
+}
+
+func (c *tester) tokenFor(form url.Values) string {
+	c.t.Helper()
+	r, err := c.signIn(form)
 	require.NoError(c.t, err)
 	require.Equal(c.t, http.StatusOK, r.status, r.body)
 	token, ok := r.json(c.t)["access_token"].(string)
 	require.True(c.t, ok)
 	return token
 }
+
+// testAuthority issues certificates whose keys are not RSA.
+var testAuthority = func() *authority {
+	a, err := newAuthority()
+	if err != nil {
+		panic(err)
+	}
+	return a
+}()
 
 // graph calls the beta version of Graph with a token.
 func (c *tester) graph(ctx context.Context, op Operation, token string) (result, error) {

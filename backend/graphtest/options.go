@@ -24,7 +24,7 @@ const (
 // replaces a slice and never writes into one.
 type settings struct {
 	tenantID, clientID string
-	secret             clientSecret
+	secret             string // that of App
 	roles              []string
 	audience           string
 	tokenLifetime      time.Duration
@@ -34,13 +34,26 @@ type settings struct {
 	staleReads         int
 	packageURL         string
 	packageVersion     string
+
+	objectID              string // of the application
+	principalID           string // of its service principal
+	owned                 bool
+	passwords             []password
+	certificates          []certificate
+	subjectNames          []subjectName
+	federations           []federation
+	propagation           []bool // outcomes of the first sign-ins with a new credential
+	maxCredentialLifetime time.Duration
+
+	identityHeader string // the secret of App Service
+	systemIdentity string // client id; empty for none
+	userIdentities []string
 }
 
 func defaultSettings() settings {
-	return settings{
+	s := settings{
 		tenantID:      uuid.NewString(),
 		clientID:      uuid.NewString(),
-		secret:        clientSecret{value: newClientSecret()},
 		roles:         []string{RoleReadWrite, RoleRead},
 		audience:      "https://graph.microsoft.com",
 		tokenLifetime: time.Hour,
@@ -49,7 +62,14 @@ func defaultSettings() settings {
 		packageURL: "https://simulated-sensorapi.mdi.securitycenter.microsoft.com" +
 			"/packages/Azure%20ATP%20Sensor%20Setup.zip",
 		packageVersion: "2.250.18972.64801",
+		objectID:       uuid.NewString(),
+		principalID:    uuid.NewString(),
+		owned:          true,
+		identityHeader: uuid.NewString(),
+		systemIdentity: uuid.NewString(),
 	}
+	s.setSecret(newClientSecret())
+	return s
 }
 
 // newClientSecret resembles a secret of Entra: about 40 characters, some of
@@ -75,24 +95,30 @@ func WithTenant(id string) Option {
 }
 
 // WithApp sets the application's id and its only client secret, which is valid
-// from now on. An empty string keeps what is there.
+// from now on; only secrets of [WithForeignPassword] stay beside it. An empty
+// string keeps what is there.
 func WithApp(clientID, secret string) Option {
 	return func(s *settings) error {
 		if clientID != "" {
 			s.clientID = clientID
 		}
 		if secret != "" {
-			s.secret = clientSecret{value: secret}
+			s.setSecret(secret)
 		}
 		return nil
 	}
 }
 
-// WithExpiredSecret lets the client secret expire: sign-in fails with
-// AADSTS7000222 until [WithApp] sets a secret.
+// WithExpiredSecret lets all client secrets but those of [WithForeignPassword]
+// expire: sign-in fails with AADSTS7000222 until there is another one.
 func WithExpiredSecret() Option {
 	return func(s *settings) error {
-		s.secret.expired = true
+		s.passwords = slices.Clone(s.passwords)
+		for i, p := range s.passwords {
+			if !p.foreign {
+				s.passwords[i].end = s.clock()
+			}
+		}
 		return nil
 	}
 }

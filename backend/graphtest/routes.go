@@ -17,6 +17,8 @@ func (s *Simulator) routes() http.Handler {
 		mux.Handle("/beta"+call.path, handler)
 		mux.Handle("/v1.0"+call.path, handler)
 	}
+	s.applications(mux, "/beta")
+	s.applications(mux, "/v1.0")
 	mux.Handle("/sensors/register", s.call(Register, register))
 
 	mux.HandleFunc("GET /simulator/{$}", s.controlInfo)
@@ -27,5 +29,9 @@ func (s *Simulator) routes() http.Handler {
 	mux.HandleFunc("POST /simulator/portal-regenerate", s.controlPortal)
 	mux.HandleFunc("POST /simulator/tenant", s.controlTenant)
 	mux.HandleFunc("POST /simulator/wait", s.controlWait)
+	mux.HandleFunc("GET /simulator/credentials", s.controlCredentials)
+	mux.HandleFunc("DELETE /simulator/credentials/{id}", s.controlRemove)
+	mux.HandleFunc("POST /simulator/assertion", s.controlAssertion)
+	mux.HandleFunc("POST /simulator/certificate", s.controlCertificate)
 	return mux
 }

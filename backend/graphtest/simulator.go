@@ -23,6 +23,7 @@ type Simulator struct {
 	signer    *signer
 	handler   http.Handler
 	server    *http.Server
+	metadata  *http.Server
 	done      chan struct{} // closed by Close: whoever is held gives up
 
 	mu       sync.Mutex // guards everything below
@@ -31,9 +32,14 @@ type Simulator struct {
 	url      string
 	closed   bool
 
+	metadataURL string
+
 	key      deploymentKey
 	issued   issued
-	revoked  map[string]struct{} // ids of tokens that a claims challenge has rejected
+	revoked  map[string]notBefore // ids of tokens that Graph refuses before their time
+	asked    notBefore            // of the claims challenge that nobody has answered yet
+	used     map[string]struct{}  // ids of assertions
+	pending  map[string][]bool    // outcomes of the next sign-ins with a credential, by its id
 	faults   []Fault
 	released chan struct{} // closed and replaced by Clear: held calls go on
 	calls    map[Operation]Calls
@@ -62,7 +68,9 @@ func New(opts ...Option) (*Simulator, error) {
 		signer:    signer,
 		done:      make(chan struct{}),
 		settings:  defaultSettings(),
-		revoked:   map[string]struct{}{},
+		revoked:   map[string]notBefore{},
+		used:      map[string]struct{}{},
+		pending:   map[string][]bool{},
 		released:  make(chan struct{}),
 		calls:     map[Operation]Calls{},
 		changed:   make(chan struct{}),
@@ -73,6 +81,7 @@ func New(opts ...Option) (*Simulator, error) {
 	s.replaceKey()
 	s.handler = s.routes()
 	s.server = s.newServer()
+	s.metadata = s.newMetadataServer()
 	return s, nil
 }
 
@@ -115,6 +124,14 @@ func (s *Simulator) newServer() *http.Server {
 	}
 }
 
+func (s *Simulator) newMetadataServer() *http.Server {
+	return &http.Server{
+		Handler:           s.metadataRoutes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0),
+	}
+}
+
 func (s *Simulator) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,16 +163,19 @@ func (s *Simulator) Serve(ln net.Listener) error {
 	return err
 }
 
-// setURL names the listener's address, with 127.0.0.1 for a listener on all
-// addresses, because the certificate carries that one.
 func (s *Simulator) setURL(addr net.Addr) {
-	host := addr.String()
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		host = fmt.Sprintf("127.0.0.1:%d", tcp.Port)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.url = "https://" + host
+	s.url = "https://" + reachable(addr)
+}
+
+// reachable is a listener's address, with 127.0.0.1 for a listener on all
+// addresses, because the certificate carries that one.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return addr.String()
 }
 
 // Close stops listening and drops every connection. Calls that a fault holds
@@ -167,7 +187,7 @@ func (s *Simulator) Close() error {
 		close(s.done)
 	}
 	s.mu.Unlock()
-	return s.server.Close()
+	return errors.Join(s.server.Close(), s.metadata.Close())
 }
 
 // URL is where the simulator listens: the root of the authority as well as of
@@ -181,10 +201,11 @@ func (s *Simulator) URL() string {
 // CACertificate is the PEM of the authority that a client must trust.
 func (s *Simulator) CACertificate() string { return s.authority.pem }
 
-// App is the application as a client has to present it.
+// App is the application as a client has to present it. Its secret is the one
+// that [New] or [WithApp] has set, even if it is not valid any more.
 func (s *Simulator) App() App {
 	t := s.current()
-	return App{TenantID: t.tenantID, ClientID: t.clientID, ClientSecret: t.secret.value}
+	return App{TenantID: t.tenantID, ClientID: t.clientID, ClientSecret: t.secret}
 }
 
 // Update changes the tenant while calls are running. It panics if an option is
@@ -209,7 +230,10 @@ func (s *Simulator) update(opts []Option) error {
 		return fmt.Errorf("making the server's certificate: %w", err)
 	}
 	s.settings, s.leaf = next, leaf
-	s.issued.add(next.secret.value)
+	s.issued.add(next.identityHeader)
+	for _, p := range next.passwords {
+		s.issued.add(p.value)
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ package graphtest
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
@@ -54,7 +55,7 @@ func TestMSAL(t *testing.T) {
 		require.Equal(t, Calls{1, 1, 1}, c.sim.Calls(op), op)
 	}
 	require.Equal(t, Calls{Started: 2, Performed: 1, Answered: 2}, c.sim.Calls(Register))
-	require.Equal(t, []string{c.sim.App().ClientSecret, old, token.AccessToken, key}, c.sim.Issued())
+	require.Equal(t, []string{c.sim.IdentityHeader(), c.sim.App().ClientSecret, old, token.AccessToken, key}, c.sim.Issued())
 }
 
 // A claims challenge makes MSAL get a new token, if its claims are passed on.
@@ -108,6 +109,16 @@ func TestInvalidOptions(t *testing.T) {
 		"stale reads":     WithStaleReads(-1),
 		"package":         WithPackage("https://host/%zz", "1"),
 		"server names":    WithServerNames("not ascii: ö"),
+		"certificate":     WithCertificate("none"),
+		"two of them":     WithCertificate(testAuthority.pem + testAuthority.pem),
+		"broken":          WithCertificate("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+		"certificate EC":  WithCertificate(testAuthority.pem),
+		"subject name":    WithSubjectName("none", "name"),
+		"propagation":     WithPropagation(1, -1),
+		"lifetime policy": WithMaxCredentialLifetime(-1),
+		"federation":      WithFederation("issuer", "subject", "audience", testAuthority.key.Public()),
+		"no issuer":       WithFederation("", "subject", "audience", &rsa.PublicKey{}),
+		"no identity":     WithUserIdentities("a", ""),
 		"after valid one": func(s *settings) error { s.clientID = "changed"; return WithTenant("")(s) },
 	} {
 		t.Run(name, func(t *testing.T) {

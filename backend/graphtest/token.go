@@ -28,13 +28,15 @@ func issueToken(x *exchange) answer {
 		return x.entraError(*r)
 	}
 	for _, check := range []func(settings, url.Values) *refusal{
-		checkGrant, checkApp, checkCredential, checkScope, checkClaims,
+		checkGrant, checkApp, x.checkCredential, checkScope, checkClaims,
 	} {
 		if r := check(s, form); r != nil {
 			return x.entraError(*r)
 		}
 	}
-	token := x.sim.newToken(s)
+	token := x.sim.newToken(s, grant{
+		op: x.op, appID: s.clientID, principalID: s.principalID, claims: requestedClaims(form),
+	})
 	return answer{status: http.StatusOK, header: x.entraHeader(), body: map[string]any{
 		"token_type":     "Bearer",
 		"expires_in":     seconds(s.tokenLifetime),
@@ -81,11 +83,18 @@ func checkApp(s settings, form url.Values) *refusal {
 }
 
 // checkCredential leaves the kinds of credential to a function each.
-func checkCredential(s settings, form url.Values) *refusal {
-	if form.Has("client_secret") {
-		return checkSecret(s, form)
+func (x *exchange) checkCredential(s settings, form url.Values) *refusal {
+	secret, assertion := form.Has("client_secret"), form.Has("client_assertion")
+	switch {
+	case secret && assertion:
+		return &refusal{codeBadRequest, "There is more than one credential in the request."}
+	case secret:
+		return x.checkSecret(s, form)
+	case assertion:
+		return x.checkAssertion(s, form)
+	default:
+		return &refusal{codeNoCredential, "The grant type client_credentials needs a client_assertion or a client_secret."}
 	}
-	return &refusal{codeNoCredential, "The grant type client_credentials needs a client_secret."}
 }
 
 // checkScope accepts the one resource that exists. The scopes of OpenID may
@@ -108,14 +117,34 @@ func checkScope(s settings, form url.Values) *refusal {
 	return nil
 }
 
-// checkClaims refuses a claims request that is not JSON: the typical mistake is
-// to pass on a challenge without decoding it.
+// claimsRequest is what the claims parameter can ask for, as far as it matters
+// here: a token that is not older than a claims challenge, for a client that
+// declares to understand these.
+type claimsRequest struct {
+	AccessToken struct {
+		NotBefore struct {
+			Value string `json:"value"`
+		} `json:"nbf"`
+		Capabilities struct {
+			Values []string `json:"values"`
+		} `json:"xms_cc"`
+	} `json:"access_token"`
+}
+
+// checkClaims refuses a claims request that is not a JSON object: the typical
+// mistake is to pass on a challenge without decoding it.
 func checkClaims(_ settings, form url.Values) *refusal {
 	claims := form.Get("claims")
-	if claims == "" || json.Valid([]byte(claims)) {
+	if claims == "" || json.Unmarshal([]byte(claims), new(claimsRequest)) == nil {
 		return nil
 	}
 	return &refusal{codeBadRequest, "The claims parameter is not JSON."}
+}
+
+// requestedClaims reads what checkClaims has accepted.
+func requestedClaims(form url.Values) (request claimsRequest) {
+	_ = json.Unmarshal([]byte(form.Get("claims")), &request) // or there are none
+	return request
 }
 
 func missing(parameter string) *refusal {
@@ -131,18 +160,28 @@ type tokenClaims struct {
 	jwt.RegisteredClaims
 	TenantID string   `json:"tid"`
 	AppID    string   `json:"appid"`
+	ObjectID string   `json:"oid,omitempty"` // of the service principal, not of the application
 	IDType   string   `json:"idtyp"`
 	Roles    []string `json:"roles,omitempty"`
 	UniqueID string   `json:"uti"` // tells two tokens of the same second apart
 	Version  string   `json:"ver"`
+	// Capabilities are those that the client has declared.
+	Capabilities []string `json:"xms_cc,omitempty"`
 }
 
 // issuer is that of version 1.0 tokens, the same for all clouds and names.
 func issuer(tenantID string) string { return "https://sts.windows.net/" + tenantID + "/" }
 
-func (s *Simulator) newToken(t settings) string {
+// grant is whose token is to be issued, and what was asked for.
+type grant struct {
+	op                 Operation
+	appID, principalID string
+	claims             claimsRequest
+}
+
+func (s *Simulator) newToken(t settings, g grant) string {
 	now := t.clock()
-	token := s.signer.sign(tokenClaims{
+	claims := tokenClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    issuer(t.tenantID),
 			Audience:  jwt.ClaimStrings{t.audience},
@@ -150,16 +189,20 @@ func (s *Simulator) newToken(t settings) string {
 			NotBefore: jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(now.Add(t.tokenLifetime)),
 		},
-		TenantID: t.tenantID,
-		AppID:    t.clientID,
-		IDType:   "app",
-		Roles:    t.roles,
-		UniqueID: uuid.NewString(),
-		Version:  "1.0",
-	})
+		TenantID:     t.tenantID,
+		AppID:        g.appID,
+		ObjectID:     g.principalID,
+		IDType:       "app",
+		Roles:        t.roles,
+		UniqueID:     uuid.NewString(),
+		Version:      "1.0",
+		Capabilities: g.claims.AccessToken.Capabilities.Values,
+	}
+	token := s.signer.sign(claims)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.answerChallenge(claims, g.claims)
 	s.issued.add(token)
-	s.count(Token, performed)
+	s.count(g.op, performed)
 	return token
 }

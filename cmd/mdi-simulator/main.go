@@ -75,6 +75,9 @@ func commands() []command {
 		{"register", "[-]", "register a sensor with the key in a file, or on standard input", steer(setupRegister)},
 		{"issued", "", "print every secret that was issued", steer(setupIssued)},
 		{"tenant", "", "change the tenant", steer(setupTenant)},
+		{"credentials", "", "list the application's secrets and certificates by id", steer(setupCredentials)},
+		{"certificate", "", "make a certificate and register it", steer(setupCertificate)},
+		{"assertion", "", "make an assertion of a federated workload", steer(setupAssertion)},
 	}
 }
 

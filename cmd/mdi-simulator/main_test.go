@@ -90,10 +90,12 @@ func TestServe(t *testing.T) {
 	p.stop()
 	require.Equal(t, exitOK, <-p.code)
 	require.NoFileExists(t, filepath.Join(p.dir, infoFile))
-	for _, want := range []string{info.URL, info.TenantID, info.ClientID, p.dir} {
+	for _, want := range []string{info.URL, info.TenantID, info.ClientID, info.MetadataURL, p.dir} {
+		require.NotEmpty(t, want)
 		require.Contains(t, p.out.String(), want)
 	}
 	require.NotContains(t, p.out.String(), info.ClientSecret)
+	require.NotContains(t, p.out.String(), info.IdentityHeader)
 	require.NotContains(t, p.out.String(), key)
 }
 
@@ -119,20 +121,26 @@ func (f onWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// loopback is what serve does by default.
+func loopback(dir string) serveOptions {
+	return serveOptions{"127.0.0.1:0", "127.0.0.1:0", dir}
+}
+
 func TestServeWithoutDirectory(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out bytes.Buffer
-	require.NoError(t, serve(ctx, io.MultiWriter(&out, onWrite(cancel)), "127.0.0.1:0", ""))
+	require.NoError(t, serve(ctx, io.MultiWriter(&out, onWrite(cancel)), loopback("")))
 	require.Contains(t, out.String(), "without -dir")
 }
 
 func TestServeFails(t *testing.T) {
 	var out bytes.Buffer
-	require.Error(t, serve(t.Context(), &out, "no address", ""))
+	require.Error(t, serve(t.Context(), &out, serveOptions{address: "no address"}))
+	require.Error(t, serve(t.Context(), &out, serveOptions{address: "127.0.0.1:0", metadataAddress: "no address"}))
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	require.Error(t, serve(t.Context(), &out, "127.0.0.1:0", file), "a file is no directory")
+	require.Error(t, serve(t.Context(), &out, loopback(file)), "a file is no directory")
 	require.Empty(t, out.String())
 }
 
@@ -173,6 +181,12 @@ regenerate started=0 performed=0 answered=0
 get started=0 performed=0 answered=0
 package started=0 performed=0 answered=0
 register started=1 performed=0 answered=1
+managed-identity started=0 performed=0 answered=0
+application started=0 performed=0 answered=0
+add-password started=0 performed=0 answered=0
+remove-password started=0 performed=0 answered=0
+add-key started=0 performed=0 answered=0
+remove-key started=0 performed=0 answered=0
 `, "calls")
 	p.expect("get started=0 performed=0 answered=0\n", "calls", "get")
 }
@@ -189,7 +203,7 @@ func TestFault(t *testing.T) {
 
 	for _, flags := range []string{
 		"-operation get -reset -after-work", "-lost -stubborn -latency 5s", "-claims -code X", "-operation get -body html",
-		"-operation token -status 401 -code 7000222",
+		"-operation token -status 401 -code 7000222", "-operation add-password -status 409 -code Directory_ConcurrencyViolation",
 	} {
 		p.expect("injected\n", append([]string{"fault"}, strings.Fields(flags)...)...)
 	}
@@ -230,6 +244,11 @@ func TestUsage(t *testing.T) {
 		"wait for nothing":   {"wait", "-operation", "get"},
 		"wait, argument":     {"wait", "get"},
 		"issued, argument":   {"issued", "get"},
+		"no certificate":     {"tenant", "-certificate", "missing.pem"},
+		"no number":          {"tenant", "-propagation", "2,one"},
+		"nowhere to write":   {"certificate"},
+		"out without dash":   {"assertion", "out"},
+		"id without flag":    {"credentials", "id"},
 		"serve, argument":    {"serve", "now"},
 		"unknown command":    {"start"},
 	} {

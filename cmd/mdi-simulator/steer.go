@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
@@ -185,23 +184,4 @@ func setupIssued(*flag.FlagSet) steering {
 		}
 		return err
 	}
-}
-
-func setupTenant(flags *flag.FlagSet) steering {
-	var change graphtest.TenantChange
-	flags.Func("roles", "`roles` of tokens to come, separated by commas; empty takes all away", func(v string) error {
-		change.Roles = strings.FieldsFunc(v, func(r rune) bool { return r == ',' })
-		return nil
-	})
-	flags.Func("shape", "`shape` of Graph's answers", func(v string) error {
-		change.Shape = graphtest.Shape(v)
-		return nil
-	})
-	flags.StringVar(&change.TokenLifetime, "token-lifetime", "", "`duration` for which tokens to come are valid")
-	flags.StringVar(&change.ClientSecret, "client-secret", "", "`secret` that the application has from now on")
-	flags.BoolVar(&change.ExpireSecret, "expire-secret", false, "let the client secret expire")
-	flags.IntVar(&change.StaleReads, "stale-reads", 0, "`number` of reads that still answer the key before")
-	return plain(func(ctx context.Context, sim *graphtest.Client) error {
-		return sim.Update(ctx, change)
-	}, "changed")
 }

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/pluginutil"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// certificate returns a bundle that the simulated app is registered with.
+func (r *rig) certificate() string {
+	r.t.Helper()
+	bundle, err := r.sim.NewCertificate(graphtest.CertificateRequest{})
+	require.NoError(r.t, err)
+	return bundle
+}
+
+func (r *rig) assertion(request graphtest.AssertionRequest) string {
+	r.t.Helper()
+	token, err := r.sim.Assertion(request)
+	require.NoError(r.t, err)
+	return token
+}
+
+// allowed lets credentials of the surroundings be sent to the simulator.
+func (r *rig) allowed() {
+	r.t.Setenv(envAllowedHosts, "graph.example.com,"+r.sim.URL()[len("https://"):])
+}
+
+func TestSignInWithACertificate(t *testing.T) {
+	r := newRig(t)
+	r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate()}))
+	require.True(t, r.works(r.key()))
+	data := r.read(configPath).Data
+	require.Equal(t, credentialClientCertificate, data[fieldCredentialType])
+	require.NotContains(t, data, fieldClientCertificate)
+
+	unregistered, err := r.sim.NewCertificate(graphtest.CertificateRequest{Unregistered: true})
+	require.NoError(t, err)
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientCertificate: unregistered}), "AADSTS700027")
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientCertificate: "no PEM"}), fieldClientCertificate)
+	require.True(t, r.works(r.key()))
+}
+
+func TestSignInWithAWorkloadIdentity(t *testing.T) {
+	r := newRig(t)
+	r.allowed()
+	ambient := r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: credentialWorkloadIdentity})
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), envTokenFile)
+
+	file := filepath.Join(t.TempDir(), "token")
+	t.Setenv(envTokenFile, file)
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), "cannot be read")
+	require.NoError(t, os.WriteFile(file, []byte(r.assertion(graphtest.AssertionRequest{})+"\n"), 0o600))
+	r.write(configPath, ambient)
+	require.True(t, r.works(r.key()))
+
+	require.NoError(t, os.WriteFile(file, []byte(r.assertion(graphtest.AssertionRequest{Forged: true})), 0o600))
+	r.restart()
+	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "AADSTS")
+}
+
+func TestSignInWithAManagedIdentity(t *testing.T) {
+	r := newRig(t)
+	r.allowed()
+	url := r.sim.StartMetadata(t)
+	t.Setenv("IDENTITY_ENDPOINT", url+"/msi/token")
+	t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
+	r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientID: nil, fieldCredentialType: credentialManagedIdentity}))
+	require.True(t, r.works(r.key()))
+
+	other := "11111111-2222-3333-4444-555555555555"
+	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientID: other, fieldCredentialType: credentialManagedIdentity})
+	require.Contains(t, text, "nothing has been stored")
+	r.sim.Update(graphtest.WithUserIdentities(other))
+	r.write(configPath, map[string]any{fieldClientID: other, fieldCredentialType: credentialManagedIdentity})
+	require.True(t, r.works(r.key()))
+}
+
+// issuer is a system view of a server that issues plugin identity tokens, or refuses.
+type issuer struct {
+	logical.SystemView
+	issue func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error)
+}
+
+func (i issuer) GenerateIdentityToken(_ context.Context, req *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+	return i.issue(req)
+}
+
+func TestSignInWithVaultsIdentityToken(t *testing.T) {
+	r := newRig(t)
+	r.allowed()
+	fields := r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: credentialIdentityToken, fieldIdentityTokenTTL: "10m"})
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, fields), "issues no plugin identity tokens")
+
+	r.connections.system = func() logical.SystemView {
+		return issuer{r.system, func(req *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+			require.Equal(t, defaultIdentityTokenAudience, req.Audience)
+			require.Equal(t, 10*time.Minute, req.TTL)
+			return &pluginutil.IdentityTokenResponse{Token: pluginutil.IdentityToken(r.assertion(graphtest.AssertionRequest{}))}, nil
+		}}
+	}
+	r.write(configPath, fields)
+	require.True(t, r.works(r.key()))
+	data := r.read(configPath).Data
+	require.Equal(t, defaultIdentityTokenAudience, data[fieldIdentityTokenAudience])
+	require.Equal(t, int64(600), data[fieldIdentityTokenTTL])
+
+	for _, refusal := range []func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error){
+		func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+			return nil, errors.New("rpc error: code = Unimplemented")
+		},
+		func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) { return nil, nil },
+	} {
+		_, err := identityToken(t.Context(), issuer{r.system, refusal}, "a", time.Minute)
+		require.ErrorIs(t, err, errNoIdentityTokens)
+	}
+}
+
+// What the surroundings provide must be asked for by name, and goes nowhere else than
+// to Microsoft unless the plugin's own environment says so.
+func TestCredentialsOfTheSurroundingsGoNowhereElse(t *testing.T) {
+	t.Setenv(envTokenFile, filepath.Join(t.TempDir(), "token"))
+	for _, kind := range []string{credentialWorkloadIdentity, credentialManagedIdentity, credentialIdentityToken} {
+		r := newRig(t)
+		text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: kind, fieldVerifyConnection: false}))
+		require.Contains(t, text, fieldGraphEndpoint)
+		require.Contains(t, text, envAllowedHosts)
+		require.Zero(t, r.sim.Calls(graphtest.Token).Started)
+		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{fieldClientSecret: nil})), fieldCredentialType)
+	}
+}
+
+func TestSwitchingTheKindLeavesNothingOfTheOld(t *testing.T) {
+	r := configured(t)
+	r.allowed()
+	url := r.sim.StartMetadata(t)
+	t.Setenv("IDENTITY_ENDPOINT", url+"/msi/token")
+	t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
+	secret := r.sim.App().ClientSecret
+	stored := func() credential {
+		cfg, err := loadConfig(t.Context(), r.storage)
+		require.NoError(t, err)
+		return cfg.Credential
+	}
+	certificate := r.certificate()
+	r.write(configPath, map[string]any{fieldClientCertificate: certificate})
+	require.Equal(t, credentialClientCertificate, stored().Type)
+	require.Empty(t, stored().Secret)
+	r.write(configPath, map[string]any{fieldClientSecret: secret})
+	require.Equal(t, credential{Type: credentialClientSecret, Secret: secret}, stored())
+	r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldClientID: r.sim.App().ClientID, fieldVerifyConnection: false})
+	require.Equal(t, credential{Type: credentialManagedIdentity}, stored())
+	r.write(configPath, map[string]any{fieldClientSecret: secret})
+	require.True(t, r.works(r.key()))
+}
+
+func TestCredentialsThatContradictThemselves(t *testing.T) {
+	r := newRig(t)
+	for field, changes := range map[string]map[string]any{
+		fieldClientCertificate:     {fieldClientCertificate: r.certificate()},
+		fieldClientSecret:          {fieldCredentialType: credentialManagedIdentity},
+		fieldIdentityTokenAudience: {fieldIdentityTokenAudience: "x"},
+		fieldIdentityTokenTTL:      {fieldIdentityTokenTTL: 60},
+		fieldCredentialType:        {fieldCredentialType: "password"},
+		fieldRootRotationPeriod:    {fieldRootRotationPeriod: 60},
+		fieldApplicationObjectID:   {fieldApplicationObjectID: "x"},
+	} {
+		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(changes)), field)
+	}
+	require.Nil(t, r.read(configPath))
+}

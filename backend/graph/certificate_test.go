@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// ours and theirs are two certificates with keys, made once since that takes
+// its time.
+var (
+	ours   = sync.OnceValues(func() (string, string) { return newPair("ours") })
+	theirs = sync.OnceValues(func() (string, string) { return newPair("theirs") })
+)
+
+func newPair(cn string) (cert, key string) {
+	made, err := NewCertificate(cn, time.Hour, time.Now())
+	if err != nil {
+		panic(err)
+	}
+	at := strings.Index(made.PEM, "-----BEGIN PRIVATE KEY-----")
+	return made.PEM[:at], made.PEM[at:]
+}
+
+func parsed(t *testing.T, text string) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode([]byte(text))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	return cert
+}
+
+// asPKCS1 is the same key in its older form.
+func asPKCS1(t *testing.T, key string) string {
+	t.Helper()
+	block, _ := pem.Decode([]byte(key))
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	return encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private.(*rsa.PrivateKey)))
+}
+
+func pkcs8(t *testing.T, key any) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return encodePEM("PRIVATE KEY", der)
+}
+
+func TestParseCertificateAccepts(t *testing.T) {
+	cert, key := ours()
+	other, _ := theirs()
+	want, err := ParseCertificate(cert + key)
+	require.NoError(t, err)
+	for name, text := range map[string]string{
+		"key first":          key + cert,
+		"PKCS#1":             asPKCS1(t, key) + cert,
+		"a chain":            key + other + cert,
+		"the same one twice": cert + cert + key,
+		"with remarks":       "Bag Attributes\n  friendlyName: x\n" + cert + "subject=CN=x\n" + key + "\n\n",
+		"Windows' newlines":  strings.ReplaceAll(cert+key, "\n", "\r\n"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := ParseCertificate(text)
+			require.NoError(t, err)
+			require.Equal(t, want, info)
+		})
+	}
+}
+
+func TestCertificateInfo(t *testing.T) {
+	now := time.Now().Truncate(time.Second).UTC()
+	made, err := NewCertificate("vault-mdi", 90*24*time.Hour, now)
+	require.NoError(t, err)
+	info, err := ParseCertificate(made.PEM)
+	require.NoError(t, err)
+	require.Equal(t, "CN=vault-mdi", info.Subject)
+	require.Equal(t, now.Add(-clockSkew), info.NotBefore)
+	require.Equal(t, now.Add(90*24*time.Hour), info.NotAfter)
+	require.Regexp(t, "^[0-9A-F]{40}$", info.Thumbprint)
+	require.Regexp(t, "^[0-9A-F]{64}$", info.SHA256)
+
+	leaf := parsed(t, made.PEM)
+	require.Equal(t, strings.ToUpper(leaf.SerialNumber.Text(16)), info.SerialNumber)
+	require.Equal(t, x509.SHA256WithRSA, leaf.SignatureAlgorithm)
+	require.Equal(t, 2048, leaf.PublicKey.(*rsa.PublicKey).N.BitLen())
+	require.NoError(t, leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature))
+	require.False(t, leaf.IsCA)
+}
+
+// TestThumbprintsAreOpenSSLs compares with another implementation.
+func TestThumbprintsAreOpenSSLs(t *testing.T) {
+	program, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("there is no openssl")
+	}
+	cert, key := ours()
+	info, err := ParseCertificate(cert + key)
+	require.NoError(t, err)
+	for option, want := range map[string]string{"-sha1": info.Thumbprint, "-sha256": info.SHA256} {
+		cmd := exec.CommandContext(t.Context(), program, "x509", "-noout", "-fingerprint", option) //nolint:gosec // both from this test
+		cmd.Stdin = strings.NewReader(cert)
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		_, sum, _ := strings.Cut(strings.TrimSpace(string(out)), "=")
+		require.Equal(t, want, strings.ReplaceAll(sum, ":", ""))
+	}
+}
+
+func TestParseCertificateRefuses(t *testing.T) {
+	cert, key := ours()
+	other, otherKey := theirs()
+	ecCert, ecKey := makeCertificate(t)
+	elliptical, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	sec1, err := x509.MarshalECPrivateKey(elliptical)
+	require.NoError(t, err)
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // to be refused
+	require.NoError(t, err)
+	legacy := string(pem.EncodeToMemory(&pem.Block{
+		Type: "RSA PRIVATE KEY", Bytes: []byte("x"),
+		Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"},
+	}))
+	block, _ := pem.Decode([]byte(key))
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	template := parsed(t, cert)
+	template.SerialNumber.Add(template.SerialNumber, big.NewInt(1))
+	renewed, err := x509.CreateCertificate(rand.Reader, template, template, template.PublicKey, private)
+	require.NoError(t, err)
+
+	for name, test := range map[string]struct{ text, problem string }{
+		"nothing":               {"", "no certificate"},
+		"no PEM":                {"hunter2", "no certificate"},
+		"only a key":            {key, "no certificate"},
+		"only a certificate":    {cert, "no private key"},
+		"two keys":              {cert + key + otherKey, "more than one private key"},
+		"the same key twice":    {cert + key + key, "more than one private key"},
+		"another's key":         {cert + otherKey, "belongs to"},
+		"another's certificate": {other + key, "belongs to"},
+		"renewed, both there":   {cert + encodePEM("CERTIFICATE", renewed) + key, "more than one certificate"},
+		"PKCS#8, encrypted":     {cert + encodePEM("ENCRYPTED PRIVATE KEY", []byte("x")), "encrypted"},
+		"PKCS#1, encrypted":     {cert + legacy, "encrypted"},
+		"elliptic curve":        {ecCert + ecKey, "not RSA"},
+		"elliptic curve, SEC1":  {cert + encodePEM("EC PRIVATE KEY", sec1), "not RSA"},
+		"Edwards curve":         {cert + pkcs8(t, edwards), "not RSA"},
+		"small key":             {cert + pkcs8(t, small), "2048 bits"},
+		"a broken key":          {cert + encodePEM("PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
+		"a broken old key":      {cert + encodePEM("RSA PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
+		"a broken certificate":  {encodePEM("CERTIFICATE", []byte("hunter2")) + key, "cannot be parsed"},
+		"something else":        {cert + key + encodePEM("hunter2", []byte("hunter2")), "neither"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := ParseCertificate(test.text)
+			requireCertificateError(t, err, test.problem)
+			require.Zero(t, info)
+			_, err = New(validConfig(func(c *Config) { c.Credential = ClientCertificate{PEM: test.text} }))
+			requireCertificateError(t, err, test.problem)
+			_, err = ProofOfPossession(ClientCertificate{PEM: test.text}, "x", time.Now())
+			requireCertificateError(t, err, test.problem)
+			_, err = clientOf(t, nil).AddKey(t.Context(), "x", test.text, "proof")
+			requireCertificateError(t, err, test.problem)
+		})
+	}
+}
+
+func requireCertificateError(t *testing.T, err error, problem string) {
+	t.Helper()
+	e, ok := errors.AsType[*ConfigError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "client_certificate", e.Field)
+	require.Contains(t, e.Problem, problem)
+	require.NotContains(t, e.Error(), "hunter2")
+}
+
+// TestCertificatesOutOfTime: they are described, and Entra is to judge.
+func TestCertificatesOutOfTime(t *testing.T) {
+	for problem, start := range map[string]time.Duration{"expired": -2 * time.Hour, "not valid yet": time.Hour} {
+		made, err := NewCertificate("x", time.Hour, time.Now().Add(start))
+		require.NoError(t, err)
+		info, err := ParseCertificate(made.PEM)
+		requireCertificateError(t, err, problem)
+		require.NotEmpty(t, info.Thumbprint)
+		_, err = New(validConfig(func(c *Config) { c.Credential = made }))
+		require.NoError(t, err)
+	}
+}
+
+func TestNewCertificateRefuses(t *testing.T) {
+	_, err := NewCertificate("", time.Hour, time.Now())
+	require.Error(t, err)
+	_, err = NewCertificate("x", 0, time.Now())
+	require.Error(t, err)
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
+)
+
+// ClientAssertion returns a JWT of an issuer that the app registration has a
+// federated credential for: what a file of a workload identity contains, or an
+// identity token of Vault. It is called for each request to Entra, possibly by
+// several goroutines at once, and its context ends with the sign-in.
+//
+// Its errors show nowhere, since they may quote what they read; one that is or
+// wraps an [AssertionError] says in its own words what to tell.
+type ClientAssertion func(ctx context.Context) (string, error)
+
+// AssertionError is the error of a [ClientAssertion] in words that may be shown.
+type AssertionError struct {
+	Kind   Kind   // what it means for the sign-in; Refused if empty
+	Reason string // a sentence without a secret; a general one if empty
+}
+
+// Error returns the reason.
+func (e *AssertionError) Error() string { return e.Reason }
+
+// Format implements fmt.Formatter.
+func (ClientAssertion) Format(f fmt.State, _ rune) { redact(f) }
+
+// String is for those who call it directly.
+func (ClientAssertion) String() string { return redacted }
+
+// MarshalText makes JSON of it, which a func alone would refuse to become.
+func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+func (a ClientAssertion) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {
+	if a == nil {
+		return nil, &ConfigError{"credential_type", "needs a source of client assertions"}
+	}
+	cred := confidential.NewCredFromAssertionCallback(
+		func(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
+			return a.checked(ctx)
+		})
+	return newConfidentialSource(cfg, cred, client)
+}
+
+// checked returns an assertion or an *Error.
+func (a ClientAssertion) checked(ctx context.Context) (string, error) {
+	assertion, err := a(ctx)
+	switch {
+	case err != nil:
+		return "", assertionError(ctx, err)
+	case assertion == "":
+		return "", &Error{Op: OpSignIn, Kind: Refused, Reason: reasonEmptyAssertion}
+	}
+	return assertion, nil
+}
+
+func assertionError(ctx context.Context, err error) *Error {
+	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion}
+	if said, ok := errors.AsType[*AssertionError](err); ok {
+		if said.Kind != "" {
+			e.Kind = said.Kind
+		}
+		if said.Reason != "" {
+			e.Reason = said.Reason
+		}
+		return e
+	}
+	if ctx.Err() != nil {
+		return interrupted(ctx, OpSignIn)
+	}
+	return e
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// asserting signs in with what the simulator's own issuer makes, and counts how
+// often it was asked.
+func asserting(sim *graphtest.Simulator, request graphtest.AssertionRequest) (ClientAssertion, *atomic.Int32) {
+	var asked atomic.Int32
+	return func(context.Context) (string, error) {
+		asked.Add(1)
+		return sim.Assertion(request)
+	}, &asked
+}
+
+func TestSignInWithAnAssertion(t *testing.T) {
+	sim := graphtest.Start(t)
+	assertion, asked := asserting(sim, graphtest.AssertionRequest{})
+	var log safeBuffer
+	client, _ := simulated(t, sim, func(c *Config) { c.Credential, c.Logger = assertion, debugLogger(&log) })
+	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.True(t, sim.CanRegister(key))
+	_, err = client.DeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, asked.Load(), "not while there is a token")
+
+	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
+	_, err = client.DeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, asked.Load(), "once for each token")
+	requireNoSecrets(t, sim, log.String())
+}
+
+func TestAssertionsThatEntraRefuses(t *testing.T) {
+	for code, test := range map[string]struct {
+		request graphtest.AssertionRequest
+		hint    string
+	}{
+		"AADSTS700211": {graphtest.AssertionRequest{Issuer: "https://other.example.com"}, "issuer"},
+		"AADSTS700213": {graphtest.AssertionRequest{Subject: "another"}, "subject"},
+		"AADSTS700212": {graphtest.AssertionRequest{Audience: "another"}, "audience"},
+		"AADSTS700024": {graphtest.AssertionRequest{Lifetime: -time.Hour}, "clock"},
+		"AADSTS50013":  {graphtest.AssertionRequest{Forged: true}, "signature"},
+	} {
+		t.Run(code, func(t *testing.T) {
+			sim := graphtest.Start(t)
+			assertion, _ := asserting(sim, test.request)
+			client, _ := simulated(t, sim, func(c *Config) { c.Credential = assertion })
+			e := failed(t, client.SignIn(t.Context()))
+			require.Equal(t, Refused, e.Kind)
+			require.Equal(t, code, e.Code)
+			require.NotEmpty(t, e.RequestID)
+			require.Contains(t, e.Hint(), test.hint)
+			requireNoSecrets(t, sim, everythingAbout(e))
+		})
+	}
+}
+
+func TestNoAssertion(t *testing.T) {
+	for name, test := range map[string]struct {
+		assertion ClientAssertion
+		want      Error
+	}{
+		"an error": {
+			func(context.Context) (string, error) { return "", errors.New("hunter2") },
+			Error{Kind: Refused, Reason: reasonNoAssertion},
+		},
+		"an error with words": {
+			func(context.Context) (string, error) {
+				return "", fmt.Errorf("hunter2: %w", &AssertionError{Kind: Unavailable, Reason: "the file is not there"})
+			},
+			Error{Kind: Unavailable, Reason: "the file is not there"},
+		},
+		"an error without words": {
+			func(context.Context) (string, error) { return "hunter2", &AssertionError{} },
+			Error{Kind: Refused, Reason: reasonNoAssertion},
+		},
+		"nothing": {
+			func(context.Context) (string, error) { return "", nil },
+			Error{Kind: Refused, Reason: reasonEmptyAssertion},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sim := graphtest.Start(t)
+			client, waited := simulated(t, sim, func(c *Config) { c.Credential = test.assertion })
+			err := client.SignIn(t.Context())
+			test.want.Op = OpSignIn
+			require.Equal(t, &test.want, failed(t, err))
+			require.NotContains(t, everythingAbout(err), "hunter2")
+			require.Zero(t, sim.Calls(graphtest.Token).Started)
+			require.Empty(t, waited.all)
+		})
+	}
+	require.Equal(t, "why", (&AssertionError{Reason: "why"}).Error())
+}
+
+// TestAnAssertionThatTakesTooLong: the sign-in's time is over, not the caller's.
+func TestAnAssertionThatTakesTooLong(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+	defer cancel()
+	slow := ClientAssertion(func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	})
+	_, err := slow.checked(ctx)
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer}, failed(t, err))
+}
+
+func TestAssertionIsChecked(t *testing.T) {
+	_, err := New(validConfig(func(c *Config) { c.Credential = ClientAssertion(nil) }))
+	e, ok := errors.AsType[*ConfigError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "credential_type", e.Field)
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"time"
+
+	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// ClientCertificate is a certificate that the app registration knows, and its
+// private key.
+type ClientCertificate struct {
+	// PEM has, in any order, the certificate, those that lead to its root if
+	// Entra is to check subject and issuer, and one unencrypted RSA key as PKCS#1
+	// or PKCS#8.
+	PEM string
+}
+
+// Format implements fmt.Formatter.
+func (ClientCertificate) Format(f fmt.State, _ rune) { redact(f) }
+
+// String is for those who call it directly.
+func (ClientCertificate) String() string { return redacted }
+
+// MarshalText keeps the key out of JSON, structured logs included.
+func (ClientCertificate) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+func (c ClientCertificate) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {
+	bundle, err := parseBundle(c.PEM)
+	if err != nil {
+		return nil, err
+	}
+	cred, err := confidential.NewCredFromCert(bundle.chain, bundle.key)
+	if err != nil {
+		return nil, certificateError("is not accepted by the sign-in library")
+	}
+	return newConfidentialSource(cfg, cred, client)
+}
+
+// newKeyBits is the size that Microsoft's own tools choose for certificates of
+// app registrations.
+const newKeyBits = 2048
+
+// clockSkew is how far behind this machine's clock Microsoft's may be.
+const clockSkew = 5 * time.Minute
+
+// NewCertificate makes a self-signed certificate for signing in, with a new RSA
+// key. It is valid from a few minutes before now, since clocks differ, until
+// validity after it.
+func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCertificate, error) {
+	if cn == "" || validity <= 0 {
+		return ClientCertificate{}, errors.New("a certificate needs a name and a validity")
+	}
+	key, err := rsa.GenerateKey(rand.Reader, newKeyBits)
+	if err != nil {
+		return ClientCertificate{}, fmt.Errorf("making a key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return ClientCertificate{}, fmt.Errorf("choosing a serial number: %w", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial.Add(serial, big.NewInt(1)), // 0 is not allowed
+		Subject:               pkix.Name{CommonName: cn},
+		NotBefore:             now.Add(-clockSkew),
+		NotAfter:              now.Add(validity),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return ClientCertificate{}, fmt.Errorf("signing the certificate: %w", err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return ClientCertificate{}, fmt.Errorf("encoding the key: %w", err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: cert})
+	text = append(text, pem.EncodeToMemory(&pem.Block{Type: pemPKCS8, Bytes: private})...)
+	return ClientCertificate{PEM: string(text)}, nil
+}
+
+const (
+	// proofAudience is the application id of Azure AD Graph, the same in all
+	// clouds.
+	proofAudience = "00000002-0000-0000-c000-000000000000"
+	// proofValidity is the longest that Microsoft accepts.
+	proofValidity = 10 * time.Minute
+)
+
+// ProofOfPossession returns the JWT that addKey and removeKey ask for, as a
+// secret to be kept: it shows that the caller has the key of cert, which must be
+// a currently valid certificate of the app registration with that object id (not
+// its client id).
+// https://learn.microsoft.com/graph/application-rollkey-prooftoken
+func ProofOfPossession(cert ClientCertificate, objectID string, now time.Time) (string, error) {
+	bundle, err := parseBundle(cert.PEM)
+	if err != nil {
+		return "", err
+	}
+	proof := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+		"aud": proofAudience, // a string, where package jwt's own type writes a list
+		"iss": objectID,
+		"sub": objectID,
+		"nbf": now.Unix(),
+		"exp": now.Add(proofValidity).Unix(),
+	})
+	proof.Header["x5t"] = bundle.x5t()
+	signed, err := proof.SignedString(bundle.key)
+	if err != nil {
+		return "", certificateError("has a key that does not sign")
+	}
+	return signed, nil
+}

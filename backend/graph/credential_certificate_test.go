@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"crypto/sha1" //nolint:gosec // the header x5t is defined with it
+	"encoding/base64"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+func TestSignInWithACertificate(t *testing.T) {
+	cert, key := ours()
+	other, _ := theirs()
+	for name, text := range map[string]string{"as it comes": cert + key, "last of a chain": key + other + cert} {
+		t.Run(name, func(t *testing.T) {
+			sim := graphtest.Start(t, graphtest.WithCertificate(cert))
+			var log safeBuffer
+			client, _ := simulated(t, sim, func(c *Config) {
+				c.Credential, c.Logger = ClientCertificate{PEM: text}, debugLogger(&log)
+			})
+			got, err := client.RegenerateDeploymentAccessKey(t.Context())
+			require.NoError(t, err)
+			require.True(t, sim.CanRegister(got))
+			require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
+			requireNoSecrets(t, sim, log.String())
+		})
+	}
+}
+
+// TestSignInByNameAndIssuer: Entra does not know the certificate, which comes
+// along in the assertion, but whoever issued it.
+func TestSignInByNameAndIssuer(t *testing.T) {
+	cert, key := ours()
+	sim := graphtest.Start(t, graphtest.WithSubjectName(cert, "ours"))
+	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
+	require.NoError(t, client.SignIn(t.Context()))
+}
+
+func TestSignInWithAnUnknownCertificate(t *testing.T) {
+	cert, key := ours()
+	other, _ := theirs()
+	sim := graphtest.Start(t, graphtest.WithCertificate(other))
+	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
+	e := failed(t, client.SignIn(t.Context()))
+	require.Equal(t, "AADSTS700027", e.Code)
+	require.Contains(t, e.Hint(), "certificate")
+	requireNoSecrets(t, sim, everythingAbout(e))
+}
+
+func TestProofOfPossession(t *testing.T) {
+	cert, key := ours()
+	const objectID = "a7f7c5b1-7f8c-4c4b-a2f2-6f1f6d1c9d11"
+	now := time.Now().Truncate(time.Second)
+	proof, err := ProofOfPossession(ClientCertificate{PEM: cert + key}, objectID, now)
+	require.NoError(t, err)
+
+	leaf := parsed(t, cert)
+	claims := jwt.MapClaims{}
+	token, err := jwt.ParseWithClaims(proof, claims, func(*jwt.Token) (any, error) { return leaf.PublicKey, nil },
+		jwt.WithValidMethods([]string{"RS256"}))
+	require.NoError(t, err)
+	sum := sha1.Sum(leaf.Raw) //nolint:gosec // see the import
+	require.Equal(t, base64.RawURLEncoding.EncodeToString(sum[:]), token.Header["x5t"])
+	require.Equal(t, jwt.MapClaims{
+		"aud": "00000002-0000-0000-c000-000000000000",
+		"iss": objectID,
+		"sub": objectID,
+		"nbf": float64(now.Unix()),
+		"exp": float64(now.Unix() + 600),
+	}, claims)
+	require.Len(t, strings.Split(proof, "."), 3)
+}

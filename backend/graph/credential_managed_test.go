@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+const userIdentity = "0f9f1f0e-0a53-4a3e-9f0c-3f6c3d0b8f01"
+
+// withoutIdentity hides what the machine of the test may have in its environment.
+func withoutIdentity(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"IDENTITY_ENDPOINT", "IDENTITY_HEADER", "IDENTITY_SERVER_THUMBPRINT",
+		"MSI_ENDPOINT", "MSI_SECRET", "IMDS_ENDPOINT",
+	} {
+		t.Setenv(name, "")
+	}
+}
+
+// appService sets the variables that App Service does.
+func appService(t *testing.T, endpoint, header string) {
+	t.Helper()
+	withoutIdentity(t)
+	t.Setenv("IDENTITY_ENDPOINT", endpoint)
+	t.Setenv("IDENTITY_HEADER", header)
+}
+
+// managed changes a configuration to a managed identity, which needs no names.
+func managed(clientID string) func(*Config) {
+	return func(c *Config) {
+		c.TenantID, c.ClientID, c.Credential = "", "", ManagedIdentity{ClientID: clientID}
+	}
+}
+
+// metadataService gives a client another source, which finds the machine's
+// metadata service, whose address is fixed, in a handler. It returns what was
+// asked there.
+func metadataService(t *testing.T, client *Client, clientID string, handler http.Handler) *[]*http.Request {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	seen := &[]*http.Request{}
+	metadata := newMetadataClient(&Config{})
+	metadata.Transport.(*exchange).next = roundTrip(func(r *http.Request) (*http.Response, error) {
+		*seen = append(*seen, r)
+		r = r.Clone(r.Context())
+		r.URL.Host = at.Host
+		return server.Client().Transport.RoundTrip(r)
+	})
+	source, err := ManagedIdentity{ClientID: clientID}.sharedSource(clouds[0].GraphRoot, metadata)
+	require.NoError(t, err)
+	source.retry.sleep = (&waits{}).sleep
+	client.tokens = source
+	return seen
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestManagedIdentityOfAppService(t *testing.T) {
+	sim := graphtest.Start(t, graphtest.WithUserIdentities(userIdentity))
+	endpoint := sim.StartMetadata(t) + "/msi/token"
+	for name, clientID := range map[string]string{"system": "", "user": userIdentity} {
+		t.Run(name, func(t *testing.T) {
+			appService(t, endpoint, sim.IdentityHeader())
+			before := sim.Calls(graphtest.ManagedIdentity).Started
+			var log safeBuffer
+			client, _ := simulated(t, sim, func(c *Config) {
+				managed(clientID)(c)
+				c.Logger = debugLogger(&log)
+			})
+			key, err := client.RegenerateDeploymentAccessKey(t.Context())
+			require.NoError(t, err)
+			require.True(t, sim.CanRegister(key))
+			_, err = client.DeploymentAccessKey(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, before+1, sim.Calls(graphtest.ManagedIdentity).Started, "the token is kept")
+			require.Zero(t, sim.Calls(graphtest.Token).Started)
+			require.Contains(t, log.String(), "/msi/token")
+			requireNoSecrets(t, sim, log.String())
+		})
+	}
+}
+
+func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
+	withoutIdentity(t)
+	sim := graphtest.Start(t, graphtest.WithUserIdentities(userIdentity))
+	for name, clientID := range map[string]string{"system": "", "user": userIdentity} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := simulated(t, sim, managed(clientID))
+			seen := metadataService(t, client, clientID, sim.MetadataHandler())
+			_, err := client.DeploymentAccessKey(t.Context())
+			require.NoError(t, err)
+			require.Len(t, *seen, 1)
+			require.Equal(t, "http://169.254.169.254", (*seen)[0].URL.Scheme+"://"+(*seen)[0].URL.Host)
+			require.Equal(t, "https://graph.microsoft.com", (*seen)[0].URL.Query().Get("resource"))
+		})
+	}
+}
+
+// TestTheMetadataServiceIsNotAskedThroughAProxy: elsewhere, the environment
+// decides.
+func TestTheMetadataServiceIsNotAskedThroughAProxy(t *testing.T) {
+	transportOf := func(c *http.Client) *http.Transport { return c.Transport.(*exchange).next.(*http.Transport) }
+	require.Nil(t, transportOf(newMetadataClient(&Config{})).Proxy)
+	require.NotNil(t, transportOf(clientOf(t, nil).http).Proxy)
+}
+
+// TestTokensOfManagedIdentitiesAreDropped: MSAL would keep them for the process.
+func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
+	sim := graphtest.Start(t)
+	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
+	client, _ := simulated(t, sim, managed(""))
+	old, err := client.tokens.token(t.Context())
+	require.NoError(t, err)
+
+	another, _ := simulated(t, sim, managed(""))
+	other, err := another.tokens.token(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, old.bearer, other.bearer, "a new configuration starts anew")
+
+	// Nobody declared to understand a challenge, so it is a plain 401.
+	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
+	_, err = client.DeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	fresh, err := client.tokens.token(t.Context())
+	require.NoError(t, err)
+	require.NotEqual(t, old.bearer, fresh.bearer)
+	require.Equal(t, 3, sim.Calls(graphtest.ManagedIdentity).Started)
+}
+
+func TestTokensOfManagedIdentitiesAreReplacedInTime(t *testing.T) {
+	for lifetime, want := range map[time.Duration]int{freshness - time.Second: 2, freshness + time.Minute: 1} {
+		sim := graphtest.Start(t, graphtest.WithTokenLifetime(lifetime))
+		appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
+		client, _ := simulated(t, sim, managed(""))
+		require.NoError(t, client.SignIn(t.Context()))
+		require.NoError(t, client.SignIn(t.Context()))
+		require.Equal(t, want, sim.Calls(graphtest.ManagedIdentity).Started)
+	}
+}
+
+func TestManyCallersShareAManagedIdentity(t *testing.T) {
+	const callers = 50
+	sim := graphtest.Start(t)
+	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
+	client, _ := simulated(t, sim, managed(""))
+	require.Equal(t, make([]error, callers), signInTogether(t, sim, graphtest.ManagedIdentity, client, callers))
+	require.Equal(t, 1, sim.Calls(graphtest.ManagedIdentity).Started)
+}
+
+func TestManagedIdentityRefused(t *testing.T) {
+	sim := graphtest.Start(t, graphtest.WithSystemIdentity(false), graphtest.WithUserIdentities(userIdentity))
+	metadata := sim.StartMetadata(t) + "/msi/token"
+	for name, test := range map[string]struct {
+		header, clientID string
+		change           func(*Config)
+		status           int
+	}{
+		"no system identity": {header: sim.IdentityHeader(), status: 400},
+		"another identity":   {header: sim.IdentityHeader(), clientID: strings.ToLower("A" + userIdentity[1:]), status: 400},
+		"another cloud":      {header: sim.IdentityHeader(), clientID: userIdentity, change: func(c *Config) { c.Cloud = clouds[1] }, status: 400},
+		"wrong header":       {header: "hunter2", clientID: userIdentity, status: 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			appService(t, metadata, test.header)
+			client, _ := simulated(t, sim, func(c *Config) {
+				managed(test.clientID)(c)
+				if test.change != nil {
+					test.change(c)
+				}
+			})
+			e := failed(t, client.SignIn(t.Context()))
+			require.Equal(t, &Error{Op: OpSignIn, Kind: Refused, Status: test.status, managed: true}, e)
+			require.Contains(t, e.Hint(), "client_id")
+			require.False(t, e.MayHaveHappened())
+			require.NotContains(t, everythingAbout(e), "hunter2")
+		})
+	}
+}
+
+func TestManagedIdentityUnreachable(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	appService(t, closed.URL, "hunter2")
+	client, err := New(validConfig(managed("")))
+	require.NoError(t, err)
+	e := failed(t, client.SignIn(t.Context()))
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reasonConnRefused, managed: true}, e)
+	require.Contains(t, e.Hint(), "Azure")
+}
+
+func TestAnswersOfTheMetadataService(t *testing.T) {
+	withoutIdentity(t)
+	good := fmt.Sprintf(`{"access_token":"hunter2","expires_in":"3600","expires_on":"%d"}`, time.Now().Add(time.Hour).Unix())
+	const bad = `{"error":"invalid_request","error_description":"hunter2"}`
+	for name, test := range map[string]struct {
+		first    int // status
+		body     string
+		attempts int32
+		want     *Error
+		hint     bool
+	}{
+		"good":           {200, good, 1, nil, false},
+		"being updated":  {410, bad, 2, nil, false},
+		"not found":      {404, bad, 2, nil, false},
+		"throttled":      {429, bad, 2, nil, false},
+		"broken":         {500, bad, 2, nil, false},
+		"refused":        {400, bad, 1, &Error{Kind: Refused, Status: 400}, true},
+		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: reasonRedirect}, true},
+		"a page":         {200, "<html>hunter2", 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
+		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: reasonNoToken}, false},
+		"no end":         {200, `{"access_token":"hunter2"}`, 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
+		"without an end": {200, strings.Repeat(" ", maxBodyBytes+1), 1, &Error{Kind: Unreadable, Reason: reasonTooLarge}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, err := New(validConfig(managed("")))
+			require.NoError(t, err)
+			var calls atomic.Int32
+			metadataService(t, client, "", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				status, body := http.StatusOK, good
+				if calls.Add(1) == 1 {
+					status, body = test.first, test.body
+				}
+				w.Header().Set("Location", "https://example.com/hunter2")
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte(body))
+			}))
+			err = client.SignIn(t.Context())
+			require.Equal(t, test.attempts, calls.Load())
+			if test.want == nil {
+				require.NoError(t, err)
+				return
+			}
+			e := failed(t, err)
+			test.want.Op, test.want.managed = OpSignIn, true
+			require.Equal(t, test.want, e)
+			require.NotContains(t, everythingAbout(err), "hunter2")
+			require.Equal(t, test.hint, e.Hint() != "")
+		})
+	}
+}
+
+func TestManagedIdentityIsChecked(t *testing.T) {
+	withoutIdentity(t)
+	for name, test := range map[string]struct {
+		field  string
+		change func(*Config)
+		env    map[string]string
+	}{
+		"identity with a query": {"client_id", func(c *Config) { c.Credential = ManagedIdentity{ClientID: "x&resource=y"} }, nil},
+		"tenant with a query":   {"tenant_id", func(c *Config) { c.TenantID, c.Credential = "x?y", ManagedIdentity{} }, nil},
+		"what the source cannot": {"credential_type", managed(userIdentity), map[string]string{
+			"MSI_ENDPOINT": "http://localhost:50342/oauth2/token", // Cloud Shell
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for variable, value := range test.env {
+				t.Setenv(variable, value)
+			}
+			_, err := New(validConfig(test.change))
+			e, ok := errors.AsType[*ConfigError](err)
+			require.True(t, ok, "%v", err)
+			require.Equal(t, test.field, e.Field)
+		})
+	}
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+)
+
+// Roles returns the application permissions that the access token carries,
+// signing in if there is none. ok is false if that cannot be told: the sign-in
+// failed, or the token, which is Graph's to read, is none that can be looked
+// into.
+//
+// It is a hint for whoever is about to configure something, and proves nothing:
+// the token's signature is not verified, and permissions that were granted after
+// the token was issued are not in it yet.
+func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
+	if ctx.Err() != nil {
+		return nil, false
+	}
+	t, err := c.tokens.token(ctx)
+	if err != nil {
+		return nil, false
+	}
+	return rolesIn(t.bearer)
+}
+
+func rolesIn(bearer string) (roles []string, ok bool) {
+	parts := strings.Split(bearer, ".")
+	if len(parts) != 3 { // not a signed JWT; an encrypted one has five
+		return nil, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		Issuer string   `json:"iss"`
+		Roles  []string `json:"roles"`
+	}
+	if err != nil || json.Unmarshal(payload, &claims) != nil || claims.Issuer == "" {
+		return nil, false
+	}
+	return claims.Roles, true
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// capability is what a client declares that understands claims challenges.
+const capability = "cp1"
+
+// notBefore is the time, in seconds of Unix, that a claims challenge asks a new
+// token to be no older than. Zero stands for no challenge.
+type notBefore int64
+
+func (n notBefore) String() string { return strconv.FormatInt(int64(n), 10) }
+
+// challenge revokes the token of the request, as continuous access evaluation
+// does, and refuses the call.
+func (x *exchange) challenge() answer {
+	s := x.sim.current()
+	var since notBefore
+	if token, ok := x.bearer(); ok {
+		if claims, err := x.sim.signer.verify(token, s); err == nil {
+			since = x.sim.revoke(*claims, notBefore(s.clock().Unix()))
+		}
+	}
+	return x.challengeAnswer(since)
+}
+
+// challengeAnswer asks for a token that satisfies the challenge: its claims are
+// encoded, and must be decoded before they go to Entra. A client that has not
+// declared to understand this is told no more than that its token is refused.
+func (x *exchange) challengeAnswer(since notBefore) answer {
+	a := x.graphError(401, x.fault.Code,
+		"Continuous access evaluation resulted in a challenge: the token was issued before it was revoked.")
+	if since == 0 {
+		return a
+	}
+	claims := fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%v"}}}`, since)
+	a.header.Set("WWW-Authenticate", fmt.Sprintf(`%s, error="insufficient_claims", claims="%s"`,
+		x.authenticateHeader(), base64.StdEncoding.EncodeToString([]byte(claims))))
+	return a
+}
+
+// revoke refuses a token from now on and returns the time that the challenge has
+// to name, which stays the same if the token had been revoked before.
+func (s *Simulator) revoke(claims tokenClaims, now notBefore) notBefore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if since, revoked := s.revoked[claims.UniqueID]; revoked {
+		return since
+	}
+	if !slices.Contains(claims.Capabilities, capability) {
+		now = 0
+	}
+	s.revoked[claims.UniqueID] = now
+	s.asked = max(s.asked, now)
+	return now
+}
+
+func (s *Simulator) revocation(tokenID string) (since notBefore, revoked bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, revoked = s.revoked[tokenID]
+	return since, revoked
+}
+
+// answerChallenge looks at a new token while a challenge has not been answered
+// yet: one that was asked for with its claims is the answer, any other one will
+// be challenged as well. The caller holds s.mu.
+func (s *Simulator) answerChallenge(token tokenClaims, request claimsRequest) {
+	switch {
+	case s.asked == 0, !slices.Contains(token.Capabilities, capability):
+	case request.AccessToken.NotBefore.Value == s.asked.String():
+		s.asked = 0
+	default:
+		s.revoked[token.UniqueID] = s.asked
+	}
+}

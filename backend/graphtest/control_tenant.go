@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"net/http"
+	"time"
+)
+
+// TenantChange is what the control interface can change of a tenant. What is
+// not set stays as it is.
+type TenantChange struct {
+	// Roles replaces the roles of tokens to come; an empty list takes all away.
+	Roles []string `json:"roles,omitzero"`
+	// TokenLifetime is a Go duration in whole seconds, such as "5s".
+	TokenLifetime string `json:"token_lifetime,omitempty"`
+	Shape         Shape  `json:"shape,omitempty"`
+	// ClientSecret replaces the application's secret by a valid one.
+	ClientSecret string `json:"client_secret,omitempty"`
+	// ExpireSecret lets the secret expire.
+	ExpireSecret bool `json:"expire_secret,omitempty"`
+	StaleReads   int  `json:"stale_reads,omitempty"`
+	// Audience is the Graph root of the cloud that the tenant belongs to.
+	Audience string `json:"audience,omitempty"`
+	// ServerNames replaces the further names of the server.
+	ServerNames []string `json:"server_names,omitzero"`
+
+	// Certificate is PEM, to be registered with the application.
+	Certificate string `json:"certificate,omitempty"`
+	// ForeignSecret is the display name of a client secret for somebody else.
+	ForeignSecret string `json:"foreign_secret,omitempty"`
+	// Propagation is that of [WithPropagation]; an empty list means at once.
+	Propagation []int `json:"propagation,omitzero"`
+	// MaxCredentialLifetime is a Go duration; "0s" lifts the policy.
+	MaxCredentialLifetime string `json:"max_credential_lifetime,omitempty"`
+	// UserIdentities replaces the client ids of the user-assigned identities.
+	UserIdentities []string `json:"user_identities,omitzero"`
+}
+
+func (s *Simulator) controlTenant(w http.ResponseWriter, r *http.Request) {
+	var change TenantChange
+	if !request(w, r, &change) {
+		return
+	}
+	opts, err := change.options()
+	if err == nil {
+		err = s.update(opts)
+	}
+	done(w, err)
+}
+
+// options are those that a change stands for, in an order in which a secret can
+// be replaced and expired at once.
+func (c TenantChange) options() ([]Option, error) {
+	opts := []Option{WithApp("", c.ClientSecret)}
+	if c.ExpireSecret {
+		opts = append(opts, WithExpiredSecret())
+	}
+	if c.Roles != nil {
+		opts = append(opts, WithRoles(c.Roles...))
+	}
+	if c.TokenLifetime != "" {
+		lifetime, err := time.ParseDuration(c.TokenLifetime)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, WithTokenLifetime(lifetime))
+	}
+	if c.Shape != "" {
+		opts = append(opts, WithBodyShape(c.Shape))
+	}
+	if c.StaleReads != 0 {
+		opts = append(opts, WithStaleReads(c.StaleReads))
+	}
+	if c.Audience != "" {
+		opts = append(opts, WithAudience(c.Audience))
+	}
+	if c.ServerNames != nil {
+		opts = append(opts, WithServerNames(c.ServerNames...))
+	}
+	credentials, err := c.credentialOptions()
+	return append(opts, credentials...), err
+}
+
+func (c TenantChange) credentialOptions() ([]Option, error) {
+	var opts []Option
+	if c.Certificate != "" {
+		opts = append(opts, WithCertificate(c.Certificate))
+	}
+	if c.ForeignSecret != "" {
+		opts = append(opts, WithForeignPassword(c.ForeignSecret))
+	}
+	if c.Propagation != nil {
+		opts = append(opts, WithPropagation(c.Propagation...))
+	}
+	if c.MaxCredentialLifetime != "" {
+		lifetime, err := time.ParseDuration(c.MaxCredentialLifetime)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, WithMaxCredentialLifetime(lifetime))
+	}
+	if c.UserIdentities != nil {
+		opts = append(opts, WithUserIdentities(c.UserIdentities...))
+	}
+	return opts, nil
+}

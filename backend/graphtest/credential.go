@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Credential is one of the application's secrets or certificates, without what
+// is secret about it.
+type Credential struct {
+	// Type is "secret" or "certificate".
+	Type  string `json:"type"`
+	KeyID string `json:"key_id"`
+	// DisplayName is the subject's common name if it is a certificate.
+	DisplayName string `json:"display_name"`
+	// Thumbprint is that of a certificate: SHA-1 in upper-case hexadecimal.
+	Thumbprint string    `json:"thumbprint,omitempty"`
+	End        time.Time `json:"end"`
+}
+
+// Credentials lists the application's secrets and certificates, whether they
+// have expired or not, in the order in which they were added.
+func (s *Simulator) Credentials() []Credential {
+	t := s.current()
+	var all []Credential
+	for _, p := range t.passwords {
+		all = append(all, Credential{Type: "secret", KeyID: p.keyID, DisplayName: p.name, End: p.end})
+	}
+	for _, c := range t.certificates {
+		all = append(all, Credential{
+			Type: "certificate", KeyID: c.keyID, DisplayName: c.Subject.CommonName,
+			Thumbprint: thumbprint(c.Certificate), End: c.NotAfter,
+		})
+	}
+	return all
+}
+
+// RemoveInPortal removes a secret or certificate as an administrator does,
+// behind everybody's back, and tells whether there was one with this id.
+func (s *Simulator) RemoveInPortal(keyID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.removePassword(keyID) || s.removeCertificate(keyID)
+}
+
+// removePassword tells whether there was such a secret. The caller holds s.mu.
+func (s *Simulator) removePassword(keyID string) bool {
+	before := s.settings.passwords
+	s.settings.passwords = slices.DeleteFunc(slices.Clone(before), func(p password) bool {
+		return strings.EqualFold(p.keyID, keyID)
+	})
+	return len(s.settings.passwords) < len(before)
+}
+
+// removeCertificate tells whether there was such a one. The caller holds s.mu.
+func (s *Simulator) removeCertificate(keyID string) bool {
+	before := s.settings.certificates
+	s.settings.certificates = slices.DeleteFunc(slices.Clone(before), func(c certificate) bool {
+		return strings.EqualFold(c.keyID, keyID)
+	})
+	return len(s.settings.certificates) < len(before)
+}
+
+// propagated tells whether the sign-in that is under way finds a credential
+// which is known to be right. One sign-in uses up one outcome.
+func (s *Simulator) propagated(keyID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	outcomes := s.pending[keyID]
+	if len(outcomes) == 0 {
+		return true
+	}
+	s.pending[keyID] = outcomes[1:]
+	return outcomes[0]
+}
+
+// firstUse tells whether an assertion's id has not been seen before.
+func (s *Simulator) firstUse(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, used := s.used[id]
+	s.used[id] = struct{}{}
+	return !used && id != ""
+}
+
+// note remembers what somebody else has made and must not be disclosed.
+func (s *Simulator) note(secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issued.add(secret)
+}

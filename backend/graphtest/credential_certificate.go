@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"bytes"
+	"crypto/sha1" //nolint:gosec // the thumbprint of the header x5t is a SHA-1
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// certificate is one that the application has registered.
+type certificate struct {
+	keyID string
+	*x509.Certificate
+}
+
+// subjectName trusts every certificate of an authority with this common name,
+// which lets certificates be renewed without registering them.
+type subjectName struct {
+	root       *x509.Certificate
+	commonName string
+}
+
+// thumbprint is what the portal shows: the SHA-1 in upper-case hexadecimal.
+func thumbprint(c *x509.Certificate) string {
+	sum := sha1.Sum(c.Raw) //nolint:gosec // see the import
+	return strings.ToUpper(hex.EncodeToString(sum[:]))
+}
+
+// checkCertificate checks an assertion that the application has signed itself.
+func (x *exchange) checkCertificate(s settings, token *jwt.Token, claims *jwt.RegisteredClaims) *refusal {
+	signer, r := s.signerOf(token)
+	if r != nil {
+		return r
+	}
+	bad := badSignature("The provided signature value did not match the expected signature value.", token)
+	if r := verifyAssertion(s, token, signer.PublicKey, *bad, "RS256", "PS256"); r != nil {
+		return r
+	}
+	base := "https://" + x.r.Host + "/" + s.tenantID
+	switch {
+	case claims.Subject != claims.Issuer:
+		return &refusal{codeAssertionSubject, "Client assertion application identifier doesn't match 'client_id' parameter."}
+	case len(claims.Audience) != 1, !slices.Contains([]string{base + "/oauth2/v2.0/token", base + "/v2.0"}, claims.Audience[0]):
+		return &refusal{codeAssertionAudience, "Client assertion audience claim does not match Realm issuer."}
+	case !x.sim.firstUse(claims.ID):
+		return &refusal{codeAssertionInvalid, "Assertion failed: its jti is missing, or has been used before."}
+	case !x.sim.propagated(signer.keyID):
+		return badSignature("The key was not found.", token)
+	default:
+		return nil
+	}
+}
+
+// signerOf finds the certificate that a JWT says it is signed with.
+func (s settings) signerOf(token *jwt.Token) (certificate, *refusal) {
+	i := slices.IndexFunc(s.certificates, func(c certificate) bool { return names(token, c.Certificate) })
+	found := certificate{}
+	if i >= 0 {
+		found = s.certificates[i]
+	} else if leaf := s.bySubjectName(token); leaf != nil {
+		found.Certificate = leaf
+	}
+	now := s.clock()
+	switch {
+	case found.Certificate == nil:
+		return found, badSignature("The key was not found.", token)
+	case now.Before(found.NotBefore):
+		return found, badSignature("The key used is not yet valid.", token)
+	case now.After(found.NotAfter):
+		return found, badSignature("The key used is expired.", token)
+	default:
+		return found, nil
+	}
+}
+
+func badSignature(reason string, token *jwt.Token) *refusal {
+	return &refusal{codeAssertionSignature, fmt.Sprintf("Client assertion contains an invalid signature. "+
+		"[Reason - %s, Thumbprint of key used by client: '%X']", reason, thumbprintOf(token))}
+}
+
+// names tells whether the header of a JWT names this certificate, by its
+// thumbprint and, if the chain comes along, as the first of it.
+func names(token *jwt.Token, c *x509.Certificate) bool {
+	long, short := sha256.Sum256(c.Raw), sha1.Sum(c.Raw) //nolint:gosec // see the import
+	given := thumbprintOf(token)
+	if !bytes.Equal(given, long[:]) && !bytes.Equal(given, short[:]) {
+		return false
+	}
+	chain := chainOf(token)
+	return len(chain) == 0 || chain[0].Equal(c)
+}
+
+// thumbprintOf is nil if there is none. Base64 comes with and without padding,
+// in both alphabets: MSAL does not do what RFC 7515 says.
+func thumbprintOf(token *jwt.Token) []byte {
+	for name, size := range map[string]int{"x5t#S256": sha256.Size, "x5t": sha1.Size} {
+		text, _ := token.Header[name].(string)
+		text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
+		if sum, err := base64.RawURLEncoding.DecodeString(text); err == nil && len(sum) == size {
+			return sum
+		}
+	}
+	return nil
+}
+
+// chainOf is the header x5c, or nothing if any of it is not a certificate.
+func chainOf(token *jwt.Token) []*x509.Certificate {
+	list, _ := token.Header["x5c"].([]any)
+	var chain []*x509.Certificate
+	for _, entry := range list {
+		text, _ := entry.(string)
+		der, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil
+		}
+		chain = append(chain, c)
+	}
+	return chain
+}
+
+// bySubjectName returns the certificate that came along with a JWT if its name
+// and the authority behind it are trusted.
+func (s settings) bySubjectName(token *jwt.Token) *x509.Certificate {
+	chain := chainOf(token)
+	if len(chain) == 0 || !names(token, chain[0]) {
+		return nil
+	}
+	leaf, intermediates := chain[0], x509.NewCertPool()
+	for _, c := range chain[1:] {
+		intermediates.AddCert(c)
+	}
+	for _, trusted := range s.subjectNames {
+		roots := x509.NewCertPool()
+		roots.AddCert(trusted.root)
+		_, err := leaf.Verify(x509.VerifyOptions{
+			Roots: roots, Intermediates: intermediates, CurrentTime: s.clock(),
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		})
+		if err == nil && leaf.Subject.CommonName == trusted.commonName {
+			return leaf
+		}
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/managedidentity"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+// newIdentityToken is a token of the system-assigned identity.
+func (s *Simulator) newIdentityToken(t *testing.T) (string, error) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet,
+		metadataPath+"?api-version=2018-02-01&resource="+url.QueryEscape(s.current().audience), nil)
+	r.Header.Set("Metadata", "true")
+	recorder := httptest.NewRecorder()
+	s.MetadataHandler().ServeHTTP(recorder, r)
+	var body struct {
+		Token string `json:"access_token"`
+	}
+	err := json.Unmarshal(recorder.Body.Bytes(), &body)
+	return body.Token, err
+}
+
+// toMetadata sends what goes to the metadata service's real address elsewhere.
+type toMetadata struct{ host string }
+
+func (m toMetadata) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	if r.URL.Host == "169.254.169.254" {
+		r.URL.Host = m.host
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// MSAL's cache belongs to the process and knows resources and identities only, so
+// each test has an audience of its own.
+func newAudience() string { return "https://" + uuid.NewString() + ".test" }
+
+func TestMSALManagedIdentity(t *testing.T) {
+	for name, test := range map[string]struct {
+		appService bool
+		id         managedidentity.ID
+		appID      string
+	}{
+		"App Service, system": {true, managedidentity.SystemAssigned(), ""},
+		"App Service, user":   {true, managedidentity.UserAssignedClientID("user"), "user"},
+		"metadata, system":    {false, managedidentity.SystemAssigned(), ""},
+		"metadata, user":      {false, managedidentity.UserAssignedClientID("user"), "user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			audience := newAudience()
+			c := newTester(t, WithAudience(audience), WithUserIdentities("other", "user"), WithTokenLifetime(90*time.Minute))
+			root := c.sim.StartMetadata(t)
+			if test.appService {
+				t.Setenv("IDENTITY_ENDPOINT", root+"/msi/token")
+				t.Setenv("IDENTITY_HEADER", c.sim.IdentityHeader())
+			}
+			client, err := managedidentity.New(test.id, managedidentity.WithRetryPolicyDisabled(),
+				managedidentity.WithHTTPClient(&http.Client{Transport: toMetadata{root[len("http://"):]}}))
+			require.NoError(t, err)
+			token, err := client.AcquireToken(t.Context(), audience)
+			require.NoError(t, err)
+			require.WithinDuration(t, time.Now().Add(90*time.Minute), token.ExpiresOn, time.Minute)
+			require.Equal(t, http.StatusOK, c.call(Get, token.AccessToken).status)
+			claims, err := c.sim.signer.verify(token.AccessToken, c.sim.current())
+			require.NoError(t, err)
+			if test.appID == "" {
+				test.appID = c.sim.current().systemIdentity
+			}
+			require.Equal(t, test.appID, claims.AppID)
+			require.Equal(t, Calls{1, 1, 1}, c.sim.Calls(ManagedIdentity))
+			require.Zero(t, c.sim.Calls(Token))
+			require.Contains(t, c.sim.Issued(), token.AccessToken)
+			require.Contains(t, c.sim.Issued(), c.sim.IdentityHeader())
+		})
+	}
+}
+
+func TestManagedIdentityRefused(t *testing.T) {
+	sim := Start(t, WithUserIdentities("user"))
+	root := sim.StartMetadata(t)
+	type request struct {
+		method string
+		query  url.Values
+		header http.Header
+	}
+	get := func(path string, change func(*request)) (int, map[string]any) {
+		r := request{http.MethodGet, url.Values{"resource": {"https://graph.microsoft.com/"}}, http.Header{}}
+		if path == appServicePath {
+			r.query.Set("api-version", "2019-08-01")
+			r.header.Set("X-Identity-Header", sim.IdentityHeader())
+		} else {
+			r.query.Set("api-version", "2018-02-01")
+			r.header.Set("Metadata", "True")
+		}
+		change(&r)
+		req, err := http.NewRequestWithContext(t.Context(), r.method, root+path+"?"+r.query.Encode(), nil)
+		require.NoError(t, err)
+		req.Header = r.header
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		var body map[string]any
+		require.NoError(t, json.Unmarshal(text, &body))
+		return resp.StatusCode, body
+	}
+	for _, path := range []string{appServicePath, metadataPath} {
+		set := func(name, value string) func(*request) { return func(r *request) { r.query.Set(name, value) } }
+		for name, test := range map[string]struct {
+			change func(*request)
+			status int
+		}{
+			"good":             {func(*request) {}, 200},
+			"user-assigned":    {set("client_id", "USER"), 200},
+			"unknown identity": {set("client_id", "other"), 400},
+			"no resource":      {set("resource", ""), 400},
+			"another resource": {set("resource", "https://graph.microsoft.us"), 400},
+			"another version":  {set("api-version", "2017-09-01"), 400},
+			"POST":             {func(r *request) { r.method = http.MethodPost }, 400},
+		} {
+			status, body := get(path, test.change)
+			require.Equal(t, test.status, status, name)
+			if status == http.StatusOK {
+				require.Equal(t, "Bearer", body["token_type"])
+				continue
+			}
+			if path == appServicePath {
+				require.NotEmpty(t, body["message"], name)
+			} else {
+				require.Equal(t, "invalid_request", body["error"], name)
+			}
+		}
+		sim.Update(WithSystemIdentity(false))
+		status, _ := get(path, func(*request) {})
+		require.Equal(t, http.StatusBadRequest, status)
+		sim.Update(WithSystemIdentity(true))
+
+		sim.Inject(Fault{Operation: ManagedIdentity, Times: 1, Status: 429, RetryAfter: "2"})
+		status, body := get(path, func(*request) {})
+		require.Equal(t, http.StatusTooManyRequests, status)
+		require.Equal(t, "invalid_request", body["error"])
+	}
+	status, _ := get(appServicePath, func(r *request) { r.header.Set("X-Identity-Header", "wrong") })
+	require.Equal(t, http.StatusUnauthorized, status)
+	status, _ = get(metadataPath, func(r *request) { r.header.Del("Metadata") })
+	require.Equal(t, http.StatusBadRequest, status)
+	status, _ = get(metadataPath, func(r *request) { r.header.Set("X-Forwarded-For", "192.0.2.1") })
+	require.Equal(t, http.StatusBadRequest, status, "through a proxy")
+}
+
+func TestListenMetadataFails(t *testing.T) {
+	sim, err := New()
+	require.NoError(t, err)
+	_, err = sim.ListenMetadata(t.Context(), "no address")
+	require.Error(t, err)
+	ln, err := sim.ListenMetadata(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, ln.Close())
+	require.Error(t, sim.ServeMetadata(ln))
+}

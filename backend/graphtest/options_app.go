@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// RoleOwnedBy lets an application manage the credentials of the applications
+// that it owns, itself included. Tokens do not carry it unless [WithRoles] says so.
+const RoleOwnedBy = "Application.ReadWrite.OwnedBy"
+
+// WithCertificate registers certificates with the application, in addition to
+// those it has. Each text has exactly one certificate with an RSA key; anything
+// else in it, such as the private key, is passed over.
+func WithCertificate(pems ...string) Option {
+	return func(s *settings) error {
+		for _, text := range pems {
+			c, err := parseCertificate(text)
+			if err != nil {
+				return err
+			}
+			if err := s.addCertificate(certificate{uuid.NewString(), c}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// WithSubjectName trusts the certificates with this common name that an
+// authority has issued, given as PEM, if they come with their chain.
+func WithSubjectName(authority, commonName string) Option {
+	return func(s *settings) error {
+		root, err := parseCertificate(authority)
+		if err != nil {
+			return err
+		}
+		s.subjectNames = append(slices.Clone(s.subjectNames), subjectName{root, commonName})
+		return nil
+	}
+}
+
+// WithForeignPassword gives the application one more client secret, which
+// somebody else uses: it is in [Simulator.Issued] and signs in, but it is not
+// that of [Simulator.App], and [WithApp] leaves it alone.
+func WithForeignPassword(displayName string) Option {
+	return func(s *settings) error {
+		p := newPassword(displayName, newClientSecret())
+		p.foreign = true
+		s.passwords = append(slices.Clone(s.passwords), p)
+		return nil
+	}
+}
+
+// WithPropagation lets secrets and certificates that Graph adds from now on take
+// their time to reach all of Entra: that many sign-ins fail, one succeeds, the
+// next number of them fails, and so on. After the last number all succeed. So
+// (2, 1) means: refused twice, accepted, refused, accepted from then on. No
+// number at all, the default, means at once.
+func WithPropagation(failures ...int) Option {
+	return func(s *settings) error {
+		var outcomes []bool
+		for i, n := range failures {
+			if n < 0 {
+				return fmt.Errorf("the number of failures is negative: %d", n)
+			}
+			if i > 0 {
+				outcomes = append(outcomes, true)
+			}
+			outcomes = append(outcomes, make([]bool, n)...)
+		}
+		s.propagation = outcomes
+		return nil
+	}
+}
+
+// WithMaxCredentialLifetime sets the policy that refuses to add secrets and
+// certificates for longer, with CredentialInvalidLifetimeAsPerAppPolicy. Zero is
+// the default: no policy.
+func WithMaxCredentialLifetime(d time.Duration) Option {
+	return func(s *settings) error {
+		if d < 0 {
+			return fmt.Errorf("the lifetime is negative: %v", d)
+		}
+		s.maxCredentialLifetime = d
+		return nil
+	}
+}
+
+// WithOwner sets whether the application is among its own owners, as
+// [RoleOwnedBy] asks. By default it is.
+func WithOwner(owned bool) Option {
+	return func(s *settings) error {
+		s.owned = owned
+		return nil
+	}
+}
+
+// WithFederation lets the application sign in with the assertions of another
+// issuer about this subject, signed with RS256 by this RSA key. See also
+// [Simulator.Assertion].
+func WithFederation(issuer, subject, audience string, key crypto.PublicKey) Option {
+	return func(s *settings) error {
+		public, ok := key.(*rsa.PublicKey)
+		if !ok || issuer == "" || subject == "" || audience == "" {
+			return errors.New("a federation needs an issuer, a subject, an audience and an RSA key")
+		}
+		s.federations = append(slices.Clone(s.federations), federation{issuer, subject, audience, public})
+		return nil
+	}
+}
+
+// WithSystemIdentity sets whether the machine has a system-assigned managed
+// identity. By default it has.
+func WithSystemIdentity(assigned bool) Option {
+	return func(s *settings) error {
+		s.systemIdentity = ""
+		if assigned {
+			s.systemIdentity = uuid.NewString()
+		}
+		return nil
+	}
+}
+
+// WithUserIdentities sets the client ids of the managed identities that users
+// have assigned to the machine. By default there are none.
+func WithUserIdentities(clientIDs ...string) Option {
+	clientIDs = slices.Clone(clientIDs)
+	return func(s *settings) error {
+		if slices.Contains(clientIDs, "") {
+			return errors.New("the client id of an identity is empty")
+		}
+		s.userIdentities = clientIDs
+		return nil
+	}
+}
+
+// parseCertificate returns the one certificate of a text.
+func parseCertificate(text string) (*x509.Certificate, error) {
+	var found *x509.Certificate
+	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading a certificate: %w", err)
+		}
+		if found != nil {
+			return nil, errors.New("there is more than one certificate: which one is meant?")
+		}
+		found = c
+	}
+	if found == nil {
+		return nil, errors.New("there is no certificate in PEM")
+	}
+	return found, nil
+}
+
+// addCertificate registers a certificate once.
+func (s *settings) addCertificate(c certificate) error {
+	if _, ok := c.PublicKey.(*rsa.PublicKey); !ok {
+		return errors.New("the key of a certificate must be RSA")
+	}
+	if !slices.ContainsFunc(s.certificates, func(other certificate) bool { return other.Equal(c.Certificate) }) {
+		s.certificates = append(slices.Clone(s.certificates), c)
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// rotating mounts an engine whose app may manage its own credentials. Pauses take no
+// time.
+func rotating(t *testing.T, kind string, opts ...graphtest.Option) *rig {
+	t.Helper()
+	r := newRig(t, append(opts,
+		graphtest.WithRoles(graphtest.RoleReadWrite, graphtest.RoleRead, graphtest.RoleOwnedBy),
+		graphtest.WithForeignPassword("somebody else's"))...)
+	r.impatient()
+	if kind == credentialClientSecret {
+		r.write(configPath, r.config(nil))
+	} else {
+		r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate()}))
+	}
+	return r
+}
+
+// impatient lets pauses end at once, as long as there is time.
+func (r *rig) impatient() {
+	left := 100
+	r.pause = func(ctx context.Context, _ time.Duration) error {
+		if left--; left < 0 {
+			return context.DeadlineExceeded
+		}
+		return ctx.Err()
+	}
+}
+
+// credentials returns how many secrets and certificates the app has.
+func (r *rig) credentials() int { return len(r.sim.Credentials()) }
+
+func kinds(t *testing.T, run func(t *testing.T, kind string)) {
+	for _, kind := range []string{credentialClientSecret, credentialClientCertificate} {
+		t.Run(kind, func(t *testing.T) { run(t, kind) })
+	}
+}
+
+func TestRotateRoot(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r := rotating(t, kind, graphtest.WithPropagation(3, 1))
+		before := r.credentials()
+		held := r.key()
+		r.write(rotateRootPath, nil)
+		require.Equal(t, before+1, r.credentials(), "the one that was configured is somebody else's")
+		r.restart()
+		r.impatient()
+		require.True(t, r.works(r.key()))
+		require.False(t, r.works(held))
+		require.Equal(t, kind, r.read(configPath).Data[fieldCredentialType])
+
+		// The second rotation retires what the first one made.
+		r.sim.Update(graphtest.WithPropagation())
+		r.write(rotateRootPath, nil)
+		require.Equal(t, before+2, r.credentials())
+		r.tick()
+		require.Equal(t, before+2, r.credentials(), "the grace period is not over")
+		r.clock.advance(rootGrace)
+		r.tick()
+		require.Equal(t, before+1, r.credentials())
+		require.True(t, r.works(r.key()))
+	})
+}
+
+func TestRotateRootOfAKindThatRenewsItself(t *testing.T) {
+	r := newRig(t)
+	r.allowed()
+	url := r.sim.StartMetadata(t)
+	t.Setenv("IDENTITY_ENDPOINT", url+"/msi/token")
+	t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
+	r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientID: nil, fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false}))
+	require.Contains(t, r.fails(400, logical.UpdateOperation, rotateRootPath, nil), "renew themselves")
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldRootRotationPeriod: "24h"}), fieldRootRotationPeriod)
+}
+
+func TestRotateRootWithoutPermission(t *testing.T) {
+	r := configured(t)
+	r.impatient()
+	text := r.fails(400, logical.UpdateOperation, rotateRootPath, nil)
+	require.Contains(t, text, "Application.ReadWrite.OwnedBy")
+	cfg, err := loadConfig(t.Context(), r.storage)
+	require.NoError(t, err)
+	require.False(t, cfg.Root.unsettled())
+	require.Equal(t, 1, cfg.Root.Failures)
+	require.True(t, r.works(r.key()))
+}
+
+// A certificate rolls itself without any permission, if the object id is configured.
+func TestCertificateIsRotatedWithoutPermission(t *testing.T) {
+	r := newRig(t)
+	r.impatient()
+	r.write(configPath, r.config(map[string]any{
+		fieldClientSecret: nil, fieldClientCertificate: r.certificate(), fieldApplicationObjectID: r.sim.Info().ObjectID,
+	}))
+	before := r.credentials()
+	r.write(rotateRootPath, nil)
+	r.write(rotateRootPath, nil)
+	r.clock.advance(rootGrace)
+	r.tick()
+	require.Equal(t, before+1, r.credentials())
+	require.True(t, r.works(r.key()))
+}
+
+func TestRootIsRotatedByItself(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r := rotating(t, kind)
+		before := r.credentials()
+		r.write(configPath, map[string]any{fieldRootRotationPeriod: "720h"})
+		r.clock.advance(720*time.Hour - time.Minute)
+		r.tick()
+		require.Equal(t, before, r.credentials())
+		r.clock.advance(time.Minute)
+		r.tick()
+		require.Equal(t, before+1, r.credentials())
+		r.clock.advance(rootGrace)
+		r.tick()
+		require.Equal(t, before+1, r.credentials())
+	})
+}
+
+// While a new secret is refused, the old one goes on being used.
+func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r := rotating(t, kind, graphtest.WithPropagation(200))
+		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
+		r.restart()
+		require.True(t, r.works(r.key()))
+		r.impatient()
+		r.clock.advance(time.Hour)
+		r.tick()
+		r.clock.advance(time.Hour)
+		before := r.credentials()
+		r.tick()
+		require.Equal(t, before, r.credentials(), "no further one is added")
+	})
+}
+
+// The process is killed at each step that stores something, before and after it has
+// been stored, and at each answer of Graph.
+func TestRotateRootIsInterruptedAnywhere(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		for n := 1; ; n++ {
+			r := rotating(t, kind)
+			before := r.credentials()
+			r.write(rotateRootPath, nil) // so that there is one of its own to retire
+			failed := false
+			fails := nth(n, "put", configStorageKey)
+			r.storage.failing(func(op, key string) bool {
+				// From this write on the process is dead.
+				failed = failed || fails(op, key)
+				return failed
+			})
+			_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
+			r.storage.failing(nil)
+			if err == nil && !failed {
+				require.Greater(t, n, 3)
+				return
+			}
+			r.recovers(before)
+		}
+	})
+}
+
+func TestAnswerAboutARootCredentialIsLost(t *testing.T) {
+	for name, fault := range map[string]graphtest.Fault{
+		"reset before the work": {Reset: true},
+		"reset after the work":  {Reset: true, AfterWork: true},
+		"504 after the work":    {Status: 504, AfterWork: true},
+		"truncated":             {Body: graphtest.BodyTruncated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kinds(t, func(t *testing.T, kind string) {
+				for _, op := range []graphtest.Operation{graphtest.AddPassword, graphtest.AddKey} {
+					r := rotating(t, kind)
+					before := r.credentials()
+					r.write(rotateRootPath, nil)
+					fault.Operation, fault.Times = op, 1
+					r.sim.Inject(fault)
+					_, _ = r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
+					r.sim.Clear()
+					r.recovers(before)
+				}
+			})
+		})
+	}
+}
+
+// recovers restarts the engine and checks that it works, and that in the end there is
+// one credential of its own, and none that nobody knows.
+func (r *rig) recovers(foreign int) {
+	r.t.Helper()
+	r.restart()
+	r.impatient()
+	require.True(r.t, r.works(r.key()))
+	for range 10 {
+		r.clock.advance(time.Hour)
+		r.tick()
+	}
+	require.True(r.t, r.works(r.key()))
+	require.Equal(r.t, foreign+1, r.credentials())
+}
+
+// Somebody configures another secret while a rotation is unfinished: what the engine
+// has made is removed.
+func TestConfiguredCredentialEndsARotation(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r := rotating(t, kind, graphtest.WithPropagation(200))
+		before := r.credentials()
+		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
+		require.Equal(t, before+1, r.credentials())
+		if kind == credentialClientSecret {
+			r.write(configPath, map[string]any{fieldClientSecret: r.sim.App().ClientSecret + " "})
+		}
+		require.True(t, r.works(r.key()))
+	})
+}
