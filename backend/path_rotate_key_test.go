@@ -70,7 +70,7 @@ func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
 func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	r := configured(t)
 	r.restart()
-	r.storage.failing(nth(1, "get", keyStorageKey))
+	r.storage.failing(func(op, key string) bool { return op == "get" && key == keyStorageKey })
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
 	require.ErrorIs(t, err, errStorage)
 	require.Zero(t, r.posts())
