@@ -60,7 +60,7 @@ func (b *backend) retireIfDue(ctx context.Context) {
 	if err != nil {
 		b.Logger().Error("looking for a key to retire", "error", err)
 	}
-	if !due {
+	if !due || !b.WriteSafeReplicationState() {
 		return
 	}
 	if got, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeRetired, due: overdue, unattended: true})); err == nil {
