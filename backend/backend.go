@@ -53,6 +53,7 @@ type backend struct {
 	retirement  *retirement
 	roles       *roles
 	comparison  comparison
+	mountMax    mountMax
 	stop        context.CancelFunc
 }
 
