@@ -54,6 +54,7 @@ type backend struct {
 	retirement  *retirement
 	roles       *roles
 	comparison  comparison
+	mountMax    mountMax
 	stop        context.CancelFunc
 
 	// pause waits, or returns an error if the context ends before.

@@ -53,6 +53,7 @@ type healthReport struct {
 	// and failed nevertheless.
 	Deceived bool `json:"deceived"`
 
+	ThrottledAt    time.Time `json:"throttled_at"`
 	ThrottledUntil time.Time `json:"throttled_until"`
 
 	DriftCheckedAt  time.Time   `json:"drift_checked_at"`
@@ -100,7 +101,7 @@ func (r *healthReport) heedThrottling(failure error, now time.Time) time.Duratio
 		return 0
 	}
 	if until := now.Add(remote.RetryAfter); remote.RetryAfter > 0 && until.After(r.ThrottledUntil) {
-		r.ThrottledUntil = until
+		r.ThrottledAt, r.ThrottledUntil = now, until
 	}
 	return remote.RetryAfter
 }
@@ -163,10 +164,16 @@ func (h *health) get(ctx context.Context, s logical.Storage) (healthReport, erro
 // alone, or zero. What cannot be read does not keep anybody from trying.
 func (h *health) throttledUntil(ctx context.Context, s logical.Storage) time.Time {
 	report, err := h.get(ctx, s)
-	if err != nil || !h.now().Before(report.ThrottledUntil) {
+	if err != nil || !report.throttled(h.now()) {
 		return time.Time{}
 	}
 	return report.ThrottledUntil
+}
+
+// throttled tells whether Graph is to be left alone. What a clock ahead has noted does
+// not count: its end would be too late.
+func (r *healthReport) throttled(now time.Time) bool {
+	return now.Before(r.ThrottledUntil) && !r.ThrottledAt.After(now)
 }
 
 func (h *health) forget() {

@@ -5,6 +5,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -72,6 +73,27 @@ func (r *keyRecord) unclaimed(age time.Duration) bool {
 	return !r.Disclosed && (r.Cause == causeRead || r.Cause == causeRecovered) && age < unclaimedFor
 }
 
+// mountMaxFor is how long the mount's maximum lease TTL is remembered: asking core for
+// it takes longer than anything else that a shared read does but one. Core caps the
+// lease in any case; the ledger's records may end too late for as long.
+const mountMaxFor = time.Minute
+
+// mountMax remembers the mount's maximum lease TTL.
+type mountMax struct {
+	mu    sync.Mutex
+	value time.Duration
+	until time.Time
+}
+
+func (m *mountMax) get(now time.Time, ask func() time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.value == 0 || now.After(m.until) || m.until.Sub(now) > mountMaxFor {
+		m.value, m.until = ask(), now.Add(mountMaxFor)
+	}
+	return m.value
+}
+
 // obtained is a lease and what to say of it.
 type obtained struct {
 	lease      *lease
@@ -133,7 +155,7 @@ func (b *backend) tryToTake(ctx context.Context, termsUnder func(*config) terms,
 		}
 		return next == takeIt || unproven != ""
 	}
-	ttl := min(t.ttl, b.System().MaxLeaseTTL())
+	ttl := min(t.ttl, b.mountMax.get(now, b.System().MaxLeaseTTL))
 	l, err := b.keeper.lease(ctx, b.storage, conn.config.workspace(), ttl, accept)
 	if errors.Is(err, errClosed) && !b.System().Tainted() {
 		b.keeper.setClosed(false) // the mount has been moved, and goes on

@@ -173,7 +173,7 @@ func (b *backend) mayTry(ctx context.Context, conn *connection) bool {
 	switch {
 	case err != nil, !now.Before(report.NextAttempt):
 		return true
-	case now.Before(report.ThrottledUntil), report.Deceived:
+	case report.throttled(now), report.Deceived:
 		return false
 	default:
 		return conn.graph.Answers(ctx)

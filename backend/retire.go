@@ -65,7 +65,7 @@ func (b *backend) retireIfDue(ctx context.Context) {
 	if err != nil {
 		b.Logger().Error("looking for a key to retire", "error", err)
 	}
-	if due && b.mayTry(ctx, conn) {
+	if due && b.WriteSafeReplicationState() && b.mayTry(ctx, conn) {
 		b.do(ctx, choreRetire, conn.config)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
@@ -145,6 +146,17 @@ func TestRevokeWorksWhateverTheStateOfTheMount(t *testing.T) {
 	} {
 		require.NoError(t, r.tryRevoke(secret), name)
 	}
+}
+
+// A node that must not write lets the lease end; its record ends by time.
+func TestRevokeOnANodeThatMustNotWrite(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.storage.failing(func(op, _ string) bool { return op == "delete" || op == "put" })
+	r.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+	r.revoke(held)
+	require.Equal(t, 1, r.leaseRecords())
+	require.Equal(t, 1, r.posts())
 }
 
 func TestRevokeIsRepeatedWhenStorageFails(t *testing.T) {

@@ -4,6 +4,7 @@ package backend
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/rotation"
@@ -31,10 +32,18 @@ type schedule struct {
 	Since time.Time `json:"rotation_since"`
 }
 
-var errNeverDue = errors.New("never falls due: there is no such date")
+var (
+	errNeverDue = errors.New("never falls due: there is no such date")
+
+	errTimeZone = errors.New("a time zone cannot be named: the times are UTC")
+)
 
 // parseCron checks a cron expression.
 func parseCron(expression string, now time.Time) error {
+	if strings.Contains(expression, "=") {
+		// The parser takes TZ=… and then ignores it, and panics if nothing follows.
+		return errTimeZone
+	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
 		return err

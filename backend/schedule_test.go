@@ -61,4 +61,7 @@ func TestParseCron(t *testing.T) {
 		require.Error(t, parseCron(bad, now), bad)
 	}
 	require.ErrorIs(t, parseCron("0 0 30 2 *", now), errNeverDue)
+	for _, zone := range []string{"TZ=Europe/Berlin 0 3 * * *", "CRON_TZ=UTC 0 3 * * *", "TZ=x"} {
+		require.ErrorIs(t, parseCron(zone, now), errTimeZone)
+	}
 }

@@ -85,15 +85,17 @@ func (b *backend) keyResponse(l *lease, reused bool) *logical.Response {
 // and a second call is as good as the first: a revocation that fails again and
 // again would end as an irrevocable lease and keep the mount from being disabled.
 func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	if !b.WriteSafeReplicationState() {
-		return nil, nil // the record ends by time
-	}
 	version, id, ok := leaseOf(req.Secret)
 	if !ok {
 		b.Logger().Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
 		return nil, nil
 	}
 	if err := b.keeper.ledger.remove(ctx, req.Storage, version, id); err != nil {
+		// Asked after the failure and not before, because each revocation would
+		// pay for it with two calls to core.
+		if !b.WriteSafeReplicationState() {
+			return nil, nil // the record ends by time
+		}
 		return nil, err
 	}
 	if !b.keeper.superseded(version) { // else it has no consequence

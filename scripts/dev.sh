@@ -13,7 +13,9 @@ main() {
 	prepare
 	if has_tenant; then
 		warn_about_tenant
+		ROOT_TOKEN=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
 		start_vault
+		trap leave_tenant EXIT
 		configure_for_tenant
 	else
 		start_simulator
@@ -33,6 +35,14 @@ warn_about_tenant() {
 	say "real tenant $AZURE_TENANT_ID. A read of mdi/key regenerates its deployment access key;"
 	say "the previous one no longer installs sensors. When the last lease ends, so does the new"
 	say "one. Unset the variables to work with the simulator."
+}
+
+# leave_tenant has a key that was handed out regenerated before everything is stopped.
+leave_tenant() {
+	local status=$?
+	vault secrets disable mdi >&2 || true
+	(exit "$status")
+	cleanup
 }
 
 configure_for_tenant() {

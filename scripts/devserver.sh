@@ -97,8 +97,10 @@ start_simulator() {
 start_vault() {
 	local address
 	address=127.0.0.1:$(free_port)
-	export VAULT_ADDR=http://$address VAULT_TOKEN=root
-	start vault vault server -dev -log-level=debug -dev-root-token-id=root -dev-no-store-token \
+	export VAULT_ADDR=http://$address VAULT_TOKEN=${ROOT_TOKEN:-root}
+	# By the environment, since a command line is readable by everybody.
+	export VAULT_DEV_ROOT_TOKEN_ID=$VAULT_TOKEN
+	start vault vault server -dev -log-level=debug -dev-no-store-token \
 		-dev-plugin-dir="$ROOT/dist/plugins" -dev-listen-address="$address"
 	await vault vault secrets list
 	vault secrets enable -path=mdi vault-plugin-secrets-mdi >/dev/null

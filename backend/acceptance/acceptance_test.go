@@ -24,6 +24,8 @@ func TestMain(m *testing.M) {
 func TestAcceptance(t *testing.T) {
 	s := newSuite(t)
 	t.Run("scenarios", func(t *testing.T) {
+		t.Run("interrupted", s.testInterrupted)
+		t.Run("failover", s.testFailover)
 		testscript.Run(t, testscript.Params{
 			Dir:                filepath.Join("testdata", "script"),
 			Setup:              s.setup,

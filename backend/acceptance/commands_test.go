@@ -34,6 +34,8 @@ func commands() map[string]scriptCommand {
 		"field":        only(field),
 		"let":          only(let),
 		"read-at-once": only(readAtOnce),
+		"keep-reading": only(keepReading),
+		"stop-reading": only(stopReading),
 		"start-tenant": only(startTenant),
 		"kill-plugin":  only(killPlugin),
 	}
@@ -149,9 +151,11 @@ func within(ts *testscript.TestScript, args []string) error {
 	if err := line.run(ts); err != nil {
 		return err
 	}
-	if took := time.Since(began); took > limit {
+	took := time.Since(began).Round(10 * time.Millisecond)
+	if took > limit {
 		return fmt.Errorf("it took %s", took)
 	}
+	ts.Logf("[took %s]", took)
 	return nil
 }
 

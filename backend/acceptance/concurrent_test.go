@@ -4,88 +4,99 @@ package acceptance
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// reading is what came of one of many reads.
-type reading struct {
-	status int
-	body   []byte
-	err    error
-}
-
 // readAtOnce reads a path of Vault many times at the same moment, through its HTTP
-// interface: a hundred processes would take longer to start than Graph to answer.
+// interface: a hundred processes would take longer to start than Graph to answer. It
+// prints how many reads were answered, with how many leases, and how many different
+// keys, and writes the first answer to a file.
 func readAtOnce(ts *testscript.TestScript, args []string) error {
 	if len(args) != 4 || args[2] != ">" {
 		return errors.New("usage: read-at-once N PATH > FILE")
 	}
-	n, err := strconv.Atoi(args[0])
-	if err != nil || n < 1 {
-		return errors.New("N is a positive number")
+	n, err := positive(args[0])
+	if err != nil {
+		return err
 	}
 	readings := make([]reading, n)
 	start := make(chan struct{})
 	var wg sync.WaitGroup
-	client := &http.Client{Timeout: time.Minute}
-	defer client.CloseIdleConnections()
+	vault := vaultOf(ts)
+	defer vault.http.CloseIdleConnections()
 	for i := range readings {
 		wg.Go(func() {
 			<-start
-			readings[i] = read(client, ts.Getenv("VAULT_ADDR")+"/v1/"+args[1], ts.Getenv("VAULT_TOKEN"))
+			readings[i] = vault.read(context.Background(), args[1])
 		})
 	}
 	close(start)
 	wg.Wait()
-	return summarise(ts, readings, args[3])
-}
-
-// read reads a path of Vault once. It can be called from any goroutine.
-func read(client *http.Client, url, token string) reading {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return reading{err: err}
-	}
-	req.Header.Set("X-Vault-Token", token)
-	resp, err := client.Do(req)
-	if err != nil {
-		return reading{err: err}
-	}
-	body, err := io.ReadAll(resp.Body)
-	return reading{resp.StatusCode, body, errors.Join(err, resp.Body.Close())}
-}
-
-// summarise prints how many reads were answered, with how many leases, and how many
-// different keys, and writes the first answer to a file.
-func summarise(ts *testscript.TestScript, readings []reading, file string) error {
-	leases, keys := map[string]bool{}, map[string]bool{}
+	var all tally
 	for _, r := range readings {
-		if r.err != nil || r.status != http.StatusOK {
-			return errors.Join(fmt.Errorf("a read was answered with %d", r.status), r.err)
-		}
-		var secret struct {
-			LeaseID string `json:"lease_id"`
-			Data    struct {
-				Key string `json:"deployment_access_key"`
-			} `json:"data"`
-		}
-		if err := json.Unmarshal(r.body, &secret); err != nil {
-			return err
-		}
-		leases[secret.LeaseID], keys[secret.Data.Key] = true, true
+		all.add(r)
 	}
-	if _, err := fmt.Fprintf(ts.Stdout(), "reads=%d leases=%d keys=%d\n", len(readings), len(leases), len(keys)); err != nil {
+	if err := printTally(ts, &all); err != nil {
 		return err
 	}
-	return os.WriteFile(ts.MkAbs(file), readings[0].body, 0o600)
+	return os.WriteFile(ts.MkAbs(args[3]), readings[0].body, 0o600)
+}
+
+// keepReading starts readers in the background.
+func keepReading(ts *testscript.TestScript, args []string) error {
+	sc := scenarioOf(ts)
+	if len(args) != 2 || sc.readers != nil {
+		return errors.New("usage: keep-reading N PATH, once")
+	}
+	n, err := positive(args[0])
+	if err != nil {
+		return err
+	}
+	sc.readers = startReaders(n, []*api{vaultOf(ts)}, args[1])
+	return nil
+}
+
+// stopReading stops them and prints what they got. While the plugin restarts, or a key
+// is in doubt, there can be none: only that is a failure of theirs that is in order.
+func stopReading(ts *testscript.TestScript, _ []string) error {
+	sc := scenarioOf(ts)
+	if sc.readers == nil {
+		return errors.New("nobody reads")
+	}
+	sc.readers.end()
+	all := &sc.readers.tally
+	for status := range all.answers {
+		if status != http.StatusOK && status < http.StatusInternalServerError {
+			return fmt.Errorf("a read was answered with %d", status)
+		}
+	}
+	return printTally(ts, all)
+}
+
+// printTally prints what came of reads, which must not contradict each other.
+func printTally(ts *testscript.TestScript, t *tally) error {
+	if len(t.conflicts) > 0 {
+		return fmt.Errorf("%v", t.conflicts)
+	}
+	_, err := fmt.Fprintln(ts.Stdout(), t)
+	return err
+}
+
+func vaultOf(ts *testscript.TestScript) *api {
+	return newAPI(ts.Getenv("VAULT_ADDR"), ts.Getenv("VAULT_TOKEN"))
+}
+
+func positive(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, errors.New("N is a positive number")
+	}
+	return n, nil
 }

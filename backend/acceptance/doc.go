@@ -26,6 +26,8 @@
 //	let NAME FILE PATH           puts that string into a variable
 //	read-at-once N PATH > FILE   reads a path N times at the same moment, counts what
 //	                             came of it, and writes one of the answers
+//	keep-reading N PATH          lets N readers read a path, again and again
+//	stop-reading                 stops them and counts the same
 //	start-tenant NAME            starts one more tenant, in the folder NAME
 //	kill-plugin [N]              kills the plugin's process, as kill -9 does; with N, at
 //	                             the moment when Graph has answered N regenerations
@@ -33,6 +35,14 @@
 // A COMMAND is vault or mdi-simulator with arguments, after "!" if it has to fail.
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
+//
+// Two tests run beside the scripts, and need more control than a script gives:
+// failover kills the active node of a cluster, and lets it step down, again and again
+// while hosts read; interrupted owns the plugin's storage in Vault's place, and kills
+// the plugin at each of its writes.
+//
+//	MDI_CHAOS_ROUNDS=50 go test ./backend/acceptance -timeout 1h -run '/scenarios/failover$'
+//	MDI_CHAOS_SEED=7 ...                                  # the dice of an earlier run
 //
 // After the scenarios, every secret that a tenant has issued is looked for in all
 // their logs. There must be none.

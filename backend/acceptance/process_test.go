@@ -62,6 +62,18 @@ func (p *process) shutdown() {
 	}
 }
 
+// kill ends the process as kill -9 does, and returns the ids of its children, which
+// live on.
+func (p *process) kill() (orphans []int, err error) {
+	orphans, err = childrenOf(p.cmd.Process.Pid)
+	if err := errors.Join(err, p.cmd.Process.Kill()); err != nil {
+		return nil, err
+	}
+	<-p.ended
+	p.stop()
+	return orphans, nil
+}
+
 // await waits until ready says so; the process must not end before.
 func (p *process) await(ready func() bool) error {
 	deadline := time.Now().Add(30 * time.Second)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +34,7 @@ type scenario struct {
 	env     []string // of the servers
 	vault   *process
 	tenants []*tenant
+	readers *readers // or nil
 }
 
 // tenant is a simulator that runs as a process.
@@ -43,19 +45,25 @@ type tenant struct {
 
 type scenarioKey struct{}
 
-// setup prepares what a script starts with: see the package's documentation.
-func (s *suite) setup(env *testscript.Env) error {
+// newScenario returns a scenario that runs in a folder. It has nothing yet.
+func (s *suite) newScenario(work string) (*scenario, error) {
 	sc := &scenario{
 		suite: s,
-		work:  env.WorkDir,
-		logs:  filepath.Join(s.logs, filepath.Base(env.WorkDir)),
-		env:   []string{"PATH=" + os.Getenv("PATH"), "HOME=" + env.WorkDir, "TMPDIR=" + s.sockets},
+		work:  work,
+		logs:  filepath.Join(s.logs, filepath.Base(work)),
+		env:   []string{"PATH=" + os.Getenv("PATH"), "HOME=" + work, "TMPDIR=" + s.sockets},
+	}
+	return sc, os.Mkdir(sc.logs, 0o700)
+}
+
+// setup prepares what a script starts with: see the package's documentation.
+func (s *suite) setup(env *testscript.Env) error {
+	sc, err := s.newScenario(env.WorkDir)
+	if err != nil {
+		return err
 	}
 	env.Values[scenarioKey{}] = sc
 	env.Defer(func() { sc.end(env.T()) })
-	if err := os.Mkdir(sc.logs, 0o700); err != nil {
-		return err
-	}
 	if err := sc.startTenant("tenant"); err != nil {
 		return err
 	}
@@ -108,7 +116,7 @@ func (sc *scenario) tryVault() (string, error) {
 		return "", err
 	}
 	address := "http://" + listen
-	if err := sc.vault.await(func() bool { return healthy(address) }); err != nil {
+	if err := sc.vault.await(func() bool { return health(address) == http.StatusOK }); err != nil {
 		sc.vault.shutdown()
 		sc.vault = nil
 		return "", err
@@ -116,39 +124,38 @@ func (sc *scenario) tryVault() (string, error) {
 	return address, nil
 }
 
+// Ports for servers are below those that Linux gives to outgoing connections, from
+// 32768 on: a node of a cluster needs its own again after it has been away.
+const (
+	firstPort = 10000
+	lastPort  = 32000
+)
+
 // freeAddress returns a loopback address whose port is free together with the next
 // one, which Vault uses as well.
 func freeAddress() (string, error) {
-	ctx, listen := context.Background(), net.ListenConfig{}
 	for range 50 {
-		first, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
-		}
-		port := first.Addr().(*net.TCPAddr).Port
-		second, err := listen.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(port+1))
-		if err == nil {
-			return first.Addr().String(), errors.Join(first.Close(), second.Close())
-		}
-		if err := first.Close(); err != nil {
-			return "", err
+		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // any will do
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		if isFree(address) && isFree(net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))) {
+			return address, nil
 		}
 	}
 	return "", errors.New("no two free ports in a row")
 }
 
-func healthy(address string) bool {
+func isFree(address string) bool {
+	listen := net.ListenConfig{}
+	l, err := listen.Listen(context.Background(), "tcp", address)
+	return err == nil && l.Close() == nil
+}
+
+// health returns how Vault answers the question for its state: 200 active, 429 standby,
+// 501 not initialised, 503 sealed; 0: not at all.
+func health(address string) int {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/v1/sys/health", http.NoBody)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+	return newAPI(address, "").read(ctx, "sys/health").status
 }
 
 // startTenant runs a simulator in the folder of that name, with the configuration
@@ -200,7 +207,10 @@ func writeConfig(file string, info graphtest.Info) error {
 
 // end stops all processes and takes down what secrets there were. Of a scenario
 // that failed it shows what Vault and the plugin complained about.
-func (sc *scenario) end(t testscript.T) {
+func (sc *scenario) end(t interface{ Log(args ...any) }) {
+	if sc.readers != nil {
+		sc.readers.end()
+	}
 	if sc.vault != nil {
 		sc.vault.shutdown()
 	}
@@ -211,7 +221,10 @@ func (sc *scenario) end(t testscript.T) {
 		tenant.process.shutdown()
 	}
 	if test, ok := t.(interface{ Failed() bool }); ok && test.Failed() {
-		t.Log(complaints(filepath.Join(sc.logs, "vault.log")))
+		logs, _ := filepath.Glob(filepath.Join(sc.logs, "vault*.log"))
+		for _, log := range logs {
+			t.Log(complaints(log))
+		}
 	}
 }
 
@@ -221,7 +234,7 @@ func complaints(log string) string {
 	if err != nil {
 		return fmt.Sprintf("no log of Vault: %v", err)
 	}
-	lines := []string{"warnings and errors in Vault's log:"}
+	lines := []string{"warnings and errors in " + filepath.Base(log) + ":"}
 	for line := range strings.Lines(string(text)) {
 		if strings.Contains(line, "[WARN]") || strings.Contains(line, "[ERROR]") {
 			lines = append(lines, strings.TrimSpace(line))

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// settle lets everything come to rest, and looks at what there is then.
+func (f *failover) settle(t *testing.T) {
+	t.Helper()
+	f.expectAgents(t)
+	f.hosts.end()
+	for _, agent := range f.agents {
+		agent.shutdown()
+	}
+	const leases = 5
+	version := 0
+	for range leases {
+		var got leasedKey
+		require.NoError(t, f.call(t.Context(), http.MethodGet, "mdi/key/long", nil, &got))
+		require.Contains(t, []int{0, got.Data.Version}, version, "the key changes although nobody asks for it")
+		version = got.Data.Version
+	}
+	f.expectRecords(t, leases)
+
+	// With the last lease gone, no key that was ever handed out is good for anything.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.NoError(c, f.call(t.Context(), http.MethodPut, "sys/leases/revoke-prefix/mdi/key", map[string]bool{"sync": true}, nil))
+	}, time.Minute, time.Second)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		status, err := f.status(t.Context())
+		assert.NoError(c, err)
+		assert.Equal(c, "retired", status.Cause)
+	}, 10*time.Second, 100*time.Millisecond)
+	f.expectNoKeyGood(t)
+	count, err := f.irrevocable(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, count, "irrevocable leases")
+}
+
+// expectRecords waits until the engine has a record for each lease and no other. A
+// lease that Vault lost with a node has a record that ends by time.
+func (f *failover) expectRecords(t *testing.T, leases int) {
+	t.Helper()
+	began := time.Now()
+	for deadline := began.Add(hostTTL + recordGrace + 30*time.Second); ; pause(t.Context(), time.Second) {
+		status, err := f.status(t.Context())
+		require.NoError(t, err)
+		require.False(t, status.IntentPending)
+		require.GreaterOrEqual(t, status.LiveLeases, leases, "a lease without a record")
+		short, err := f.list(t.Context(), "sys/leases/lookup/mdi/key/hosts")
+		require.NoError(t, err)
+		plain, err := f.list(t.Context(), "sys/leases/lookup/mdi/key")
+		require.NoError(t, err)
+		long, err := f.list(t.Context(), "sys/leases/lookup/mdi/key/long")
+		require.NoError(t, err)
+		require.Len(t, long, leases)
+		ended := len(short) == 0 && slices.Equal(plain, []string{"long/"})
+		if ended && status.LiveLeases == leases {
+			t.Logf("records and leases agree after %s", time.Since(began).Round(time.Second))
+			return
+		}
+		require.True(t, time.Now().Before(deadline),
+			"%d records for %d leases, and %d short ones that should have ended", status.LiveLeases, leases, len(short))
+	}
+}
+
+// expectNoKeyGood tries every key that was ever handed out.
+func (f *failover) expectNoKeyGood(t *testing.T) {
+	t.Helper()
+	tried := 0
+	for _, all := range []*tally{&f.hosts.tally, f.others} {
+		for key, version := range all.versions {
+			registers, err := f.tenant.Register(t.Context(), key)
+			require.NoError(t, err)
+			require.False(t, registers, "the key of version %d outlives its leases", version)
+			tried++
+		}
+	}
+	require.NotZero(t, tried)
+}
+
+// report prints the numbers, and fails if answers contradict each other.
+func (f *failover) report(t *testing.T, rounds int) {
+	t.Helper()
+	for key, version := range f.others.versions {
+		f.hosts.tally.note(key, version)
+	}
+	require.Empty(t, f.hosts.tally.conflicts)
+	require.Empty(t, f.others.conflicts)
+	calls, err := f.tenant.Calls(t.Context())
+	require.NoError(t, err)
+	t.Logf("rounds: %d, elections: %d, Graph's regenerations: %v", rounds, f.elections(t), calls[graphtest.Regenerate])
+	t.Logf("hosts: %v", &f.hosts.tally)
+	t.Logf("others: %v", f.others)
+	t.Logf("longest time from the loss of a node to a key: %v", f.worst)
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+const (
+	// hostTTL is how long the leases of readers and agents last.
+	hostTTL = 10 * time.Second
+
+	// recordGrace is how long after the end of its lease the engine keeps a record
+	// of it, see leaseGrace there.
+	recordGrace = 90 * time.Second
+
+	roundsEnv = "MDI_CHAOS_ROUNDS" // how many rounds there are
+	seedEnv   = "MDI_CHAOS_SEED"   // repeats the dice of an earlier run
+)
+
+// moment is when in a regeneration the active node is lost.
+type moment string
+
+const (
+	anyMoment   moment = "any moment"   // while keys are regenerated one after the other
+	answerHeld  moment = "answer held"  // Graph has replaced the key and has not answered
+	workPending moment = "work pending" // Graph has the request, and carries it out later
+	workLost    moment = "work lost"    // Graph has the request, and never carries it out
+)
+
+// loss is how the active node is lost.
+type loss string
+
+const (
+	killed   loss = "kill -9"                      // Vault and the plugin, as when a machine stops
+	orphaned loss = "kill -9, the plugin lives on" // Vault only; the plugin can still talk to Graph
+	stepDown loss = "step-down"
+)
+
+// losses come one after the other.
+func losses() []loss { return []loss{killed, stepDown, orphaned, stepDown} }
+
+// roundsPerSet is in how many rounds each moment comes up.
+const roundsPerSet = 10
+
+// failover is a cluster that loses its active node again and again while hosts read
+// the key.
+type failover struct {
+	*cluster
+	tenant *graphtest.Client
+	dice   *rand.Rand
+	hosts  *readers // under a role that shares the key
+	others *tally   // what was read besides
+	agents []*process
+	worst  map[moment]time.Duration // until the first key after the loss of the node
+}
+
+// testFailover takes the active node away, by kill -9 and by step-down in turns, and
+// looks after every election whether the next key installs a sensor.
+func (s *suite) testFailover(t *testing.T) {
+	t.Parallel()
+	rounds := numberFrom(t, roundsEnv, roundsPerSet)
+	seed := numberFrom(t, seedEnv, rand.Int()) //nolint:gosec // to be repeated, not to be hard to guess
+	t.Logf("%s=%d %s=%d", roundsEnv, rounds, seedEnv, seed)
+	f := s.startFailover(t, rand.New(rand.NewPCG(uint64(seed), 0))) //nolint:gosec // as above
+	var moments []moment
+	for round := range rounds {
+		if round%roundsPerSet == 0 {
+			moments = f.shuffled()
+		}
+		f.round(t, moments[round%roundsPerSet], losses()[round%len(losses())])
+	}
+	f.settle(t)
+	f.report(t, rounds)
+}
+
+// numberFrom reads a number from the environment.
+func numberFrom(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err, name)
+	return n
+}
+
+func (s *suite) startFailover(t *testing.T, dice *rand.Rand) *failover {
+	t.Helper()
+	work := filepath.Join(s.work, "failover")
+	require.NoError(t, os.Mkdir(work, 0o700))
+	sc, err := s.newScenario(work)
+	require.NoError(t, err)
+	t.Cleanup(func() { sc.end(t) })
+	require.NoError(t, sc.startTenant("tenant"))
+	f := &failover{
+		cluster: startCluster(t, sc), tenant: sc.tenants[0].client, dice: dice,
+		others: &tally{}, worst: map[moment]time.Duration{},
+	}
+	config, err := settings(filepath.Join(work, "tenant"))
+	require.NoError(t, err)
+	config["ttl"] = hostTTL.String()
+	for path, fields := range map[string]any{
+		"mdi/config":      config,
+		"mdi/roles/hosts": map[string]any{"ttl": hostTTL.String()},
+		"mdi/roles/long":  map[string]any{"ttl": "1h"},
+	} {
+		require.NoError(t, f.call(t.Context(), http.MethodPost, path, fields, nil))
+	}
+	f.hosts = startReaders(4, f.apis(), "mdi/key/hosts")
+	t.Cleanup(f.hosts.end)
+	f.startAgents(t)
+	return f
+}
+
+// shuffled returns the moments of a set of rounds.
+func (f *failover) shuffled() []moment {
+	moments := []moment{
+		anyMoment, anyMoment, anyMoment, anyMoment,
+		answerHeld, answerHeld, answerHeld, workPending, workPending, workLost,
+	}
+	f.dice.Shuffle(len(moments), func(i, j int) { moments[i], moments[j] = moments[j], moments[i] })
+	return moments
+}
+
+// round takes the active node away at a moment, and brings it back.
+func (f *failover) round(t *testing.T, m moment, l loss) {
+	t.Helper()
+	ctx := t.Context()
+	active, since, err := f.active(ctx, "")
+	require.NoError(t, err)
+	if m == workLost {
+		l = killed // as long as anybody waits for the answer, the work may be done
+	}
+	interrupt := f.reach(t, m, l)
+	began := time.Now()
+	orphans := f.takeAway(t, active, l)
+	interrupt()
+	if m == workPending && l != stepDown {
+		pause(ctx, f.upTo(2*time.Second))
+		require.NoError(t, f.tenant.Clear(ctx))
+	}
+	_, _, err = f.active(ctx, since)
+	require.NoError(t, err)
+	elected := time.Since(began)
+	f.expectKey(t)
+	recovered := time.Since(began)
+	f.worst[m] = max(f.worst[m], recovered)
+	t.Logf("%s, %s: new active node after %s, key after %s",
+		m, l, elected.Round(10*time.Millisecond), recovered.Round(10*time.Millisecond))
+	f.bringBack(t, active, l, orphans)
+}
+
+// reach returns at the moment at which the node is to be lost. The function that it
+// returns ends the reads that led there.
+func (f *failover) reach(t *testing.T, m moment, l loss) (interrupt func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	calls, err := f.tenant.Calls(ctx)
+	require.NoError(t, err)
+	until := graphtest.WaitRequest{Operation: graphtest.Regenerate, Timeout: "1m"}
+	fault := graphtest.Fault{Operation: graphtest.Regenerate, Latency: 10 * time.Minute, Times: 1}
+	if l == stepDown {
+		fault.Latency = 3 * time.Second // Vault waits for its handlers
+	}
+	switch m {
+	case answerHeld:
+		fault.AfterWork = true
+		until.Performed = calls[graphtest.Regenerate].Performed + 1
+	case workPending, workLost:
+		fault.Stubborn = m == workPending
+		until.Started = calls[graphtest.Regenerate].Started + 1
+	case anyMoment:
+		fault.Latency = f.upTo(300 * time.Millisecond)
+		fault.Times = 0
+	}
+	require.NoError(t, f.tenant.Inject(ctx, fault))
+	regenerating := make(chan struct{})
+	go func() {
+		defer close(regenerating)
+		for ctx.Err() == nil {
+			f.others.add(f.nodes[0].read(ctx, "mdi/key"))
+			pause(ctx, 50*time.Millisecond)
+		}
+	}()
+	if m == anyMoment {
+		pause(ctx, f.upTo(2*time.Second))
+	} else {
+		_, err = f.tenant.Wait(ctx, until)
+		require.NoError(t, err)
+	}
+	return func() {
+		cancel()
+		<-regenerating
+	}
+}
+
+// takeAway makes the active node lose its place. It returns the processes of the plugin
+// that a killed Vault has left behind.
+func (f *failover) takeAway(t *testing.T, active *node, l loss) (orphans []int) {
+	t.Helper()
+	if l == stepDown {
+		if err := active.call(t.Context(), http.MethodPut, "sys/step-down", nil, nil); err != nil {
+			t.Logf("not active any more: %v", err) // on a busy machine a node loses its place by itself
+		}
+		return nil
+	}
+	orphans, err := active.process.kill()
+	require.NoError(t, err)
+	if l == killed {
+		killAll(orphans)
+		return nil
+	}
+	return orphans
+}
+
+// bringBack makes the cluster whole again.
+func (f *failover) bringBack(t *testing.T, lost *node, l loss, orphans []int) {
+	t.Helper()
+	require.NoError(t, f.tenant.Clear(t.Context()))
+	if l != stepDown {
+		killAll(orphans)
+		require.NoError(t, f.restart(t.Context(), lost))
+	}
+	count, err := f.irrevocable(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, count, "irrevocable leases")
+}
+
+// expectKey reads until there is a key, which must install a sensor: nobody asks for
+// another one meanwhile.
+func (f *failover) expectKey(t *testing.T) {
+	t.Helper()
+	ctx := t.Context()
+	for deadline := time.Now().Add(90 * time.Second); ; pause(ctx, 50*time.Millisecond) {
+		for _, n := range f.nodes {
+			got := f.others.add(n.read(ctx, "mdi/key/hosts"))
+			if got.LeaseID == "" {
+				continue
+			}
+			registers, err := f.tenant.Register(ctx, got.Data.Key)
+			require.NoError(t, err)
+			require.True(t, registers, "the key of version %d does not install a sensor", got.Data.Version)
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "no key")
+	}
+}
+
+// upTo returns a random time.
+func (f *failover) upTo(limit time.Duration) time.Duration {
+	return time.Duration(f.dice.Int64N(int64(limit)))
+}
+
+func killAll(pids []int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // may have ended by itself
+	}
+}

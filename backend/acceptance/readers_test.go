@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// reading is what came of one read.
+type reading struct {
+	status int
+	body   []byte
+	err    error
+}
+
+// leasedKey is the answer to a read of the key.
+type leasedKey struct {
+	LeaseID string `json:"lease_id"`
+	Data    struct {
+		Key     string `json:"deployment_access_key"`
+		Version int    `json:"key_version"`
+		Reused  bool   `json:"reused"`
+	} `json:"data"`
+}
+
+// key returns the key that was read.
+func (r reading) key() (leasedKey, error) {
+	var secret leasedKey
+	if r.err != nil || r.status != http.StatusOK {
+		return secret, errors.Join(fmt.Errorf("a read was answered with %d", r.status), r.err)
+	}
+	return secret, json.Unmarshal(r.body, &secret)
+}
+
+// tally counts what came of many reads of the key, and remembers every key. Its zero
+// value is ready.
+type tally struct {
+	mu        sync.Mutex
+	answers   map[int]int // by status; 0: there was no answer
+	leases    map[string]bool
+	versions  map[string]int // by key
+	keys      map[int]string // by version
+	conflicts []string       // where a key was told to be what it is not
+	succeeded time.Time      // last
+	longest   time.Duration  // without success
+}
+
+// add counts a reading and returns its key, which is zero if there was none.
+func (t *tally) add(r reading) leasedKey {
+	got, err := r.key()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.answers == nil {
+		t.answers, t.leases = map[int]int{}, map[string]bool{}
+		t.versions, t.keys = map[string]int{}, map[int]string{}
+	}
+	t.answers[r.status]++
+	if err != nil {
+		return leasedKey{}
+	}
+	t.leases[got.LeaseID] = true
+	t.note(got.Data.Key, got.Data.Version)
+	now := time.Now()
+	if !t.succeeded.IsZero() {
+		t.longest = max(t.longest, now.Sub(t.succeeded))
+	}
+	t.succeeded = now
+	return got
+}
+
+// note remembers a key. Each is that of one version: a key that comes under a second
+// one was handed out twice as new.
+func (t *tally) note(key string, version int) {
+	if before, known := t.versions[key]; known && before != version {
+		t.conflicts = append(t.conflicts, fmt.Sprintf("the key of version %d was handed out as version %d", before, version))
+	}
+	if before, known := t.keys[version]; known && before != key {
+		t.conflicts = append(t.conflicts, fmt.Sprintf("version %d has two keys", version))
+	}
+	t.versions[key], t.keys[version] = version, key
+}
+
+// String tells the numbers, and no key.
+func (t *tally) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	reads := 0
+	for _, n := range t.answers {
+		reads += n
+	}
+	return fmt.Sprintf("reads=%d leases=%d keys=%d by status: %v, longest time without an answer: %s",
+		reads, len(t.leases), len(t.keys), t.answers, t.longest.Round(10*time.Millisecond))
+}
+
+// readers read a path until they are stopped.
+type readers struct {
+	tally tally
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+}
+
+// startReaders lets n readers read a path of one of several nodes; a reader whose
+// node does not answer turns to the next.
+func startReaders(n int, nodes []*api, path string) *readers {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &readers{stop: cancel}
+	for i := range n {
+		r.wg.Go(func() {
+			for at := i; ctx.Err() == nil; {
+				reading := nodes[at%len(nodes)].read(ctx, path)
+				if ctx.Err() != nil {
+					return
+				}
+				r.tally.add(reading)
+				if reading.status != http.StatusOK {
+					at++
+				}
+				pause(ctx, 200*time.Millisecond)
+			}
+		})
+	}
+	return r
+}
+
+// end stops the readers and returns when none reads any more.
+func (r *readers) end() {
+	r.stop()
+	r.wg.Wait()
+}
+
+// pause waits, unless the context ends first.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
