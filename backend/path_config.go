@@ -6,11 +6,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
@@ -223,6 +226,10 @@ func verify(ctx context.Context, conn *connection) error {
 	defer cancel()
 	if err := conn.graph.SignIn(ctx); err != nil {
 		return &verificationError{err}
+	}
+	if roles, ok := conn.graph.Roles(ctx); ok && !slices.Contains(roles, graph.Permission) {
+		return &verificationError{&fieldError{field: fieldClientID, problem: "the app's token does not carry the application permission " +
+			graph.Permission + " of Microsoft Graph: grant it, and have an administrator consent; it can take minutes until it takes effect"}}
 	}
 	if _, err := conn.graph.DeploymentAccessKey(ctx); err != nil {
 		return &verificationError{err}
