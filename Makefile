@@ -67,6 +67,10 @@ acceptance: ## Run the scenarios on a real Vault
 cover: ## Fail if the engine's or the Graph client's own tests cover too little
 	@$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) ./backend ./backend/graph
 
+.PHONY: mutants
+mutants: ## Show that the property test finds each of 25 ways to break the engine (minutes)
+	@go run ./scripts/mutants $(ARGS)
+
 ##@ Measure
 
 .PHONY: bench
