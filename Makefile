@@ -67,6 +67,20 @@ acceptance: ## Run the scenarios on a real Vault
 cover: ## Fail if the engine's or the Graph client's own tests cover too little
 	@$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) ./backend ./backend/graph
 
+.PHONY: mutants
+mutants: ## Show that the property test finds each of 25 ways to break the engine (minutes)
+	@go run ./scripts/mutants $(ARGS)
+
+##@ Measure
+
+.PHONY: bench
+bench: ## Compare reads and revocation with an engine that does nothing (minutes)
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/bench $(ARGS)
+
+.PHONY: fleet
+fleet: ## Many hosts read and register at once on a real Vault (see ARGS="-help")
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/fleet $(ARGS)
+
 ##@ Check
 
 .PHONY: lint
