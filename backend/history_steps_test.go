@@ -22,8 +22,8 @@ const (
 	revocation  event = "revocation"
 	second      event = "second revocation"
 	passing     event = "time passes"
-	rotation    event = "rotate-key"
-	tick        event = "tick"
+	rotating    event = "rotate-key"
+	ticking     event = "tick"
 	look        event = "look for a key to retire"
 	crash       event = "crash"
 	configuring event = "configuration write"
@@ -40,7 +40,7 @@ const (
 // often lists what can happen, the more often the likelier.
 var often = []event{
 	passing, passing, passing, reading, reading, reading, reading, group, group, race, revocation, revocation, revocation,
-	second, rotation, tick, tick, look, crash, configuring, recreation, portal, arrival, outage, recovery,
+	second, rotating, ticking, ticking, look, crash, configuring, recreation, portal, arrival, outage, recovery,
 }
 
 // happening is a step: one thing that happens, and what goes wrong meanwhile.

@@ -111,8 +111,12 @@ type course struct {
 
 func (o *course) performed() int { return o.after.postsDone - o.before.postsDone }
 
-// settleable tells whether nothing keeps the engine from settling an intent.
+// settleable tells whether nothing keeps the engine from calling Graph and settling an
+// intent.
 func (o *course) settleable(now time.Time) bool {
+	if o.before.restrained || o.after.restrained {
+		return false
+	}
 	if !o.before.intent {
 		return true
 	}
@@ -167,9 +171,9 @@ func (h *history) carryOut(o *course) {
 	case passing:
 		h.pass(o)
 		h.follow(o)
-	case rotation:
+	case rotating:
 		h.rotate(o)
-	case tick:
+	case ticking:
 		h.tick()
 		o.tended = true
 	case look:
