@@ -56,7 +56,7 @@ test: unit acceptance ## Run all tests
 .PHONY: unit
 unit: ## Run the unit tests with the race detector
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
-	$(progress) "unit tests" go test -race -timeout 3m $$packages
+	$(progress) "unit tests" go test -race -timeout 8m $$packages
 
 .PHONY: acceptance
 acceptance: ## Run the scenarios on a real Vault
@@ -66,6 +66,54 @@ acceptance: ## Run the scenarios on a real Vault
 .PHONY: cover
 cover: ## Fail if the engine's or the Graph client's own tests cover too little
 	@$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) ./backend ./backend/graph
+
+.PHONY: mutants
+mutants: ## Show that the property test finds each of 25 ways to break the engine (minutes)
+	@go run ./scripts/mutants $(ARGS)
+
+MDI_CHAOS_ROUNDS ?= 50
+MDI_FUZZTIME ?= 10m
+MDI_RACE_RUNS ?= 10
+MDI_SOAK_ROUNDS ?= 3
+
+.PHONY: soak
+soak: soak-race soak-storage soak-fuzz soak-chaos ## Run the long tests: MDI_RACE_RUNS, MDI_SOAK_ROUNDS, MDI_FUZZTIME, MDI_CHAOS_ROUNDS
+
+.PHONY: soak-race
+soak-race:
+	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
+	$(progress) "$(MDI_RACE_RUNS) race runs" go test -race -count=$(MDI_RACE_RUNS) -timeout 3h $$packages
+
+.PHONY: soak-storage
+soak-storage:
+	@MDI_SOAK_ROUNDS=$(MDI_SOAK_ROUNDS) $(progress) "storage faults" \
+		go test -race -count=1 -timeout 60m -run TestEveryStorageOperationFailsOnce ./backend
+
+.PHONY: soak-fuzz
+soak-fuzz:
+	@for package in ./backend ./backend/graph; do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			$(progress) "fuzzing $$target for $(MDI_FUZZTIME)" \
+				go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(MDI_FUZZTIME) -timeout 0 $$package; \
+		done; \
+	done
+
+# -v shows the numbers.
+.PHONY: soak-chaos
+soak-chaos: export MDI_CHAOS_ROUNDS := $(MDI_CHAOS_ROUNDS)
+soak-chaos:
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
+	go test -count=1 -v -timeout 6h -run '^TestAcceptance$$/^(scenarios|leaks)$$/^failover$$' ./backend/acceptance
+
+##@ Measure
+
+.PHONY: bench
+bench: ## Compare reads and revocation with an engine that does nothing (minutes)
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/bench $(ARGS)
+
+.PHONY: fleet
+fleet: ## Many hosts read and register at once on a real Vault (see ARGS="-help")
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/fleet $(ARGS)
 
 ##@ Check
 

@@ -71,8 +71,8 @@ func (b *backend) compare(ctx context.Context) (*keyRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !rec.usable() {
-		return rec, nil
+	if !rec.usable() || !rec.compareDue(conn.config.DriftCheckInterval, b.now()) {
+		return rec, nil // it has been replaced, or compared, while this had to wait
 	}
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()

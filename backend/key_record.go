@@ -55,8 +55,8 @@ type intent struct {
 	StartedAt time.Time `json:"started_at"`
 	// Deadline is when the request can be assumed not to be on its way any more.
 	Deadline time.Time `json:"deadline"`
-	// Baseline is the HMAC of the tenant's key before the request, where the
-	// engine did not know that key itself.
+	// Baseline is the HMAC of the tenant's key before the request, if it was asked
+	// for.
 	Baseline []byte `json:"baseline,omitempty"`
 }
 
@@ -93,27 +93,29 @@ func (r *keyRecord) usable() bool {
 // next returns the record of the key that replaces r's.
 func (r *keyRecord) next(key string, why cause, at time.Time) *keyRecord {
 	n := *r
-	if old := r.oldMAC(); old != nil && !hmac.Equal(old, r.mac(key)) {
-		n.Superseded = append([][]byte{old}, r.Superseded...)
-		n.Superseded = n.Superseded[:min(len(n.Superseded), supersededKept)]
+	for _, old := range r.oldMACs() {
+		if !hmac.Equal(old, r.mac(key)) {
+			n.Superseded = append([][]byte{old}, n.Superseded...)
+		}
 	}
+	n.Superseded = n.Superseded[:min(len(n.Superseded), supersededKept)]
 	n.Version++
 	n.Key, n.Cause, n.RegeneratedAt = key, why, at
 	n.Disclosed, n.ComparedAt, n.Intent = false, time.Time{}, nil
 	return &n
 }
 
-// oldMAC returns the HMAC of the key that a regeneration supersedes: the record's, or
-// the one that the tenant had before the engine knew any; nil if there is none.
-func (r *keyRecord) oldMAC() []byte {
-	switch {
-	case r.Key != "":
-		return r.mac(r.Key)
-	case r.Intent != nil:
-		return r.Intent.Baseline
-	default:
-		return nil
+// oldMACs returns the HMACs of the keys that a regeneration supersedes: the record's,
+// and the one that the tenant had when the regeneration began.
+func (r *keyRecord) oldMACs() [][]byte {
+	var macs [][]byte
+	if r.Intent != nil && r.Intent.Baseline != nil {
+		macs = append(macs, r.Intent.Baseline)
 	}
+	if r.Key != "" && (macs == nil || !hmac.Equal(macs[0], r.mac(r.Key))) {
+		macs = append(macs, r.mac(r.Key))
+	}
+	return macs
 }
 
 // compare tells what it means that Graph names key as the tenant's.
@@ -121,7 +123,7 @@ func (r *keyRecord) compare(key string) verdict {
 	mac := r.mac(key)
 	isMAC := func(other []byte) bool { return hmac.Equal(mac, other) }
 	switch {
-	case isMAC(r.oldMAC()):
+	case slices.ContainsFunc(r.oldMACs(), isMAC):
 		return keyUnchanged
 	case slices.ContainsFunc(r.Superseded, isMAC):
 		return keySuperseded

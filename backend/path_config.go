@@ -52,7 +52,7 @@ const (
 	// verified, farewellBudget the retirement of a key that is left behind.
 	// Together they fit into handlerBudget.
 	verifyBudget   = 9 * time.Second
-	farewellBudget = 10 * time.Second
+	farewellBudget = 8 * time.Second
 )
 
 const (

@@ -75,3 +75,22 @@ func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	require.ErrorIs(t, err, errStorage)
 	require.Zero(t, r.posts())
 }
+
+// Somebody has regenerated the key in the portal, perhaps the very key that leaked. If
+// the engine's own regeneration is lost then, that key is not taken for its result.
+func TestRotateKeyIsNotContentWithAKeyOfThePortal(t *testing.T) {
+	for name, later := range map[string]time.Duration{"at once": 0, "later": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			r := configured(t)
+			r.key()
+			r.sim.RegenerateInPortal()
+			r.clock.advance(later)
+			r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
+			r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
+			leaked := r.sim.Key()
+			r.clock.advance(flightBudget)
+			r.write(rotateKeyPath, nil)
+			require.False(t, r.sim.CanRegister(leaked))
+		})
+	}
+}

@@ -13,6 +13,11 @@ import (
 // tickBudget bounds one periodic tick: core holds its state lock meanwhile.
 const tickBudget = 20 * time.Second
 
+// tickSlack is how much earlier than its period a rotation may happen. A key is made
+// shortly after the tick that found it due, so at the tick one period later it would be
+// just too young, and each rotation would take a tick more than its period.
+const tickSlack = 5 * time.Second
+
 // pruneBudget is the share of a tick for deleting old records.
 const pruneBudget = 2 * time.Second
 
@@ -144,6 +149,9 @@ func (b *backend) rotationDue(cfg *config) func(*keyRecord, bool) bool {
 	return func(rec *keyRecord, _ bool) bool {
 		now := b.now()
 		next, _ := cfg.Schedule.next(rec, now)
+		if cfg.Schedule.Period > 0 {
+			next = next.Add(-tickSlack)
+		}
 		return !cfg.DisableRotation && !next.IsZero() && !now.Before(next)
 	}
 }

@@ -20,6 +20,8 @@ type task struct {
 	// due, if set, is asked when the intent is about to be stored, with whether
 	// a lease on the key is live; there is no regeneration if it says no.
 	due func(rec *keyRecord, held bool) bool
+	// lastChance ignores that Graph wants to be left alone: there is no later.
+	lastChance bool
 	// unattended work first asks Graph for the key: while Graph cannot even
 	// answer that, there must not be an intent that keeps others from the key.
 	unattended bool
@@ -39,7 +41,7 @@ func (b *backend) regenerate(t task) func(context.Context) (*keyRecord, error) {
 
 // regenerateWith is regenerate for those who are in a flight already.
 func (b *backend) regenerateWith(ctx context.Context, conn *connection, t task) (*keyRecord, error) {
-	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() {
+	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() && !t.lastChance {
 		return nil, &throttledError{until: until}
 	}
 	before, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
@@ -125,13 +127,16 @@ func (b *backend) criticalSection(ctx context.Context, conn *connection, t task)
 }
 
 // prepare does what can fail before there is an intent. It returns the HMAC of the
-// tenant's key where the record has no key to compare with later.
+// tenant's key, if it has asked for it: to compare with later, where the record has no
+// key, or where it is not to be trusted that the record's is the tenant's. An operator
+// who wants every key so far to be dead must not be told so because of a key that
+// somebody else has made before.
 func (b *backend) prepare(ctx context.Context, conn *connection, t task) (baseline []byte, err error) {
 	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
 	if err != nil {
 		return nil, err
 	}
-	if rec.Key != "" && !t.unattended {
+	if rec.Key != "" && !t.unattended && t.cause != causeManual {
 		return nil, conn.graph.SignIn(ctx)
 	}
 	key, err := conn.graph.DeploymentAccessKey(ctx)
@@ -141,13 +146,10 @@ func (b *backend) prepare(ctx context.Context, conn *connection, t task) (baseli
 	if err != nil {
 		return nil, err
 	}
-	if rec.Key == "" {
+	if rec.Key == "" || rec.Intent != nil || b.now().Sub(rec.RegeneratedAt) < compareNotWithin {
 		return rec.mac(key), nil
 	}
-	if rec.Intent != nil || b.now().Sub(rec.RegeneratedAt) < compareNotWithin {
-		return nil, nil
-	}
-	return nil, b.heed(ctx, conn, rec, key)
+	return rec.mac(key), b.heed(ctx, conn, rec, key)
 }
 
 // namesNoKey tells whether Graph has answered that there is no key. What it answers

@@ -113,7 +113,7 @@ func (b *backend) retireNow(ctx context.Context) error {
 	if err != nil || !rec.Disclosed {
 		return err
 	}
-	_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired})
+	_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired, lastChance: true})
 	return err
 }
 

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// world is a simulated tenant in which many histories take place, one after the
+// other. It has signed in already: a sign-in takes longer than most histories.
+type world struct {
+	sim    *graphtest.Simulator
+	log    *syncBuffer
+	logger hclog.Logger
+	conn   *connection
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{sim: graphtest.Start(t), log: &syncBuffer{}}
+	w.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: w.log})
+	app := w.sim.App()
+	dialler := &connections{logger: func() hclog.Logger { return w.logger }}
+	conn, err := dialler.dial(&config{
+		TenantID:           app.TenantID,
+		ClientID:           app.ClientID,
+		CredentialType:     credentialTypeClientSecret,
+		ClientSecret:       app.ClientSecret,
+		Environment:        "AzurePublicCloud",
+		GraphEndpoint:      w.sim.URL(),
+		AuthorityHost:      w.sim.URL(),
+		CACertificate:      w.sim.CACertificate(),
+		GraphAPIVersion:    "beta",
+		TTL:                defaultTTL,
+		DriftCheckInterval: defaultDriftCheckInterval,
+		RegenerateOnRevoke: true,
+	})
+	require.NoError(t, err)
+	require.NoError(t, conn.graph.SignIn(t.Context()))
+	w.conn = conn
+	return w
+}
+
+// mount is an engine in a world, with the roles that histories use.
+type mount struct {
+	t      *rapid.T
+	world  *world
+	sim    *graphtest.Simulator
+	clock  *clock
+	kept   logical.Storage // what survives crashes
+	disk   *disk           // how the running process reaches it
+	system *logical.StaticSystemView
+	*backend
+}
+
+// rolesOfHistories maps the paths from which histories read to how old a key they
+// share may be. That of the plain path is the configuration's.
+var rolesOfHistories = map[string]time.Duration{
+	"key/any":  anyAge,
+	"key/hour": time.Hour,
+	"key/new":  0,
+}
+
+func (w *world) mount(t *rapid.T) *mount {
+	m := &mount{
+		t:      t,
+		world:  w,
+		sim:    w.sim,
+		clock:  &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
+		kept:   &logical.InmemStorage{},
+		system: logical.TestSystemView(),
+	}
+	w.log.reset()
+	require.NoError(t, storeConfig(t.Context(), m.kept, w.conn.config))
+	for path, age := range rolesOfHistories {
+		terms := &role{TTL: 10 * time.Minute}
+		if age != anyAge {
+			terms.MaxKeyAge = &age
+		}
+		entry, err := logical.StorageEntryJSON(rolePrefix+strings.TrimPrefix(path, "key/"), terms)
+		require.NoError(t, err)
+		require.NoError(t, m.kept.Put(t.Context(), entry))
+	}
+	m.restart()
+	return m
+}
+
+// restart starts the engine anew, as after a crash: what it was doing is cut off
+// and nothing that it does from now on reaches the storage.
+func (m *mount) restart() {
+	if m.backend != nil {
+		m.disk.crash()
+		m.clean(m.t.Context())
+	}
+	m.disk = &disk{kept: m.kept}
+	m.backend = newBackend(m.disk, m.clock.now)
+	require.NoError(m.t, m.Setup(m.t.Context(), &logical.BackendConfig{
+		Logger: m.world.logger, System: m.system, StorageView: m.disk,
+	}))
+	// The history decides when the goroutine that retires keys gets to run.
+	m.retirement.once.Do(func() {})
+	m.warm()
+}
+
+// warm saves the engine a sign-in by giving it the world's client, which an equal
+// configuration would lead to anyway.
+func (m *mount) warm() {
+	if cfg := m.storedConfig(); cfg != nil {
+		m.connections.mu.Lock()
+		defer m.connections.mu.Unlock()
+		m.connections.current = &connection{config: cfg, graph: m.world.conn.graph}
+	}
+}
+
+func (m *mount) storedConfig() *config {
+	cfg, err := loadConfig(m.t.Context(), m.kept)
+	require.NoError(m.t, err)
+	return cfg
+}
+
+func (m *mount) request(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	resp, err := m.HandleRequest(ctx, &logical.Request{Operation: op, Path: path, Data: data, Storage: m.disk, MountPoint: "mdi/"})
+	if err == nil && resp != nil && resp.IsError() {
+		return nil, resp.Error()
+	}
+	return resp, err
+}
+
+func (m *mount) tick() {
+	_, err := m.request(m.t.Context(), logical.RollbackOperation, "", nil)
+	require.NoError(m.t, err)
+}
+
+// revokes ends a lease as core does.
+func (m *mount) revokes(secret *logical.Secret) error {
+	_, err := m.HandleRequest(m.t.Context(), &logical.Request{
+		Operation: logical.RevokeOperation, Path: keyPath, Storage: m.disk, Secret: secret,
+	})
+	return err
+}
+
+// look lets the goroutine that retires keys run if it has been told to.
+func (m *mount) look() (told bool) {
+	select {
+	case <-m.retirement.nudge:
+		m.retirement.look(m.retirement.ctx)
+		return true
+	default:
+		return false
+	}
+}
+
+// land waits until no flight is under way.
+func (m *mount) land() {
+	_, err := m.flights.alone(m.t.Context(), func(context.Context) (*logical.Response, error) { return nil, nil })
+	require.NoError(m.t, err)
+}
+
+// takers returns how many wait for the regeneration that is under way.
+func (m *mount) takers() int {
+	m.flights.mu.Lock()
+	defer m.flights.mu.Unlock()
+	if fl := m.flights.current; fl != nil && fl.purpose == toRegenerate {
+		return fl.takers
+	}
+	return 0
+}
+
+// asStored returns what core gets back from its storage of a lease.
+func asStored(t *rapid.T, secret *logical.Secret) *logical.Secret {
+	stored, err := json.Marshal(secret)
+	require.NoError(t, err)
+	restored := &logical.Secret{}
+	require.NoError(t, json.Unmarshal(stored, restored))
+	return restored
+}
+
+func (b *syncBuffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text.Reset()
+}
+
+// diskFault strikes once, at the n-th operation of a kind, counted from 1.
+type diskFault struct {
+	Op     string // "put", "delete", "get" or "list"
+	N      int
+	Done   bool // the operation has been carried out nevertheless
+	Crash  bool // the process ends there
+	struck bool
+}
+
+// disk is the storage as one process sees it.
+type disk struct {
+	kept logical.Storage
+
+	mu    sync.Mutex
+	fault *diskFault
+	dead  bool
+}
+
+func (d *disk) crash() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dead = true
+}
+
+func (d *disk) crashed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dead
+}
+
+// arm replaces the fault, by none if it is nil.
+func (d *disk) arm(f *diskFault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = f
+}
+
+// hasStruck tells whether the fault has struck, or the process is dead.
+func (d *disk) hasStruck() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dead || d.fault != nil && d.fault.struck
+}
+
+// do carries an operation out under the lock, since what is done after a crash
+// must not reach the storage.
+func (d *disk) do(op string, carryOut func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dead {
+		return errStorage
+	}
+	f := d.fault
+	if f == nil || f.Op != op || f.struck {
+		return carryOut()
+	}
+	if f.N--; f.N > 0 {
+		return carryOut()
+	}
+	f.struck, d.dead = true, f.Crash
+	if f.Done {
+		_ = carryOut()
+	}
+	return errStorage
+}
+
+func (d *disk) Get(ctx context.Context, key string) (entry *logical.StorageEntry, err error) {
+	err = d.do("get", func() error { entry, err = d.kept.Get(ctx, key); return err })
+	return entry, err
+}
+
+func (d *disk) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	return d.do("put", func() error { return d.kept.Put(ctx, entry) })
+}
+
+func (d *disk) Delete(ctx context.Context, key string) error {
+	return d.do("delete", func() error { return d.kept.Delete(ctx, key) })
+}
+
+func (d *disk) List(ctx context.Context, prefix string) (keys []string, err error) {
+	err = d.do("list", func() error { keys, err = d.kept.List(ctx, prefix); return err })
+	return keys, err
+}

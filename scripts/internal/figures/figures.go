@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package figures turns what was measured into what is printed.
+package figures
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// Percentile returns the smallest of the values that is not exceeded by p percent
+// of them (the nearest-rank method), and the zero value if there are none.
+// It sorts the values.
+func Percentile[T cmp.Ordered](values []T, p float64) T {
+	if len(values) == 0 {
+		var none T
+		return none
+	}
+	slices.Sort(values)
+	rank := int(math.Ceil(p / 100 * float64(len(values))))
+	return values[min(max(rank, 1), len(values))-1]
+}
+
+// Median is the 50th percentile.
+func Median[T cmp.Ordered](values []T) T { return Percentile(values, 50) }
+
+// Milliseconds formats a duration the way latencies are compared.
+func Milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
+}
+
+// Seconds formats a longer duration.
+func Seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+// Table collects rows and prints them in columns.
+type Table struct {
+	rows [][]string
+}
+
+// Row adds a row; each cell is formatted as fmt.Sprint does.
+func (t *Table) Row(cells ...any) {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = fmt.Sprint(cell)
+	}
+	t.rows = append(t.rows, row)
+}
+
+// Print writes the rows with aligned columns.
+func (t *Table) Print(w io.Writer) error {
+	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i > 0 {
+				_, _ = fmt.Fprint(columns, "\t") // what fails is told by Flush
+			}
+			_, _ = fmt.Fprint(columns, cell)
+		}
+		_, _ = fmt.Fprintln(columns)
+	}
+	return columns.Flush()
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// mutant is a way to break the engine.
+type mutant struct {
+	what  string
+	edits []edit
+}
+
+// edit replaces lines that stand next to each other in a file.
+type edit struct {
+	file     string
+	old, new []string
+}
+
+// parse reads the list of mutations.
+func parse(list string) ([]mutant, error) {
+	var mutants []mutant
+	for n, line := range strings.Split(list, "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if what, ok := strings.CutPrefix(line, "== "); ok {
+			mutants = append(mutants, mutant{what: what})
+			continue
+		}
+		if len(mutants) == 0 || !mutants[len(mutants)-1].add(line) {
+			return nil, fmt.Errorf("line %d of the list makes no sense there: %q", n+1, line)
+		}
+	}
+	for _, m := range mutants {
+		incomplete := func(e edit) bool { return len(e.old) == 0 }
+		if len(m.edits) == 0 || slices.ContainsFunc(m.edits, incomplete) {
+			return nil, fmt.Errorf("%s: there is nothing to be replaced", m.what)
+		}
+	}
+	return mutants, nil
+}
+
+// add takes a line of a mutation's block. It returns false if the line is none.
+func (m *mutant) add(line string) bool {
+	if file, ok := strings.CutPrefix(line, "@ "); ok {
+		m.edits = append(m.edits, edit{file: file})
+		return true
+	}
+	if len(m.edits) == 0 {
+		return false
+	}
+	e := &m.edits[len(m.edits)-1]
+	switch {
+	case line[0] == '-' && len(e.new) == 0:
+		e.old = append(e.old, line[1:])
+	case line[0] == '+':
+		e.new = append(e.new, line[1:])
+	default:
+		return false
+	}
+	return true
+}
+
+// apply returns the text with the lines replaced. They must be there, once.
+func (e edit) apply(text string) (string, error) {
+	lines := strings.Split(text, "\n")
+	var places []int
+	for at := range len(lines) - len(e.old) + 1 {
+		if slices.EqualFunc(lines[at:at+len(e.old)], e.old, sameButIndentation) {
+			places = append(places, at)
+		}
+	}
+	if len(places) != 1 {
+		return "", errors.New("the lines to be replaced are in " + e.file + fmt.Sprintf(" %d times, not once: the list has to be adapted", len(places)))
+	}
+	return strings.Join(slices.Replace(lines, places[0], places[0]+len(e.old), e.new...), "\n"), nil
+}
+
+func sameButIndentation(a, b string) bool {
+	return strings.TrimSpace(a) == strings.TrimSpace(b)
+}
