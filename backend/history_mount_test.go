@@ -35,8 +35,7 @@ func newWorld(t *testing.T) *world {
 	conn, err := dialler.dial(&config{
 		TenantID:           app.TenantID,
 		ClientID:           app.ClientID,
-		CredentialType:     credentialTypeClientSecret,
-		ClientSecret:       app.ClientSecret,
+		Credential:         credential{Type: credentialClientSecret, Secret: app.ClientSecret},
 		Environment:        "AzurePublicCloud",
 		GraphEndpoint:      w.sim.URL(),
 		AuthorityHost:      w.sim.URL(),

@@ -14,9 +14,9 @@ import (
 	"vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// rotating mounts an engine whose app may manage its own credentials. Pauses take no
+// rotatable mounts an engine whose app may manage its own credentials. Pauses take no
 // time.
-func rotating(t *testing.T, kind string, opts ...graphtest.Option) *rig {
+func rotatable(t *testing.T, kind string, opts ...graphtest.Option) *rig {
 	t.Helper()
 	r := newRig(t, append(opts,
 		graphtest.WithRoles(graphtest.RoleReadWrite, graphtest.RoleRead, graphtest.RoleOwnedBy),
@@ -52,7 +52,7 @@ func kinds(t *testing.T, run func(t *testing.T, kind string)) {
 
 func TestRotateRoot(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
-		r := rotating(t, kind, graphtest.WithPropagation(3, 1))
+		r := rotatable(t, kind, graphtest.WithPropagation(3, 1))
 		before := r.credentials()
 		held := r.key()
 		r.write(rotateRootPath, nil)
@@ -117,7 +117,7 @@ func TestCertificateIsRotatedWithoutPermission(t *testing.T) {
 
 func TestRootIsRotatedByItself(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
-		r := rotating(t, kind)
+		r := rotatable(t, kind)
 		before := r.credentials()
 		r.write(configPath, map[string]any{fieldRootRotationPeriod: "720h"})
 		r.clock.advance(720*time.Hour - time.Minute)
@@ -135,7 +135,7 @@ func TestRootIsRotatedByItself(t *testing.T) {
 // While a new secret is refused, the old one goes on being used.
 func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
-		r := rotating(t, kind, graphtest.WithPropagation(200))
+		r := rotatable(t, kind, graphtest.WithPropagation(200))
 		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
 		r.restart()
 		require.True(t, r.works(r.key()))
@@ -154,7 +154,7 @@ func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {
 func TestRotateRootIsInterruptedAnywhere(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
 		for n := 1; ; n++ {
-			r := rotating(t, kind)
+			r := rotatable(t, kind)
 			before := r.credentials()
 			r.write(rotateRootPath, nil) // so that there is one of its own to retire
 			failed := false
@@ -185,7 +185,7 @@ func TestAnswerAboutARootCredentialIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kinds(t, func(t *testing.T, kind string) {
 				for _, op := range []graphtest.Operation{graphtest.AddPassword, graphtest.AddKey} {
-					r := rotating(t, kind)
+					r := rotatable(t, kind)
 					before := r.credentials()
 					r.write(rotateRootPath, nil)
 					fault.Operation, fault.Times = op, 1
@@ -218,7 +218,7 @@ func (r *rig) recovers(foreign int) {
 // has made is removed.
 func TestConfiguredCredentialEndsARotation(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
-		r := rotating(t, kind, graphtest.WithPropagation(200))
+		r := rotatable(t, kind, graphtest.WithPropagation(200))
 		before := r.credentials()
 		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
 		require.Equal(t, before+1, r.credentials())
@@ -234,7 +234,7 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 func TestReadersGoOnWhileEverythingIsReplaced(t *testing.T) {
 	// MSAL replaces a token five minutes before it ends: this one serves for 2 s.
 	const usable = 2 * time.Second
-	r := rotating(t, credentialClientSecret, graphtest.WithTokenLifetime(5*time.Minute+usable))
+	r := rotatable(t, credentialClientSecret, graphtest.WithTokenLifetime(5*time.Minute+usable))
 	r.write("roles/fresh", map[string]any{fieldMaxKeyAge: 0})
 	tokens, began := r.sim.Calls(graphtest.Token).Started, time.Now()
 	var readers sync.WaitGroup
