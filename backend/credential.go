@@ -27,7 +27,7 @@ const (
 	// defaultIdentityTokenAudience is what Entra recommends for federated
 	// credentials.
 	// https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
-	defaultIdentityTokenAudience = "api://AzureADTokenExchange"
+	defaultIdentityTokenAudience = "api://AzureADTokenExchange" //nolint:gosec // a name, and no token
 	defaultIdentityTokenTTL      = time.Hour
 )
 

@@ -20,7 +20,7 @@ import (
 const (
 	// envTokenFile is where Azure's workload identity webhook has put the token of
 	// the pod's service account. A configuration can never name another file.
-	envTokenFile = "AZURE_FEDERATED_TOKEN_FILE" //nolint:gosec // the name of a variable
+	envTokenFile = "AZURE_FEDERATED_TOKEN_FILE"
 
 	// envAllowedHosts lists, separated by commas, the hosts (with a port, if it is
 	// not 443) to which a credential of the surroundings may be sent besides
