@@ -25,6 +25,7 @@ func TestAcceptance(t *testing.T) {
 	s := newSuite(t)
 	t.Run("scenarios", func(t *testing.T) {
 		t.Run("interrupted", s.testInterrupted)
+		t.Run("interrupted-root", s.testInterruptedRoot)
 		t.Run("failover", s.testFailover)
 		testscript.Run(t, testscript.Params{
 			Dir:                filepath.Join("testdata", "script"),

@@ -37,7 +37,11 @@ func commands() map[string]scriptCommand {
 		"keep-reading": only(keepReading),
 		"stop-reading": only(stopReading),
 		"start-tenant": only(startTenant),
+		"start-proxy":  only(startProxy),
+		"black-hole":   only(blackHole),
 		"kill-plugin":  only(killPlugin),
+
+		"restart-vault": only(restartVault),
 	}
 }
 

@@ -11,7 +11,9 @@
 //
 // Each scenario has a Vault of its own, in dev mode, and a tenant of its own. It
 // starts in a folder where tenant/config.json is what to write to mdi/config in
-// order to use that tenant, and where vault and mdi-simulator speak to these two.
+// order to use that tenant, and tenant/app.json the same without a credential, and
+// where vault and mdi-simulator speak to these two. $TENANT_HOST is the tenant's host
+// and port.
 // $SCRIPTS is the repository's scripts folder, $LOGS the folder of the scenario's
 // logs; what a scenario starts by itself has to log there.
 //
@@ -29,6 +31,13 @@
 //	keep-reading N PATH          lets N readers read a path, again and again
 //	stop-reading                 stops them and counts the same
 //	start-tenant NAME            starts one more tenant, in the folder NAME
+//	restart-vault NAME=VALUE...  starts another Vault, which has nothing of what the one
+//	                             before has stored, with that environment, which its
+//	                             plugin inherits
+//	start-proxy NAME FLAGS...    starts a forward proxy (see internal/proxy): its URL is
+//	                             in the folder NAME, what it is asked for in its log
+//	black-hole NAME              puts an address into a variable where connections are
+//	                             made and nobody ever answers
 //	kill-plugin [N]              kills the plugin's process, as kill -9 does; with N, at
 //	                             the moment when Graph has answered N regenerations
 //
@@ -36,10 +45,11 @@
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
 //
-// Two tests run beside the scripts, and need more control than a script gives:
+// Three tests run beside the scripts, and need more control than a script gives:
 // failover kills the active node of a cluster, and lets it step down, again and again
 // while hosts read; interrupted owns the plugin's storage in Vault's place, and kills
-// the plugin at each of its writes.
+// the plugin at each of its writes; interrupted-root does so while the plugin replaces
+// its own credential, and ends the grace period of the old one.
 //
 //	MDI_CHAOS_ROUNDS=50 go test ./backend/acceptance -timeout 1h -run '/scenarios/failover$'
 //	MDI_CHAOS_SEED=7 ...                                  # the dice of an earlier run

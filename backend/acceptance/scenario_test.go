@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,13 +35,17 @@ type scenario struct {
 	env     []string // of the servers
 	vault   *process
 	tenants []*tenant
+	proxies []*process
 	readers *readers // or nil
+
+	vaultEnv []string // of Vault besides
 }
 
 // tenant is a simulator that runs as a process.
 type tenant struct {
 	process *process
 	client  *graphtest.Client
+	info    graphtest.Info
 }
 
 type scenarioKey struct{}
@@ -77,6 +82,7 @@ func (s *suite) setup(env *testscript.Env) error {
 		"SCRIPTS":           s.scripts,
 		"LOGS":              sc.logs,
 		"MDI_SIMULATOR_DIR": filepath.Join(env.WorkDir, "tenant"),
+		"TENANT_HOST":       strings.TrimPrefix(sc.tenants[0].info.URL, "https://"),
 		"VAULT_ADDR":        address,
 		"VAULT_TOKEN":       rootToken,
 		// A scenario counts requests, and says itself what is worth repeating.
@@ -109,7 +115,7 @@ func (sc *scenario) tryVault() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sc.vault, err = start(filepath.Join(sc.logs, "vault.log"), sc.env, filepath.Join(sc.suite.bin, "vault"),
+	sc.vault, err = start(filepath.Join(sc.logs, "vault.log"), slices.Concat(sc.env, sc.vaultEnv), filepath.Join(sc.suite.bin, "vault"),
 		"server", "-dev", "-log-level=trace", "-dev-no-store-token", "-dev-root-token-id="+rootToken,
 		"-dev-plugin-dir="+sc.suite.plugins, "-dev-listen-address="+listen)
 	if err != nil {
@@ -179,26 +185,34 @@ func (sc *scenario) startTenant(name string) error {
 	if err != nil {
 		return err
 	}
-	var info graphtest.Info
-	if err := json.Unmarshal(text, &info); err != nil {
+	if err := json.Unmarshal(text, &t.info); err != nil {
 		return err
 	}
-	if t.client, err = graphtest.NewClient(info); err != nil {
+	if t.client, err = graphtest.NewClient(t.info); err != nil {
 		return err
 	}
-	return writeConfig(filepath.Join(dir, "config.json"), info)
+	return writeConfigs(dir, t.info)
 }
 
-// writeConfig writes the fields of mdi/config that lead to a simulator.
-func writeConfig(file string, info graphtest.Info) error {
-	text, err := json.MarshalIndent(map[string]string{
+// writeConfigs writes the fields of mdi/config that lead to a simulator: without a
+// credential, and with the secret.
+func writeConfigs(dir string, info graphtest.Info) error {
+	fields := map[string]string{
 		"tenant_id":      info.TenantID,
 		"client_id":      info.ClientID,
-		"client_secret":  info.ClientSecret,
 		"graph_endpoint": info.URL,
 		"authority_host": info.URL,
 		"ca_certificate": info.CACertificate,
-	}, "", "  ")
+	}
+	if err := writeJSON(filepath.Join(dir, "app.json"), fields); err != nil {
+		return err
+	}
+	fields["client_secret"] = info.ClientSecret
+	return writeJSON(filepath.Join(dir, "config.json"), fields)
+}
+
+func writeJSON(file string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -219,6 +233,9 @@ func (sc *scenario) end(t interface{ Log(args ...any) }) {
 			t.Log(err)
 		}
 		tenant.process.shutdown()
+	}
+	for _, proxy := range sc.proxies {
+		proxy.shutdown()
 	}
 	if test, ok := t.(interface{ Failed() bool }); ok && test.Failed() {
 		logs, _ := filepath.Glob(filepath.Join(sc.logs, "vault*.log"))

@@ -15,6 +15,7 @@ import (
 const (
 	pluginName    = "vault-plugin-secrets-mdi"
 	simulatorName = "mdi-simulator"
+	proxyName     = "forward-proxy"
 
 	// pluginVersion is stamped into the plugin, to see that Vault runs this one.
 	pluginVersion = "v0.0.0-acceptance"
@@ -23,7 +24,7 @@ const (
 // suite is what all scenarios of a run share.
 type suite struct {
 	scripts  string // the repository's scripts
-	bin      string // vault and mdi-simulator by these names
+	bin      string // vault and the programs of the tests, by their names
 	plugins  string // the plugin and nothing else: Vault registers every file
 	sockets  string // where Vault and the plugin meet
 	logs     string // a folder of logs for each scenario
@@ -56,6 +57,7 @@ func newSuite(t *testing.T) *suite {
 	}
 	require.NoError(t, os.Symlink(tool(filepath.Join(s.scripts, "vault.sh")), filepath.Join(s.bin, "vault")))
 	tool("go", "build", "-o", filepath.Join(s.bin, simulatorName), "./cmd/"+simulatorName)
+	tool("go", "build", "-o", filepath.Join(s.bin, proxyName), "./backend/acceptance/internal/proxy")
 	// As in the Makefile: what is tested is what ships.
 	output(t, root, append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-trimpath",
 		"-ldflags", "-s -w -X "+pluginName+"/backend.Version="+pluginVersion,
