@@ -106,7 +106,7 @@ type setter struct {
 func (c *config) setters() []setter {
 	return []setter{
 		{fieldTenantID, guidInto(&c.TenantID)},
-		{fieldClientID, guidInto(&c.ClientID)},
+		{fieldClientID, unlessEmpty(&c.ClientID, guidInto(&c.ClientID))},
 		{fieldApplicationObjectID, unlessEmpty(&c.ObjectID, guidInto(&c.ObjectID))},
 		{fieldEnvironment, c.setEnvironment},
 		{fieldGraphEndpoint, rootInto(&c.GraphEndpoint)},

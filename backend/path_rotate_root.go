@@ -52,7 +52,11 @@ func (b *backend) pathRotateRoot() *framework.Path {
 func (b *backend) rotateRoot(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
-	if err := b.workOnRoot(ctx, b.rotateRootNow); err != nil {
+	err := b.workOnRoot(ctx, b.rotateRootNow)
+	if errors.Is(err, errUnderWay) {
+		err = errRootUnproven // and a repetition would be another rotation
+	}
+	if err != nil {
 		return nil, refusal(err)
 	}
 	return &logical.Response{}, nil

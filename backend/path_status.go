@@ -38,6 +38,15 @@ const (
 	fieldDriftCheckedAt      = "drift_checked_at"
 	fieldDriftResult         = "drift_result"
 
+	fieldRootUnsettled    = "root_rotation_pending"
+	fieldRootRetiring     = "root_credentials_retiring"
+	fieldRootExpiresAt    = "root_credential_expires_at"
+	fieldRootNextRotation = "root_next_rotation"
+	fieldRootFailures     = "root_consecutive_failures"
+	fieldRootNextAttempt  = "root_next_attempt"
+	fieldRootLastError    = "root_last_error"
+	fieldRootLastErrorAt  = "root_last_error_at"
+
 	statusHelpSynopsis = `Read the state of the engine, without any secret.`
 
 	statusHelpDescription = `
@@ -92,6 +101,15 @@ func statusResponseFields() map[string]*framework.FieldSchema {
 		fieldDriftCheckedAt: {Type: framework.TypeTime, Description: "When the key was last compared with the tenant's."},
 		fieldDriftResult:    {Type: framework.TypeString, Description: "What that has shown: unchanged, stale (Graph lags behind), external (somebody else has regenerated the key), failed."},
 
+		fieldRootUnsettled:    {Type: framework.TypeBool, Description: "Whether a rotation of the app's own credential is unfinished; it goes on by itself."},
+		fieldRootRetiring:     {Type: framework.TypeInt, Description: "Number of replaced credentials of the app that are still to be removed."},
+		fieldRootExpiresAt:    {Type: framework.TypeTime, Description: "When the app's own credential ends, if the engine made it."},
+		fieldRootNextRotation: {Type: framework.TypeTime, Description: "When it is rotated by itself."},
+		fieldRootFailures:     {Type: framework.TypeInt, Description: "Number of failures of that since the last success."},
+		fieldRootNextAttempt:  {Type: framework.TypeTime, Description: "When it is tried again."},
+		fieldRootLastError:    {Type: framework.TypeString, Description: "What failed last with it."},
+		fieldRootLastErrorAt:  {Type: framework.TypeTime, Description: "When that failed."},
+
 		fieldLastSuccessAt:       {Type: framework.TypeTime, Description: "When the key was last regenerated with success."},
 		fieldConsecutiveFailures: {Type: framework.TypeInt, Required: true, Description: "Number of failed regenerations since the last that succeeded."},
 		fieldLastError:           {Type: framework.TypeString, Description: "What failed last."},
@@ -135,6 +153,7 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		next, _ := cfg.Schedule.next(rec, b.now())
 		describeTime(data, fieldNextRotation, next)
 		data[fieldDisableAutomatedRotation] = cfg.DisableRotation
+		cfg.Root.describe(data)
 	}
 	rec.describe(data)
 	report.describe(data)

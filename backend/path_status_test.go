@@ -22,6 +22,7 @@ func TestStatusOfANewMount(t *testing.T) {
 	require.Equal(t, want, r.status())
 	r.write(configPath, r.config(nil))
 	want[fieldConfigured] = true
+	want[fieldRootUnsettled], want[fieldRootRetiring], want[fieldRootFailures] = false, 0, 0
 	require.Equal(t, want, r.status())
 }
 

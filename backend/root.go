@@ -73,7 +73,7 @@ func (r *rootState) due(now time.Time) bool {
 	if now.Before(r.NextAttempt) {
 		return false
 	}
-	return r.unsettled() || r.rotationDue(now) || r.removable(now) != nil
+	return r.unsettled() || r.rotationDue(now) || len(r.removable(now)) > 0
 }
 
 func (r *rootState) unsettled() bool {
@@ -84,14 +84,15 @@ func (r *rootState) rotationDue(now time.Time) bool {
 	return r.Period > 0 && !now.Before(r.Since.Add(r.Period))
 }
 
-// removable returns the first credential whose time has come.
-func (r *rootState) removable(now time.Time) *retiringCredential {
-	for i := range r.Retiring {
-		if !now.Before(r.Retiring[i].RemoveAfter) {
-			return &r.Retiring[i]
+// removable returns the credentials whose time has come.
+func (r *rootState) removable(now time.Time) []retiringCredential {
+	var due []retiringCredential
+	for _, c := range r.Retiring {
+		if !now.Before(c.RemoveAfter) {
+			due = append(due, c)
 		}
 	}
-	return nil
+	return due
 }
 
 // retire puts a credential of the engine's own on the list of those to be removed.
@@ -126,4 +127,18 @@ func (r *rootState) replacedBy(old, next *config, now time.Time) rootState {
 	}
 	state.retire(old.Credential.Type, r.KeyID, now.Add(rootGrace))
 	return state
+}
+
+// describe adds to the status what is known of the credential.
+func (r *rootState) describe(data map[string]any) {
+	data[fieldRootUnsettled] = r.unsettled()
+	data[fieldRootRetiring] = len(r.Retiring)
+	data[fieldRootFailures] = r.Failures
+	describeTime(data, fieldRootExpiresAt, r.EndsAt)
+	if r.Period > 0 {
+		describeTime(data, fieldRootNextRotation, r.Since.Add(r.Period))
+	}
+	describeTime(data, fieldRootNextAttempt, r.NextAttempt)
+	describeTime(data, fieldRootLastErrorAt, r.LastErrorAt)
+	describeText(data, fieldRootLastError, r.LastError)
 }

@@ -24,7 +24,7 @@ const (
 var (
 	errRootKind = &fieldError{field: fieldCredentialType, problem: "only a " + credentialClientSecret + " or a " + credentialClientCertificate + " can be rotated; the others renew themselves"}
 
-	errRootUnproven = errors.New("Entra does not accept the new credential everywhere yet; the old one is still in use, and the rotation goes on by itself") //nolint:staticcheck // a name
+	errRootUnproven = errors.New("the new credential has not worked everywhere yet; the old one is still in use, and the rotation goes on by itself: the status tells how it ends")
 )
 
 // entrasNow is the time by which Entra judges how long something is valid, which is
@@ -174,7 +174,7 @@ func (b *backend) registerCertificate(ctx context.Context, conn *connection) (*c
 			return nil, err
 		}
 		if keyID, err = conn.graph.AddKey(ctx, objectID, pending.Credential.Certificate, proof); err != nil {
-			return nil, err
+			return b.registeredBefore(ctx, conn, err)
 		}
 	}
 	return b.changeRoot(ctx, conn, func(r *rootState) {
@@ -182,6 +182,29 @@ func (b *backend) registerCertificate(ctx context.Context, conn *connection) (*c
 		made.KeyID = keyID
 		r.Pending = &made
 	})
+}
+
+// registeredBefore deals with a certificate that could not be added. Perhaps it was,
+// by an attempt whose answer was lost, of an app that may not look at its registration:
+// then it works, and its id stays unknown. Otherwise the next attempt makes another.
+func (b *backend) registeredBefore(ctx context.Context, conn *connection, failure error) (*connection, error) {
+	if remote, ok := errors.AsType[*graph.Error](failure); !ok || remote.MayHaveHappened() || remote.Kind != graph.Refused {
+		return nil, failure
+	}
+	candidate := *conn.config
+	candidate.Credential = conn.config.Root.Pending.Credential
+	tried, err := b.connections.dial(&candidate)
+	if err != nil {
+		return nil, err
+	}
+	if tried.graph.SignIn(ctx) == nil {
+		b.Logger().Warn("the app's new certificate is registered under an id that is not known: remove it in the portal when it has been replaced", "ends_at", timestamp(conn.config.Root.Pending.EndsAt))
+		return conn, nil
+	}
+	if _, err := b.changeRoot(ctx, conn, func(r *rootState) { r.Pending = nil }); err != nil {
+		return nil, err
+	}
+	return nil, failure
 }
 
 // findCertificate returns the id of the pending certificate, "" if it has not been
@@ -258,30 +281,31 @@ func (b *backend) sameRoot(ctx context.Context, conn *connection) (*config, erro
 	return current, nil
 }
 
-// removeRetired removes the credentials whose time has come.
+// removeRetired removes the credentials whose time has come. One that cannot be
+// removed does not keep the others.
 func (b *backend) removeRetired(ctx context.Context, conn *connection) error {
-	for {
-		old := conn.config.Root.removable(b.now())
-		if old == nil {
-			return nil
+	var failures error
+	for _, old := range conn.config.Root.removable(b.now()) {
+		if old.Type == credentialClientCertificate && conn.config.Credential.Type != credentialClientCertificate {
+			// It takes a proof that is signed with a certificate, for ever out of reach.
+			b.Logger().Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
+		} else if err := b.removeCredential(ctx, conn, old); err != nil {
+			failures = errors.Join(failures, err)
+			continue
 		}
-		if err := b.removeCredential(ctx, conn, old); err != nil {
+		changed, err := b.changeRoot(ctx, conn, func(r *rootState) { r.removed(old.KeyID) })
+		if err != nil {
 			return err
 		}
-		var err error
-		if conn, err = b.changeRoot(ctx, conn, func(r *rootState) { r.removed(old.KeyID) }); err != nil {
-			return err
-		}
-		b.Logger().Info("a credential of the app that has been replaced is removed", "key_id", old.KeyID)
+		conn = changed
+		b.Logger().Info("done with a credential of the app that has been replaced", "key_id", old.KeyID)
 	}
+	return failures
 }
 
-func (b *backend) removeCredential(ctx context.Context, conn *connection, old *retiringCredential) error {
+func (b *backend) removeCredential(ctx context.Context, conn *connection, old retiringCredential) error {
 	if old.Type == credentialClientSecret {
 		return conn.graph.RemovePassword(ctx, old.KeyID)
-	}
-	if conn.config.Credential.Type != credentialClientCertificate {
-		return errors.New("a certificate can be removed only by an app that signs in with one; remove it in the portal: " + old.KeyID)
 	}
 	objectID := conn.config.ObjectID
 	if objectID == "" {
