@@ -238,11 +238,10 @@ func (h *history) judgeRequests(o *course) {
 	_, returned := h.keys[o.before.version]
 	_, ever := h.unsure[o.before.version]
 	if !o.before.intent && (certain > 0 || !o.mayRetire || !returned && !ever) {
-		// A tick compares a key that is leased, from time to time, and once more if
-		// that it did could not be stored.
-		every := o.config.DriftCheckInterval
-		if o.step.What == ticking && every > 0 && h.clock.now().Sub(h.born[o.before.version]) >= max(every, compareNotWithin) {
-			calls -= min(1, calls-posts)
+		// A tick compares a key that is leased, from time to time, and again if that
+		// failed or could not be stored; it regenerates nothing.
+		if o.step.What == ticking && o.config.DriftCheckInterval > 0 {
+			calls = posts
 		}
 		h.demand(calls == 0, "Graph was called %d times, %d of them to regenerate, without need; live leases: %d", calls, posts, certain)
 	}
