@@ -39,7 +39,7 @@ var Version = "v0.0.0-dev"
 // handlerBudget is how long a request may take altogether. Vault's core holds its
 // state lock while a handler runs, so a longer one would keep the server from
 // sealing or stepping down.
-const handlerBudget = 20 * time.Second
+const handlerBudget = 19 * time.Second
 
 type backend struct {
 	*framework.Backend

@@ -46,7 +46,20 @@ type verificationError struct{ err error }
 
 func (e *verificationError) Error() string {
 	return "nothing has been stored, because this configuration does not work (" +
-		fieldVerifyConnection + "=false stores it nevertheless): " + explain(e.err)
+		fieldVerifyConnection + "=false stores it nevertheless): " + explain(e.err) + e.whereToLook()
+}
+
+// whereToLook names the fields that decide where a request goes that nobody answered.
+func (e *verificationError) whereToLook() string {
+	remote, ok := errors.AsType[*graph.Error](e.err)
+	if !ok || remote.Status != 0 {
+		return ""
+	}
+	field := fieldGraphEndpoint
+	if remote.Op == graph.OpSignIn {
+		field = fieldAuthorityHost
+	}
+	return ": check " + field + ", " + fieldEnvironment + " and the proxy of the plugin's environment"
 }
 
 func (e *verificationError) Unwrap() error { return e.err }

@@ -11,7 +11,7 @@ import (
 )
 
 // tickBudget bounds one periodic tick: core holds its state lock meanwhile.
-const tickBudget = 20 * time.Second
+const tickBudget = 19 * time.Second
 
 // tickSlack is how much earlier than its period a rotation may happen. A key is made
 // shortly after the tick that found it due, so at the tick one period later it would be
