@@ -102,6 +102,11 @@ func (b *backend) heed(ctx context.Context, conn *connection, rec *keyRecord, ke
 		b.logReport(b.health.compared(ctx, b.storage, driftStale, nil))
 		return b.keeper.compared(ctx, b.storage, rec.Version)
 	}
+	return b.adoptForeign(ctx, conn, key)
+}
+
+// adoptForeign makes a key current that somebody else has made.
+func (b *backend) adoptForeign(ctx context.Context, conn *connection, key string) error {
 	next, err := b.keeper.adopt(ctx, b.storage, conn.config.workspace(), key, causeExternal)
 	if err != nil {
 		return err

@@ -132,6 +132,14 @@ func (r *keyRecord) compare(key string) verdict {
 	}
 }
 
+// foreign tells whether the tenant's key is somebody else's, if no regeneration is on
+// its way that could have made it.
+func (r *keyRecord) foreign(key string) bool {
+	settled := *r
+	settled.Intent = nil
+	return r.Key != "" && settled.compare(key) == keyUnknown
+}
+
 // fingerprint identifies the key to an operator who compares two readings of the
 // status, and is of no other use.
 func (r *keyRecord) fingerprint() string {

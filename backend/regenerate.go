@@ -218,5 +218,9 @@ func (b *backend) settle(ctx context.Context, conn *connection, rec *keyRecord, 
 	if b.now().Before(rec.Intent.Deadline) {
 		return nil, unsettled(rec.Intent, b.now(), reason)
 	}
+	// Nothing was carried out, so the record would be good again, if it was so before.
+	if !noKey && rec.foreign(key) {
+		return nil, b.adoptForeign(ctx, conn, key)
+	}
 	return nil, nil
 }

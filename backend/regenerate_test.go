@@ -299,3 +299,18 @@ func TestReaderWhoJoinsAFailingRetirementTriesByItself(t *testing.T) {
 	done.Wait()
 	require.True(t, r.works(resp))
 }
+
+// The engine was about to regenerate a key that somebody else had made, and the request
+// was lost. When the repetition is refused, the key before both is not trusted again.
+func TestRefusedRepetitionDoesNotRestoreAKeyThatIsDead(t *testing.T) {
+	r := sharing(t, nil)
+	r.read(hosts)
+	r.sim.RegenerateInPortal()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true},
+		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
+	r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
+	r.clock.advance(flightBudget)
+	r.fails(400, logical.UpdateOperation, rotateKeyPath, nil)
+	require.True(t, r.works(r.read(hosts)))
+	require.Equal(t, "external", r.status()[fieldCause])
+}
