@@ -155,11 +155,14 @@ func (s *schedule) update(d *framework.FieldData, old schedule, now time.Time) e
 // updateRoot writes what concerns the life of the app's own credential. An error is a
 // *fieldError.
 func (c *config) updateRoot(d *framework.FieldData, old *config, now time.Time) error {
-	if old.Credential != c.Credential {
+	if old.Credential != c.Credential || old.TenantID != c.TenantID || old.ClientID != c.ClientID {
 		c.Root = old.Root.replacedBy(old, c, now)
 	}
 	period, given := givenValue(d, fieldRootRotationPeriod)
 	if !given {
+		if c.Credential.ambient() {
+			c.Root.Period = 0
+		}
 		return nil
 	}
 	if err := optional(durationInto(&c.Root.Period, minRootRotationPeriod), period, &c.Root.Period); err != nil {

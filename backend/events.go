@@ -23,7 +23,10 @@ const (
 	eventConfigWrite   = "mdi/config-write"
 	eventConfigDelete  = "mdi/config-delete"
 	eventRoleWrite     = "mdi/role-write"
-	eventRoleDelete    = "mdi/role-delete"
+	eventRootRotate    = "mdi/root-rotate" // the app's own credential has been replaced
+
+	eventRootRotateFail = "mdi/root-rotate-fail"
+	eventRoleDelete     = "mdi/role-delete"
 )
 
 // Names of metadata.

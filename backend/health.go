@@ -56,6 +56,11 @@ type healthReport struct {
 	ThrottledAt    time.Time `json:"throttled_at"`
 	ThrottledUntil time.Time `json:"throttled_until"`
 
+	// CompareNext is when a scheduled comparison is made again after it has failed,
+	// CompareRetries how often it has in succession.
+	CompareNext    time.Time `json:"compare_next"`
+	CompareRetries int       `json:"compare_retries"`
+
 	DriftCheckedAt  time.Time   `json:"drift_checked_at"`
 	DriftResult     driftResult `json:"drift_result"`
 	MissedRotation  time.Time   `json:"missed_rotation"`
@@ -119,7 +124,7 @@ func retryAfter(failures int) time.Duration {
 // succeeded records an attempt that succeeded. The last error stays to be read.
 func (h *health) succeeded(ctx context.Context, s logical.Storage) error {
 	return h.change(ctx, s, func(r *healthReport) bool {
-		troubled := r.Failures != 0 || r.Retries != 0
+		troubled := r.Failures != 0 || r.Retries != 0 || !r.ThrottledUntil.IsZero()
 		r.LastSuccessAt = h.now()
 		r.Failures, r.Retries, r.Deceived = 0, 0, false
 		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
@@ -132,6 +137,15 @@ func (h *health) succeeded(ctx context.Context, s logical.Storage) error {
 func (h *health) compared(ctx context.Context, s logical.Storage, result driftResult, failure error) error {
 	return h.change(ctx, s, func(r *healthReport) bool {
 		r.DriftCheckedAt, r.DriftResult = h.now(), result
+		if result == driftUnknown {
+			r.CompareNext = h.now().Add(compareRetry)
+			if r.CompareRetries > 0 {
+				r.CompareNext = h.now().Add(retryAfter(r.CompareRetries))
+			}
+			r.CompareRetries++
+		} else {
+			r.CompareNext, r.CompareRetries = time.Time{}, 0
+		}
 		r.heedThrottling(failure, h.now())
 		return true
 	})
@@ -147,6 +161,16 @@ func (h *health) missed(ctx context.Context, s logical.Storage, due time.Time) (
 		return isNew
 	})
 	return isNew, err
+}
+
+// reconsider forgets what kept the engine from trying: another connection has just been
+// found to work.
+func (h *health) reconsider(ctx context.Context, s logical.Storage) error {
+	return h.change(ctx, s, func(r *healthReport) bool {
+		r.Retries, r.Deceived, r.CompareRetries = 0, false, 0
+		r.NextAttempt, r.CompareNext, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}
+		return true
+	})
 }
 
 // get returns the report.

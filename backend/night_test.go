@@ -169,3 +169,18 @@ func TestNightWithoutSignIn(t *testing.T) {
 	r.sim.Clear()
 	require.LessOrEqual(t, r.untilRotated(), 36)
 }
+
+// With nothing due but the comparison of a key that is leased, a night costs no more.
+func TestNightWithNothingButComparisons(t *testing.T) {
+	r := scheduled(t, map[string]any{fieldTTL: "24h"})
+	held := r.read(hosts)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 503, RetryAfter: "6"})
+	before := r.gets()
+	r.tickFor(10 * time.Hour)
+	require.Less(t, r.gets()-before, 30)
+	require.Equal(t, "failed", r.status()[fieldDriftResult])
+	require.True(t, r.works(held))
+	r.sim.Clear()
+	r.tickFor(40 * time.Minute)
+	require.Equal(t, "unchanged", r.status()[fieldDriftResult])
+}

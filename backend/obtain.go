@@ -155,7 +155,10 @@ func (b *backend) tryToTake(ctx context.Context, termsUnder func(*config) terms,
 		}
 		return next == takeIt || unproven != ""
 	}
-	ttl := min(t.ttl, b.mountMax.get(now, b.System().MaxLeaseTTL))
+	ttl := t.ttl
+	if limit := b.mountMax.get(now, b.System().MaxLeaseTTL); limit > 0 { // 0: core could not be asked
+		ttl = min(ttl, limit)
+	}
 	l, err := b.keeper.lease(ctx, b.storage, conn.config.workspace(), ttl, accept)
 	if errors.Is(err, errClosed) && !b.System().Tainted() {
 		b.keeper.setClosed(false) // the mount has been moved, and goes on

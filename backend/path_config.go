@@ -213,6 +213,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
 	}
 	b.Logger().Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
+	if old == nil || !old.connectsLike(next) {
+		b.logReport(b.health.reconsider(ctx, b.storage))
+	}
 	b.tell(ctx, eventConfigWrite, configPath)
 	b.retirement.consider()
 	return resp, nil

@@ -68,6 +68,9 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	if err != nil {
 		return nil, refusal(err)
 	}
+	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() {
+		return nil, refusal(&throttledError{until: until})
+	}
 	found, err := conn.graph.DeploymentPackage(ctx)
 	if err != nil {
 		return nil, refusal(err)
@@ -76,7 +79,7 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	switch {
 	case fromMicrosoft(found.DownloadURL):
 		return resp, nil
-	case conn.config.GraphEndpoint != "":
+	case conn.config.GraphEndpoint != "" && strings.HasPrefix(found.DownloadURL, "https://"):
 		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + fieldGraphEndpoint + ": check it before you run what is there.")
 		return resp, nil
 	default:

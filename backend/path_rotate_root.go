@@ -48,13 +48,19 @@ func (b *backend) pathRotateRoot() *framework.Path {
 	}
 }
 
+// reportBudget is what remembering the outcome of a piece of work may take.
+const reportBudget = 5 * time.Second
+
 // rotateRoot serves POST mdi/rotate-root.
 func (b *backend) rotateRoot(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
 	err := b.workOnRoot(ctx, b.rotateRootNow)
-	if errors.Is(err, errUnderWay) {
-		err = errRootUnproven // and a repetition would be another rotation
+	if errors.Is(err, errUnderWay) || errors.Is(err, errRootUnproven) {
+		// No error: clients repeat a 503, and a repetition would be another rotation.
+		resp := &logical.Response{}
+		resp.AddWarning("The new credential has not worked everywhere yet. The old one is still in use, and the rotation goes on by itself; the status tells how it ends.")
+		return resp, nil
 	}
 	if err != nil {
 		return nil, refusal(err)
@@ -73,14 +79,17 @@ func (b *backend) workOnRoot(ctx context.Context, work func(context.Context) err
 	return err
 }
 
-// reportRoot remembers how work on the credential went.
+// reportRoot remembers how work on the credential went, also of work whose time is up.
 func (b *backend) reportRoot(ctx context.Context, failure error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportBudget)
+	defer cancel()
 	conn, err := b.connections.get(ctx, b.storage)
 	if err != nil || (failure == nil && conn.config.Root.Failures == 0) || errors.Is(failure, errRootKind) {
 		return
 	}
 	if failure != nil {
 		b.Logger().Warn("the app's own credential could not be rotated", "error", failure)
+		b.tell(ctx, eventRootRotateFail, rotateRootPath)
 	}
 	now := b.now()
 	_, err = b.changeRoot(ctx, conn, func(r *rootState) {
@@ -104,16 +113,38 @@ func (b *backend) keepRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root := conn.config.Root
-	if !root.due(b.now()) {
-		return nil
+	if conn.config.Root.due(b.now()) {
+		_ = b.workOnRoot(ctx, b.tendRoot) // what fails has been told
 	}
-	// What fails has been told.
-	_ = b.workOnRoot(ctx, func(ctx context.Context) error {
-		if root.unsettled() || root.rotationDue(b.now()) {
-			return b.rotateRootNow(ctx)
-		}
-		return b.removeRetired(ctx, conn)
-	})
 	return nil
+}
+
+// tendRoot does what is due when its turn has come, which may be less than what was due
+// before. It begins a rotation only if the schedule asks for one: what an interrupted
+// one has left is settled, so that nobody's credential is replaced unasked.
+func (b *backend) tendRoot(ctx context.Context) error {
+	conn, err := b.connections.get(ctx, b.storage)
+	if err != nil {
+		return err
+	}
+	root, now := conn.config.Root, b.now()
+	var rotation error
+	switch {
+	case !root.due(now):
+		return nil
+	case root.Pending != nil && !root.hopeless(now), root.rotationDue(now):
+		rotation = b.rotateRootNow(ctx)
+	case root.hopeless(now):
+		_, rotation = b.changeRoot(ctx, conn, func(r *rootState) {
+			r.retire(r.Pending.Credential.Type, r.Pending.KeyID, now)
+			r.Pending = nil
+		})
+	case root.Intent != "":
+		_, rotation = b.settleRoot(ctx, conn)
+	}
+	// Whatever became of that: what has been replaced is not kept by it.
+	if conn, err = b.connections.get(ctx, b.storage); err != nil {
+		return errors.Join(rotation, err)
+	}
+	return errors.Join(rotation, b.removeRetired(ctx, conn))
 }

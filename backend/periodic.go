@@ -117,6 +117,9 @@ func (b *backend) upkeep(ctx context.Context) error {
 	if err != nil || len(chores) == 0 || !b.mayTry(ctx, conn) {
 		return err
 	}
+	if chores[0] == choreCompare && !b.mayCompare(ctx) {
+		return nil
+	}
 	b.do(ctx, chores[0], conn.config)
 	return nil
 }
@@ -168,6 +171,13 @@ func (b *backend) noticeMissed(ctx context.Context, cfg *config, rec *keyRecord)
 		b.Logger().Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
 		b.tellOfKey(ctx, eventRotationMiss, rec.Version, metadataDueAt, timestamp(missed))
 	}
+}
+
+// mayCompare tells whether a scheduled comparison may be made now. After a failure it
+// waits, longer each time; readers compare for themselves.
+func (b *backend) mayCompare(ctx context.Context) bool {
+	report, err := b.health.get(ctx, b.storage)
+	return err != nil || !b.now().Before(report.CompareNext)
 }
 
 // mayTry tells whether scheduled work may call Graph now. After a failure it waits,

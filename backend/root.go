@@ -16,6 +16,10 @@ const (
 	rootLifetime = 180 * 24 * time.Hour
 
 	minRootRotationPeriod = time.Hour
+
+	// rootPatience is how long a new credential may fail to work before it is given
+	// up. Propagation takes seconds; what has been removed by somebody never works.
+	rootPatience = 6 * time.Hour
 )
 
 // rootState is what the engine knows of its own credential's life at Entra. It is
@@ -48,6 +52,7 @@ type rootState struct {
 type madeCredential struct {
 	Credential credential `json:"credential"`
 	KeyID      string     `json:"key_id"` // "" until it is known
+	MadeAt     time.Time  `json:"made_at"`
 	EndsAt     time.Time  `json:"ends_at"`
 }
 
@@ -76,12 +81,28 @@ func (r *rootState) due(now time.Time) bool {
 	return r.unsettled() || r.rotationDue(now) || len(r.removable(now)) > 0
 }
 
+// hopeless tells whether the pending credential is to be given up.
+func (r *rootState) hopeless(now time.Time) bool {
+	return r.Pending != nil && now.Sub(r.Pending.MadeAt) > rootPatience
+}
+
 func (r *rootState) unsettled() bool {
 	return r.Intent != "" || r.Pending != nil
 }
 
 func (r *rootState) rotationDue(now time.Time) bool {
-	return r.Period > 0 && !now.Before(r.Since.Add(r.Period))
+	return r.Period > 0 && !now.Before(r.next())
+}
+
+// next returns when the credential is to be replaced by itself: after its period, or
+// when half of the time that it had left at Since has passed, whichever is earlier, so
+// that a longer period does not let a credential end that was made for a shorter one.
+func (r *rootState) next() time.Time {
+	next := r.Since.Add(r.Period)
+	if half := r.Since.Add(r.EndsAt.Sub(r.Since) / 2); !r.EndsAt.IsZero() && half.Before(next) {
+		next = half
+	}
+	return next
 }
 
 // removable returns the credentials whose time has come.
@@ -136,7 +157,7 @@ func (r *rootState) describe(data map[string]any) {
 	data[fieldRootFailures] = r.Failures
 	describeTime(data, fieldRootExpiresAt, r.EndsAt)
 	if r.Period > 0 {
-		describeTime(data, fieldRootNextRotation, r.Since.Add(r.Period))
+		describeTime(data, fieldRootNextRotation, r.next())
 	}
 	describeTime(data, fieldRootNextAttempt, r.NextAttempt)
 	describeTime(data, fieldRootLastErrorAt, r.LastErrorAt)

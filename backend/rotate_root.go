@@ -52,6 +52,15 @@ func (b *backend) rotateRootNow(ctx context.Context) error {
 	if conn, err = b.settleRoot(ctx, conn); err != nil {
 		return err
 	}
+	if conn.config.Root.hopeless(b.now()) {
+		conn, err = b.changeRoot(ctx, conn, func(r *rootState) {
+			r.retire(r.Pending.Credential.Type, r.Pending.KeyID, b.now())
+			r.Pending = nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if conn.config.Root.Pending == nil {
 		if conn.config.Credential.Type == credentialClientSecret {
 			conn, err = b.addSecret(ctx, conn)
@@ -107,7 +116,7 @@ func (b *backend) addSecret(ctx context.Context, conn *connection) (*connection,
 		r.Intent = ""
 		r.Pending = &madeCredential{
 			Credential: credential{Type: credentialClientSecret, Secret: string(added.Secret)},
-			KeyID:      added.KeyID, EndsAt: added.End,
+			KeyID:      added.KeyID, EndsAt: added.End, MadeAt: b.now(),
 		}
 	})
 }
@@ -123,7 +132,7 @@ func (b *backend) addCertificate(ctx context.Context, conn *connection) (*connec
 		return nil, err
 	}
 	return b.changeRoot(ctx, conn, func(r *rootState) {
-		r.Pending = &madeCredential{Credential: credential{Type: credentialClientCertificate, Certificate: made.PEM}, EndsAt: info.NotAfter}
+		r.Pending = &madeCredential{Credential: credential{Type: credentialClientCertificate, Certificate: made.PEM}, EndsAt: info.NotAfter, MadeAt: b.now()}
 	})
 }
 
@@ -152,6 +161,7 @@ func (b *backend) promoteRoot(ctx context.Context, conn *connection) error {
 		return nil, b.connections.save(ctx, b.storage, &connection{config: &next, graph: proven})
 	})
 	if err == nil {
+		b.tell(ctx, eventRootRotate, rotateRootPath)
 		b.Logger().Info("the app's own credential has been rotated", "credential_type", pending.Credential.Type, "key_id", pending.KeyID)
 	}
 	return err
@@ -233,6 +243,7 @@ func (b *backend) findCertificate(ctx context.Context, conn *connection, pending
 // prove signs in with a configuration's credential, several times in succession and
 // each time with a client that knows of no other sign-in. It returns the last one.
 func (b *backend) prove(ctx context.Context, cfg *config) (*graph.Client, error) {
+	var last error
 	for proofs := 0; ; {
 		conn, err := b.connections.dial(cfg)
 		if err != nil {
@@ -240,13 +251,13 @@ func (b *backend) prove(ctx context.Context, cfg *config) (*graph.Client, error)
 		}
 		proofs++
 		if err := conn.graph.SignIn(ctx); err != nil {
-			proofs = 0
+			proofs, last = 0, err
 		}
 		if proofs == rootProofs {
 			return conn.graph, nil
 		}
 		if b.pause(ctx, rootProofGap) != nil {
-			return nil, errRootUnproven
+			return nil, errors.Join(errRootUnproven, last)
 		}
 	}
 }
@@ -265,7 +276,10 @@ func (b *backend) changeRoot(ctx context.Context, conn *connection, edit func(*r
 		changed = &connection{config: &next, graph: conn.graph}
 		return nil, b.connections.save(ctx, b.storage, changed)
 	})
-	return changed, err
+	if err != nil {
+		return nil, err // the change may still be under way
+	}
+	return changed, nil
 }
 
 // sameRoot returns the stored configuration, provided that nobody has configured

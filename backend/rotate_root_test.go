@@ -22,6 +22,7 @@ func rotatable(t *testing.T, kind string, opts ...graphtest.Option) *rig {
 		graphtest.WithRoles(graphtest.RoleReadWrite, graphtest.RoleRead, graphtest.RoleOwnedBy),
 		graphtest.WithForeignPassword("somebody else's"))...)
 	r.impatient()
+	r.clock.advance(time.Until(r.clock.now()) * -1) // to Entra's, by which credentials end
 	if kind == credentialClientSecret {
 		r.write(configPath, r.config(nil))
 	} else {
@@ -136,7 +137,7 @@ func TestRootIsRotatedByItself(t *testing.T) {
 func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
 		r := rotatable(t, kind, graphtest.WithPropagation(200))
-		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
+		require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
 		r.restart()
 		require.True(t, r.works(r.key()))
 		r.impatient()
@@ -214,19 +215,89 @@ func (r *rig) recovers(foreign int) {
 	require.Equal(r.t, foreign+1, r.credentials())
 }
 
-// Somebody configures another secret while a rotation is unfinished: what the engine
-// has made is removed.
+// Somebody configures another credential while a rotation is unfinished: what the engine
+// has made is removed, and the new credential stays.
 func TestConfiguredCredentialEndsARotation(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
 		r := rotatable(t, kind, graphtest.WithPropagation(200))
 		before := r.credentials()
-		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
+		require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
 		require.Equal(t, before+1, r.credentials())
+		r.sim.Update(graphtest.WithPropagation())
 		if kind == credentialClientSecret {
-			r.write(configPath, map[string]any{fieldClientSecret: r.sim.App().ClientSecret + " "})
+			r.sim.Update(graphtest.WithApp("", "a-secret-that-the-operator-has-made"))
+			r.write(configPath, map[string]any{fieldClientSecret: "a-secret-that-the-operator-has-made"})
+		} else {
+			r.write(configPath, map[string]any{fieldClientCertificate: r.certificate()})
 		}
+		cfg, err := loadConfig(t.Context(), r.storage)
+		require.NoError(t, err)
+		chosen := cfg.Credential
+		r.impatient()
+		for range 10 {
+			r.clock.advance(time.Hour)
+			r.tick()
+		}
+		cfg, err = loadConfig(t.Context(), r.storage)
+		require.NoError(t, err)
+		require.Equal(t, chosen, cfg.Credential, "nobody asked for another one")
+		require.Empty(t, cfg.Root.Retiring)
 		require.True(t, r.works(r.key()))
 	})
+}
+
+// An answer was lost, and the operator configures a new secret: it is not replaced.
+func TestInterruptedRotationDoesNotReplaceAConfiguredSecret(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	before := r.credentials()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddPassword, Times: 1, AfterWork: true, Reset: true})
+	_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
+	require.Error(t, err)
+	require.Equal(t, before+1, r.credentials())
+	r.sim.Update(graphtest.WithApp("", "a-secret-that-the-operator-has-made"))
+	r.write(configPath, map[string]any{fieldClientSecret: "a-secret-that-the-operator-has-made"})
+	r.clock.advance(time.Hour)
+	r.tick()
+	cfg, err := loadConfig(t.Context(), r.storage)
+	require.NoError(t, err)
+	require.Empty(t, cfg.Root.Intent, "it has been settled")
+	require.Equal(t, "a-secret-that-the-operator-has-made", cfg.Credential.Secret)
+}
+
+// A longer period does not let a credential end that was made for a shorter one.
+func TestLongerPeriodDoesNotLetTheCredentialEnd(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	r.write(configPath, map[string]any{fieldRootRotationPeriod: "1h"})
+	r.write(rotateRootPath, nil)
+	r.write(configPath, map[string]any{fieldRootRotationPeriod: "720h"})
+	before := r.credentials()
+	r.clock.advance(90 * time.Minute)
+	r.tick()
+	require.Equal(t, before+1, r.credentials())
+}
+
+// A secret that was removed before it ever worked is given up.
+func TestPendingCredentialThatNeverWorksIsGivenUp(t *testing.T) {
+	r := rotatable(t, credentialClientSecret, graphtest.WithPropagation(100000))
+	require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
+	r.sim.Update(graphtest.WithPropagation())
+	for range 8 {
+		r.impatient()
+		r.clock.advance(time.Hour)
+		r.tick()
+	}
+	require.Equal(t, false, r.status()[fieldRootUnsettled])
+	r.write(rotateRootPath, nil)
+	require.True(t, r.works(r.key()))
+}
+
+func TestSwitchingToAManagedIdentityEndsTheRotations(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	r.allowed()
+	r.write(configPath, map[string]any{fieldRootRotationPeriod: "1h"})
+	r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false})
+	require.Equal(t, int64(0), r.read(configPath).Data[fieldRootRotationPeriod])
+	require.NotContains(t, r.status(), fieldRootNextRotation)
 }
 
 // Two hundred readers, each of whom needs Graph, while the token ends, Graph challenges

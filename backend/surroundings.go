@@ -98,13 +98,13 @@ func (c *config) checkSurroundings() error {
 	if !c.Credential.ambient() {
 		return nil
 	}
-	allowed := strings.Split(os.Getenv(envAllowedHosts), ",")
+	allowed := strings.FieldsFunc(strings.ToLower(os.Getenv(envAllowedHosts)), func(r rune) bool { return r == ',' || r == ' ' })
 	for _, f := range []struct{ field, root string }{{fieldGraphEndpoint, c.GraphEndpoint}, {fieldAuthorityHost, c.AuthorityHost}} {
 		if f.root == "" {
 			continue
 		}
 		u, err := url.Parse(f.root)
-		if err != nil || !slices.Contains(allowed, u.Host) {
+		if err != nil || !slices.Contains(allowed, strings.ToLower(u.Host)) {
 			return &fieldError{field: f.field, problem: "cannot be combined with " + fieldCredentialType + " " + c.Credential.Type +
 				", unless the plugin's environment allows the host in " + envAllowedHosts}
 		}
