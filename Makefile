@@ -77,12 +77,19 @@ MDI_RACE_RUNS ?= 10
 MDI_SOAK_ROUNDS ?= 3
 
 .PHONY: soak
-soak: soak-race soak-storage soak-fuzz soak-chaos ## Run the long tests: MDI_RACE_RUNS, MDI_SOAK_ROUNDS, MDI_FUZZTIME, MDI_CHAOS_ROUNDS
+soak: soak-race soak-histories soak-storage soak-fuzz soak-chaos ## Run the long tests: MDI_RACE_RUNS, MDI_SOAK_ROUNDS, MDI_FUZZTIME, MDI_CHAOS_ROUNDS
 
 .PHONY: soak-race
 soak-race:
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
 	$(progress) "$(MDI_RACE_RUNS) race runs" go test -race -count=$(MDI_RACE_RUNS) -timeout 3h $$packages
+
+MDI_HISTORIES ?= 1000
+
+.PHONY: soak-histories
+soak-histories:
+	@$(progress) "20 times $(MDI_HISTORIES) random histories" \
+		go test -count=1 -timeout 60m -run TestHistories ./backend -rapid.checks=$(MDI_HISTORIES)
 
 .PHONY: soak-storage
 soak-storage:

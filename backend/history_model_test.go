@@ -65,12 +65,13 @@ type model struct {
 	previous string // the tenant's key before the current one; "" if not known
 	// surprised: the tenant's key has been changed by somebody else, or by a request
 	// that arrived late, and Graph has told the engine nothing since.
-	surprised bool
-	told      time.Time // when Graph last named a key, be it one that it lags behind with
-	denied    time.Time // when Graph last refused to name one
-	doubt     *doubt
-	late      bool // a request is still on its way
-	outage    bool // of Graph
+	surprised  bool
+	restrained time.Time // when the engine was last seen to wait before it calls Graph
+	told       time.Time // when Graph last named a key, be it one that it lags behind with
+	denied     time.Time // when Graph last refused to name one
+	doubt      *doubt
+	late       bool // a request is still on its way
+	outage     bool // of Graph
 }
 
 func newModel() model {
@@ -110,6 +111,9 @@ func (h *history) observe() facts {
 // learn draws the consequences of a step for what the engine can know.
 func (h *history) learn(o *course) {
 	now, posts := h.clock.now(), o.after.posts-o.before.posts
+	if o.before.restrained || o.after.restrained {
+		h.restrained = now
+	}
 	if o.after.tenant != o.before.tenant {
 		h.previous = o.before.tenant
 	}
@@ -303,7 +307,7 @@ func (h *history) excused(o *course, a answer) bool {
 		return false
 	}
 	if a.warned {
-		return now.Sub(h.denied) < compareRetry || o.before.restrained || o.after.restrained
+		return now.Sub(h.denied) < compareRetry || now.Sub(h.restrained) <= compareRetry
 	}
 	every := o.config.DriftCheckInterval
 	return every == 0 || now.Sub(told) < max(every, compareNotWithin)

@@ -15,7 +15,7 @@ main() {
 	shift
 	cd "$ROOT"
 	mkdir -p "$(dirname "$PROFILE")"
-	report=$(go test -timeout 8m -coverprofile="$PROFILE" "$@") || {
+	report=$(go test -short -timeout 8m -coverprofile="$PROFILE" "$@") || {
 		printf '%s\n' "$report"
 		fail "tests failed"
 	}
