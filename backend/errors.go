@@ -78,7 +78,7 @@ func unsettled(i *intent, now time.Time, reason error) *unsettledError {
 
 func (e *unsettledError) Error() string {
 	text := fmt.Sprintf("the outcome of a regeneration that began %s ago is not known, so no key can be trusted; it is settled by asking again, from %s on by repeating it",
-		e.age.Round(time.Second), e.until.UTC().Format(time.RFC3339))
+		e.age.Round(time.Second), timestamp(e.until))
 	if e.reason != nil {
 		text += ": " + explain(e.reason)
 	}
@@ -118,7 +118,7 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &field), errors.As(err, &refused), errors.Is(err, errUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errNotBegun), errors.Is(err, errRootUnproven), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errNotBegun), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
 		return logical.CodedError(statusFor(remote), explainOnce(err))

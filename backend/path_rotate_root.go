@@ -135,10 +135,7 @@ func (b *backend) tendRoot(ctx context.Context) error {
 	case root.Pending != nil && !root.hopeless(now), root.rotationDue(now):
 		rotation = b.rotateRootNow(ctx)
 	case root.hopeless(now):
-		_, rotation = b.changeRoot(ctx, conn, func(r *rootState) {
-			r.retire(r.Pending.Credential.Type, r.Pending.KeyID, now)
-			r.Pending = nil
-		})
+		_, rotation = b.changeRoot(ctx, conn, func(r *rootState) { r.giveUp(now) })
 	case root.Intent != "":
 		_, rotation = b.settleRoot(ctx, conn)
 	}

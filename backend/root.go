@@ -86,6 +86,12 @@ func (r *rootState) hopeless(now time.Time) bool {
 	return r.Pending != nil && now.Sub(r.Pending.MadeAt) > rootPatience
 }
 
+// giveUp drops the pending credential; if it was added, it is to be removed.
+func (r *rootState) giveUp(now time.Time) {
+	r.retire(r.Pending.Credential.Type, r.Pending.KeyID, now)
+	r.Pending = nil
+}
+
 func (r *rootState) unsettled() bool {
 	return r.Intent != "" || r.Pending != nil
 }

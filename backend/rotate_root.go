@@ -53,10 +53,7 @@ func (b *backend) rotateRootNow(ctx context.Context) error {
 		return err
 	}
 	if conn.config.Root.hopeless(b.now()) {
-		conn, err = b.changeRoot(ctx, conn, func(r *rootState) {
-			r.retire(r.Pending.Credential.Type, r.Pending.KeyID, b.now())
-			r.Pending = nil
-		})
+		conn, err = b.changeRoot(ctx, conn, func(r *rootState) { r.giveUp(b.now()) })
 		if err != nil {
 			return err
 		}
