@@ -20,6 +20,9 @@ PLUGIN := dist/plugins/$(MODULE)
 TOOLS := .cache/bin
 LINT_VERSION := v2.12.2
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+# The linter's findings name files of the checkout that they were made in, and
+# its usual cache is one per user: another clone, since deleted, answered here.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
 MIN_COVERAGE := 90
 
 progress := scripts/with-progress.sh
