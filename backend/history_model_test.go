@@ -148,7 +148,7 @@ func (h *history) learn(o *course) {
 	}
 	if o.errors > 0 || o.cutOff || o.hungUp {
 		for v := o.before.version; v <= o.after.version; v++ {
-			h.unsure[v] = now.Add(defaultTTL + leaseGrace)
+			h.unsure[v] = now.Add(defaultTTL + leaseGrace + pageSpan)
 		}
 	}
 }
@@ -156,10 +156,11 @@ func (h *history) learn(o *course) {
 // live returns how many leases on a version have a record for certain, and how many
 // may have one.
 func (h *history) live(version int) (certain, possible int) {
+	now := h.clock.now()
 	for _, l := range h.leases {
 		switch {
-		case l.version != version || l.revoked || !l.forgotten.After(h.clock.now()):
-		case l.tried:
+		case l.version != version || l.revoked || !l.forgotten.Add(pageSpan).After(now):
+		case l.tried || !l.forgotten.After(now):
 			possible++
 		default:
 			certain++
@@ -269,7 +270,7 @@ func (h *history) judgeCoverage(o *course) {
 	require.NoError(h.t, err)
 	for _, key := range keys {
 		_, id, _ := strings.Cut(strings.TrimPrefix(key, leasePrefix), "/")
-		h.demand(leaseEnd(id).After(h.clock.now()), "a record has not been pruned: %s", key)
+		h.demand(pageEnd(id).After(h.clock.now()), "a record has not been pruned: %s", key)
 	}
 }
 
@@ -320,8 +321,9 @@ func (h *history) judgeReuse(o *course, a answer) {
 		h.demand(a.version > o.before.version, "version %d was there before and is said to be new", a.version)
 		return
 	}
-	// Who waited for a regeneration in order to compare the key calls its result shared.
-	if o.performed() > 0 && o.step.Trouble.name == "" && !o.scattered && o.step.What != race && a.version == o.after.version && a.version > o.before.version {
+	// Who waited for a regeneration in order to compare the key calls its result shared,
+	// and so may one whom a storage fault kept waiting for the lock meanwhile.
+	if faulty := o.together && o.step.Disk != nil; !faulty && o.performed() > 0 && o.step.Trouble.name == "" && !o.scattered && o.step.What != race && a.version == o.after.version && a.version > o.before.version {
 		h.demand(false, "version %d is new and said to be shared", a.version)
 	}
 	age, limit := h.clock.now().Sub(h.born[a.version]), o.config.MaxKeyAge

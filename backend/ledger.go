@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,90 +22,95 @@ const (
 	leaseGrace = 90 * time.Second
 )
 
-// ledger records who has a lease: one storage entry a lease, named
-// lease/<key version>/<end>-<random>, so that listing a version tells all about
-// its leases. It remembers the leases of one version, which in practice is the
-// current one.
+// ledger records who has a lease, in pages (see [page]): the storage entries
+// lease/<key version>/<page>. It remembers the pages of one version, which in
+// practice is the current one.
+//
+// A write of storage costs more than all else in a read or a revocation, so those
+// who overlap share one (see ledger_write.go). None of them returns before what it
+// has to record has been stored.
 type ledger struct {
-	mu      sync.Mutex
-	version int // of the leases that are remembered; 0: none are
-	ends    map[string]time.Time
+	writing sync.Mutex // held while storage is read into known, or written
+
+	mu    sync.Mutex
+	known *pages // nil: storage has to be asked
+	next  *batch // gathers what is to be written; nil: nothing is
 }
 
-// leaseEntry is the content of a record; what counts is its name.
-type leaseEntry struct {
-	End time.Time `json:"end"`
+// pages are those of one key version.
+type pages struct {
+	version int
+	byName  map[string]*page // a page is replaced, never changed
+	open    map[int64]string // the page that leases are added to, by its end
 }
 
 // add records a lease on a key version that ends at end at the latest and returns
-// the record's id.
+// the id of its record.
 func (l *ledger) add(ctx context.Context, s logical.Storage, version int, end time.Time) (string, error) {
-	if err := l.remember(ctx, s, version); err != nil {
-		return "", err
-	}
-	id := fmt.Sprintf("%d-%s", end.Unix(), rand.Text())
-	entry, err := logical.StorageEntryJSON(leaseKey(version, id), leaseEntry{End: end.UTC()})
-	if err != nil {
-		return "", err
-	}
-	if err := s.Put(ctx, entry); err != nil {
+	c := &change{version: version, end: end}
+	if err := l.change(ctx, s, c); err != nil {
 		return "", fmt.Errorf("recording the lease: %w", err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.version == version {
-		l.ends[id] = end
-	}
-	return id, nil
+	return c.id, nil
 }
 
-// remove deletes the record of a lease. There may be none any more.
+// remove ends the record of a lease. There may be none any more. The records of a
+// version that has been superseded are left to prune, which drops them as a whole.
 func (l *ledger) remove(ctx context.Context, s logical.Storage, version int, id string) error {
-	if err := s.Delete(ctx, leaseKey(version, id)); err != nil {
+	if err := l.change(ctx, s, &change{version: version, id: id}); err != nil {
 		return fmt.Errorf("deleting the record of the lease: %w", err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.version == version {
-		delete(l.ends, id)
 	}
 	return nil
 }
 
 // live returns how many leases on a key version have not ended.
 func (l *ledger) live(ctx context.Context, s logical.Storage, version int, now time.Time) (int, error) {
-	if err := l.remember(ctx, s, version); err != nil {
-		return 0, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	count := 0
-	for _, end := range l.ends {
-		if end.After(now) {
-			count++
+	err := l.each(ctx, s, version, func(p *page) bool {
+		if p.end.After(now) {
+			count += p.live()
 		}
-	}
-	return count, nil
+		return true
+	})
+	return count, err
 }
 
 // held reports whether a lease on a key version is live. Unlike live it stops at
 // the first, since it is asked at every revocation.
 func (l *ledger) held(ctx context.Context, s logical.Storage, version int, now time.Time) (bool, error) {
-	if err := l.remember(ctx, s, version); err != nil {
-		return false, err
+	held := false
+	err := l.each(ctx, s, version, func(p *page) bool {
+		held = p.end.After(now)
+		return !held
+	})
+	return held, err
+}
+
+// each calls visit with each page of a version, until it returns false. A page that
+// is stored has a live lease, unless its end has come.
+func (l *ledger) each(ctx context.Context, s logical.Storage, version int, visit func(*page) bool) error {
+	known := l.remembered()
+	if known == nil || known.version != version {
+		l.writing.Lock()
+		var err error
+		known, err = l.load(ctx, s, version)
+		l.writing.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, end := range l.ends {
-		if end.After(now) {
-			return true, nil
+	for _, p := range known.byName {
+		if !visit(p) {
+			break
 		}
 	}
-	return false, nil
+	return nil
 }
 
-// prune deletes the records of superseded versions and those past their end, so
-// that a lease that core has lost cannot keep a key alive.
+// prune deletes the pages of superseded versions and those past their end, so that a
+// lease that core has lost cannot keep a key alive.
 func (l *ledger) prune(ctx context.Context, s logical.Storage, current int, now time.Time) error {
 	versions, err := s.List(ctx, leasePrefix)
 	if err != nil {
@@ -117,18 +121,33 @@ func (l *ledger) prune(ctx context.Context, s logical.Storage, current int, now 
 		if err != nil {
 			continue // not ours to judge
 		}
-		ids, err := s.List(ctx, leasePrefix+folder)
+		names, err := s.List(ctx, leasePrefix+folder)
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			if version >= current && leaseEnd(id).After(now) {
+		for _, name := range names {
+			if version >= current && pageEnd(name).After(now) {
 				continue
 			}
-			if err := l.remove(ctx, s, version, id); err != nil {
+			if err := l.drop(ctx, s, version, name); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// drop deletes a page, whose leases have all ended.
+func (l *ledger) drop(ctx context.Context, s logical.Storage, version int, name string) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := s.Delete(ctx, pageKey(version, name)); err != nil {
+		return err
+	}
+	if known := l.remembered(); known != nil && known.version == version {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(known.byName, name)
 	}
 	return nil
 }
@@ -137,38 +156,37 @@ func (l *ledger) prune(ctx context.Context, s logical.Storage, current int, now 
 func (l *ledger) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.version, l.ends = 0, nil
+	l.known = nil
 }
 
-// remember loads the leases of a version unless they are remembered.
-func (l *ledger) remember(ctx context.Context, s logical.Storage, version int) error {
+func (l *ledger) remembered() *pages {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.version == version && l.ends != nil {
-		return nil
-	}
-	ids, err := s.List(ctx, leaseKey(version, ""))
-	if err != nil {
-		return fmt.Errorf("listing the leases: %w", err)
-	}
-	l.version, l.ends = version, make(map[string]time.Time, len(ids))
-	for _, id := range ids {
-		l.ends[id] = leaseEnd(id)
-	}
-	return nil
+	return l.known
 }
 
-func leaseKey(version int, id string) string {
-	return leasePrefix + strconv.Itoa(version) + "/" + id
-}
-
-// leaseEnd reads the end of a lease from its record's id. An id that does not tell
-// is of a lease that has ended.
-func leaseEnd(id string) time.Time {
-	seconds, _, _ := strings.Cut(id, "-")
-	unix, err := strconv.ParseInt(seconds, 10, 64)
-	if err != nil {
-		return time.Time{}
+// load returns the pages of a version, from storage unless they are remembered. The
+// caller holds writing.
+func (l *ledger) load(ctx context.Context, s logical.Storage, version int) (*pages, error) {
+	if known := l.remembered(); known != nil && known.version == version {
+		return known, nil
 	}
-	return time.Unix(unix, 0)
+	names, err := s.List(ctx, pageKey(version, ""))
+	if err != nil {
+		return nil, fmt.Errorf("listing the leases: %w", err)
+	}
+	loaded := &pages{version: version, byName: make(map[string]*page, len(names)), open: map[int64]string{}}
+	for _, name := range names {
+		p, err := loadPage(ctx, s, version, name)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			loaded.byName[name] = p
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known = loaded
+	return loaded, nil
 }

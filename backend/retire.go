@@ -83,7 +83,7 @@ func (b *backend) retirementDue(ctx context.Context) (*connection, bool, error) 
 		return nil, false, err
 	}
 	held, err := b.keeper.held(ctx, b.storage, rec)
-	return conn, overdue(rec, held), err
+	return conn, err == nil && overdue(rec, held), err
 }
 
 // leave retires a key that has been handed out, before the engine turns away from

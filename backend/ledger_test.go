@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	beginning = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
+	inAnHour  = beginning.Add(time.Hour)
+)
+
+// slowStorage lets writes pass one by one, and counts them.
+type slowStorage struct {
+	logical.Storage
+	writes chan chan error // each is told its outcome; nil: it is carried out
+}
+
+func newSlowStorage() *slowStorage {
+	return &slowStorage{Storage: &logical.InmemStorage{}, writes: make(chan chan error)}
+}
+
+func (s *slowStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if err := s.ask(); err != nil {
+		return err
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+func (s *slowStorage) Delete(ctx context.Context, key string) error {
+	if err := s.ask(); err != nil {
+		return err
+	}
+	return s.Storage.Delete(ctx, key)
+}
+
+func (s *slowStorage) ask() error {
+	outcome := make(chan error)
+	s.writes <- outcome
+	return <-outcome
+}
+
+// ledgerRig is a ledger whose changes gather while a write is held.
+type ledgerRig struct {
+	t       *testing.T
+	ledger  ledger
+	storage *slowStorage
+}
+
+func newLedgerRig(t *testing.T) *ledgerRig {
+	return &ledgerRig{t: t, storage: newSlowStorage()}
+}
+
+// together makes n changes, of which the first is being written while the others
+// gather. Its write succeeds; the one of the others ends with outcome.
+func (r *ledgerRig) together(n int, outcome error, change func(i int) error) []error {
+	var (
+		all  sync.WaitGroup
+		errs = make([]error, n)
+	)
+	start := func(i int) { all.Go(func() { errs[i] = change(i) }) }
+	start(0)
+	first := <-r.storage.writes
+	for i := 1; i < n; i++ {
+		start(i)
+	}
+	require.Eventually(r.t, func() bool { return r.gathered() == n-1 }, 5*time.Second, time.Millisecond)
+	first <- nil
+	second := <-r.storage.writes
+	second <- outcome
+	all.Wait()
+	return errs
+}
+
+func (r *ledgerRig) gathered() int {
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	if r.ledger.next == nil {
+		return 0
+	}
+	return len(r.ledger.next.changes)
+}
+
+// undisturbed lets all writes pass.
+func (r *ledgerRig) undisturbed() logical.Storage { return r.storage.Storage }
+
+func (r *ledgerRig) live(l *ledger) int {
+	n, err := l.live(r.t.Context(), r.undisturbed(), 1, beginning)
+	require.NoError(r.t, err)
+	return n
+}
+
+func TestLeasesOfReadersWhoOverlapAreOneWrite(t *testing.T) {
+	r := newLedgerRig(t)
+	ids := make([]string, 20)
+	errs := r.together(len(ids), nil, func(i int) (err error) {
+		ids[i], err = r.ledger.add(t.Context(), r.storage, 1, inAnHour)
+		return err
+	})
+	require.Equal(t, make([]error, len(ids)), errs)
+	require.Len(t, ids, 20)
+	require.Equal(t, 20, r.live(&r.ledger))
+	require.Equal(t, 20, r.live(&ledger{}), "another process reads the same")
+
+	errs = r.together(len(ids), nil, func(i int) error {
+		return r.ledger.remove(t.Context(), r.storage, 1, ids[i])
+	})
+	require.Equal(t, make([]error, len(ids)), errs)
+	require.Zero(t, r.live(&ledger{}))
+	keys, err := logical.CollectKeys(t.Context(), r.undisturbed())
+	require.NoError(t, err)
+	require.Empty(t, keys, "an empty page is deleted")
+}
+
+func TestReadersWhoseWriteFailsAreAllTold(t *testing.T) {
+	r := newLedgerRig(t)
+	errs := r.together(5, errStorage, func(int) error {
+		_, err := r.ledger.add(t.Context(), r.storage, 1, inAnHour)
+		return err
+	})
+	require.NoError(t, errs[0])
+	for _, err := range errs[1:] {
+		require.ErrorIs(t, err, errStorage)
+	}
+	require.Equal(t, 1, r.live(&r.ledger))
+	require.Equal(t, 1, r.live(&ledger{}))
+}
+
+func TestReaderWhoHangsUpTakesNobodyAlong(t *testing.T) {
+	r := newLedgerRig(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	errs := r.together(3, nil, func(i int) error {
+		if i == 0 { // who has had the write begun
+			hangUp()
+			_, err := r.ledger.add(ctx, r.storage, 1, inAnHour)
+			return err
+		}
+		_, err := r.ledger.add(t.Context(), r.storage, 1, inAnHour)
+		return err
+	})
+	require.ErrorIs(t, errs[0], context.Canceled)
+	require.NoError(t, errs[1])
+	require.NoError(t, errs[2])
+	require.GreaterOrEqual(t, r.live(&ledger{}), 2)
+}
+
+func TestLeasesWithOtherEndsAreOnOtherPages(t *testing.T) {
+	var l ledger
+	s := &logical.InmemStorage{}
+	for i := range 4 {
+		_, err := l.add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*pageSpan/2+time.Second))
+		require.NoError(t, err)
+	}
+	names, err := s.List(t.Context(), pageKey(1, ""))
+	require.NoError(t, err)
+	require.Len(t, names, 2)
+	for i, left := range []int{4, 2, 0} {
+		now := inAnHour.Add(time.Duration(i) * pageSpan)
+		n, err := l.live(t.Context(), s, 1, now)
+		require.NoError(t, err)
+		require.Equal(t, left, n, "at %v", now)
+		require.NoError(t, l.prune(t.Context(), s, 1, now))
+		n, err = l.live(t.Context(), s, 1, beginning)
+		require.NoError(t, err)
+		require.Equal(t, left, n, "pruned at %v", now)
+	}
+}
+
+func TestFullPageIsFollowedByAnother(t *testing.T) {
+	var l ledger
+	s := &logical.InmemStorage{}
+	seen := map[string]bool{}
+	for range pageSlots + 1 {
+		id, err := l.add(t.Context(), s, 1, inAnHour)
+		require.NoError(t, err)
+		require.False(t, seen[id], "the id is used twice: %s", id)
+		seen[id] = true
+	}
+	names, err := s.List(t.Context(), pageKey(1, ""))
+	require.NoError(t, err)
+	require.Len(t, names, 2)
+	n, err := (&ledger{}).live(t.Context(), s, 1, beginning)
+	require.NoError(t, err)
+	require.Equal(t, pageSlots+1, n)
+}
+
+// Neither of two processes that are active by mistake loses what the other records.
+func TestProcessesDoNotWriteOnEachOthersPages(t *testing.T) {
+	var one, other ledger
+	s := &logical.InmemStorage{}
+	for range 2 {
+		for _, l := range []*ledger{&one, &other} {
+			_, err := l.add(t.Context(), s, 1, inAnHour)
+			require.NoError(t, err)
+		}
+	}
+	n, err := (&ledger{}).live(t.Context(), s, 1, beginning)
+	require.NoError(t, err)
+	require.Equal(t, 4, n)
+}
+
+// What version 0.1.0 stored: one entry a lease, which its name tells all about.
+func TestRecordsOfTheFirstReleaseAreRead(t *testing.T) {
+	var l ledger
+	s := &logical.InmemStorage{}
+	var ids []string
+	for i := range 3 {
+		id := fmt.Sprintf("%d-RECORD%d", inAnHour.Unix(), i)
+		ids = append(ids, id)
+		require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{
+			Key: "lease/1/" + id, Value: []byte(`{"end":"2027-03-01T13:00:00Z"}`),
+		}))
+	}
+	_, err := l.add(t.Context(), s, 1, inAnHour)
+	require.NoError(t, err)
+	for left := 4; left > 1; left-- {
+		n, err := l.live(t.Context(), s, 1, beginning)
+		require.NoError(t, err)
+		require.Equal(t, left, n)
+		require.NoError(t, l.remove(t.Context(), s, 1, ids[left-2]))
+	}
+	held, err := l.held(t.Context(), s, 1, inAnHour.Add(-time.Second))
+	require.NoError(t, err)
+	require.True(t, held)
+	held, err = l.held(t.Context(), s, 1, inAnHour.Add(pageSpan))
+	require.NoError(t, err)
+	require.False(t, held)
+}
+
+func TestLeaseOnASupersededVersionEndsWithoutAWrite(t *testing.T) {
+	r := newLedgerRig(t)
+	id, err := r.ledger.add(t.Context(), r.undisturbed(), 1, inAnHour)
+	require.NoError(t, err)
+	_, err = r.ledger.add(t.Context(), r.undisturbed(), 2, inAnHour)
+	require.NoError(t, err)
+	require.NoError(t, r.ledger.remove(t.Context(), r.storage, 1, id), "a write would wait for ever")
+	require.NoError(t, r.ledger.prune(t.Context(), r.undisturbed(), 2, beginning))
+	require.Zero(t, r.live(&ledger{}))
+}
+
+func TestIDsThatMakeNoSenseAreOfNoLease(t *testing.T) {
+	var l ledger
+	s := &logical.InmemStorage{}
+	id, err := l.add(t.Context(), s, 1, inAnHour)
+	require.NoError(t, err)
+	name, _ := splitLeaseID(id)
+	for _, wrong := range []string{name + ".x", name + ".-1", name + ".99999", "x", "."} {
+		require.NoError(t, l.remove(t.Context(), s, 1, wrong))
+	}
+	n, err := l.live(t.Context(), s, 1, beginning)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
+
+func TestUnreadablePageIsAnError(t *testing.T) {
+	var l ledger
+	s := &logical.InmemStorage{}
+	name := newPageName(inAnHour)
+	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: pageKey(1, name), Value: []byte("?")}))
+	_, err := l.held(t.Context(), s, 1, beginning)
+	require.ErrorIs(t, err, errUnreadablePage)
+	_, err = l.add(t.Context(), s, 1, inAnHour)
+	require.ErrorIs(t, err, errUnreadablePage)
+}
