@@ -135,6 +135,7 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 // framework sees it, whose complaint about the type would quote the value.
 // `vault write mdi/config client_secret=a client_secret=b` sends such a one, a list.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	ctx = b.ofRequest(ctx, req)
 	if path := b.Route(req.Path); path != nil {
 		for name, field := range path.Fields {
 			value, given := req.Data[name]

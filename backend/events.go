@@ -4,13 +4,15 @@ package backend
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// The types of the events that the engine sends on Vault's event bus, under the
+// The types of the events that the engine sends on Vault's event bus, and records as
+// observations, which a server may keep in a ledger of its own. Events come under the
 // paths that a subscriber must be allowed to see. A path and, where it is about the
 // key, key_version are in the metadata of each; further metadata stand at the type.
 const (
@@ -41,14 +43,22 @@ const (
 // eventBudget is what telling the world may cost.
 const eventBudget = time.Second
 
-// tell sends an event about a path. Not every server has an event bus, and none is
-// a reason to fail or to complain: the log and the status say the same.
+// tell sends an event about a path, and records it as an observation. Not every server
+// takes them, and that is no reason to fail or to complain: the log and the status say
+// the same. Who has read the key is not among them: core observes each lease itself.
 func (b *backend) tell(ctx context.Context, event, path string, metadata ...string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventBudget)
 	defer cancel()
-	metadata = append([]string{logical.EventMetadataPath, path, logical.EventMetadataModified, "true"}, metadata...)
-	if err := logical.SendEvent(ctx, b.Backend, event, metadata...); err != nil {
-		b.Logger().Trace("event not sent", "type", event, "error", err)
+	metadata = append([]string{logical.EventMetadataPath, path}, metadata...)
+	observed := map[string]any{}
+	for pair := range slices.Chunk(metadata, 2) {
+		observed[pair[0]] = pair[1]
+	}
+	if err := b.RecordObservation(ctx, event, observed); err != nil {
+		b.log(ctx).Trace("observation not recorded", "type", event, "error", err)
+	}
+	if err := logical.SendEvent(ctx, b.Backend, event, append(metadata, logical.EventMetadataModified, "true")...); err != nil {
+		b.log(ctx).Trace("event not sent", "type", event, "error", err)
 	}
 }
 

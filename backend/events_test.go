@@ -24,6 +24,36 @@ func (r *rig) listen(bus logical.EventSender) {
 	}))
 }
 
+// ledgerOfObservations remembers what was observed.
+type ledgerOfObservations struct {
+	mu   sync.Mutex
+	seen map[string]map[string]any
+	err  error
+}
+
+func (l *ledgerOfObservations) RecordObservationFromPlugin(_ context.Context, what string, data map[string]any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen[what] = data
+	return l.err
+}
+
+func TestObservations(t *testing.T) {
+	for _, failure := range []error{nil, errors.New("not implemented")} {
+		r := newRig(t)
+		observed := &ledgerOfObservations{seen: map[string]map[string]any{}, err: failure}
+		require.NoError(t, r.Setup(t.Context(), &logical.BackendConfig{
+			Logger: hclog.New(&hclog.LoggerOptions{Output: r.log}), System: r.system, StorageView: r.storage, ObservationRecorder: observed,
+		}))
+		r.write(configPath, r.config(nil))
+		r.key()
+		require.Equal(t, map[string]any{"path": "config"}, observed.seen["mdi/config-write"])
+		require.Equal(t, map[string]any{"path": "status", "key_version": "1", "cause": "read"}, observed.seen["mdi/key-rotate"])
+		require.Len(t, observed.seen, 2)
+		r.noSecretLogged()
+	}
+}
+
 type bus struct {
 	mu       sync.Mutex
 	types    []string

@@ -58,7 +58,7 @@ func newFlights(ctx context.Context) *flights {
 // those who waited for it have got it.
 func (f *flights) share(ctx context.Context, to purpose, work func(context.Context) (*keyRecord, error)) (*outcome, error) {
 	for {
-		fl, started := f.enter(to, func(ctx context.Context, fl *flight) {
+		fl, started := f.enter(ctx, to, func(ctx context.Context, fl *flight) {
 			fl.record, fl.err = work(ctx)
 		})
 		err := fl.wait(ctx)
@@ -90,7 +90,7 @@ type outcome struct {
 // in time it returns errNotBegun.
 func (f *flights) alone(ctx context.Context, work func(context.Context) (*logical.Response, error)) (*logical.Response, error) {
 	for {
-		fl, started := f.enter(toChange, func(ctx context.Context, fl *flight) {
+		fl, started := f.enter(ctx, toChange, func(ctx context.Context, fl *flight) {
 			fl.resp, fl.err = work(ctx)
 		})
 		err := fl.wait(ctx)
@@ -109,12 +109,12 @@ func (f *flights) alone(ctx context.Context, work func(context.Context) (*logica
 
 // enter returns the flight that is under way, having started one if there was none.
 // The caller is a taker of one that it can share.
-func (f *flights) enter(to purpose, work func(context.Context, *flight)) (fl *flight, started bool) {
+func (f *flights) enter(ctx context.Context, to purpose, work func(context.Context, *flight)) (fl *flight, started bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.current == nil {
 		fl := &flight{purpose: to, done: make(chan struct{})}
-		go f.run(fl, f.landed, work)
+		go f.run(onBehalf(f.ctx, ctx), fl, f.landed, work)
 		f.current, f.landed = fl, nil
 		started = true
 	}
@@ -124,8 +124,8 @@ func (f *flights) enter(to purpose, work func(context.Context, *flight)) (fl *fl
 	return f.current, started
 }
 
-func (f *flights) run(fl, before *flight, work func(context.Context, *flight)) {
-	ctx, cancel := context.WithTimeout(f.ctx, flightBudget)
+func (f *flights) run(ctx context.Context, fl, before *flight, work func(context.Context, *flight)) {
+	ctx, cancel := context.WithTimeout(ctx, flightBudget)
 	defer cancel()
 	f.awaitTakers(before)
 	work(ctx, fl)

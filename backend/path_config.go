@@ -212,9 +212,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	if mountMax := b.System().MaxLeaseTTL(); next.TTL > mountMax {
 		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
 	}
-	b.Logger().Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
+	b.log(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	if old == nil || !old.connectsLike(next) {
-		b.logReport(b.health.reconsider(ctx, b.storage))
+		b.logReport(ctx, b.health.reconsider(ctx, b.storage))
 	}
 	b.tell(ctx, eventConfigWrite, configPath)
 	b.retirement.consider()
@@ -250,7 +250,7 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 		if err := b.connections.remove(ctx, b.storage); err != nil {
 			return nil, err
 		}
-		b.Logger().Info("configuration deleted")
+		b.log(ctx).Info("configuration deleted")
 		b.tell(ctx, eventConfigDelete, configPath)
 		return resp, nil
 	})

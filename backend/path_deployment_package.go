@@ -83,7 +83,7 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + fieldGraphEndpoint + ": check it before you run what is there.")
 		return resp, nil
 	default:
-		b.Logger().Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")
+		b.log(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")
 		return nil, logical.CodedError(http.StatusBadGateway, "Graph named an address for the deployment package that is not https on a host that Microsoft documents for the sensor ("+
 			strings.Join(packageHosts, ", ")+"), so it is not passed on")
 	}

@@ -101,7 +101,7 @@ func (b *backend) reportRoot(ctx context.Context, failure error) {
 		r.NextAttempt = now.Add(retryAfter(r.Failures))
 		r.Failures++
 	})
-	b.logReport(err)
+	b.logReport(ctx, err)
 }
 
 // keepRoot does what is due with the app's own credential.

@@ -36,10 +36,10 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	}
 	b.keeper.setClosed(false) // a mount that has been moved goes on
 	if err := b.upkeep(ctx); err != nil {
-		b.Logger().Error("looking for work with the key", "error", err)
+		b.log(ctx).Error("looking for work with the key", logFailure(err)...)
 	}
 	if err := b.keepRoot(ctx); err != nil {
-		b.Logger().Error("looking for work with the app's own credential", "error", err)
+		b.log(ctx).Error("looking for work with the app's own credential", logFailure(err)...)
 	}
 	if b.System().Tainted() {
 		// An unmount joins a tick that is under way instead of starting its own.
@@ -60,7 +60,7 @@ func (b *backend) pruneLedger(ctx context.Context) {
 		err = b.keeper.ledger.prune(ctx, b.storage, rec.Version, b.now())
 	}
 	if err != nil && ctx.Err() == nil {
-		b.Logger().Warn("pruning the records of leases", "error", err)
+		b.log(ctx).Warn("pruning the records of leases", logFailure(err)...)
 	}
 }
 
@@ -166,9 +166,9 @@ func (b *backend) noticeMissed(ctx context.Context, cfg *config, rec *keyRecord)
 		return
 	}
 	isNew, err := b.health.missed(ctx, b.storage, missed)
-	b.logReport(err)
+	b.logReport(ctx, err)
 	if isNew {
-		b.Logger().Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
+		b.log(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
 		b.tellOfKey(ctx, eventRotationMiss, rec.Version, metadataDueAt, timestamp(missed))
 	}
 }

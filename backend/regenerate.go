@@ -65,8 +65,8 @@ func (b *backend) regenerateWith(ctx context.Context, conn *connection, t task) 
 }
 
 func (b *backend) reportFailure(ctx context.Context, before *keyRecord, t task, failure error) {
-	b.Logger().Warn("the deployment access key was not regenerated", "cause", t.cause, "error", failure)
-	b.logReport(b.health.failed(ctx, b.storage, t, failure))
+	b.log(ctx).Warn("the deployment access key was not regenerated", logFailure(failure, "cause", t.cause)...)
+	b.logReport(ctx, b.health.failed(ctx, b.storage, t, failure))
 	metadata := []string{metadataCause, string(t.cause)}
 	if remote, ok := errors.AsType[*graph.Error](failure); ok {
 		metadata = append(metadata, metadataCode, remote.Code, metadataRequestID, remote.RequestID)
@@ -75,8 +75,8 @@ func (b *backend) reportFailure(ctx context.Context, before *keyRecord, t task, 
 }
 
 func (b *backend) reportSuccess(ctx context.Context, before, rec *keyRecord) {
-	b.Logger().Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version)
-	b.logReport(b.health.succeeded(ctx, b.storage))
+	b.log(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, logGraphRequestID, graph.LastRequestID(ctx))
+	b.logReport(ctx, b.health.succeeded(ctx, b.storage))
 	b.tellOfKey(ctx, eventKeyRotate, rec.Version, metadataCause, string(rec.Cause))
 	if before.Disclosed {
 		b.tellOfKey(ctx, eventKeyRetire, before.Version)
@@ -84,9 +84,9 @@ func (b *backend) reportSuccess(ctx context.Context, before, rec *keyRecord) {
 }
 
 // logReport says that a report could not be stored, which is no reason to fail.
-func (b *backend) logReport(err error) {
+func (b *backend) logReport(ctx context.Context, err error) {
 	if err != nil {
-		b.Logger().Warn("storing the report of the last attempt", "error", err)
+		b.log(ctx).Warn("storing the report of the last attempt", logFailure(err)...)
 	}
 }
 
@@ -211,7 +211,7 @@ func (b *backend) settle(ctx context.Context, conn *connection, rec *keyRecord, 
 		if err != nil {
 			return nil, err
 		}
-		b.Logger().Warn("a regeneration whose outcome was not known has been found carried out", "key_version", found.Version)
+		b.log(ctx).Warn("a regeneration whose outcome was not known has been found carried out", "key_version", found.Version, logGraphRequestID, graph.LastRequestID(ctx))
 		return found, nil
 	}
 	// The same key proves nothing while the request may still be on its way.

@@ -61,9 +61,10 @@ func overdue(rec *keyRecord, held bool) bool {
 // retireIfDue retires the current key if it is due. What prevents it is logged and
 // stands in the status; the periodic tick tries again.
 func (b *backend) retireIfDue(ctx context.Context) {
+	ctx = b.ofWork(ctx)
 	conn, due, err := b.retirementDue(ctx)
 	if err != nil {
-		b.Logger().Error("looking for a key to retire", "error", err)
+		b.log(ctx).Error("looking for a key to retire", logFailure(err)...)
 	}
 	if due && b.WriteSafeReplicationState() && b.mayTry(ctx, conn) {
 		b.do(ctx, choreRetire, conn.config)
@@ -95,7 +96,7 @@ func (b *backend) leave(ctx context.Context, resp *logical.Response) {
 	if err := b.retireNow(ctx); err != nil {
 		resp.AddWarning("The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
 			"Regenerate it in the Defender portal. The reason: " + err.Error())
-		b.Logger().Error("the deployment access key lives on after its configuration", "error", err)
+		b.log(ctx).Error("the deployment access key lives on after its configuration", logFailure(err)...)
 		b.tell(ctx, eventKeyLivesOn, configPath)
 	}
 }
@@ -128,7 +129,7 @@ func (b *backend) farewell(ctx context.Context) {
 		return nil, b.retireNow(ctx)
 	})
 	if err != nil {
-		b.Logger().Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", "error", err)
+		b.log(ctx).Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", logFailure(err)...)
 		b.tell(ctx, eventKeyLivesOn, configPath)
 	}
 }

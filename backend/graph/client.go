@@ -159,6 +159,7 @@ func (c *Client) send(ctx context.Context, t token, op operation) (*http.Respons
 
 // answer judges what Graph sent.
 func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, parse func([]byte) string) error {
+	answered(ctx, requestID(resp.Header))
 	body, err := io.ReadAll(resp.Body)
 	// The body was read to its end, or will not be.
 	_ = resp.Body.Close()

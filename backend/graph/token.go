@@ -79,7 +79,7 @@ func (s *sharedSource) token(ctx context.Context) (token, error) {
 	// One flight per generation: who has just dropped a token must not join a
 	// flight that is about to deliver that same token.
 	flight := s.flights.DoChan(strconv.Itoa(current.generation), func() (any, error) {
-		return s.signIn(current)
+		return s.signIn(ctx, current)
 	})
 	select {
 	case <-ctx.Done():
@@ -93,9 +93,9 @@ func (s *sharedSource) token(ctx context.Context) (token, error) {
 }
 
 // signIn runs as a flight. It belongs to no caller: whoever leaves early does
-// not take the others' token along.
-func (s *sharedSource) signIn(in *session) (bearer string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), signInTimeout)
+// not take the others' token along. What ctx has to say it says to the log alone.
+func (s *sharedSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
 	defer cancel()
 	// Whatever comes of it, they are asked for once: a token without them leads
 	// to the same challenge again, but claims that Entra does not grant would

@@ -157,15 +157,16 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 // log says how an exchange went, without the error's text: reporting the
 // failure is up to whoever called.
 func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duration) {
+	logger := LoggerOf(req.Context(), x.logger)
 	args := []any{
 		"method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
-		"client-request-id", req.Header.Get(headerClientRequestID), "duration", took,
+		"client_request_id", req.Header.Get(headerClientRequestID), "duration", took,
 	}
 	if resp == nil {
-		x.logger.Debug("no answer from Microsoft", args...)
+		logger.Debug("no answer from Microsoft", args...)
 		return
 	}
-	x.logger.Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "request-id", requestID(resp.Header))...)
+	logger.Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
 }
 
 // cappedBody fails once more than left bytes have been read.

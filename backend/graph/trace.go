@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// trace remembers by which id Graph knows the last request that it answered.
+type trace struct {
+	mu        sync.Mutex
+	requestID string
+}
+
+type traceKey struct{}
+
+// WithTrace returns a context that remembers Graph's answers to what is asked in it,
+// for [LastRequestID].
+func WithTrace(ctx context.Context) context.Context {
+	return context.WithValue(ctx, traceKey{}, &trace{})
+}
+
+// LastRequestID returns Graph's request-id of the last answer in a context, "" if
+// there was none.
+func LastRequestID(ctx context.Context) string {
+	t, ok := ctx.Value(traceKey{}).(*trace)
+	if !ok {
+		return ""
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.requestID
+}
+
+func answered(ctx context.Context, requestID string) {
+	if t, ok := ctx.Value(traceKey{}).(*trace); ok {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.requestID = requestID
+	}
+}
+
+// LoggerOf returns the logger that a context carries (see [hclog.WithContext]), whose
+// lines tell what work they belong to, or else the one given.
+func LoggerOf(ctx context.Context, otherwise hclog.Logger) hclog.Logger {
+	if carried := hclog.FromContext(ctx); carried != hclog.L() {
+		return carried
+	}
+	return otherwise
+}
