@@ -167,6 +167,11 @@ func (c *config) connectsLike(other *config) bool {
 	return c.movedBy(other) == "" && c.Credential == other.Credential && c.GraphAPIVersion == other.GraphAPIVersion
 }
 
+// sameApp reports whether c is about the app registration that other is about.
+func (c *config) sameApp(other *config) bool {
+	return c.TenantID == other.TenantID && c.ClientID == other.ClientID
+}
+
 func (c *config) workspace() workspace {
 	root := c.GraphEndpoint
 	if root == "" {
@@ -234,6 +239,9 @@ func loadConfig(ctx context.Context, s logical.Storage) (*config, error) {
 	cfg := &config{}
 	if err := entry.DecodeJSON(cfg); err != nil {
 		return nil, fmt.Errorf("decoding the stored configuration: %w", err)
+	}
+	if cfg.Root.EndsAt.IsZero() { // as earlier versions have stored it
+		cfg.Root.EndsAt = cfg.Credential.endsAt()
 	}
 	return cfg, nil
 }

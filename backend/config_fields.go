@@ -155,8 +155,9 @@ func (s *schedule) update(d *framework.FieldData, old schedule, now time.Time) e
 // updateRoot writes what concerns the life of the app's own credential. An error is a
 // *fieldError.
 func (c *config) updateRoot(d *framework.FieldData, old *config, now time.Time) error {
-	if old.Credential != c.Credential || old.TenantID != c.TenantID || old.ClientID != c.ClientID {
+	if old.Credential != c.Credential || !old.sameApp(c) {
 		c.Root = old.Root.replacedBy(old, c, now)
+		c.Root.EndsAt = c.Credential.endsAt()
 	}
 	period, given := givenValue(d, fieldRootRotationPeriod)
 	if !given {

@@ -152,6 +152,16 @@ func (c credential) ambient() bool {
 	return c.Type != credentialClientSecret && c.Type != credentialClientCertificate
 }
 
+// endsAt returns when the credential ends, or zero if it does not tell.
+func (c credential) endsAt() time.Time {
+	if c.Type != credentialClientCertificate {
+		return time.Time{}
+	}
+	// An error may be that it has ended. What cannot be parsed has no end.
+	info, _ := graph.ParseCertificate(c.Certificate)
+	return info.NotAfter
+}
+
 // fields adds to the answer to a read what is no secret.
 func (c credential) fields(data map[string]any) {
 	data[fieldCredentialType] = c.Type

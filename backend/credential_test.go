@@ -52,6 +52,40 @@ func TestSignInWithACertificate(t *testing.T) {
 	require.True(t, r.works(r.key()))
 }
 
+// A certificate tells when it ends, whoever has made it, and is replaced before that.
+func TestConfiguredCertificateIsReplacedBeforeItEnds(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	r.write(configPath, map[string]any{fieldClientCertificate: r.certificate(), fieldRootRotationPeriod: "8760h"})
+	ends := r.root().EndsAt
+	require.True(t, ends.After(r.clock.now()))
+	require.Equal(t, timestamp(ends), r.status()[fieldRootExpiresAt])
+
+	half := ends.Sub(r.clock.now()) / 2
+	before := r.credentials()
+	r.clock.advance(half - time.Minute)
+	r.tick()
+	require.Equal(t, before, r.credentials())
+	r.clock.advance(2 * time.Minute)
+	r.tick()
+	require.Equal(t, before+1, r.credentials())
+	require.NotEqual(t, ends, r.root().EndsAt)
+	r.write(configPath, map[string]any{fieldClientSecret: r.sim.App().ClientSecret})
+	require.NotContains(t, r.status(), fieldRootExpiresAt, "a secret does not tell")
+}
+
+// Records of earlier versions lack the end of a certificate that somebody configured.
+func TestEndOfACertificateStoredWithoutIt(t *testing.T) {
+	r := rotatable(t, credentialClientCertificate)
+	want := r.status()[fieldRootExpiresAt]
+	require.NotEmpty(t, want)
+	cfg, err := loadConfig(t.Context(), r.storage)
+	require.NoError(t, err)
+	cfg.Root.EndsAt = time.Time{}
+	require.NoError(t, storeConfig(t.Context(), r.storage, cfg))
+	r.restart()
+	require.Equal(t, want, r.status()[fieldRootExpiresAt])
+}
+
 func TestSignInWithAWorkloadIdentity(t *testing.T) {
 	r := newRig(t)
 	r.allowed()

@@ -16,6 +16,8 @@ import (
 
 const healthStorageKey = "health"
 
+var errUnreadableReport = errors.New("the stored report cannot be decoded")
+
 // Scheduled work that has failed is tried again after firstRetry, then after twice
 // as long each time, up to lastRetry: a night without Graph costs some twenty
 // attempts.
@@ -26,7 +28,8 @@ const (
 
 // health remembers how the work with Graph went, across restarts: for the operators
 // who read the status, for the back-off of scheduled work, and for how long Graph
-// has asked to be left alone. What cannot be stored goes on in memory.
+// has asked to be left alone. What cannot be stored goes on in memory; while the report
+// cannot be read, nothing is remembered.
 type health struct {
 	now func() time.Time
 
@@ -206,11 +209,16 @@ func (h *health) forget() {
 	h.report = nil
 }
 
+// change stores what edit makes of the report. If that cannot be read, nothing is
+// stored: an empty one with this change in it would wipe out all that came before.
 func (h *health) change(ctx context.Context, s logical.Storage, edit func(*healthReport) (changed bool)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.load(ctx, s) != nil {
-		h.report = &healthReport{}
+	switch err := h.load(ctx, s); {
+	case errors.Is(err, errUnreadableReport):
+		h.report = &healthReport{} // nothing of it will ever be read again
+	case err != nil:
+		return err
 	}
 	if !edit(h.report) {
 		return nil
@@ -233,7 +241,7 @@ func (h *health) load(ctx context.Context, s logical.Storage) error {
 	report := &healthReport{}
 	if entry != nil {
 		if err := entry.DecodeJSON(report); err != nil {
-			return err
+			return errUnreadableReport // not err: it could quote the report
 		}
 	}
 	h.report = report

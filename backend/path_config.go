@@ -69,7 +69,8 @@ Changing the tenant, the client, the cloud, an endpoint or the CA certificate
 needs the credential in the same write. Before the engine turns to another tenant,
 and before the configuration is deleted, a key that has been handed out is
 regenerated with the old configuration; if that fails, the response warns that
-the key lives on. The credential is never read back.
+the key lives on. Credentials of the app that rotate-root has made stay with it then;
+the response names their ids. The credential is never read back.
 `
 )
 
@@ -209,6 +210,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	if err := b.connections.save(ctx, b.storage, conn); err != nil {
 		return nil, err
 	}
+	if old != nil {
+		b.warnOfForgotten(ctx, old, old.forgottenBy(next), resp)
+	}
 	if mountMax := b.System().MaxLeaseTTL(); next.TTL > mountMax {
 		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
 	}
@@ -246,9 +250,13 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 	defer cancel()
 	resp, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
 		resp := &logical.Response{}
+		old, unknown := b.connections.get(ctx, b.storage) // leave tells if that fails
 		b.leave(ctx, resp)
 		if err := b.connections.remove(ctx, b.storage); err != nil {
 			return nil, err
+		}
+		if unknown == nil {
+			b.warnOfForgotten(ctx, old.config, old.config.ownCredentials(), resp)
 		}
 		b.log(ctx).Info("configuration deleted")
 		b.tell(ctx, eventConfigDelete, configPath)

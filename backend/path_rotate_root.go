@@ -56,16 +56,27 @@ func (b *backend) rotateRoot(ctx context.Context, _ *logical.Request, _ *framewo
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
 	err := b.workOnRoot(ctx, b.rotateRootNow)
-	if errors.Is(err, errUnderWay) || errors.Is(err, errRootUnproven) {
+	resp := &logical.Response{}
+	if warning := goingOn(err); warning != "" {
 		// No error: clients repeat a 503, and a repetition would be another rotation.
-		resp := &logical.Response{}
-		resp.AddWarning("The new credential has not worked everywhere yet. The old one is still in use, and the rotation goes on by itself; the status tells how it ends.")
+		resp.AddWarning(warning)
 		return resp, nil
 	}
 	if err != nil {
 		return nil, refusal(err)
 	}
-	return &logical.Response{}, nil
+	return resp, nil
+}
+
+// goingOn returns what to say of a rotation that goes on by itself, or "".
+func goingOn(err error) string {
+	if unknown, ok := errors.AsType[*rootUnknownError](err); ok {
+		return "The credential has not been replaced yet: " + unknown.Error() + "."
+	}
+	if errors.Is(err, errUnderWay) || errors.Is(err, errRootUnproven) {
+		return "The new credential has not worked everywhere yet. The old one is still in use, and the rotation goes on by itself; the status tells how it ends."
+	}
+	return ""
 }
 
 // workOnRoot does work on the app's own credential, one piece at a time and apart from
@@ -84,11 +95,12 @@ func (b *backend) reportRoot(ctx context.Context, failure error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportBudget)
 	defer cancel()
 	conn, err := b.connections.get(ctx, b.storage)
-	if err != nil || (failure == nil && conn.config.Root.Failures == 0) || errors.Is(failure, errRootKind) {
+	_, unknown := errors.AsType[*rootUnknownError](failure) // which is no failure of anything
+	if err != nil || (failure == nil && conn.config.Root.Failures == 0) || errors.Is(failure, errRootKind) || unknown {
 		return
 	}
 	if failure != nil {
-		b.Logger().Warn("the app's own credential could not be rotated", "error", failure)
+		b.log(ctx).Warn("the app's own credential could not be rotated", logFailure(failure)...)
 		b.tell(ctx, eventRootRotateFail, rotateRootPath)
 	}
 	now := b.now()
@@ -120,8 +132,8 @@ func (b *backend) keepRoot(ctx context.Context) error {
 }
 
 // tendRoot does what is due when its turn has come, which may be less than what was due
-// before. It begins a rotation only if the schedule asks for one: what an interrupted
-// one has left is settled, so that nobody's credential is replaced unasked.
+// before. It begins a rotation only if the schedule or somebody has asked for one: what an
+// interrupted one has left is settled, so that nobody's credential is replaced unasked.
 func (b *backend) tendRoot(ctx context.Context) error {
 	conn, err := b.connections.get(ctx, b.storage)
 	if err != nil {
@@ -132,7 +144,7 @@ func (b *backend) tendRoot(ctx context.Context) error {
 	switch {
 	case !root.due(now):
 		return nil
-	case root.Pending != nil && !root.hopeless(now), root.rotationDue(now):
+	case root.Pending != nil && !root.hopeless(now), root.rotationDue(now), root.Wanted:
 		rotation = b.rotateRootNow(ctx)
 	case root.hopeless(now):
 		_, rotation = b.changeRoot(ctx, conn, func(r *rootState) { r.giveUp(now) })

@@ -31,7 +31,7 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	ctx, cancel := context.WithTimeout(ctx, tickBudget)
 	defer cancel()
 	if b.System().Tainted() {
-		b.farewell(ctx)
+		b.depart(ctx)
 		return nil
 	}
 	b.keeper.setClosed(false) // a mount that has been moved goes on
@@ -43,7 +43,7 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	}
 	if b.System().Tainted() {
 		// An unmount joins a tick that is under way instead of starting its own.
-		b.farewell(ctx)
+		b.depart(ctx)
 		return nil
 	}
 	b.pruneLedger(ctx)
@@ -114,11 +114,8 @@ func (b *backend) upkeep(ctx context.Context) error {
 	}
 	b.noticeMissed(ctx, conn.config, rec)
 	chores, err := b.due(ctx, conn.config, rec)
-	if err != nil || len(chores) == 0 || !b.mayTry(ctx, conn) {
+	if err != nil || len(chores) == 0 || !b.mayTry(ctx, chores[0], conn) {
 		return err
-	}
-	if chores[0] == choreCompare && !b.mayCompare(ctx) {
-		return nil
 	}
 	b.do(ctx, chores[0], conn.config)
 	return nil
@@ -173,23 +170,21 @@ func (b *backend) noticeMissed(ctx context.Context, cfg *config, rec *keyRecord)
 	}
 }
 
-// mayCompare tells whether a scheduled comparison may be made now. After a failure it
-// waits, longer each time; readers compare for themselves.
-func (b *backend) mayCompare(ctx context.Context) bool {
-	report, err := b.health.get(ctx, b.storage)
-	return err != nil || !b.now().Before(report.CompareNext)
-}
-
-// mayTry tells whether scheduled work may call Graph now. After a failure it waits,
-// longer each time. While it waits it knocks, which costs neither a token nor an
-// entry in the tenant's audit log: the work must not wait for half an hour after
-// Graph has come back. Once a knock has been answered and the work has failed
-// nevertheless, knocks say nothing about the work, and the full time is waited.
-func (b *backend) mayTry(ctx context.Context, conn *connection) bool {
+// mayTry tells whether a chore may call Graph now. After a failure it waits, longer
+// each time, a comparison for itself: readers make their own. While it waits it knocks,
+// which costs neither a token nor an entry in the tenant's audit log: the work must not
+// wait for half an hour after Graph has come back. Once a knock has been answered and
+// the work has failed nevertheless, knocks say nothing about the work, and the full
+// time is waited.
+func (b *backend) mayTry(ctx context.Context, c chore, conn *connection) bool {
 	report, err := b.health.get(ctx, b.storage)
 	now := b.now()
 	switch {
-	case err != nil, !now.Before(report.NextAttempt):
+	case err != nil:
+		return true
+	case c == choreCompare && now.Before(report.CompareNext):
+		return false
+	case !now.Before(report.NextAttempt):
 		return true
 	case report.throttled(now), report.Deceived:
 		return false

@@ -66,7 +66,7 @@ func (b *backend) retireIfDue(ctx context.Context) {
 	if err != nil {
 		b.log(ctx).Error("looking for a key to retire", logFailure(err)...)
 	}
-	if due && b.WriteSafeReplicationState() && b.mayTry(ctx, conn) {
+	if due && b.WriteSafeReplicationState() && b.mayTry(ctx, choreRetire, conn) {
 		b.do(ctx, choreRetire, conn.config)
 	}
 }

@@ -20,6 +20,10 @@ const (
 	// rootPatience is how long a new credential may fail to work before it is given
 	// up. Propagation takes seconds; what has been removed by somebody never works.
 	rootPatience = 6 * time.Hour
+
+	// rootListingLag is how long Graph is allowed to list the app's secrets without
+	// one that it has added: it answers from copies, which agree within seconds.
+	rootListingLag = 2 * time.Minute
 )
 
 // rootState is what the engine knows of its own credential's life at Entra. It is
@@ -32,11 +36,18 @@ type rootState struct {
 
 	// KeyID is the id of the current credential, "" if the engine did not make
 	// it: such a one is somebody else's and never removed.
-	KeyID  string    `json:"key_id"`
+	KeyID string `json:"key_id"`
+	// EndsAt is when the current credential ends; zero for a client secret that
+	// somebody has configured, which does not tell.
 	EndsAt time.Time `json:"ends_at"`
 
-	// Intent tells that a credential of that name may have been added.
-	Intent string `json:"intent"`
+	// Intent tells that a secret of that name may have been added, after IntentAt.
+	// A record without that time is of a version that did not note it: long ago.
+	Intent   string    `json:"intent"`
+	IntentAt time.Time `json:"intent_at"`
+	// Wanted tells that a rotation has been asked for that could not begin because
+	// of the intent, until it has a pending credential or is refused.
+	Wanted bool `json:"wanted"`
 	// Pending has been made, and perhaps added, and is not known to work yet.
 	Pending *madeCredential `json:"pending"`
 	// Retiring are credentials to be removed when their time has come.
@@ -73,9 +84,9 @@ func (r *rootState) lifetime() time.Duration {
 }
 
 // due tells whether there is something to do: leftovers to settle, a rotation, or a
-// removal. After a failure it waits.
+// removal. After a failure it waits, and while it cannot be told what there is to settle.
 func (r *rootState) due(now time.Time) bool {
-	if now.Before(r.NextAttempt) {
+	if now.Before(r.NextAttempt) || r.doubtful(now) {
 		return false
 	}
 	return r.unsettled() || r.rotationDue(now) || len(r.removable(now)) > 0
@@ -93,7 +104,32 @@ func (r *rootState) giveUp(now time.Time) {
 }
 
 func (r *rootState) unsettled() bool {
-	return r.Intent != "" || r.Pending != nil
+	return r.Intent != "" || r.Pending != nil || r.Wanted
+}
+
+// intend notes that a secret of that name is about to be added.
+func (r *rootState) intend(name string, now time.Time) {
+	r.Intent, r.IntentAt = name, now
+}
+
+// settled notes that no secret of the intent's name is there without being known.
+func (r *rootState) settled() {
+	r.Intent, r.IntentAt = "", time.Time{}
+}
+
+// doubtful tells whether a secret of the intent's name that is not listed may be there
+// all the same. A time that a clock far ahead has noted does not count.
+func (r *rootState) doubtful(now time.Time) bool {
+	return r.Intent != "" && now.Sub(r.IntentAt).Abs() < rootListingLag
+}
+
+// settleable returns when the intent is settled by itself.
+func (r *rootState) settleable() time.Time {
+	at := r.IntentAt.Add(rootListingLag)
+	if r.NextAttempt.After(at) {
+		return r.NextAttempt
+	}
+	return at
 }
 
 func (r *rootState) rotationDue(now time.Time) bool {
@@ -145,12 +181,13 @@ func (r *rootState) removed(keyID string) {
 // another one, nothing of it can be reached any more.
 func (r *rootState) replacedBy(old, next *config, now time.Time) rootState {
 	state := rootState{Period: r.Period, Since: now}
-	if old.TenantID != next.TenantID || old.ClientID != next.ClientID {
+	if !old.sameApp(next) {
 		return state
 	}
-	state.Intent, state.Retiring = r.Intent, r.Retiring
+	state.Intent, state.IntentAt, state.Retiring = r.Intent, r.IntentAt, r.Retiring
 	if r.Pending != nil {
-		state.retire(r.Pending.Credential.Type, r.Pending.KeyID, now)
+		// It may be so new that the removal would overlook it.
+		state.retire(r.Pending.Credential.Type, r.Pending.KeyID, now.Add(rootListingLag))
 	}
 	state.retire(old.Credential.Type, r.KeyID, now.Add(rootGrace))
 	return state

@@ -24,8 +24,19 @@ const (
 var (
 	errRootKind = &fieldError{field: fieldCredentialType, problem: "only a " + credentialClientSecret + " or a " + credentialClientCertificate + " can be rotated; the others renew themselves"}
 
+	errRootReplaced = errors.New("the configuration has been changed meanwhile: the rotation of its credential has been given up")
+
 	errRootUnproven = errors.New("the new credential has not worked everywhere yet; the old one is still in use, and the rotation goes on by itself: the status tells how it ends")
 )
+
+// rootUnknownError says that it cannot be told yet whether an interrupted rotation has
+// added a secret, so that none can begin.
+type rootUnknownError struct{ until time.Time }
+
+func (e *rootUnknownError) Error() string {
+	return "it is not known yet whether an interrupted rotation has added a client secret, since Microsoft Graph may list it late; the rotation is made by itself, from " +
+		timestamp(e.until) + " on"
+}
 
 // entrasNow is the time by which Entra judges how long something is valid, which is
 // not under a test's control as the engine's own clock is.
@@ -49,7 +60,7 @@ func (b *backend) rotateRootNow(ctx context.Context) error {
 	if kind := conn.config.Credential.Type; kind != credentialClientSecret && kind != credentialClientCertificate {
 		return errRootKind
 	}
-	if conn, err = b.settleRoot(ctx, conn); err != nil {
+	if conn, err = b.settleOrWant(ctx, conn); err != nil {
 		return err
 	}
 	if conn.config.Root.hopeless(b.now()) {
@@ -71,51 +82,88 @@ func (b *backend) rotateRootNow(ctx context.Context) error {
 	return b.promoteRoot(ctx, conn)
 }
 
+// settleOrWant settles what an earlier rotation has left. As long as that cannot be, it
+// is remembered that another rotation is wanted.
+func (b *backend) settleOrWant(ctx context.Context, conn *connection) (*connection, error) {
+	settled, err := b.settleRoot(ctx, conn)
+	if _, unknown := errors.AsType[*rootUnknownError](err); unknown {
+		if _, failure := b.changeRoot(ctx, conn, func(r *rootState) { r.Wanted = true }); failure != nil {
+			return nil, failure
+		}
+	}
+	return settled, err
+}
+
 // settleRoot removes a secret that an interrupted rotation has added and nobody knows.
+// That none is listed proves something only after a while. That one was removed which
+// is as young proves little, since the removal may have met a copy of the registration
+// that does not have it yet: it is removed once more.
 func (b *backend) settleRoot(ctx context.Context, conn *connection) (*connection, error) {
-	name := conn.config.Root.Intent
-	if name == "" {
+	root, now := conn.config.Root, b.now()
+	if root.Intent == "" {
 		return conn, nil
 	}
 	found, _, err := conn.graph.Passwords(ctx)
 	if err != nil {
 		return nil, err
 	}
+	found = slices.DeleteFunc(found, func(p graph.PasswordCredential) bool { return p.DisplayName != root.Intent })
+	if len(found) == 0 && root.doubtful(now) {
+		return nil, &rootUnknownError{until: root.settleable()}
+	}
 	for _, p := range found {
-		if p.DisplayName != name {
-			continue
-		}
 		if err := conn.graph.RemovePassword(ctx, p.KeyID); err != nil {
 			return nil, err
 		}
 	}
-	return b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = "" })
+	return b.changeRoot(ctx, conn, func(r *rootState) {
+		for _, p := range found {
+			if root.doubtful(now) {
+				r.retire(credentialClientSecret, p.KeyID, root.IntentAt.Add(rootListingLag))
+			}
+		}
+		r.settled()
+	})
 }
 
 // addSecret has Entra make a secret. Its name is stored first, since a secret whose
 // value was lost with an answer can be found by nothing else.
 func (b *backend) addSecret(ctx context.Context, conn *connection) (*connection, error) {
 	name := "vault-plugin-secrets-mdi " + uuid.NewString()
-	conn, err := b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = name })
+	conn, err := b.changeRoot(ctx, conn, func(r *rootState) { r.intend(name, b.now()) })
 	if err != nil {
 		return nil, err
 	}
 	added, err := conn.graph.AddPassword(ctx, name, entrasNow().Add(conn.config.Root.lifetime()))
 	if err != nil {
-		if remote, ok := errors.AsType[*graph.Error](err); !ok || !remote.MayHaveHappened() {
-			if _, clearing := b.changeRoot(ctx, conn, func(r *rootState) { r.Intent = "" }); clearing != nil {
-				return nil, clearing
-			}
-		}
-		return nil, err
+		return nil, b.secretNotAdded(ctx, conn, err)
 	}
-	return b.changeRoot(ctx, conn, func(r *rootState) {
-		r.Intent = ""
+	return b.changeRootWith(ctx, conn, credentialClientSecret, added.KeyID, func(r *rootState) {
+		r.settled()
+		r.Wanted = false
 		r.Pending = &madeCredential{
 			Credential: credential{Type: credentialClientSecret, Secret: string(added.Secret)},
 			KeyID:      added.KeyID, EndsAt: added.End, MadeAt: b.now(),
 		}
 	})
+}
+
+// secretNotAdded deals with a secret that could not be added, and returns the failure.
+// Unless it may have been added all the same, there is nothing to settle. What has been
+// refused is not tried again, though somebody wanted it.
+func (b *backend) secretNotAdded(ctx context.Context, conn *connection, failure error) error {
+	remote, ok := errors.AsType[*graph.Error](failure)
+	if ok && remote.MayHaveHappened() {
+		return failure
+	}
+	_, err := b.changeRoot(ctx, conn, func(r *rootState) {
+		r.settled()
+		r.Wanted = r.Wanted && ok && remote.Kind != graph.Refused
+	})
+	if err != nil {
+		return err
+	}
+	return failure
 }
 
 // addCertificate makes a certificate, which is stored before Entra hears of it.
@@ -159,7 +207,7 @@ func (b *backend) promoteRoot(ctx context.Context, conn *connection) error {
 	})
 	if err == nil {
 		b.tell(ctx, eventRootRotate, rotateRootPath)
-		b.Logger().Info("the app's own credential has been rotated", "credential_type", pending.Credential.Type, "key_id", pending.KeyID)
+		b.log(ctx).Info("the app's own credential has been rotated", "credential_type", pending.Credential.Type, "key_id", pending.KeyID)
 	}
 	return err
 }
@@ -184,7 +232,7 @@ func (b *backend) registerCertificate(ctx context.Context, conn *connection) (*c
 			return b.registeredBefore(ctx, conn, err)
 		}
 	}
-	return b.changeRoot(ctx, conn, func(r *rootState) {
+	return b.changeRootWith(ctx, conn, credentialClientCertificate, keyID, func(r *rootState) {
 		made := *r.Pending
 		made.KeyID = keyID
 		r.Pending = &made
@@ -205,7 +253,7 @@ func (b *backend) registeredBefore(ctx context.Context, conn *connection, failur
 		return nil, err
 	}
 	if tried.graph.SignIn(ctx) == nil {
-		b.Logger().Warn("the app's new certificate is registered under an id that is not known: remove it in the portal when it has been replaced", "ends_at", timestamp(conn.config.Root.Pending.EndsAt))
+		b.log(ctx).Warn("the app's new certificate is registered under an id that is not known: remove it in the portal when it has been replaced", "ends_at", timestamp(conn.config.Root.Pending.EndsAt))
 		return conn, nil
 	}
 	if _, err := b.changeRoot(ctx, conn, func(r *rootState) { r.Pending = nil }); err != nil {
@@ -287,7 +335,7 @@ func (b *backend) sameRoot(ctx context.Context, conn *connection) (*config, erro
 		return nil, err
 	}
 	if current == nil || !current.connectsLike(conn.config) {
-		return nil, errors.New("the configuration has been changed meanwhile: the rotation of its credential has been given up")
+		return nil, errRootReplaced
 	}
 	return current, nil
 }
@@ -299,7 +347,7 @@ func (b *backend) removeRetired(ctx context.Context, conn *connection) error {
 	for _, old := range conn.config.Root.removable(b.now()) {
 		if old.Type == credentialClientCertificate && conn.config.Credential.Type != credentialClientCertificate {
 			// It takes a proof that is signed with a certificate, for ever out of reach.
-			b.Logger().Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
+			b.log(ctx).Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
 		} else if err := b.removeCredential(ctx, conn, old); err != nil {
 			failures = errors.Join(failures, err)
 			continue
@@ -309,7 +357,7 @@ func (b *backend) removeRetired(ctx context.Context, conn *connection) error {
 			return err
 		}
 		conn = changed
-		b.Logger().Info("done with a credential of the app that has been replaced", "key_id", old.KeyID)
+		b.log(ctx).Info("done with a credential of the app that has been replaced", "key_id", old.KeyID)
 	}
 	return failures
 }

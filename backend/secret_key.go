@@ -87,7 +87,7 @@ func (b *backend) keyResponse(l *lease, reused bool) *logical.Response {
 func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	version, id, ok := leaseOf(req.Secret)
 	if !ok {
-		b.Logger().Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
+		b.log(ctx).Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
 		return nil, nil
 	}
 	if err := b.keeper.ledger.remove(ctx, req.Storage, version, id); err != nil {

@@ -127,6 +127,7 @@ func (i *rootInterruption) killed(t *testing.T, at int, applied bool) {
 	}
 	i.plugin.kill(t)
 	i.storage.disarm()
+	i.endDoubt(t)
 
 	i.plugin = i.start(t)
 	i.awaitKey(t, i.plugin, "key")
@@ -182,16 +183,33 @@ func (i *rootInterruption) readConfig(t *testing.T, into any) {
 	require.NoError(t, entry.DecodeJSON(into))
 }
 
+// endDoubt changes the stored time until which a secret may be there that is not listed.
+func (i *rootInterruption) endDoubt(t *testing.T) {
+	t.Helper()
+	i.editRoot(t, func(root map[string]any) {
+		require.Contains(t, root, "intent_at")
+		root["intent_at"] = time.Now().Add(-time.Hour)
+	})
+}
+
 // endGrace changes the stored times after which a credential is removed.
 func (i *rootInterruption) endGrace(t *testing.T) {
 	t.Helper()
+	i.editRoot(t, func(root map[string]any) {
+		retiring, _ := root["retiring"].([]any)
+		for _, old := range retiring {
+			require.Contains(t, old, "remove_after")
+			old.(map[string]any)["remove_after"] = time.Now().Add(-time.Second)
+		}
+	})
+}
+
+// editRoot changes what is stored of the credential while no plugin is running.
+func (i *rootInterruption) editRoot(t *testing.T, edit func(root map[string]any)) {
+	t.Helper()
 	var config map[string]any
 	i.readConfig(t, &config)
-	retiring, _ := config["root"].(map[string]any)["retiring"].([]any)
-	for _, old := range retiring {
-		require.Contains(t, old, "remove_after")
-		old.(map[string]any)["remove_after"] = time.Now().Add(-time.Second)
-	}
+	edit(config["root"].(map[string]any))
 	entry, err := logical.StorageEntryJSON("config", config)
 	require.NoError(t, err)
 	require.NoError(t, i.storage.Put(i.plugin.ctx, entry))

@@ -134,10 +134,14 @@ func getApplication(x *exchange, s settings) answer {
 	}
 	passwords, keys := []any{}, []any{}
 	for _, p := range s.passwords {
-		passwords = append(passwords, p.json())
+		if x.sim.listed(p.keyID) {
+			passwords = append(passwords, p.json())
+		}
 	}
 	for _, c := range s.certificates {
-		keys = append(keys, c.json())
+		if x.sim.listed(c.keyID) {
+			keys = append(keys, c.json())
+		}
 	}
 	fields["passwordCredentials"], fields["keyCredentials"] = passwords, keys
 

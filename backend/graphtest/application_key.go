@@ -71,7 +71,7 @@ func (s *Simulator) performAddKey(c certificate) bool {
 		return false
 	}
 	s.settings = next
-	s.pending[c.keyID] = next.propagation
+	s.spread(c.keyID)
 	s.count(AddKey, performed)
 	return true
 }

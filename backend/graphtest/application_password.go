@@ -45,7 +45,7 @@ func (s *Simulator) performAddPassword(p password) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settings.passwords = append(slices.Clone(s.settings.passwords), p)
-	s.pending[p.keyID] = s.settings.propagation
+	s.spread(p.keyID)
 	s.issued.add(p.value)
 	s.count(AddPassword, performed)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -248,6 +249,25 @@ func TestApplicationFaults(t *testing.T) {
 	c.sim.Inject(Fault{Operation: RemovePassword, Times: 1, Lost: true})
 	_, err := c.do(t.Context(), http.MethodPost, c.byAppID("/removePassword"), "{}", http.Header{"Authorization": {"Bearer " + token}})
 	require.Error(t, err)
+}
+
+// What Graph has added is there before it is listed.
+func TestListingLag(t *testing.T) {
+	c := newTester(t, WithRoles(RoleOwnedBy), WithListingLag(2))
+	token := c.token()
+	young := c.addPassword("new", time.Now().Add(time.Hour))
+	var listed []bool
+	for range 4 {
+		r := c.application(http.MethodGet, token, c.byAppID(""), nil)
+		require.Contains(t, r.body, "configured", "it is about new ones only")
+		listed = append(listed, strings.Contains(r.body, young.keyID))
+	}
+	require.Equal(t, []bool{false, false, true, true}, listed)
+	form := c.goodForm()
+	form.Set("client_secret", c.addPassword("unlisted", time.Now().Add(time.Hour)).secret)
+	r, err := c.signIn(form)
+	require.NoError(t, err)
+	require.Zero(t, r.code(t))
 }
 
 // A certificate is rolled with nothing but the one before.

@@ -64,6 +64,25 @@ func (s *Simulator) removeCertificate(keyID string) bool {
 	return len(s.settings.certificates) < len(before)
 }
 
+// spread lets a credential that Graph has just added take its time to be known
+// everywhere. The caller holds s.mu.
+func (s *Simulator) spread(keyID string) {
+	s.pending[keyID] = s.settings.propagation
+	s.unlisted[keyID] = s.settings.listingLag
+}
+
+// listed tells whether the reading of the application that is under way finds a
+// credential. One reading uses up one miss.
+func (s *Simulator) listed(keyID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unlisted[keyID] == 0 {
+		return true
+	}
+	s.unlisted[keyID]--
+	return false
+}
+
 // propagated tells whether the sign-in that is under way finds a credential
 // which is known to be right. One sign-in uses up one outcome.
 func (s *Simulator) propagated(keyID string) bool {

@@ -43,6 +43,7 @@ type settings struct {
 	subjectNames          []subjectName
 	federations           []federation
 	propagation           []bool // outcomes of the first sign-ins with a new credential
+	listingLag            int    // number of the first readings that miss it
 	maxCredentialLifetime time.Duration
 
 	identityHeader string // the secret of App Service

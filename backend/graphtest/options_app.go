@@ -84,6 +84,19 @@ func WithPropagation(failures ...int) Option {
 	}
 }
 
+// WithListingLag lets the next n readings of the application miss each secret and
+// certificate that Graph adds from now on, as a replica does that has not heard of it
+// yet. They can be used and removed all the same. The default is 0.
+func WithListingLag(n int) Option {
+	return func(s *settings) error {
+		if n < 0 {
+			return fmt.Errorf("the number of readings is negative: %d", n)
+		}
+		s.listingLag = n
+		return nil
+	}
+}
+
 // WithMaxCredentialLifetime sets the policy that refuses to add secrets and
 // certificates for longer, with CredentialInvalidLifetimeAsPerAppPolicy. Zero is
 // the default: no policy.

@@ -40,6 +40,7 @@ type Simulator struct {
 	asked    notBefore            // of the claims challenge that nobody has answered yet
 	used     map[string]struct{}  // ids of assertions
 	pending  map[string][]bool    // outcomes of the next sign-ins with a credential, by its id
+	unlisted map[string]int       // number of the next readings that miss a credential, by its id
 	faults   []Fault
 	released chan struct{} // closed and replaced by Clear: held calls go on
 	calls    map[Operation]Calls
@@ -71,6 +72,7 @@ func New(opts ...Option) (*Simulator, error) {
 		revoked:   map[string]notBefore{},
 		used:      map[string]struct{}{},
 		pending:   map[string][]bool{},
+		unlisted:  map[string]int{},
 		released:  make(chan struct{}),
 		calls:     map[Operation]Calls{},
 		changed:   make(chan struct{}),

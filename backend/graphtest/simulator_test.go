@@ -115,6 +115,7 @@ func TestInvalidOptions(t *testing.T) {
 		"certificate EC":  WithCertificate(testAuthority.pem),
 		"subject name":    WithSubjectName("none", "name"),
 		"propagation":     WithPropagation(1, -1),
+		"listing lag":     WithListingLag(-1),
 		"lifetime policy": WithMaxCredentialLifetime(-1),
 		"federation":      WithFederation("issuer", "subject", "audience", testAuthority.key.Public()),
 		"no issuer":       WithFederation("", "subject", "audience", &rsa.PublicKey{}),

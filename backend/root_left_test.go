@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/backend/graph"
+	"vault-plugin-secrets-mdi/backend/graphtest"
+)
+
+// owning mounts an engine that has a credential of its own, one that is retiring, and
+// one that does not work yet. It returns how the three are to be named.
+func owning(t *testing.T, kind string) (*rig, []string) {
+	t.Helper()
+	r := rotatable(t, kind)
+	r.write(rotateRootPath, nil)
+	r.write(rotateRootPath, nil)
+	r.sim.Update(graphtest.WithPropagation(200))
+	require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
+	root := r.root()
+	require.Len(t, root.Retiring, 1)
+	return r, []string{root.KeyID, root.Retiring[0].KeyID, root.Pending.KeyID}
+}
+
+// said checks that a response warns of all that is left behind, and the log as well.
+func (r *rig) said(resp *logical.Response, left []string) {
+	r.t.Helper()
+	require.Len(r.t, resp.Warnings, 1)
+	for _, what := range left {
+		require.Contains(r.t, resp.Warnings[0], what)
+		require.Contains(r.t, r.log.String(), what)
+	}
+	require.Contains(r.t, resp.Warnings[0], "Remove them in the Entra portal")
+}
+
+func TestDeletedConfigurationNamesTheCredentialsThatStay(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r, left := owning(t, kind)
+		resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+		require.NoError(t, err)
+		r.said(resp, left)
+	})
+}
+
+func TestAnotherAppNamesTheCredentialsThatStay(t *testing.T) {
+	r, left := owning(t, credentialClientSecret)
+	const other = "11111111-2222-3333-4444-555555555555"
+	fields := r.config(map[string]any{fieldClientID: other, fieldVerifyConnection: false})
+	resp := r.write(configPath, fields)
+	r.said(resp, append(left, r.sim.App().ClientID))
+	require.False(t, r.root().unsettled())
+	require.Empty(t, r.write(configPath, fields).Warnings, "it has been said")
+}
+
+// An engine that has made nothing, and a write that changes nothing about the app, have
+// nothing to warn of.
+func TestNothingStaysThatTheEngineHasNotMade(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	require.Empty(t, r.write(configPath, map[string]any{fieldTTL: 60}).Warnings)
+	resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	require.Nil(t, resp)
+	r.system.TaintedVal = true
+	r.tick()
+	require.NotContains(t, r.log.String(), "remove them in the Entra portal")
+}
+
+func TestSecretThatMayStayIsNamed(t *testing.T) {
+	r, _ := interrupted(t, graphtest.Fault{AfterWork: true})
+	intent := r.root().Intent
+	resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	r.said(resp, []string{intent})
+}
+
+// The app may have a certificate whose registration was never confirmed. The one who
+// configures another is told.
+func TestCertificateThatMayStayIsNamed(t *testing.T) {
+	r := rotatable(t, credentialClientCertificate)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddKey, Times: 1, AfterWork: true, Reset: true})
+	r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
+	info, err := graph.ParseCertificate(r.root().Pending.Credential.Certificate)
+	require.NoError(t, err)
+	r.said(r.write(configPath, map[string]any{fieldClientCertificate: r.certificate()}), []string{info.Thumbprint})
+}
+
+func TestDisabledMountNamesTheCredentialsThatStay(t *testing.T) {
+	r, left := owning(t, credentialClientSecret)
+	r.system.TaintedVal = true
+	r.tick()
+	for _, id := range left {
+		require.Contains(t, r.log.String(), id)
+	}
+}
+
+func TestDisabledMountThatCannotBeRead(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	r.restart()
+	r.storage.failing(func(op, key string) bool { return op == "get" && key == configStorageKey })
+	r.system.TaintedVal = true
+	r.tick()
+	require.Contains(t, r.log.String(), "look for those named vault-plugin-secrets-mdi")
+}
+
+// late rotates a credential while somebody configures another one, and returns the id of
+// what Entra has added meanwhile. The answer of Entra arrives when that has been done, and
+// the tenant has been changed.
+func late(t *testing.T, kind string, changes ...graphtest.Option) (*rig, string) {
+	t.Helper()
+	adding := map[string]graphtest.Operation{credentialClientSecret: graphtest.AddPassword, credentialClientCertificate: graphtest.AddKey}[kind]
+	r := rotatable(t, kind)
+	other, before := r.certificate(), r.sim.Credentials()
+	r.sim.Inject(graphtest.Fault{Operation: adding, Times: 1, AfterWork: true, Latency: time.Minute})
+	answer := make(chan error, 1)
+	go func() {
+		_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
+		answer <- err
+	}()
+	require.NoError(t, r.sim.Wait(t.Context(), adding, func(c graphtest.Calls) bool { return c.Performed > 0 }))
+	added := slices.DeleteFunc(r.sim.Credentials(), func(c graphtest.Credential) bool { return slices.Contains(before, c) })
+	require.Len(t, added, 1)
+	r.write(configPath, map[string]any{fieldClientCertificate: other})
+	r.sim.Update(changes...)
+	r.sim.Clear()
+	require.ErrorIs(t, <-answer, errRootReplaced)
+	require.True(t, r.works(r.key()))
+	return r, added[0].KeyID
+}
+
+func (r *rig) has(keyID string) bool {
+	return slices.ContainsFunc(r.sim.Credentials(), func(c graphtest.Credential) bool { return c.KeyID == keyID })
+}
+
+func TestCredentialThatIsAddedTooLateIsRemoved(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r, id := late(t, kind)
+		require.False(t, r.has(id))
+		require.Regexp(t, "INFO.*has been removed from the app.*"+id, r.log.String())
+	})
+}
+
+func TestCredentialThatIsAddedTooLateAndStaysIsNamed(t *testing.T) {
+	kinds(t, func(t *testing.T, kind string) {
+		r, id := late(t, kind, graphtest.WithOwner(false))
+		require.True(t, r.has(id))
+		require.Regexp(t, "WARN.*could not be removed from the app.*"+id, r.log.String())
+	})
+}
