@@ -322,7 +322,7 @@ func TestLogLines(t *testing.T) {
 	require.Error(t, err)
 
 	text := log.String()
-	for _, want := range []string{"client_request_id=", " graph_request_id=", "status=200", "duration=", "/oauth2/v2.0/token", OpRegenerate, "no answer"} {
+	for _, want := range []string{"client_request_id=", " graph_request_id=", "status=200", "duration_ms=", "/oauth2/v2.0/token", OpRegenerate, "no answer"} {
 		require.Contains(t, text, want)
 	}
 	issued := slices.Concat(sim.Issued(), []string{"Bearer", "client_secret"})

@@ -160,7 +160,7 @@ func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duratio
 	logger := LoggerOf(req.Context(), x.logger)
 	args := []any{
 		"method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
-		"client_request_id", req.Header.Get(headerClientRequestID), "duration", took,
+		"client_request_id", req.Header.Get(headerClientRequestID), "duration_ms", took.Milliseconds(),
 	}
 	if resp == nil {
 		logger.Debug("no answer from Microsoft", args...)

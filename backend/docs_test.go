@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	logsPage    = "../docs/logs.md"
+	operatePage = "../docs/operate.md"
+)
+
+// logLevels are the methods of a logger, and what the page calls them.
+var logLevels = map[string]string{"Trace": "trace", "Debug": "debug", "Info": "info", "Warn": "warn", "Error": "error"}
+
+// TestLogLinesAreDocumented compares the log lines of the shipped packages with the
+// page that lists them, both ways.
+func TestLogLinesAreDocumented(t *testing.T) {
+	said := map[string]string{}
+	for _, dir := range []string{".", "graph", "../cmd/vault-plugin-secrets-mdi"} {
+		maps.Copy(said, logLinesIn(t, dir))
+	}
+	require.NotEmpty(t, said)
+	documented := regexp.MustCompile("(?m)^(\\| `([^`]+)` \\| [a-z]+ \\| .*? \\|) .+ \\| .+ \\|$").FindAllStringSubmatch(readText(t, logsPage), -1)
+	for _, row := range documented {
+		require.Contains(t, said, row[2], "docs/logs.md lists a line that the engine does not log: remove it, or give it its new words")
+		require.Equal(t, said[row[2]], row[1], "the engine logs this with another level or other fields: begin the row of docs/logs.md so (expected)")
+		delete(said, row[2])
+	}
+	missing := strings.Join(slices.Sorted(maps.Values(said)), "\n")
+	require.Empty(t, missing, "docs/logs.md misses lines: add a row for each that begins so, and goes on with when it is logged and what to do")
+}
+
+// logLinesIn returns the beginnings of the rows for the log lines of a package, by their
+// messages.
+func logLinesIn(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	require.NoError(t, err)
+	lines := map[string]string{}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		for _, declaration := range file.Decls {
+			ast.Inspect(declaration, func(n ast.Node) bool {
+				if level, call := logCall(n); call != nil {
+					message, ok := literal(call.Args[0])
+					require.True(t, ok, "%s: the message of a log line has to be a literal", name)
+					fields := logFields(declaration, call)
+					lines[message] = fmt.Sprintf("| `%s` | %s | %s |", message, level, strings.Join(fields, ", "))
+				}
+				return true
+			})
+		}
+	}
+	return lines
+}
+
+// logCall returns the call of a logger that a node is. What is called Error and takes
+// no message is the method of an error.
+func logCall(n ast.Node) (level string, call *ast.CallExpr) {
+	call, ok := n.(*ast.CallExpr)
+	if !ok || len(call.Args) == 0 {
+		return "", nil
+	}
+	selector, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || logLevels[selector.Sel.Name] == "" {
+		return "", nil
+	}
+	return logLevels[selector.Sel.Name], call
+}
+
+// logFields returns the names of the fields of a log line: every other argument, or,
+// of a list of arguments, every other element of what its function makes of it. Those
+// that each line can have, and what logFailure adds, the page tells once for all.
+func logFields(function ast.Decl, call *ast.CallExpr) []string {
+	fields := everyOther(call.Args[1:])
+	if !call.Ellipsis.IsValid() {
+		return fields
+	}
+	fields = nil
+	more, _ := call.Args[1].(*ast.CallExpr) // append(list, more...) or logFailure(err, more...)
+	if more == nil || more.Ellipsis.IsValid() || !isCallOf(more, "logFailure") {
+		ast.Inspect(function, func(n ast.Node) bool {
+			if list, ok := n.(*ast.CompositeLit); ok {
+				fields = append(fields, everyOther(list.Elts)...)
+			}
+			return true
+		})
+	}
+	if more != nil {
+		fields = append(fields, everyOther(more.Args[1:])...)
+	}
+	if more != nil && isCallOf(more, "logFailure") {
+		fields = append(fields, "`"+logError+"`")
+	}
+	return fields
+}
+
+func isCallOf(call *ast.CallExpr, name string) bool {
+	function, ok := call.Fun.(*ast.Ident)
+	return ok && function.Name == name
+}
+
+func everyOther(arguments []ast.Expr) []string {
+	var names []string
+	for i := 0; i < len(arguments); i += 2 {
+		if name, ok := literal(arguments[i]); ok {
+			names = append(names, "`"+name+"`")
+		}
+	}
+	return names
+}
+
+func literal(e ast.Expr) (string, bool) {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return "", false
+	}
+	text, err := strconv.Unquote(lit.Value)
+	return text, err == nil
+}
+
+// TestEventsAreDocumented compares the types of the events with the page that lists
+// them.
+func TestEventsAreDocumented(t *testing.T) {
+	kinds := regexp.MustCompile("[\"`](mdi/[a-z-]+)[\"`]")
+	find := func(text string) []string {
+		var found []string
+		for _, match := range kinds.FindAllStringSubmatch(text, -1) {
+			found = append(found, match[1])
+		}
+		slices.Sort(found)
+		return found
+	}
+	require.Equal(t, find(readText(t, "events.go")), find(section(t, operatePage, "Events")), "docs/operate.md does not list the events of events.go (expected)")
+}
+
+// TestAlertsNameFieldsOfTheStatus keeps people from alerting on what does not exist.
+func TestAlertsNameFieldsOfTheStatus(t *testing.T) {
+	rows := regexp.MustCompile("(?m)^\\| `([a-z_]+)`").FindAllStringSubmatch(section(t, operatePage, "Status and alerts"), -1)
+	require.NotEmpty(t, rows)
+	for _, row := range rows {
+		require.Contains(t, statusResponseFields(), row[1])
+	}
+}
+
+// section returns the text under a heading of a page, up to the next one.
+func section(t *testing.T, page, title string) string {
+	t.Helper()
+	_, text, found := strings.Cut(readText(t, page), "\n## "+title+"\n")
+	require.True(t, found, "%s has no section %q", page, title)
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file) //nolint:gosec // of this repository
+	require.NoError(t, err)
+	return string(text)
+}
