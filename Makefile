@@ -118,7 +118,7 @@ soak-chaos:
 ##@ Measure
 
 .PHONY: bench
-bench: ## Compare reads and revocation with an engine that does nothing (minutes)
+bench: ## Measure the engine beside one that does nothing and two others (minutes; see ARGS="-help")
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/bench $(ARGS)
 
 .PHONY: fleet

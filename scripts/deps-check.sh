@@ -13,6 +13,7 @@ MODULE=vault-plugin-secrets-mdi
 main() {
 	cd "$ROOT"
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/graphtest" "the simulator never ships"
+	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/scripts" "what tests and measures never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi 'github.com/hashicorp/vault/(command|vault|helper|sdk/helper/testcluster)' "BUSL-1.1 and test code never ship"
 	forbid ./backend/graph github.com/hashicorp/vault "the Graph client knows nothing of Vault"
 	forbid ./backend/graph "$MODULE/backend" "the Graph client stands alone"

@@ -4,11 +4,8 @@ package acceptance
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // clusterSize is the least that survives the loss of a node.
@@ -33,9 +32,9 @@ type cluster struct {
 
 // node is one process of a cluster. Its state outlives the process.
 type node struct {
-	*api
-	config, log string
-	process     *process
+	*testbed.Client
+	server  testbed.Server
+	process *testbed.Process
 }
 
 // startCluster runs a cluster that is unsealed and has an active node.
@@ -46,11 +45,11 @@ func startCluster(t *testing.T, sc *scenario) *cluster {
 	c := &cluster{sc: sc}
 	t.Cleanup(c.shutdown)
 	for i := range clusterSize {
-		require.NoError(t, c.addNode(i+1))
+		require.NoError(t, c.addNode(t.Context(), "vault-"+strconv.Itoa(i+1)))
 	}
 	for _, n := range c.nodes {
-		require.NoError(t, c.configure(n))
-		require.NoError(t, c.start(n))
+		n.server.Join = c.urls()
+		require.NoError(t, n.start(t.Context()))
 	}
 	require.NoError(t, c.initialise(t.Context()))
 	require.NoError(t, c.unseal(t.Context(), c.nodes[0]))
@@ -62,78 +61,42 @@ func startCluster(t *testing.T, sc *scenario) *cluster {
 	return c
 }
 
-func (c *cluster) addNode(number int) error {
-	address, err := freeAddress()
+func (c *cluster) addNode(ctx context.Context, name string) error {
+	address, err := testbed.FreeAddress(ctx)
 	if err != nil {
 		return err
 	}
-	name := "vault-" + strconv.Itoa(number)
-	c.nodes = append(c.nodes, &node{
-		api:    newAPI("http://"+address, ""),
-		config: filepath.Join(c.sc.work, name+".hcl"),
-		log:    filepath.Join(c.sc.logs, name+".log"),
-	})
-	return os.Mkdir(filepath.Join(c.sc.work, name), 0o700)
+	server := testbed.Server{
+		Binary: c.sc.suite.program("vault"), Name: name, Dir: c.sc.work, Log: filepath.Join(c.sc.logs, name+".log"),
+		Plugins: c.sc.suite.plugins, Env: c.sc.env, Address: address, Storage: testbed.Raft, Level: "trace",
+	}
+	c.nodes = append(c.nodes, &node{Client: testbed.NewClient(server.URL(), "", requestLimit), server: server})
+	return nil
 }
 
-// configure writes the configuration of a node. All addresses are known by then.
-func (c *cluster) configure(n *node) error {
-	listen := strings.TrimPrefix(n.address, "http://")
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return err
+// urls returns the addresses of the nodes.
+func (c *cluster) urls() []string {
+	var urls []string
+	for _, n := range c.nodes {
+		urls = append(urls, n.Address())
 	}
-	first, err := strconv.Atoi(port)
-	if err != nil {
-		return err
-	}
-	var join strings.Builder
-	for _, other := range c.nodes {
-		fmt.Fprintf(&join, "  retry_join { leader_api_addr = %q }\n", other.address)
-	}
-	name := strings.TrimSuffix(filepath.Base(n.config), ".hcl")
-	return os.WriteFile(n.config, fmt.Appendf(nil, `
-storage "raft" {
-  path                   = %q
-  node_id                = %q
-  performance_multiplier = 1
-%s}
-listener "tcp" {
-  address     = %q
-  tls_disable = true
-}
-api_addr         = %q
-cluster_addr     = "https://%s"
-plugin_directory = %q
-disable_mlock    = true
-log_level        = "trace"
-`, filepath.Join(c.sc.work, name), name, &join, listen, n.address, net.JoinHostPort(host, strconv.Itoa(first+1)), c.sc.suite.plugins), 0o600)
+	return urls
 }
 
 // start runs the process of a node, which is sealed then.
-func (c *cluster) start(n *node) (err error) {
-	n.process, err = start(n.log, c.sc.env, filepath.Join(c.sc.suite.bin, "vault"), "server", "-config="+n.config)
-	if err != nil {
-		return err
-	}
-	return n.process.await(func() bool { return health(n.address) != 0 })
+func (n *node) start(ctx context.Context) (err error) {
+	n.process, err = n.server.Start(ctx)
+	return err
 }
 
 // initialise makes the first node a cluster of one, which the others join.
 func (c *cluster) initialise(ctx context.Context) error {
-	var secrets struct {
-		Keys      []string `json:"keys_base64"`
-		RootToken string   `json:"root_token"`
-	}
-	in := map[string]int{"secret_shares": 1, "secret_threshold": 1}
-	if err := c.nodes[0].call(ctx, http.MethodPut, "sys/init", in, &secrets); err != nil {
-		return err
-	}
-	c.unsealKey = secrets.Keys[0]
+	key, token, err := c.nodes[0].Initialise(ctx)
+	c.unsealKey = key
 	for _, n := range c.nodes {
-		n.token = secrets.RootToken
+		n.Client = n.As(token)
 	}
-	return nil
+	return err
 }
 
 // unseal unseals a node and returns when it is active or stands by. A node that joins
@@ -141,11 +104,11 @@ func (c *cluster) initialise(ctx context.Context) error {
 // get it again: it would be unsealed twice, and be deaf to a step-down.
 func (c *cluster) unseal(ctx context.Context, n *node) error {
 	taken := false
-	return n.process.await(func() bool {
+	return n.process.Await(ctx, func(ctx context.Context) bool {
 		if !taken {
-			taken = n.call(ctx, http.MethodPut, "sys/unseal", map[string]string{"key": c.unsealKey}, nil) == nil
+			taken = n.Unseal(ctx, c.unsealKey) == nil
 		}
-		state := health(n.address)
+		state := n.Health(ctx)
 		return state == http.StatusOK || state == http.StatusTooManyRequests
 	})
 }
@@ -154,7 +117,7 @@ func (c *cluster) unseal(ctx context.Context, n *node) error {
 // to prove itself first, for 10 s unless told otherwise.
 func (c *cluster) awaitVoters(ctx context.Context) error {
 	const path = "sys/storage/raft/autopilot/"
-	if err := c.call(ctx, http.MethodPost, path+"configuration", map[string]string{"server_stabilization_time": "1s"}, nil); err != nil {
+	if err := c.Call(ctx, http.MethodPost, path+"configuration", map[string]string{"server_stabilization_time": "1s"}, nil); err != nil {
 		return err
 	}
 	var state struct {
@@ -163,7 +126,7 @@ func (c *cluster) awaitVoters(ctx context.Context) error {
 		} `json:"data"`
 	}
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause(ctx, 200*time.Millisecond) {
-		if err := c.call(ctx, http.MethodGet, path+"state", nil, &state); err != nil {
+		if err := c.Call(ctx, http.MethodGet, path+"state", nil, &state); err != nil {
 			return err
 		}
 		if len(state.Data.Voters) == len(c.nodes) {
@@ -175,25 +138,19 @@ func (c *cluster) awaitVoters(ctx context.Context) error {
 
 // mount registers the plugin and enables it at mdi/.
 func (c *cluster) mount(ctx context.Context) error {
-	binary, err := os.ReadFile(filepath.Join(c.sc.suite.plugins, pluginName))
-	if err != nil {
-		return err
-	}
 	return errors.Join(
-		c.call(ctx, http.MethodPut, "sys/plugins/catalog/secret/"+pluginName, map[string]string{
-			"sha256": fmt.Sprintf("%x", sha256.Sum256(binary)), "command": pluginName, "version": pluginVersion,
-		}, nil),
-		c.call(ctx, http.MethodPost, "sys/mounts/mdi", map[string]string{"type": pluginName}, nil),
+		testbed.Register(ctx, c, c.sc.suite.plugin(), pluginVersion),
+		testbed.Enable(ctx, c, testbed.PluginName, "mdi"),
 	)
 }
 
-// call calls whatever node answers, for as long as an election may take.
-func (c *cluster) call(ctx context.Context, method, path string, in, out any) error {
+// Call calls whatever node answers, for as long as an election may take.
+func (c *cluster) Call(ctx context.Context, method, path string, in, out any) error {
 	deadline := time.Now().Add(time.Minute)
 	for at := 0; ; at++ {
-		err := c.nodes[at%len(c.nodes)].call(ctx, method, path, in, out)
-		refused, ok := errors.AsType[*apiError](err)
-		if err == nil || ok && refused.status < http.StatusInternalServerError || time.Now().After(deadline) {
+		err := c.nodes[at%len(c.nodes)].Call(ctx, method, path, in, out)
+		refused, ok := errors.AsType[*testbed.StatusError](err)
+		if err == nil || ok && refused.Status < http.StatusInternalServerError || time.Now().After(deadline) {
 			return err
 		}
 		pause(ctx, 100*time.Millisecond)
@@ -209,8 +166,8 @@ func (c *cluster) active(ctx context.Context, but string) (active *node, since s
 	}
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause(ctx, 50*time.Millisecond) {
 		for _, n := range c.nodes {
-			err := n.call(ctx, http.MethodGet, "sys/leader", nil, &leader)
-			if err == nil && leader.IsSelf && leader.Since != but && health(n.address) == http.StatusOK {
+			err := n.Call(ctx, http.MethodGet, "sys/leader", nil, &leader)
+			if err == nil && leader.IsSelf && leader.Since != but && n.Health(ctx) == http.StatusOK {
 				return n, leader.Since, nil
 			}
 		}
@@ -220,7 +177,7 @@ func (c *cluster) active(ctx context.Context, but string) (active *node, since s
 
 // restart brings back a node that was killed.
 func (c *cluster) restart(ctx context.Context, n *node) error {
-	return errors.Join(c.start(n), c.unseal(ctx, n))
+	return errors.Join(n.start(ctx), c.unseal(ctx, n))
 }
 
 // elections returns how often a node has become active.
@@ -228,53 +185,28 @@ func (c *cluster) elections(t *testing.T) int {
 	t.Helper()
 	count := 0
 	for _, n := range c.nodes {
-		text, err := os.ReadFile(n.log)
+		text, err := os.ReadFile(n.server.Log)
 		require.NoError(t, err)
 		count += strings.Count(string(text), "acquired lock, enabling active operation")
 	}
 	return count
 }
 
-// apis returns the nodes as readers need them.
-func (c *cluster) apis() []*api {
-	var apis []*api
+// clients returns the nodes as readers need them.
+func (c *cluster) clients() []*testbed.Client {
+	var clients []*testbed.Client
 	for _, n := range c.nodes {
-		apis = append(apis, n.api)
+		clients = append(clients, n.Client)
 	}
-	return apis
+	return clients
 }
 
 func (c *cluster) shutdown() {
 	for _, n := range c.nodes {
 		if n.process != nil {
-			n.process.shutdown()
+			n.process.Stop()
 		}
 	}
-}
-
-// list returns the names at a path, none if there is nothing.
-func (c *cluster) list(ctx context.Context, path string) ([]string, error) {
-	var answer struct {
-		Data struct {
-			Keys []string `json:"keys"`
-		} `json:"data"`
-	}
-	err := c.call(ctx, http.MethodGet, path+"?list=true", nil, &answer)
-	if refused, ok := errors.AsType[*apiError](err); ok && refused.status == http.StatusNotFound {
-		return nil, nil
-	}
-	return answer.Data.Keys, err
-}
-
-// irrevocable returns how many leases Vault has given up revoking.
-func (c *cluster) irrevocable(ctx context.Context) (int, error) {
-	var answer struct {
-		Data struct {
-			Count int `json:"lease_count"`
-		} `json:"data"`
-	}
-	err := c.call(ctx, http.MethodGet, "sys/leases?type=irrevocable", nil, &answer)
-	return answer.Data.Count, err
 }
 
 // engineStatus is what a test wants to know of mdi/status.
@@ -289,16 +221,6 @@ func (c *cluster) status(ctx context.Context) (engineStatus, error) {
 	var answer struct {
 		Data engineStatus `json:"data"`
 	}
-	err := c.call(ctx, http.MethodGet, "mdi/status", nil, &answer)
+	err := c.Call(ctx, http.MethodGet, "mdi/status", nil, &answer)
 	return answer.Data, err
-}
-
-// settings are the fields of mdi/config that lead to a tenant.
-func settings(tenantDir string) (map[string]any, error) {
-	text, err := os.ReadFile(filepath.Join(tenantDir, "config.json")) //nolint:gosec // of this scenario
-	if err != nil {
-		return nil, err
-	}
-	var fields map[string]any
-	return fields, json.Unmarshal(text, &fields)
 }

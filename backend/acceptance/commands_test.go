@@ -12,12 +12,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
@@ -237,7 +237,7 @@ func startTenant(ts *testscript.TestScript, args []string) error {
 // killPlugin kills the plugin, which hears no warning.
 func killPlugin(ts *testscript.TestScript, args []string) error {
 	sc := scenarioOf(ts)
-	plugins, err := childrenOf(sc.vault.cmd.Process.Pid)
+	plugins, err := sc.vault.Children()
 	if err != nil {
 		return err
 	}
@@ -249,11 +249,7 @@ func killPlugin(ts *testscript.TestScript, args []string) error {
 			return err
 		}
 	}
-	for _, pid := range plugins {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			return err
-		}
-	}
+	testbed.Kill(plugins...)
 	return nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // readAtOnce reads a path of Vault many times at the same moment, through its HTTP
@@ -30,11 +32,11 @@ func readAtOnce(ts *testscript.TestScript, args []string) error {
 	start := make(chan struct{})
 	var wg sync.WaitGroup
 	vault := vaultOf(ts)
-	defer vault.http.CloseIdleConnections()
+	defer vault.CloseIdle()
 	for i := range readings {
 		wg.Go(func() {
 			<-start
-			readings[i] = vault.read(context.Background(), args[1])
+			readings[i] = read(context.Background(), vault, args[1])
 		})
 	}
 	close(start)
@@ -46,7 +48,7 @@ func readAtOnce(ts *testscript.TestScript, args []string) error {
 	if err := printTally(ts, &all); err != nil {
 		return err
 	}
-	return os.WriteFile(ts.MkAbs(args[3]), readings[0].body, 0o600)
+	return os.WriteFile(ts.MkAbs(args[3]), readings[0].Body, 0o600)
 }
 
 // keepReading starts readers in the background.
@@ -59,7 +61,7 @@ func keepReading(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	sc.readers = startReaders(n, []*api{vaultOf(ts)}, args[1])
+	sc.readers = startReaders(n, []*testbed.Client{vaultOf(ts)}, args[1])
 	return nil
 }
 
@@ -89,8 +91,8 @@ func printTally(ts *testscript.TestScript, t *tally) error {
 	return err
 }
 
-func vaultOf(ts *testscript.TestScript) *api {
-	return newAPI(ts.Getenv("VAULT_ADDR"), ts.Getenv("VAULT_TOKEN"))
+func vaultOf(ts *testscript.TestScript) *testbed.Client {
+	return testbed.NewClient(ts.Getenv("VAULT_ADDR"), ts.Getenv("VAULT_TOKEN"), requestLimit)
 }
 
 func positive(text string) (int, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // settle lets everything come to rest, and looks at what there is then.
@@ -20,13 +21,13 @@ func (f *failover) settle(t *testing.T) {
 	f.expectAgents(t)
 	f.hosts.end()
 	for _, agent := range f.agents {
-		agent.shutdown()
+		agent.process.Stop()
 	}
 	const leases = 5
 	version := 0
 	for range leases {
 		var got leasedKey
-		require.NoError(t, f.call(t.Context(), http.MethodGet, "mdi/key/long", nil, &got))
+		require.NoError(t, f.Call(t.Context(), http.MethodGet, "mdi/key/long", nil, &got))
 		require.Contains(t, []int{0, got.Data.Version}, version, "the key changes although nobody asks for it")
 		version = got.Data.Version
 	}
@@ -34,7 +35,7 @@ func (f *failover) settle(t *testing.T) {
 
 	// With the last lease gone, no key that was ever handed out is good for anything.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.NoError(c, f.call(t.Context(), http.MethodPut, "sys/leases/revoke-prefix/mdi/key", map[string]bool{"sync": true}, nil))
+		assert.NoError(c, f.Call(t.Context(), http.MethodPut, "sys/leases/revoke-prefix/mdi/key", map[string]bool{"sync": true}, nil))
 	}, time.Minute, time.Second)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		status, err := f.status(t.Context())
@@ -42,7 +43,7 @@ func (f *failover) settle(t *testing.T) {
 		assert.Equal(c, "retired", status.Cause)
 	}, 10*time.Second, 100*time.Millisecond)
 	f.expectNoKeyGood(t)
-	count, err := f.irrevocable(t.Context())
+	count, err := testbed.Irrevocable(t.Context(), f)
 	require.NoError(t, err)
 	require.Zero(t, count, "irrevocable leases")
 }
@@ -57,11 +58,11 @@ func (f *failover) expectRecords(t *testing.T, leases int) {
 		require.NoError(t, err)
 		require.False(t, status.IntentPending)
 		require.GreaterOrEqual(t, status.LiveLeases, leases, "a lease without a record")
-		short, err := f.list(t.Context(), "sys/leases/lookup/mdi/key/hosts")
+		short, err := testbed.List(t.Context(), f, "sys/leases/lookup/mdi/key/hosts")
 		require.NoError(t, err)
-		plain, err := f.list(t.Context(), "sys/leases/lookup/mdi/key")
+		plain, err := testbed.List(t.Context(), f, "sys/leases/lookup/mdi/key")
 		require.NoError(t, err)
-		long, err := f.list(t.Context(), "sys/leases/lookup/mdi/key/long")
+		long, err := testbed.List(t.Context(), f, "sys/leases/lookup/mdi/key/long")
 		require.NoError(t, err)
 		require.Len(t, long, leases)
 		ended := len(short) == 0 && slices.Equal(plain, []string{"long/"})

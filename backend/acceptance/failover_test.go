@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 const (
@@ -63,7 +63,7 @@ type failover struct {
 	dice   *rand.Rand
 	hosts  *readers // under a role that shares the key
 	others *tally   // what was read besides
-	agents []*process
+	agents []agent
 	worst  map[moment]time.Duration // until the first key after the loss of the node
 }
 
@@ -110,17 +110,16 @@ func (s *suite) startFailover(t *testing.T, dice *rand.Rand) *failover {
 		cluster: startCluster(t, sc), tenant: sc.tenants[0].client, dice: dice,
 		others: &tally{}, worst: map[moment]time.Duration{},
 	}
-	config, err := settings(filepath.Join(work, "tenant"))
-	require.NoError(t, err)
+	config := testbed.ConfigFields(sc.tenants[0].info)
 	config["ttl"] = hostTTL.String()
 	for path, fields := range map[string]any{
 		"mdi/config":      config,
 		"mdi/roles/hosts": map[string]any{"ttl": hostTTL.String()},
 		"mdi/roles/long":  map[string]any{"ttl": "1h"},
 	} {
-		require.NoError(t, f.call(t.Context(), http.MethodPost, path, fields, nil))
+		require.NoError(t, f.Call(t.Context(), http.MethodPost, path, fields, nil))
 	}
-	f.hosts = startReaders(4, f.apis(), "mdi/key/hosts")
+	f.hosts = startReaders(4, f.clients(), "mdi/key/hosts")
 	t.Cleanup(f.hosts.end)
 	f.startAgents(t)
 	return f
@@ -192,7 +191,7 @@ func (f *failover) reach(t *testing.T, m moment, l loss) (interrupt func()) {
 	go func() {
 		defer close(regenerating)
 		for ctx.Err() == nil {
-			f.others.add(f.nodes[0].read(ctx, "mdi/key"))
+			f.others.add(read(ctx, f.nodes[0].Client, "mdi/key"))
 			pause(ctx, 50*time.Millisecond)
 		}
 	}()
@@ -213,15 +212,15 @@ func (f *failover) reach(t *testing.T, m moment, l loss) (interrupt func()) {
 func (f *failover) takeAway(t *testing.T, active *node, l loss) (orphans []int) {
 	t.Helper()
 	if l == stepDown {
-		if err := active.call(t.Context(), http.MethodPut, "sys/step-down", nil, nil); err != nil {
+		if err := active.Call(t.Context(), http.MethodPut, "sys/step-down", nil, nil); err != nil {
 			t.Logf("not active any more: %v", err) // on a busy machine a node loses its place by itself
 		}
 		return nil
 	}
-	orphans, err := active.process.kill()
+	orphans, err := active.process.Kill()
 	require.NoError(t, err)
 	if l == killed {
-		killAll(orphans)
+		testbed.Kill(orphans...)
 		return nil
 	}
 	return orphans
@@ -232,10 +231,10 @@ func (f *failover) bringBack(t *testing.T, lost *node, l loss, orphans []int) {
 	t.Helper()
 	require.NoError(t, f.tenant.Clear(t.Context()))
 	if l != stepDown {
-		killAll(orphans)
+		testbed.Kill(orphans...)
 		require.NoError(t, f.restart(t.Context(), lost))
 	}
-	count, err := f.irrevocable(t.Context())
+	count, err := testbed.Irrevocable(t.Context(), f)
 	require.NoError(t, err)
 	require.Zero(t, count, "irrevocable leases")
 }
@@ -247,7 +246,7 @@ func (f *failover) expectKey(t *testing.T) {
 	ctx := t.Context()
 	for deadline := time.Now().Add(90 * time.Second); ; pause(ctx, 50*time.Millisecond) {
 		for _, n := range f.nodes {
-			got := f.others.add(n.read(ctx, "mdi/key/hosts"))
+			got := f.others.add(read(ctx, n.Client, "mdi/key/hosts"))
 			if got.LeaseID == "" {
 				continue
 			}
@@ -263,10 +262,4 @@ func (f *failover) expectKey(t *testing.T) {
 // upTo returns a random time.
 func (f *failover) upTo(limit time.Duration) time.Duration {
 	return time.Duration(f.dice.Int64N(int64(limit)))
-}
-
-func killAll(pids []int) {
-	for _, pid := range pids {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // may have ended by itself
-	}
 }

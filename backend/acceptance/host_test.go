@@ -21,6 +21,8 @@ import (
 	"github.com/hashicorp/vault/sdk/plugin"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/metadata"
+
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // host is in the place of Vault: it runs the shipped plugin as a process and owns the
@@ -55,12 +57,12 @@ func newHost(t *testing.T, s *suite, logs string) *host {
 // start runs the plugin in the way in which Vault does, multiplexed, with one mount.
 func (h *host) start(t *testing.T) *hosted {
 	t.Helper()
-	command := filepath.Join(h.suite.plugins, pluginName)
+	command := h.suite.plugin()
 	binary, err := os.ReadFile(command) //nolint:gosec // built for this run
 	require.NoError(t, err)
 	sum := sha256.Sum256(binary)
 	runner := &pluginutil.PluginRunner{
-		Name: pluginName, Type: consts.PluginTypeSecrets, Command: command, Sha256: sum[:],
+		Name: testbed.PluginName, Type: consts.PluginTypeSecrets, Command: command, Sha256: sum[:],
 		Env: []string{"TMPDIR=" + h.suite.sockets},
 	}
 	system := &logical.StaticSystemView{

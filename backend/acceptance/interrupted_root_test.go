@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // rootWrites are the writes of a rotation of the app's own credential: what is to be
@@ -97,12 +98,10 @@ func (s *suite) interruptRoot(t *testing.T, kind, name string) *rootInterruption
 	for _, c := range tenant.Credentials() {
 		i.foreign = append(i.foreign, c.KeyID)
 	}
-	info := tenant.Info()
+	config := testbed.AppFields(tenant.Info())
+	config[field] = value
 	i.plugin = i.start(t)
-	_, err := i.plugin.request(logical.CreateOperation, "config", map[string]any{
-		"tenant_id": info.TenantID, "client_id": info.ClientID, field: value,
-		"graph_endpoint": info.URL, "authority_host": info.URL, "ca_certificate": info.CACertificate,
-	}, nil)
+	_, err := i.plugin.request(logical.CreateOperation, "config", config, nil)
 	require.NoError(t, err)
 	i.rotate(t)
 	return i

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // flow is something that the plugin does, and can be killed at.
@@ -82,11 +83,7 @@ func (s *suite) interrupt(t *testing.T, name string) *interruption {
 	i := &interruption{host: newHost(t, s, logs), tenant: graphtest.Start(t)}
 	t.Cleanup(func() { s.evidence.add(logs, i.tenant.Issued()) })
 	i.plugin = i.start(t)
-	info := i.tenant.Info()
-	_, err := i.plugin.request(logical.CreateOperation, "config", map[string]any{
-		"tenant_id": info.TenantID, "client_id": info.ClientID, "client_secret": info.ClientSecret,
-		"graph_endpoint": info.URL, "authority_host": info.URL, "ca_certificate": info.CACertificate,
-	}, nil)
+	_, err := i.plugin.request(logical.CreateOperation, "config", testbed.ConfigFields(i.tenant.Info()), nil)
 	require.NoError(t, err)
 	_, err = i.plugin.request(logical.CreateOperation, "roles/hosts", nil, nil)
 	require.NoError(t, err)

@@ -10,13 +10,23 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
+
+// requestLimit is longer than the 20 s within which a handler of the engine answers.
+const requestLimit = 30 * time.Second
 
 // reading is what came of one read.
 type reading struct {
-	status int
-	body   []byte
-	err    error
+	testbed.Response
+	err error
+}
+
+// read reads a path of Vault once.
+func read(ctx context.Context, vault *testbed.Client, path string) reading {
+	resp, err := vault.Send(ctx, http.MethodGet, path, nil)
+	return reading{resp, err}
 }
 
 // leasedKey is the answer to a read of the key.
@@ -32,10 +42,10 @@ type leasedKey struct {
 // key returns the key that was read.
 func (r reading) key() (leasedKey, error) {
 	var secret leasedKey
-	if r.err != nil || r.status != http.StatusOK {
-		return secret, errors.Join(fmt.Errorf("a read was answered with %d", r.status), r.err)
+	if r.err != nil || r.Status != http.StatusOK {
+		return secret, errors.Join(fmt.Errorf("a read was answered with %d", r.Status), r.err)
 	}
-	return secret, json.Unmarshal(r.body, &secret)
+	return secret, json.Unmarshal(r.Body, &secret)
 }
 
 // tally counts what came of many reads of the key, and remembers every key. Its zero
@@ -60,7 +70,7 @@ func (t *tally) add(r reading) leasedKey {
 		t.answers, t.leases = map[int]int{}, map[string]bool{}
 		t.versions, t.keys = map[string]int{}, map[int]string{}
 	}
-	t.answers[r.status]++
+	t.answers[r.Status]++
 	if err != nil {
 		return leasedKey{}
 	}
@@ -107,18 +117,18 @@ type readers struct {
 
 // startReaders lets n readers read a path of one of several nodes; a reader whose
 // node does not answer turns to the next.
-func startReaders(n int, nodes []*api, path string) *readers {
+func startReaders(n int, nodes []*testbed.Client, path string) *readers {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &readers{stop: cancel}
 	for i := range n {
 		r.wg.Go(func() {
 			for at := i; ctx.Err() == nil; {
-				reading := nodes[at%len(nodes)].read(ctx, path)
+				reading := read(ctx, nodes[at%len(nodes)], path)
 				if ctx.Err() != nil {
 					return
 				}
 				r.tally.add(reading)
-				if reading.status != http.StatusOK {
+				if reading.Status != http.StatusOK {
 					at++
 				}
 				pause(ctx, 200*time.Millisecond)

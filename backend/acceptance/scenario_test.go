@@ -6,21 +6,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // rootToken is that of every Vault here, each of which lives for one scenario and
@@ -33,9 +29,9 @@ type scenario struct {
 	work    string
 	logs    string
 	env     []string // of the servers
-	vault   *process
+	vault   *testbed.Process
 	tenants []*tenant
-	proxies []*process
+	proxies []*testbed.Process
 	readers *readers // or nil
 
 	vaultEnv []string // of Vault besides
@@ -43,7 +39,7 @@ type scenario struct {
 
 // tenant is a simulator that runs as a process.
 type tenant struct {
-	process *process
+	process *testbed.Process
 	client  *graphtest.Client
 	info    graphtest.Info
 }
@@ -56,7 +52,7 @@ func (s *suite) newScenario(work string) (*scenario, error) {
 		suite: s,
 		work:  work,
 		logs:  filepath.Join(s.logs, filepath.Base(work)),
-		env:   []string{"PATH=" + os.Getenv("PATH"), "HOME=" + work, "TMPDIR=" + s.sockets},
+		env:   testbed.Environment(work, s.sockets),
 	}
 	return sc, os.Mkdir(sc.logs, 0o700)
 }
@@ -111,57 +107,25 @@ func (sc *scenario) startVault() (address string, err error) {
 }
 
 func (sc *scenario) tryVault() (string, error) {
-	listen, err := freeAddress()
+	ctx := context.Background()
+	listen, err := testbed.FreeAddress(ctx)
 	if err != nil {
 		return "", err
 	}
-	sc.vault, err = start(filepath.Join(sc.logs, "vault.log"), slices.Concat(sc.env, sc.vaultEnv), filepath.Join(sc.suite.bin, "vault"),
+	sc.vault, err = testbed.Start(filepath.Join(sc.logs, "vault.log"), slices.Concat(sc.env, sc.vaultEnv), sc.suite.program("vault"),
 		"server", "-dev", "-log-level=trace", "-dev-no-store-token", "-dev-root-token-id="+rootToken,
 		"-dev-plugin-dir="+sc.suite.plugins, "-dev-listen-address="+listen)
 	if err != nil {
 		return "", err
 	}
-	address := "http://" + listen
-	if err := sc.vault.await(func() bool { return health(address) == http.StatusOK }); err != nil {
-		sc.vault.shutdown()
+	client := testbed.NewClient("http://"+listen, "", 0)
+	defer client.CloseIdle()
+	if err := sc.vault.Await(ctx, func(ctx context.Context) bool { return client.Health(ctx) == http.StatusOK }); err != nil {
+		sc.vault.Stop()
 		sc.vault = nil
 		return "", err
 	}
-	return address, nil
-}
-
-// Ports for servers are below those that Linux gives to outgoing connections, from
-// 32768 on: a node of a cluster needs its own again after it has been away.
-const (
-	firstPort = 10000
-	lastPort  = 32000
-)
-
-// freeAddress returns a loopback address whose port is free together with the next
-// one, which Vault uses as well.
-func freeAddress() (string, error) {
-	for range 50 {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // any will do
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if isFree(address) && isFree(net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))) {
-			return address, nil
-		}
-	}
-	return "", errors.New("no two free ports in a row")
-}
-
-func isFree(address string) bool {
-	listen := net.ListenConfig{}
-	l, err := listen.Listen(context.Background(), "tcp", address)
-	return err == nil && l.Close() == nil
-}
-
-// health returns how Vault answers the question for its state: 200 active, 429 standby,
-// 501 not initialised, 503 sealed; 0: not at all.
-func health(address string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	return newAPI(address, "").read(ctx, "sys/health").status
+	return client.Address(), nil
 }
 
 // startTenant runs a simulator in the folder of that name, with the configuration
@@ -171,14 +135,14 @@ func (sc *scenario) startTenant(name string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	p, err := start(filepath.Join(sc.logs, name+".log"), sc.env, filepath.Join(sc.suite.bin, simulatorName), "serve", "-dir", dir)
+	p, err := testbed.Start(filepath.Join(sc.logs, name+".log"), sc.env, sc.suite.program(simulatorName), "serve", "-dir", dir)
 	if err != nil {
 		return err
 	}
 	t := &tenant{process: p}
 	sc.tenants = append(sc.tenants, t)
 	var text []byte
-	err = p.await(func() bool {
+	err = p.Await(context.Background(), func(context.Context) bool {
 		text, err = os.ReadFile(filepath.Join(dir, "simulator.json")) //nolint:gosec // of this scenario
 		return err == nil
 	})
@@ -197,18 +161,10 @@ func (sc *scenario) startTenant(name string) error {
 // writeConfigs writes the fields of mdi/config that lead to a simulator: without a
 // credential, and with the secret.
 func writeConfigs(dir string, info graphtest.Info) error {
-	fields := map[string]string{
-		"tenant_id":      info.TenantID,
-		"client_id":      info.ClientID,
-		"graph_endpoint": info.URL,
-		"authority_host": info.URL,
-		"ca_certificate": info.CACertificate,
-	}
-	if err := writeJSON(filepath.Join(dir, "app.json"), fields); err != nil {
-		return err
-	}
-	fields["client_secret"] = info.ClientSecret
-	return writeJSON(filepath.Join(dir, "config.json"), fields)
+	return errors.Join(
+		writeJSON(filepath.Join(dir, "app.json"), testbed.AppFields(info)),
+		writeJSON(filepath.Join(dir, "config.json"), testbed.ConfigFields(info)),
+	)
 }
 
 func writeJSON(file string, value any) error {
@@ -226,36 +182,25 @@ func (sc *scenario) end(t interface{ Log(args ...any) }) {
 		sc.readers.end()
 	}
 	if sc.vault != nil {
-		sc.vault.shutdown()
+		sc.vault.Stop()
 	}
 	for _, tenant := range sc.tenants {
 		if err := sc.suite.evidence.collect(sc.logs, tenant); err != nil {
 			t.Log(err)
 		}
-		tenant.process.shutdown()
+		tenant.process.Stop()
 	}
 	for _, proxy := range sc.proxies {
-		proxy.shutdown()
+		proxy.Stop()
 	}
 	if test, ok := t.(interface{ Failed() bool }); ok && test.Failed() {
 		logs, _ := filepath.Glob(filepath.Join(sc.logs, "vault*.log"))
 		for _, log := range logs {
-			t.Log(complaints(log))
+			lines, err := testbed.Complaints(log)
+			if err != nil {
+				t.Log(err)
+			}
+			t.Log("warnings and errors in " + filepath.Base(log) + ":\n" + strings.Join(lines, "\n"))
 		}
 	}
-}
-
-// complaints returns the warnings and errors of a log, the last 20 of them.
-func complaints(log string) string {
-	text, err := os.ReadFile(log) //nolint:gosec // of this scenario
-	if err != nil {
-		return fmt.Sprintf("no log of Vault: %v", err)
-	}
-	lines := []string{"warnings and errors in " + filepath.Base(log) + ":"}
-	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "[WARN]") || strings.Contains(line, "[ERROR]") {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return strings.Join(append(lines[:1], lines[max(1, len(lines)-20):]...), "\n")
 }

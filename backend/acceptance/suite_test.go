@@ -4,16 +4,15 @@ package acceptance
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 const (
-	pluginName    = "vault-plugin-secrets-mdi"
 	simulatorName = "mdi-simulator"
 	proxyName     = "forward-proxy"
 
@@ -36,7 +35,7 @@ type suite struct {
 // say nothing if they do not run.
 func newSuite(t *testing.T) *suite {
 	t.Helper()
-	root, err := filepath.Abs(filepath.Join("..", ".."))
+	root, err := testbed.Repository()
 	require.NoError(t, err)
 	dir, err := os.MkdirTemp("", "mdi") //nolint:usetesting // the path of t.TempDir is too long for a socket
 	require.NoError(t, err)
@@ -52,26 +51,21 @@ func newSuite(t *testing.T) *suite {
 	for _, d := range []string{s.bin, s.plugins, s.sockets, s.logs, s.work} {
 		require.NoError(t, os.Mkdir(d, 0o700))
 	}
-	tool := func(name string, args ...string) string {
-		return output(t, root, os.Environ(), name, args...)
+	vault, err := testbed.FindVault(t.Context(), root)
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(vault, s.program("vault")))
+	for _, program := range []struct{ pkg, version, file string }{
+		{"./cmd/" + simulatorName, "", s.program(simulatorName)},
+		{"./backend/acceptance/internal/proxy", "", s.program(proxyName)},
+		{"./cmd/" + testbed.PluginName, pluginVersion, s.plugin()},
+	} {
+		require.NoError(t, testbed.BuildPackage(t.Context(), root, program.pkg, program.version, program.file))
 	}
-	require.NoError(t, os.Symlink(tool(filepath.Join(s.scripts, "vault.sh")), filepath.Join(s.bin, "vault")))
-	tool("go", "build", "-o", filepath.Join(s.bin, simulatorName), "./cmd/"+simulatorName)
-	tool("go", "build", "-o", filepath.Join(s.bin, proxyName), "./backend/acceptance/internal/proxy")
-	// As in the Makefile: what is tested is what ships.
-	output(t, root, append(os.Environ(), "CGO_ENABLED=0"), "go", "build", "-trimpath",
-		"-ldflags", "-s -w -X "+pluginName+"/backend.Version="+pluginVersion,
-		"-o", filepath.Join(s.plugins, pluginName), "./cmd/"+pluginName)
 	return s
 }
 
-// output runs a program and returns what it prints.
-func output(t *testing.T, dir string, env []string, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...) //nolint:gosec // newSuite names the programs
-	cmd.Dir, cmd.Env = dir, env
-	cmd.Stderr = os.Stderr // building a Vault takes minutes, and says so
-	out, err := cmd.Output()
-	require.NoErrorf(t, err, "%s %s", name, strings.Join(args, " "))
-	return strings.TrimSpace(string(out))
-}
+// program returns the file of a program of the tests, or of Vault.
+func (s *suite) program(name string) string { return filepath.Join(s.bin, name) }
+
+// plugin returns the file of the plugin.
+func (s *suite) plugin() string { return filepath.Join(s.plugins, testbed.PluginName) }

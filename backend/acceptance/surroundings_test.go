@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // restartVault starts another Vault in the place of the scenario's, which has nothing
@@ -24,7 +26,7 @@ func restartVault(ts *testscript.TestScript, args []string) error {
 		}
 	}
 	sc := scenarioOf(ts)
-	sc.vault.shutdown()
+	sc.vault.Stop()
 	sc.vault, sc.vaultEnv = nil, args
 	address, err := sc.startVault()
 	if err != nil {
@@ -64,13 +66,13 @@ func startProxy(ts *testscript.TestScript, args []string) error {
 			args[i+1] = ts.MkAbs(args[i+1])
 		}
 	}
-	p, err := start(filepath.Join(sc.logs, name+".log"), sc.env, filepath.Join(sc.suite.bin, proxyName),
+	p, err := testbed.Start(filepath.Join(sc.logs, name+".log"), sc.env, filepath.Join(sc.suite.bin, proxyName),
 		slices.Concat([]string{"-dir", dir}, args[1:])...)
 	if err != nil {
 		return err
 	}
 	sc.proxies = append(sc.proxies, p)
-	err = p.await(func() bool {
+	err = p.Await(context.Background(), func(context.Context) bool {
 		_, err := os.Stat(filepath.Join(dir, "proxy.json"))
 		return err == nil
 	})

@@ -5,128 +5,54 @@ package main
 import (
 	"context"
 	"errors"
-	"net/http"
-	"os"
-	"path/filepath"
-	"strconv"
-	"time"
 
-	"vault-plugin-secrets-mdi/scripts/internal/testbed"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// leaseTTL outlasts the measurement, so that no lease ends by itself.
-const leaseTTL = 24 * time.Hour
-
-// contestant is an engine, by where it is read from.
-type contestant struct {
-	name   string
-	prefix string
-}
-
-// path is what is read in a round, for its leases to have a prefix of their own.
-func (c contestant) path(round int) string { return c.prefix + strconv.Itoa(round) }
-
-// arena is a Vault with both engines.
+// arena is a Vault in which contestants are measured.
 type arena struct {
-	vault    *testbed.Vault
-	tenant   *testbed.Tenant
-	clients  []*testbed.Client
-	baseline contestant
-	engine   contestant
+	*field
+	vault   *testbed.Vault
+	clients []*testbed.Client
 }
 
-func openArena(ctx context.Context, o options) (*arena, error) {
-	programs, err := testbed.Build(ctx)
+// openArena starts a Vault and mounts each contestant once.
+func openArena(ctx context.Context, f *field, o options) (*arena, error) {
+	vault, err := testbed.StartVault(ctx, testbed.ServerOptions{Binary: f.programs.Vault, Storage: testbed.Raft, LogLevel: "error"})
 	if err != nil {
 		return nil, err
 	}
-	a := &arena{
-		baseline: contestant{name: "baseline", prefix: "baseline/key/bench-"},
-		engine:   contestant{name: "engine", prefix: "mdi/key/bench-"},
-	}
-	if err := a.open(ctx, o, programs); err != nil {
+	a := &arena{field: f, vault: vault}
+	if err := a.open(ctx, o); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
 	return a, nil
 }
 
-func (a *arena) open(ctx context.Context, o options, programs testbed.Programs) error {
-	dir, err := os.MkdirTemp("", "mdi-bench")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }() // Vault has a copy
-	baseline := filepath.Join(dir, "baseline")
-	if err := programs.BuildPackage(ctx, "./scripts/bench/baseline", baseline); err != nil {
-		return err
-	}
-	if a.tenant, err = testbed.StartTenant(ctx); err != nil {
-		return err
-	}
-	a.vault, err = testbed.StartVault(ctx, testbed.ServerOptions{Binary: programs.Vault, Storage: "raft", LogLevel: "error"})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(a.vault.Mount(ctx, baseline, "baseline"), a.vault.Mount(ctx, programs.Plugin, "mdi")); err != nil {
-		return err
-	}
-	if err := a.vault.Call(ctx, http.MethodPost, "mdi/config", a.tenant.Config(), nil); err != nil {
-		return err
-	}
-	role := map[string]any{"ttl": leaseTTL.String()}
-	for round := range o.rounds {
-		if err := a.vault.Call(ctx, http.MethodPost, "mdi/roles/bench-"+strconv.Itoa(round), role, nil); err != nil {
+func (a *arena) open(ctx context.Context, o options) error {
+	paths := []string{a.engine.mount + "/key/" + fresh}
+	for _, who := range a.everybody() {
+		if err := a.vault.Install(ctx, who.plugin, who.arguments...); err != nil {
 			return err
 		}
+		if err := who.open(ctx, a.vault, who.mount, o.rounds); err != nil {
+			return err
+		}
+		paths = append(paths, who.mount+"/"+who.leased+"*")
 	}
-	tokens, err := a.vault.IssueTokens(ctx, o.clients, "bench", leaseTTL, a.baseline.prefix+"*", a.engine.prefix+"*")
+	tokens, err := a.vault.IssueTokens(ctx, o.clients, "bench", leaseTTL, paths...)
 	for _, token := range tokens {
 		a.clients = append(a.clients, a.vault.As(token))
 	}
 	return err
 }
 
-func (a *arena) close() error {
-	var err error
-	if a.vault != nil {
-		err = a.vault.Stop()
-	}
-	if a.tenant != nil {
-		err = errors.Join(err, a.tenant.Stop())
-	}
-	return err
-}
+// close ends the Vault. The contestants and what is behind them stay.
+func (a *arena) close() error { return a.vault.Stop() }
 
-// measure lets the engines take turns. Revocation comes first, while there are no
-// other leases; nobody has to revoke those of the readers.
-func (a *arena) measure(ctx context.Context, o options) (*result, error) {
-	res := &result{}
-	for _, sync := range []bool{false, true} {
-		r, err := a.revocation(ctx, o, sync)
-		if err != nil {
-			return nil, err
-		}
-		res.revocations = append(res.revocations, r)
-	}
-	for round := range o.rounds {
-		for _, who := range a.order(round) {
-			r, err := a.reading(ctx, who, round, o.turn())
-			if err != nil {
-				return nil, err
-			}
-			res.readings = append(res.readings, r)
-		}
-	}
-	var err error
-	res.irrevocable, err = a.vault.Irrevocable(ctx)
-	return res, err
-}
-
-// order is that of the turns in a round: who is first is second in the next, so
-// that what grows from turn to turn strikes both.
-func (a *arena) order(round int) []contestant {
-	if round%2 == 0 {
-		return []contestant{a.baseline, a.engine}
-	}
-	return []contestant{a.engine, a.baseline}
+// turns returns contestants in the order of a round: who is first is last in the
+// next, so that what grows from turn to turn strikes all.
+func turns(round int, contestants ...*contestant) []*contestant {
+	first := round % len(contestants)
+	return append(append([]*contestant{}, contestants[first:]...), contestants[:first]...)
 }

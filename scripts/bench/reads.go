@@ -12,38 +12,83 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/internal/testbed"
+	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"vault-plugin-secrets-mdi/scripts/internal/figures"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// reading is what one turn of reading came to.
+// graphsLatency is how long Graph takes to regenerate a key when it takes its time.
+const graphsLatency = 200 * time.Millisecond
+
+// reading is what reading from a contestant came to, all turns together.
 type reading struct {
-	who       string
-	reads     int64
 	took      time.Duration
 	latencies []time.Duration
-	posts     int
+	posts     int // regenerations of the key
 }
 
-func (r reading) rate() float64 { return float64(r.reads) / r.took.Seconds() }
+func (r reading) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
 
-// reading lets all clients read for a while, after a first read that brings what
+func (r reading) median() time.Duration { return figures.Median(r.latencies) }
+
+func (r reading) p99() time.Duration { return figures.Percentile(r.latencies, 99) }
+
+// readings lets the contestants take turns in being read from by all clients.
+func (a *arena) readings(ctx context.Context, o options, contestants ...*contestant) (map[string]reading, error) {
+	found := map[string]reading{}
+	for round := range o.rounds {
+		command.Progress("reading, round %d of %d: %d clients, %v from each", round+1, o.rounds, len(a.clients), o.turn())
+		for _, who := range turns(round, contestants...) {
+			r, err := a.crowd(ctx, who.path(round), o.turn())
+			if err != nil {
+				return nil, err
+			}
+			before := found[who.name]
+			found[who.name] = reading{before.took + r.took, append(before.latencies, r.latencies...), before.posts + r.posts}
+		}
+	}
+	return found, nil
+}
+
+// crowd lets all clients read a path for a while, after a first read that brings what
 // the engine and Vault remember up to date.
-func (a *arena) reading(ctx context.Context, who contestant, round int, length time.Duration) (reading, error) {
-	if err := a.clients[0].Call(ctx, http.MethodGet, who.path(round), nil, nil); err != nil {
+func (a *arena) crowd(ctx context.Context, path string, length time.Duration) (reading, error) {
+	if err := a.clients[0].Call(ctx, http.MethodGet, path, nil, nil); err != nil {
 		return reading{}, err
 	}
-	progress("reading from the %s: %d clients for %v", who.name, len(a.clients), length)
 	posts := a.posts()
 	start := time.Now()
-	latencies, err := a.everyClient(ctx, who.path(round), func(int64) bool { return time.Since(start) < length })
-	r := reading{
-		who:       who.name,
-		reads:     int64(len(latencies)),
-		took:      time.Since(start),
-		latencies: latencies,
-		posts:     a.posts() - posts,
+	latencies, err := a.everyClient(ctx, path, func(int64) bool { return time.Since(start) < length })
+	return reading{took: time.Since(start), latencies: latencies, posts: a.posts() - posts}, err
+}
+
+// alone lets one client read a path, one read after the other.
+func (a *arena) alone(ctx context.Context, path string, reads int) (reading, error) {
+	r := reading{}
+	start := time.Now()
+	for range reads {
+		took, err := read(ctx, a.clients[0], path)
+		if err != nil {
+			return r, err
+		}
+		r.latencies = append(r.latencies, took)
 	}
-	return r, err
+	r.took = time.Since(start)
+	return r, nil
+}
+
+// regenerations lets one client read that regenerates the key each time, while Graph
+// does so at once and while it takes its time.
+func (a *arena) regenerations(ctx context.Context, o options) (prompt, slow reading, err error) {
+	command.Progress("regenerating reads, one after the other")
+	path := a.engine.mount + "/key/" + fresh
+	if prompt, err = a.alone(ctx, path, o.alone); err != nil {
+		return prompt, slow, err
+	}
+	a.tenant().Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: graphsLatency})
+	defer a.tenant().Clear()
+	slow, err = a.alone(ctx, path, max(o.alone/4, 1))
+	return prompt, slow, err
 }
 
 // lease makes n leases.
@@ -63,7 +108,7 @@ func (a *arena) everyClient(ctx context.Context, path string, more func(begun in
 			for more(begun.Add(1) - 1) {
 				took, err := read(ctx, client, path)
 				if err != nil {
-					return fmt.Errorf("reading %s: %w", path, err)
+					return fmt.Errorf("reading: %w", err)
 				}
 				latencies[i] = append(latencies[i], took)
 			}
@@ -83,6 +128,3 @@ func read(ctx context.Context, client *testbed.Client, path string) (time.Durati
 	err := client.Call(ctx, http.MethodGet, path, nil, nil)
 	return time.Since(start), err
 }
-
-// posts is how often the tenant's key has been regenerated.
-func (a *arena) posts() int { return a.tenant.Calls(graphtest.Regenerate).Performed }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 const (
@@ -19,47 +21,50 @@ const (
 	retiresWithin = 10 * time.Second
 )
 
-// revocation is how the leases of both engines ended.
+// revocation is how the leases of contestants ended.
 type revocation struct {
-	sync             bool          // revoked within the request, or queued by it
-	baseline, engine time.Duration // until the last one was gone, all rounds together
-	posts            int           // regenerations of the key that came of it
+	leases int                      // of each
+	took   map[string]time.Duration // until the last one was gone, all rounds together
+	posts  int                      // regenerations of the engine's key that came of it
 }
 
-// revocation makes the leases, all of the engine's on one key, and then revokes
-// them by prefix, a round's share at a time.
-func (a *arena) revocation(ctx context.Context, o options, sync bool) (revocation, error) {
-	r := revocation{sync: sync}
-	progress("making %d leases of each engine", o.leases)
-	for _, who := range []contestant{a.baseline, a.engine} {
-		if err := a.hold(ctx, who, o); err != nil {
+// rate is how many leases of a contestant ended in a second.
+func (r revocation) rate(name string) float64 { return float64(r.leases) / r.took[name].Seconds() }
+
+// revocation makes leases, all of the engine's on one key, and then revokes them by
+// prefix, a round's share at a time: within the request if sync is set, or queued by
+// it.
+func (a *arena) revocation(ctx context.Context, o options, leases int, sync bool, contestants ...*contestant) (revocation, error) {
+	r := revocation{leases: leases, took: map[string]time.Duration{}}
+	for _, who := range contestants {
+		command.Progress("making %d leases: %s", leases, who.name)
+		if err := a.hold(ctx, who, o, leases); err != nil {
 			return r, err
 		}
 	}
-	progress("revoking them in %d rounds, sync=%t", o.rounds, sync)
 	posts := a.posts()
 	for round := range o.rounds {
-		for _, who := range a.order(round) {
+		command.Progress("revoking leases, sync=%t, round %d of %d", sync, round+1, o.rounds)
+		for _, who := range turns(round, contestants...) {
 			took, err := a.revoke(ctx, who.path(round), sync)
 			if err != nil {
 				return r, err
 			}
-			if who == a.engine {
-				r.engine += took
-			} else {
-				r.baseline += took
-			}
+			r.took[who.name] += took
 		}
 	}
-	err := a.awaitRetirement(ctx, posts)
-	r.posts = a.posts() - posts
+	var err error
+	if _, ok := r.took[a.engine.name]; ok {
+		err = a.awaitRetirement(ctx, posts)
+		r.posts = a.posts() - posts
+	}
 	return r, err
 }
 
-// hold makes an engine's leases, as many in each round's path.
-func (a *arena) hold(ctx context.Context, who contestant, o options) error {
+// hold makes a contestant's leases, a share in each round's path.
+func (a *arena) hold(ctx context.Context, who *contestant, o options, leases int) error {
 	for round := range o.rounds {
-		n := o.share(round)
+		n := o.share(leases, round)
 		if err := a.lease(ctx, who.path(round), n); err != nil {
 			return err
 		}
@@ -80,7 +85,7 @@ func (a *arena) revoke(ctx context.Context, path string, sync bool) (time.Durati
 	start := time.Now()
 	err := a.vault.Call(ctx, http.MethodPut, "sys/leases/revoke-prefix/"+path, map[string]any{"sync": sync}, nil)
 	if err != nil {
-		return 0, fmt.Errorf("revoking the leases on %s: %w", path, err)
+		return 0, fmt.Errorf("revoking leases: %w", err)
 	}
 	for {
 		left, err := a.left(ctx, path)
@@ -97,7 +102,7 @@ func (a *arena) revoke(ctx context.Context, path string, sync bool) (time.Durati
 
 // left returns how many leases Vault has on a path.
 func (a *arena) left(ctx context.Context, path string) (int, error) {
-	leases, err := a.vault.List(ctx, "sys/leases/lookup/"+path)
+	leases, err := testbed.List(ctx, a.vault, "sys/leases/lookup/"+path)
 	return len(leases), err
 }
 
@@ -106,5 +111,5 @@ func (a *arena) left(ctx context.Context, path string) (int, error) {
 func (a *arena) awaitRetirement(ctx context.Context, before int) error {
 	ctx, cancel := context.WithTimeout(ctx, retiresWithin)
 	defer cancel()
-	return a.tenant.Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > before })
+	return a.tenant().Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > before })
 }

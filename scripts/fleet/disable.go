@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 const (
@@ -30,14 +32,14 @@ type disabled struct {
 
 // disable disables the mount with Graph in the state that the options name.
 func (s *site) disable(ctx context.Context, o options, key string) (*disabled, error) {
-	leases, err := s.operator.List(ctx, "sys/leases/lookup/"+o.keyPath())
+	leases, err := testbed.List(ctx, s.operator, "sys/leases/lookup/"+o.keyPath())
 	if err != nil {
 		return nil, err
 	}
 	if err := s.strike(o.thenDisable); err != nil {
 		return nil, err
 	}
-	progress("disabling the mount with %d live leases and Graph %s", len(leases), o.thenDisable)
+	command.Progress("disabling the mount with %d live leases and Graph %s", len(leases), o.thenDisable)
 	d := &disabled{leases: len(leases)}
 	start := time.Now()
 	if err := s.operator.Call(ctx, http.MethodDelete, "sys/mounts/"+o.mount, nil, nil); err != nil {

@@ -18,25 +18,13 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
+
+	"vault-plugin-secrets-mdi/scripts/internal/command"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "error:", err)
-		}
-		stop()
-		os.Exit(1) //nolint:gocritic // stop has been called
-	}
-}
+func main() { command.Main(run) }
 
 func run(ctx context.Context, arguments []string) (err error) {
 	o, err := parse(arguments)
@@ -59,9 +47,4 @@ func run(ctx context.Context, arguments []string) (err error) {
 		return errors.New(strings.Join(problems, "; "))
 	}
 	return nil
-}
-
-// progress tells on stderr what is going on: stdout belongs to the results.
-func progress(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
+	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // member of a fleet: a simulated host or a real agent.
@@ -21,7 +23,7 @@ type member interface {
 
 // play lets the fleet run and reports what became of it.
 func play(ctx context.Context, s *site, o options) (*report, error) {
-	progress("making %d tokens", o.members())
+	command.Progress("making %d tokens", o.members())
 	members, journals, err := s.recruit(ctx, o)
 	if err != nil {
 		return nil, err
@@ -31,7 +33,7 @@ func play(ctx context.Context, s *site, o options) (*report, error) {
 		return nil, err
 	}
 	rep := &report{journals: journals}
-	progress("%d members start within %v", len(members), o.window)
+	command.Progress("%d members start within %v", len(members), o.window)
 	rep.rotatedAt, err = s.runAll(ctx, members, o)
 	if err != nil {
 		return nil, err
@@ -41,7 +43,7 @@ func play(ctx context.Context, s *site, o options) (*report, error) {
 		return nil, err
 	}
 	rep.posts = after - before
-	if rep.irrevocable, err = s.operator.Irrevocable(ctx); err != nil {
+	if rep.irrevocable, err = testbed.Irrevocable(ctx, s.operator); err != nil {
 		return nil, err
 	}
 	if o.thenDisable != "" {
@@ -60,10 +62,11 @@ func (s *site) recruit(ctx context.Context, o options) ([]member, []*journal, er
 	for i, token := range tokens {
 		journals[i] = &journal{}
 		if o.agents > 0 {
-			members[i] = &agent{
-				binary: s.binary, address: s.operator.Address(), token: token, path: o.keyPath(),
-				dir: filepath.Join(s.dir, "agent-"+strconv.Itoa(i+1)), tenant: s.tenant, journal: journals[i],
-			}
+			dir := filepath.Join(s.dir, "agent-"+strconv.Itoa(i+1))
+			members[i] = &agent{tenant: s.tenant, journal: journals[i], Agent: testbed.Agent{
+				Binary: s.binary, Address: s.operator.Address(), Token: token, Path: o.keyPath(),
+				Dir: dir, Log: filepath.Join(dir, "agent.log"), Level: "warn", Env: testbed.Environment(dir, dir),
+			}}
 		} else {
 			members[i] = &host{number: i, vault: s.operator.As(token), path: o.keyPath(), tenant: s.tenant, journal: journals[i]}
 		}
@@ -106,7 +109,7 @@ func (s *site) rotate(ctx context.Context, o options) (time.Time, error) {
 	if err := pause(ctx, o.window+o.rotateAfter); err != nil {
 		return time.Time{}, err
 	}
-	progress("rotating the key")
+	command.Progress("rotating the key")
 	if err := s.operator.Call(ctx, http.MethodPost, o.mount+"/rotate-key", nil, nil); err != nil {
 		return time.Time{}, fmt.Errorf("rotating the key: %w", err)
 	}

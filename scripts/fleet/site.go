@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/internal/testbed"
+	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // site is where a fleet plays: a Vault with the engine, and the simulated tenant
@@ -54,7 +55,7 @@ func (s *site) open(ctx context.Context, o options) error {
 	}
 	var info graphtest.Info
 	if o.vaultAddr != "" {
-		s.operator = testbed.NewClient(o.vaultAddr, os.Getenv("VAULT_TOKEN"))
+		s.operator = testbed.NewClient(o.vaultAddr, os.Getenv("VAULT_TOKEN"), 0)
 		info, err = describedIn(o.simulatorDir)
 	} else {
 		info, err = s.start(ctx, o, programs)
@@ -142,9 +143,9 @@ func (s *site) close(failed bool) error {
 func (s *site) showComplaints() {
 	lines, err := s.vault.Complaints()
 	if err != nil {
-		progress("no log of Vault: %v", err)
+		command.Progress("no log of Vault: %v", err)
 	}
 	for _, line := range lines {
-		progress("%s", line)
+		command.Progress("%s", line)
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 )
 
 // Percentile returns the smallest of the values that is not exceeded by p percent
@@ -36,6 +38,11 @@ func Milliseconds(d time.Duration) string {
 
 // Seconds formats a longer duration.
 func Seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+// Megabytes formats a number of bytes in units of a million of them.
+func Megabytes(bytes float64, decimals int) string {
+	return fmt.Sprintf("%.*f MB", decimals, bytes/1e6)
+}
 
 // Table collects rows and prints them in columns.
 type Table struct {
@@ -64,4 +71,29 @@ func (t *Table) Print(w io.Writer) error {
 		_, _ = fmt.Fprintln(columns)
 	}
 	return columns.Flush()
+}
+
+// Markdown returns the rows as a table of Markdown, the first one as its header, with
+// aligned columns: it reads well on a terminal, too. Each row needs as many cells.
+func (t *Table) Markdown() string {
+	widths := make([]int, len(t.rows[0]))
+	for _, row := range t.rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell), 3)
+		}
+	}
+	var out strings.Builder
+	for i, row := range t.rows {
+		for j, cell := range row {
+			fmt.Fprintf(&out, "| %-*s ", widths[j], cell)
+		}
+		out.WriteString("|\n")
+		if i == 0 {
+			for _, width := range widths {
+				out.WriteString("|-" + strings.Repeat("-", width) + "-")
+			}
+			out.WriteString("|\n")
+		}
+	}
+	return out.String()
 }

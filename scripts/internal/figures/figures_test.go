@@ -39,6 +39,8 @@ func TestPercentile(t *testing.T) {
 func TestFormats(t *testing.T) {
 	require.Equal(t, "1.5 ms", Milliseconds(1500*time.Microsecond))
 	require.Equal(t, "90.0 s", Seconds(90*time.Second))
+	require.Equal(t, "31.5 MB", Megabytes(31_452_000, 1))
+	require.Equal(t, "0.25 MB", Megabytes(254_000, 2))
 }
 
 func TestTable(t *testing.T) {
@@ -49,4 +51,15 @@ func TestTable(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, table.Print(&out))
 	require.Equal(t, "           reads\nbaseline   12   of many\nit\n", out.String())
+}
+
+func TestMarkdown(t *testing.T) {
+	var table Table
+	table.Row("", "≤ reads")
+	table.Row("baseline", 12)
+	want := "" +
+		"|          | ≤ reads |\n" +
+		"|----------|---------|\n" +
+		"| baseline | 12      |\n"
+	require.Equal(t, want, table.Markdown())
 }

@@ -23,32 +23,43 @@ type Programs struct {
 	Plugin string // the shipped plugin
 }
 
-// Build builds the plugin by `make build` and finds, or builds, a Vault by
-// scripts/vault.sh. Both say on stderr what they do.
+// Build builds the plugin by `make build` and finds, or builds, a Vault. Both say on
+// stderr what they do.
 func Build(ctx context.Context) (Programs, error) {
-	root, err := repository()
+	root, err := Repository()
 	if err != nil {
 		return Programs{}, err
 	}
-	if _, err := output(ctx, root, nil, "make", "--no-print-directory", "build"); err != nil {
+	if _, err := Output(ctx, root, nil, "make", "--no-print-directory", "build"); err != nil {
 		return Programs{}, err
 	}
-	vault, err := output(ctx, root, nil, filepath.Join(root, "scripts", "vault.sh"))
+	vault, err := FindVault(ctx, root)
 	if err != nil {
 		return Programs{}, err
 	}
 	return Programs{Root: root, Vault: vault, Plugin: filepath.Join(root, "dist", "plugins", PluginName)}, nil
 }
 
-// BuildPackage builds a package of the repository into a file, with the settings
-// that the Makefile has for the plugin, so that nothing but the code differs.
-func (p Programs) BuildPackage(ctx context.Context, pkg, file string) error {
-	_, err := output(ctx, p.Root, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, pkg)
+// FindVault returns a Vault's binary, by scripts/vault.sh of the repository at root,
+// which builds one if there is none.
+func FindVault(ctx context.Context, root string) (string, error) {
+	return Output(ctx, root, nil, filepath.Join(root, "scripts", "vault.sh"))
+}
+
+// BuildPackage builds a package of a module into a file, with the settings that the
+// Makefile has for the plugin, so that nothing but the code differs. The version,
+// unless it is empty, is stamped as the plugin's.
+func BuildPackage(ctx context.Context, module, pkg, version, file string) error {
+	flags := "-s -w"
+	if version != "" {
+		flags += " -X " + PluginName + "/backend.Version=" + version
+	}
+	_, err := Output(ctx, module, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", flags, "-o", file, pkg)
 	return err
 }
 
-// repository returns the folder of go.mod, at or above the working directory.
-func repository() (string, error) {
+// Repository returns the folder of go.mod, at or above the working directory.
+func Repository() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -66,8 +77,8 @@ func repository() (string, error) {
 	}
 }
 
-// output runs a program in dir and returns what it prints.
-func output(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
+// Output runs a program in dir and returns what it prints.
+func Output(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // this package names the programs
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr

@@ -36,14 +36,23 @@ func (t *Tenant) Stop() error {
 }
 
 // Config returns the fields of mdi/config that lead to the tenant.
-func (t *Tenant) Config() map[string]any {
-	info := t.Info()
+func (t *Tenant) Config() map[string]any { return ConfigFields(t.Info()) }
+
+// AppFields are the fields of mdi/config that lead to an app of a simulated tenant,
+// without a credential.
+func AppFields(info graphtest.Info) map[string]any {
 	return map[string]any{
 		"tenant_id":      info.TenantID,
 		"client_id":      info.ClientID,
-		"client_secret":  info.ClientSecret,
 		"graph_endpoint": info.URL,
 		"authority_host": info.URL,
 		"ca_certificate": info.CACertificate,
 	}
+}
+
+// ConfigFields are those with the app's secret.
+func ConfigFields(info graphtest.Info) map[string]any {
+	fields := AppFields(info)
+	fields["client_secret"] = info.ClientSecret
+	return fields
 }
