@@ -129,7 +129,8 @@ fleet: ## Many hosts read and register at once on a real Vault (see ARGS="-help"
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
-	@$(progress) "linters" $(LINT) run ./...
+	@$(progress) "linters" $(LINT) run --allow-parallel-runners ./...
+	@cd scripts/integrations/check && $(CURDIR)/$(LINT) run --allow-parallel-runners ./...
 
 .PHONY: vet
 vet: ## Run go vet
@@ -142,6 +143,10 @@ fmt: $(LINT) ## Format the code
 .PHONY: deps-check
 deps-check: ## Check the direction of imports, and the modules against go.sum
 	@scripts/deps-check.sh
+
+.PHONY: integrations-check
+integrations-check: ## Check the examples in scripts/integrations with the tools they are for
+	@$(progress) "integrations" go test -C scripts/integrations/check -count=1 ./...
 
 # The linter is built apart from this module, so that its dependencies stay out
 # of go.mod.

@@ -40,6 +40,7 @@ func commands() map[string]scriptCommand {
 		"start-proxy":  only(startProxy),
 		"black-hole":   only(blackHole),
 		"kill-plugin":  only(killPlugin),
+		"id-tokens":    only(idTokens),
 
 		"restart-vault": only(restartVault),
 	}

@@ -38,6 +38,8 @@
 //	                             in the folder NAME, what it is asked for in its log
 //	black-hole NAME              puts an address into a variable where connections are
 //	                             made and nobody ever answers
+//	id-tokens KEY CLAIMS...      signs claims, X.json into X.jwt, with a key whose public
+//	                             half it writes to KEY
 //	kill-plugin [N]              kills the plugin's process, as kill -9 does; with N, at
 //	                             the moment when Graph has answered N regenerations
 //

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package check
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+const playbookFile = "../ansible/install-sensor.yml"
+
+var keyField = regexp.MustCompile(`access\.data\.data\.(\w+)`)
+
+func TestPlaybookReadsTheKeyOnceAndLogsItNever(t *testing.T) {
+	reads := 0
+	for _, task := range tasks(t) {
+		read, reading := task["community.hashi_vault.vault_read"].(map[string]any)
+		text, err := json.Marshal(task)
+		require.NoError(t, err)
+		if reading {
+			reads++
+			u := use{op: "read", path: strings.TrimPrefix(read["path"].(string), "mdi/")}
+			for _, field := range keyField.FindAllStringSubmatch(readFile(t, playbookFile), -1) {
+				u.out = append(u.out, field[1])
+			}
+			require.NotEmpty(t, u.out)
+			require.NoError(t, u.wrong(newEngine(t).openAPI()))
+			require.Equal(t, true, task["run_once"])
+			require.Equal(t, "localhost", task["delegate_to"])
+		}
+		if reading || keyField.Match(text) {
+			require.Equal(t, true, task["no_log"], "%s has the key", task["name"])
+		}
+	}
+	require.Equal(t, 1, reads)
+}
+
+// TestPlaybookPassesWhatTheScriptTakes compares the parameters that the playbook passes
+// with those that install-sensor.ps1 declares.
+func TestPlaybookPassesWhatTheScriptTakes(t *testing.T) {
+	runs := 0
+	file := at(t, play(t), "vars", "install_script").(string)
+	script := readFile(t, filepath.Join(filepath.Dir(playbookFile), file))
+	for _, task := range tasks(t) {
+		line, runsScript := task["ansible.builtin.script"].(string)
+		if !runsScript {
+			continue
+		}
+		runs++
+		require.True(t, strings.HasPrefix(line, "{{ install_script }} "))
+		for _, parameter := range regexp.MustCompile(` -(\w+) "`).FindAllStringSubmatch(line, -1) {
+			require.Contains(t, script, "[string] $"+parameter[1])
+		}
+	}
+	require.Equal(t, 1, runs)
+}
+
+func play(t *testing.T) map[string]any {
+	t.Helper()
+	var plays []map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(readFile(t, playbookFile)), &plays))
+	require.Len(t, plays, 1)
+	return plays[0]
+}
+
+// tasks returns all tasks of the playbook, those in blocks as well.
+func tasks(t *testing.T) []map[string]any {
+	t.Helper()
+	return flatten(play(t)["tasks"])
+}
+
+func flatten(list any) []map[string]any {
+	var all []map[string]any
+	items, _ := list.([]any)
+	for _, item := range items {
+		task := item.(map[string]any)
+		inner := append(flatten(task["block"]), flatten(task["always"])...)
+		if len(inner) == 0 {
+			inner = append(inner, task)
+		}
+		all = append(all, inner...)
+	}
+	return all
+}
