@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
 )
 
 // keeper owns the key record and the ledger of its leases.
@@ -82,22 +83,41 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 	if rec.Workspace != ws || !rec.usable() || !accept(rec) {
 		return nil, nil
 	}
-	id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
-	if err != nil {
-		return nil, err
-	}
 	if !rec.Disclosed {
-		disclosed := *rec
-		disclosed.Disclosed = true
-		if err := k.store(ctx, s, &disclosed); err != nil {
-			// There will be no lease. If its record cannot be removed, it ends
-			// by time.
-			_ = k.ledger.remove(context.WithoutCancel(ctx), s, rec.Version, id)
-			return nil, err
-		}
-		rec = &disclosed
+		return k.disclose(ctx, s, rec, ttl)
 	}
-	return &lease{record: rec, ttl: ttl, id: id}, nil
+	id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
+	return &lease{record: rec, ttl: ttl, id: id}, err
+}
+
+// disclose hands out a key for the first time; the caller holds the write lock. The
+// mark and the lease are stored at the same time, since a reader waits for both. If only
+// one of them is, it is taken back; where that fails as well, the key is one to be
+// retired, or the record ends by time.
+func (k *keeper) disclose(ctx context.Context, s logical.Storage, rec *keyRecord, ttl time.Duration) (*lease, error) {
+	var (
+		recording errgroup.Group
+		disclosed = *rec
+		id        string
+	)
+	recording.Go(func() (err error) {
+		id, err = k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
+		return err
+	})
+	disclosed.Disclosed = true
+	marking := k.store(ctx, s, &disclosed)
+	recorded := recording.Wait()
+	switch {
+	case marking == nil && recorded != nil:
+		_ = k.store(context.WithoutCancel(ctx), s, rec)
+		return nil, recorded
+	case marking != nil && recorded == nil:
+		_ = k.ledger.remove(context.WithoutCancel(ctx), s, rec.Version, id)
+		return nil, marking
+	case marking != nil:
+		return nil, marking
+	}
+	return &lease{record: &disclosed, ttl: ttl, id: id}, nil
 }
 
 // current returns the record as it concerns a workspace.
