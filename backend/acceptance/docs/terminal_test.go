@@ -64,7 +64,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, text, info.Mode()) //nolint:gosec // a name that git knows, in a folder of this test
 }
 
-// environment is that of this process without other Vaults, and with the Vault to run.
+// environment is that of this process without other Vaults, without what a make that
+// runs this test has to say to its children, and with the Vault to run.
 func environment(t *testing.T) []string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", "vault.sh")) //nolint:gosec // of this repository
@@ -72,8 +73,9 @@ func environment(t *testing.T) []string {
 	vault, err := cmd.Output()
 	require.NoError(t, err)
 	env := []string{"VAULT_BIN=" + strings.TrimSpace(string(vault))}
+	others := regexp.MustCompile("^(VAULT_|AZURE_|MAKE|MFLAGS)")
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "VAULT_") && !strings.HasPrefix(variable, "AZURE_") {
+		if !others.MatchString(variable) {
 			env = append(env, variable)
 		}
 	}
