@@ -23,6 +23,10 @@ LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 # The linter's findings name files of the checkout that they were made in, and
 # its usual cache is one per user: another clone, since deleted, answered here.
 export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
+GORELEASER_VERSION := v2.15.1
+GORELEASER := $(TOOLS)/goreleaser-$(GORELEASER_VERSION)/goreleaser
+# The SBOM's and the licences' tools, whose versions are in their go.mod.
+GO_TOOLS := $(TOOLS)/tools
 MIN_COVERAGE := 90
 
 progress := scripts/with-progress.sh
@@ -41,7 +45,7 @@ dev: ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
 
 .PHONY: build
 build: ## Build the plugin into dist/plugins
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(MODULE)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(MODULE)
 
 .PHONY: simulator
 simulator: ## Build the simulator of Entra and Graph into .cache/bin
@@ -148,13 +152,47 @@ deps-check: ## Check the direction of imports, and the modules against go.sum
 integrations-check: ## Check the examples in scripts/integrations with the tools they are for
 	@$(progress) "integrations" go test -C scripts/integrations/check -count=1 ./...
 
-# The linter is built apart from this module, so that its dependencies stay out
+.PHONY: licences
+licences: $(GO_TOOLS) ## Check that the plugin's licence allows those of all that is in it
+	@PATH=$(abspath $(GO_TOOLS)):$$PATH scripts/licences.sh
+
+# The tools are built apart from this module, so that their dependencies stay out
 # of go.mod.
 $(LINT):
 	@mkdir -p $(TOOLS)/lint.new
 	@GOBIN=$(abspath $(TOOLS)/lint.new) GOFLAGS= $(progress) "building golangci-lint $(LINT_VERSION), once" \
 		go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 	@mv $(TOOLS)/lint.new/golangci-lint $@ && rmdir $(TOOLS)/lint.new
+
+$(GORELEASER):
+	@GOBIN=$(abspath $(@D)).new GOFLAGS= $(progress) "building goreleaser $(GORELEASER_VERSION), once" \
+		go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+	@rm -rf $(@D) && mv $(@D).new $(@D)
+
+$(GO_TOOLS): scripts/tools/go.mod scripts/tools/go.sum
+	@rm -rf $@ $@.new
+	@$(progress) "building the tools of scripts/tools, once" go build -C scripts/tools -o $(abspath $@).new/ tool
+	@mv $@.new $@
+
+##@ Release
+
+with-release-tools := PATH=$(abspath $(dir $(GORELEASER))):$(abspath $(GO_TOOLS)):$$PATH
+
+.PHONY: release-lint
+release-lint: $(GORELEASER) licences ## Check the release's configuration, and that two builds for this machine are equal
+	$(GORELEASER) check
+	@$(with-release-tools) scripts/release/check.sh -quick
+
+.PHONY: release-check
+release-check: $(GORELEASER) $(GO_TOOLS) ## Build all files of a release twice, compare, register on a real Vault (15 minutes)
+	@$(with-release-tools) scripts/release/check.sh
+
+# For the workflow that follows a tag: it needs a token of GitHub, and Docker.
+.PHONY: release
+release: $(GORELEASER) $(GO_TOOLS)
+	@rm -rf dist/register && mkdir -p dist
+	scripts/release/notes.sh $(VERSION) >dist/notes.md
+	$(with-release-tools) goreleaser release --clean --release-notes=dist/notes.md
 
 ##@ Other
 

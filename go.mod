@@ -3,16 +3,16 @@ module vault-plugin-secrets-mdi
 go 1.26.0
 
 require (
-	github.com/AzureAD/microsoft-authentication-library-for-go v1.10.1
-	github.com/golang-jwt/jwt/v5 v5.3.1
-	github.com/google/uuid v1.6.0
-	github.com/hashicorp/go-hclog v1.6.3
-	github.com/hashicorp/vault/sdk v0.25.1
-	github.com/rogpeppe/go-internal v1.16.0
-	github.com/stretchr/testify v1.12.1
-	golang.org/x/sync v0.24.0
-	google.golang.org/grpc v1.79.3
-	pgregory.net/rapid v1.3.0
+	github.com/AzureAD/microsoft-authentication-library-for-go v1.10.1 // Microsoft's own sign-in to Entra ID, with its token cache
+	github.com/golang-jwt/jwt/v5 v5.3.1 // the proof of possession that rolls a certificate; MSAL has it as well
+	github.com/google/uuid v1.6.0 // ids of requests and credentials, as Microsoft wants them; MSAL has it as well
+	github.com/hashicorp/go-hclog v1.6.3 // Vault's log format
+	github.com/hashicorp/vault/sdk v0.25.1 // the framework of every secrets engine
+	github.com/rogpeppe/go-internal v1.16.0 // tests: the scripts on a real Vault
+	github.com/stretchr/testify v1.12.1 // tests: assertions
+	golang.org/x/sync v0.24.0 // one token request for all who need a token; two writes at a time
+	google.golang.org/grpc v1.79.3 // tests: to stand in for Vault when the plugin is killed
+	pgregory.net/rapid v1.3.0 // tests: random histories
 )
 
 require (

@@ -14,11 +14,21 @@ main() {
 	cd "$ROOT"
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/graphtest" "the simulator never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/scripts" "what tests and measures never ships"
+	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/upgradetest" "what older versions left behind never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi 'github.com/hashicorp/vault/(command|vault|helper|sdk/helper/testcluster)' "BUSL-1.1 and test code never ship"
 	forbid ./backend/graph github.com/hashicorp/vault "the Graph client knows nothing of Vault"
 	forbid ./backend/graph "$MODULE/backend" "the Graph client stands alone"
 	forbid ./backend/graphtest "$MODULE/backend" "a simulator that shares the code under test proves nothing"
+	justified
 	go mod verify
+}
+
+# justified fails if go.mod does not say what a direct dependency is for.
+justified() {
+	local silent
+	silent=$(awk '/^require \(/ { n++ } n == 1 && /^\t/ && !/ \/\/ ./ { print $1 }' go.mod)
+	[[ -z $silent ]] || fail "go.mod does not say what these are for: $silent"
+	say "go.mod: every direct dependency has its reason"
 }
 
 # forbid PACKAGE PATTERN REASON fails if PACKAGE depends on a package that matches

@@ -27,6 +27,7 @@ func TestAcceptance(t *testing.T) {
 		t.Run("interrupted", s.testInterrupted)
 		t.Run("interrupted-root", s.testInterruptedRoot)
 		t.Run("failover", s.testFailover)
+		t.Run("upgrade", s.testUpgrade)
 		testscript.Run(t, testscript.Params{
 			Dir:                filepath.Join("testdata", "script"),
 			Setup:              s.setup,

@@ -56,18 +56,22 @@ func startProxy(ts *testscript.TestScript, args []string) error {
 	if len(args) < 2 {
 		return errors.New("start-proxy needs a name, and flags of the proxy")
 	}
-	sc, name := scenarioOf(ts), args[0]
-	dir := filepath.Join(sc.work, name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
 	for i, arg := range args {
 		if arg == "-intercept" && i+1 < len(args) {
 			args[i+1] = ts.MkAbs(args[i+1])
 		}
 	}
-	p, err := testbed.Start(filepath.Join(sc.logs, name+".log"), sc.env, filepath.Join(sc.suite.bin, proxyName),
-		slices.Concat([]string{"-dir", dir}, args[1:])...)
+	return scenarioOf(ts).startProxy(args[0], args[1:]...)
+}
+
+// startProxy runs a forward proxy, which writes its URL into the folder of that name.
+func (sc *scenario) startProxy(name string, flags ...string) error {
+	dir := filepath.Join(sc.work, name)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	p, err := testbed.Start(filepath.Join(sc.logs, name+".log"), sc.env, sc.suite.program(proxyName),
+		slices.Concat([]string{"-dir", dir}, flags)...)
 	if err != nil {
 		return err
 	}

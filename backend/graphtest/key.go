@@ -74,9 +74,14 @@ func (s *Simulator) performGet() string {
 
 // replaceKey makes a new key current. The caller holds s.mu.
 func (s *Simulator) replaceKey() string {
-	s.key = deploymentKey{current: newDeploymentKey(), previous: s.key.current}
-	s.issued.add(s.key.current)
-	return s.key.current
+	return s.setKey(newDeploymentKey())
+}
+
+// setKey makes a given key current. The caller holds s.mu.
+func (s *Simulator) setKey(key string) string {
+	s.key = deploymentKey{current: key, previous: s.key.current}
+	s.issued.add(key)
+	return key
 }
 
 func newDeploymentKey() string {

@@ -25,6 +25,7 @@ const (
 type settings struct {
 	tenantID, clientID string
 	secret             string // that of App
+	key                string // set from outside; empty for a random one
 	roles              []string
 	audience           string
 	tokenLifetime      time.Duration

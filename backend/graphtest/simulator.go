@@ -80,7 +80,9 @@ func New(opts ...Option) (*Simulator, error) {
 	if err := s.update(opts); err != nil {
 		return nil, err
 	}
-	s.replaceKey()
+	if s.key.current == "" {
+		s.replaceKey()
+	}
 	s.handler = s.routes()
 	s.server = s.newServer()
 	s.metadata = s.newMetadataServer()
@@ -230,6 +232,9 @@ func (s *Simulator) update(opts []Option) error {
 	leaf, err := s.authority.issue(next.serverNames)
 	if err != nil {
 		return fmt.Errorf("making the server's certificate: %w", err)
+	}
+	if next.key != s.settings.key {
+		s.setKey(next.key)
 	}
 	s.settings, s.leaf = next, leaf
 	s.issued.add(next.identityHeader)

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graphtest
+
+import (
+	"errors"
+	"slices"
+)
+
+// The options of this file make a tenant again that an engine has known before.
+
+// WithKey makes a key the tenant's deployment access key.
+func WithKey(key string) Option {
+	return func(s *settings) error {
+		if key == "" {
+			return errors.New("the key is empty")
+		}
+		s.key = key
+		return nil
+	}
+}
+
+// WithPassword gives the application one more client secret, under an id that it had
+// before. Unlike that of [WithForeignPassword] it may be the client's own.
+func WithPassword(keyID, displayName, secret string) Option {
+	return func(s *settings) error {
+		if keyID == "" || secret == "" {
+			return errors.New("a client secret needs an id and a value")
+		}
+		p := newPassword(displayName, secret)
+		p.keyID = keyID
+		s.passwords = append(slices.Clone(s.passwords), p)
+		return nil
+	}
+}

@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MPL-2.0
+#
+# check.sh [-quick] shows that a release can be made of what is in this folder,
+# committed or not: it is built twice, in two folders and, the second time, without
+# Go's build cache, and every artefact must have the same bytes both times. Then the
+# binary for this machine is registered on a real Vault with the very command that
+# the release has for it. -quick builds for this machine only and starts no Vault.
+#
+# PATH must have goreleaser and cyclonedx-gomod; `make release-check` sees to that.
+set -euo pipefail
+
+# shellcheck source=scripts/devserver.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../devserver.sh"
+
+PLUGIN=vault-plugin-secrets-mdi
+BUILD_LOG=build.log
+
+# FILES is how many a release has to download besides SHA256SUMS: for each of six
+# platforms a binary, its SBOM, and the command that registers it.
+FILES=18
+
+main() {
+	local quick=
+	[[ ${1:-} == -quick ]] && quick=1
+	WORK=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/mdi-release.XXXXXX")" && pwd -P)
+	trap cleanup EXIT
+	: >"$WORK/vault.log" # cleanup looks into it
+	check_container
+	# Both before it takes minutes in which somebody may go on to edit. Names of
+	# different lengths: a path that is left in a binary would move the rest.
+	copy "$WORK/one"
+	cp -a "$WORK/one" "$WORK/the-other-checkout"
+	release "$WORK/one" "$quick"
+	GOCACHE=$WORK/cache release "$WORK/the-other-checkout" "$quick"
+	compare "$WORK/one" "$WORK/the-other-checkout"
+	compare_with_make "$WORK/one"
+	inspect "$WORK/one"
+	if [[ -z $quick ]]; then
+		publish "$WORK/one"
+		try "$ROOT/dist/release"
+	fi
+	say "release: passed in $(elapsed)"
+}
+
+# check_container compares the Containerfile with what the release gives to it: a
+# folder for each platform, with the binary in it.
+check_container() {
+	local sources
+	sources=$(sed -nE 's/^(COPY|ADD) +(.*[^ ]) +[^ ]+$/\2/p' "$ROOT/Containerfile")
+	[[ $sources == "\${TARGETPLATFORM}/$PLUGIN" ]] || fail "the release does not make what Containerfile copies: $sources"
+}
+
+# release builds in a copy of this folder: everything, or with a second argument only
+# the binary for this machine.
+release() {
+	local dir=$1 quick=$2
+	cd "$dir"
+	if [[ -n $quick ]]; then
+		say "building for this machine in ${dir##*/}"
+		run goreleaser build --snapshot --clean --single-target
+	else
+		say "building for six platforms in ${dir##*/}: minutes, on two cores"
+		run goreleaser release --snapshot --clean --skip=docker
+	fi
+	cd "$ROOT"
+}
+
+# run shows the output of a command only if it fails.
+run() {
+	local status=0
+	with_heartbeat report logged "$@" || status=$?
+	((status == 0)) || fail "$1: $(tail -n 30 "$WORK/$BUILD_LOG")"
+}
+
+logged() { "$@" >"$WORK/$BUILD_LOG" 2>&1; }
+
+report() { say "… $(elapsed) elapsed: $(tail -n 1 "$WORK/$BUILD_LOG")"; }
+
+# copy makes a repository with one commit, whose id depends on the content only, and
+# a tag of the newest version. This one's history may be missing, as in a CI.
+copy() {
+	local dir=$1
+	mkdir "$dir"
+	git -C "$ROOT" ls-files -z --cached --others --exclude-standard |
+		(cd "$ROOT" && while IFS= read -r -d '' file; do [[ ! -e $file ]] || printf '%s\0' "$file"; done) |
+		tar -C "$ROOT" --null -T - -cf - | tar -C "$dir" -xf -
+	(
+		export GIT_AUTHOR_DATE="2026-01-01T00:00:00Z" GIT_COMMITTER_DATE="2026-01-01T00:00:00Z"
+		cd "$dir"
+		git init -q
+		git add -A
+		git -c user.name=release -c user.email=release@invalid -c commit.gpgsign=false commit -q -m "release check"
+		git tag "$(scripts/release/notes.sh -latest)"
+		git remote add origin https://github.com/nobody/$PLUGIN # else goreleaser says that it knows no commit
+	)
+}
+
+# compare fails unless both builds have made the same files with the same bytes. What
+# goreleaser writes about its own run has dates and paths.
+compare() {
+	local name
+	for name in one two; do
+		(cd "$1" && artefacts) >"$WORK/$name.sums"
+		shift
+	done
+	diff "$WORK/one.sums" "$WORK/two.sums" >&2 || fail "two builds differ"
+	say "equal in both builds:"
+	cat "$WORK/one.sums" >&2
+}
+
+# compare_with_make fails unless `make build` makes the same binary for this machine, as
+# docs/release.md promises to who wants to build a release anew.
+compare_with_make() {
+	local binary version
+	binary=$(echo "$1/dist/release/plugin_$(go env GOOS)_$(go env GOARCH)_"*"/$PLUGIN")
+	version=$("$binary" -version)
+	run make -C "$1" --no-print-directory build VERSION="$version"
+	cmp "$binary" "$1/dist/plugins/$PLUGIN" >&2 || fail "make build makes another binary than the release"
+	say "equal to what make build makes"
+}
+
+artefacts() {
+	find dist -type f ! -name artifacts.json ! -name metadata.json ! -name config.yaml -print0 |
+		LC_ALL=C sort -z | xargs -0 sha256sum
+}
+
+# inspect fails if a binary has more in it than it should: the simulator, code for
+# tests, or the settings of another build.
+inspect() {
+	local binary
+	while IFS= read -r -d '' binary; do
+		go version -m "$binary" >"$WORK/buildinfo"
+		grep -q $'build\tCGO_ENABLED=0$' "$WORK/buildinfo" || fail "$binary was built with cgo"
+		grep -q $'build\t-trimpath=true$' "$WORK/buildinfo" || fail "$binary was built without -trimpath"
+		! grep -E $'build\t-tags=' "$WORK/buildinfo" || fail "$binary was built with a tag"
+		! grep -aqE 'graphtest|mdi-simulator' "$binary" || fail "$binary has the simulator in it"
+		! grep -aqF -e "$ROOT" -e "$WORK" "$binary" || fail "$binary names the folder that it was built in"
+	done < <(find "$1/dist/release" -type f -path '*plugin_*' -print0)
+	say "neither the simulator, a build tag, nor a path of this machine is in a binary"
+}
+
+# publish puts what a release would offer for download into dist/release, by the names
+# in SHA256SUMS: a file is found by its checksum, so each line is verified as well.
+publish() {
+	local sums=$1/dist/release/SHA256SUMS sum name file
+	rm -rf "$ROOT/dist/release"
+	mkdir -p "$ROOT/dist/release"
+	cp "$sums" "$ROOT/dist/release"
+	while read -r sum name; do
+		file=$(awk -v sum="$sum" '$1 == sum { print $2; exit }' "$WORK/one.sums")
+		[[ -n $file ]] || fail "SHA256SUMS has a line that nothing matches: $name"
+		cp "$1/$file" "$ROOT/dist/release/$name"
+	done <"$sums"
+	(cd "$ROOT/dist/release" && sha256sum --check --quiet SHA256SUMS)
+	((FILES == $(wc -l <"$sums"))) || fail "SHA256SUMS does not have $FILES files: $(cat "$sums")"
+}
+
+# try follows docs/release.md on a Vault of its own.
+try() {
+	local name version
+	name=$(cd "$1" && echo "$PLUGIN"_*_"$(go env GOOS)_$(go env GOARCH)")
+	version=$("$1/$name" -version)
+	serve "$1/$name"
+	sh "$1/$name.register.sh"
+	vault secrets enable -path=mdi "$PLUGIN"
+	vault plugin list secret | grep -E "^$PLUGIN +$version\$"
+	vault secrets list -detailed | grep -E "^mdi/ .* $version "
+	! vault read mdi/config 2>"$WORK/answer" || fail "an engine that nobody has configured has a configuration"
+	grep -F "No value found at mdi/config" "$WORK/answer"
+}
+
+# serve starts a Vault whose plugin_directory has one file.
+serve() {
+	local address
+	mkdir "$WORK/plugins" "$WORK/bin"
+	install "$1" "$WORK/plugins"
+	ln -s "$("$ROOT/scripts/vault.sh")" "$WORK/bin/vault"
+	PATH=$WORK/bin:$PATH
+	forget_other_vaults
+	printf 'plugin_directory = "%s"\n' "$WORK/plugins" >"$WORK/vault.hcl"
+	address=127.0.0.1:$(free_port)
+	export VAULT_ADDR=http://$address VAULT_TOKEN=root VAULT_DEV_ROOT_TOKEN_ID=root
+	start vault vault server -dev -dev-no-store-token -dev-listen-address="$address" -config="$WORK/vault.hcl"
+	await vault vault secrets list
+}
+
+main "$@"
