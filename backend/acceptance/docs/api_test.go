@@ -119,7 +119,7 @@ func (api *openAPI) testCommands(t *testing.T) {
 func (api *openAPI) check(t *testing.T, words []string) error {
 	t.Helper()
 	i := slices.IndexFunc(words, func(word string) bool { return strings.HasPrefix(word, mount) })
-	if i < 0 {
+	if i < 0 || words[i] == mount { // the mount itself is Vault's
 		return nil
 	}
 	item := api.Paths["/"+words[i]]
