@@ -109,7 +109,7 @@ func (b *backend) heed(ctx context.Context, conn *connection, rec *keyRecord, ke
 
 // adoptForeign makes a key current that somebody else has made.
 func (b *backend) adoptForeign(ctx context.Context, conn *connection, key string) error {
-	next, err := b.keeper.adopt(ctx, b.storage, conn.config.workspace(), key, causeExternal)
+	next, err := b.keeper.adopt(ctx, b.storage, conn.config.workspace(), key, causeExternal, false)
 	if err != nil {
 		return err
 	}

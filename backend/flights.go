@@ -135,6 +135,13 @@ func (f *flights) run(ctx context.Context, fl, before *flight, work func(context
 	close(fl.done)
 }
 
+// awaited tells whether somebody waits for what comes of the flight that is under way.
+func (f *flights) awaited() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current != nil && f.current.takers > 0
+}
+
 // awaitTakers returns when those who shared a flight have taken what they wanted,
 // which takes them no longer than their handlers may.
 func (f *flights) awaitTakers(fl *flight) {

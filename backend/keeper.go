@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
-	"golang.org/x/sync/errgroup"
 )
 
 // keeper owns the key record and the ledger of its leases.
@@ -83,41 +82,22 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 	if rec.Workspace != ws || !rec.usable() || !accept(rec) {
 		return nil, nil
 	}
-	if !rec.Disclosed {
-		return k.disclose(ctx, s, rec, ttl)
-	}
 	id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
-	return &lease{record: rec, ttl: ttl, id: id}, err
-}
-
-// disclose hands out a key for the first time; the caller holds the write lock. The
-// mark and the lease are stored at the same time, since a reader waits for both. If only
-// one of them is, it is taken back; where that fails as well, the key is one to be
-// retired, or the record ends by time.
-func (k *keeper) disclose(ctx context.Context, s logical.Storage, rec *keyRecord, ttl time.Duration) (*lease, error) {
-	var (
-		recording errgroup.Group
-		disclosed = *rec
-		id        string
-	)
-	recording.Go(func() (err error) {
-		id, err = k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
-		return err
-	})
-	disclosed.Disclosed = true
-	marking := k.store(ctx, s, &disclosed)
-	recorded := recording.Wait()
-	switch {
-	case marking == nil && recorded != nil:
-		_ = k.store(context.WithoutCancel(ctx), s, rec)
-		return nil, recorded
-	case marking != nil && recorded == nil:
-		_ = k.ledger.remove(context.WithoutCancel(ctx), s, rec.Version, id)
-		return nil, marking
-	case marking != nil:
-		return nil, marking
+	if err != nil {
+		return nil, err
 	}
-	return &lease{record: &disclosed, ttl: ttl, id: id}, nil
+	if !rec.Disclosed {
+		disclosed := *rec
+		disclosed.Disclosed = true
+		if err := k.store(ctx, s, &disclosed); err != nil {
+			// There will be no lease. If its record cannot be removed, it ends
+			// by time.
+			_ = k.ledger.remove(context.WithoutCancel(ctx), s, rec.Version, id)
+			return nil, err
+		}
+		rec = &disclosed
+	}
+	return &lease{record: rec, ttl: ttl, id: id}, nil
 }
 
 // current returns the record as it concerns a workspace.
@@ -191,8 +171,9 @@ func (k *keeper) withdraw(ctx context.Context, s logical.Storage) error {
 }
 
 // adopt stores key as the new version of a workspace's key, which settles any
-// intent.
-func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key string, why cause) (*keyRecord, error) {
+// intent. One that is awaited is marked as disclosed at once, which spares those who
+// wait a write: if they all leave without it, it is retired like any other.
+func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key string, why cause, awaited bool) (*keyRecord, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	rec, err := k.load(ctx, s)
@@ -200,6 +181,7 @@ func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key
 		return nil, err
 	}
 	next := rec.in(ws).next(key, why, k.now())
+	next.Disclosed = awaited
 	return next, k.store(ctx, s, next)
 }
 

@@ -109,19 +109,7 @@ func TestReadersAreNotOvertakenForEver(t *testing.T) {
 
 func TestKeyOfAReaderWhoHangsUpIsForTheNext(t *testing.T) {
 	r := configured(t)
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour, AfterWork: true})
-	ctx, hangUp := context.WithCancel(t.Context())
-	failed := make(chan error, 1)
-	go func() {
-		_, err := r.request(ctx, logical.ReadOperation, keyPath, nil)
-		failed <- err
-	}()
-	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed == 1 }))
-	hangUp()
-	require.ErrorIs(t, <-failed, context.Canceled)
-	r.sim.Clear()
-	r.idle()
-
+	r.hangUpOnARegeneration()
 	status := r.status()
 	require.Equal(t, 1, status[fieldKeyVersion])
 	require.Equal(t, false, status[fieldDisclosed])
@@ -131,36 +119,58 @@ func TestKeyOfAReaderWhoHangsUpIsForTheNext(t *testing.T) {
 	require.Equal(t, 1, r.posts())
 }
 
+// hangUpOnARegeneration reads the key and leaves while Graph is about to answer.
+func (r *rig) hangUpOnARegeneration() {
+	r.t.Helper()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour, AfterWork: true})
+	ctx, hangUp := context.WithCancel(r.t.Context())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := r.request(ctx, logical.ReadOperation, keyPath, nil)
+		failed <- err
+	}()
+	require.NoError(r.t, r.sim.Wait(r.t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed == 1 }))
+	hangUp()
+	require.ErrorIs(r.t, <-failed, context.Canceled)
+	r.sim.Clear()
+	r.idle()
+}
+
 func TestUnclaimedKeyIsNotKeptForLong(t *testing.T) {
 	r := configured(t)
-	r.storage.failing(nth(1, "put", leasePrefix))
-	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
-	require.ErrorIs(t, err, errStorage)
+	r.hangUpOnARegeneration()
 	r.clock.advance(unclaimedFor)
 	resp := r.key()
 	require.Equal(t, false, resp.Data[fieldReused])
 	require.Equal(t, 2, r.posts())
 }
 
+func TestKeyWhoseLeaseCannotBeRecordedIsNotGiven(t *testing.T) {
+	r := configured(t)
+	r.storage.failing(nth(1, "put", leasePrefix))
+	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
+	require.ErrorIs(t, err, errStorage)
+	r.tick()
+	require.Equal(t, false, r.status()[fieldDisclosed], "what may have been disclosed is retired")
+	resp := r.key()
+	require.True(t, r.works(resp))
+	r.revoke(resp)
+	r.eventually("the key dies with its only lease", func() bool { return !r.works(resp) })
+}
+
 // A handler that fails after the regeneration makes Vault Agent ask again and
 // again; that must not regenerate again and again.
-func TestLeaseThatCannotBeRecordedIsNotGiven(t *testing.T) {
-	for name, fault := range map[string]func(string, string) bool{
-		"ledger":    nth(1, "put", leasePrefix),
-		"disclosed": nth(3, "put", keyStorageKey),
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := configured(t)
-			r.storage.failing(fault)
-			_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
-			require.ErrorIs(t, err, errStorage)
-			resp := r.key()
-			require.True(t, r.works(resp))
-			require.Equal(t, 1, r.posts())
-			r.revoke(resp)
-			r.eventually("the key dies with its only lease", func() bool { return !r.works(resp) })
-		})
-	}
+func TestKeyWhoseDisclosureCannotBeMarkedIsForTheNext(t *testing.T) {
+	r := configured(t)
+	r.hangUpOnARegeneration()
+	r.storage.failing(nth(1, "put", keyStorageKey))
+	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
+	require.ErrorIs(t, err, errStorage)
+	resp := r.key()
+	require.True(t, r.works(resp))
+	require.Equal(t, 1, r.posts())
+	r.revoke(resp)
+	r.eventually("the key dies with its only lease", func() bool { return !r.works(resp) })
 }
 
 func TestReaderWhoseTimeIsUpIsToldToComeAgain(t *testing.T) {

@@ -123,7 +123,7 @@ func (b *backend) criticalSection(ctx context.Context, conn *connection, t task)
 	if err != nil {
 		return b.afterFailure(ctx, conn, err)
 	}
-	return b.keeper.adopt(ctx, b.storage, ws, key, t.cause)
+	return b.keeper.adopt(ctx, b.storage, ws, key, t.cause, t.cause == causeRead && b.flights.awaited())
 }
 
 // prepare does what can fail before there is an intent. It returns the HMAC of the
@@ -207,7 +207,7 @@ func (b *backend) settle(ctx context.Context, conn *connection, rec *keyRecord, 
 		return nil, unsettled(rec.Intent, b.now(), err)
 	}
 	if !noKey && rec.compare(key) == keyUnknown {
-		found, err := b.keeper.adopt(ctx, b.storage, conn.config.workspace(), key, causeRecovered)
+		found, err := b.keeper.adopt(ctx, b.storage, conn.config.workspace(), key, causeRecovered, false)
 		if err != nil {
 			return nil, err
 		}
