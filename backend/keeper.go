@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -18,15 +19,19 @@ import (
 // the key that it puts in doubt is under way any more, and none follows.
 type keeper struct {
 	now    func() time.Time
-	ledger ledger
+	ledger *ledger
 
 	mu     sync.RWMutex
 	record *keyRecord // as stored; nil if not known
 	closed bool       // nothing is disclosed any more: the mount is going away
+
+	// untaken is the version that was marked as disclosed when it was stored, until
+	// somebody gets it: if they all leave without it, it is not.
+	untaken atomic.Int64
 }
 
 func newKeeper(now func() time.Time) *keeper {
-	return &keeper{now: now}
+	return &keeper{now: now, ledger: newLedger()}
 }
 
 // lease is what a reader gets: the key, for how long, and the id of the ledger's
@@ -58,13 +63,17 @@ func (k *keeper) leaseAgain(ctx context.Context, s logical.Storage, ws workspace
 		return nil, true, errClosed
 	case rec == nil:
 		return nil, false, nil
-	case rec.Workspace != ws || !rec.usable() || !accept(rec):
+	case rec.Workspace != ws || !rec.usable() || !accept(k.seen(rec)):
 		return nil, true, nil
 	case !rec.Disclosed:
 		return nil, false, nil
 	default:
 		id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
-		return &lease{record: rec, ttl: ttl, id: id}, true, err
+		if err != nil {
+			return nil, true, err
+		}
+		k.untaken.CompareAndSwap(int64(rec.Version), 0)
+		return &lease{record: rec, ttl: ttl, id: id}, true, nil
 	}
 }
 
@@ -79,7 +88,7 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 	if err != nil {
 		return nil, err
 	}
-	if rec.Workspace != ws || !rec.usable() || !accept(rec) {
+	if rec.Workspace != ws || !rec.usable() || !accept(k.seen(rec)) {
 		return nil, nil
 	}
 	id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
@@ -90,13 +99,12 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 		disclosed := *rec
 		disclosed.Disclosed = true
 		if err := k.store(ctx, s, &disclosed); err != nil {
-			// There will be no lease. If its record cannot be removed, it ends
-			// by time.
-			_ = k.ledger.remove(context.WithoutCancel(ctx), s, rec.Version, id)
+			k.ledger.discard(s, rec.Version, id)
 			return nil, err
 		}
 		rec = &disclosed
 	}
+	k.untaken.CompareAndSwap(int64(rec.Version), 0)
 	return &lease{record: rec, ttl: ttl, id: id}, nil
 }
 
@@ -109,17 +117,32 @@ func (k *keeper) current(ctx context.Context, s logical.Storage, ws workspace) (
 	return rec.in(ws), nil
 }
 
-// stored returns the record as it is stored, of whatever workspace.
+// seen returns a record as this process knows it to be: a key that was marked as
+// disclosed because it was awaited, and that nobody has got, is not.
+func (k *keeper) seen(rec *keyRecord) *keyRecord {
+	if !rec.Disclosed || k.untaken.Load() != int64(rec.Version) {
+		return rec
+	}
+	untaken := *rec
+	untaken.Disclosed = false
+	return &untaken
+}
+
+// stored returns the record, of whatever workspace.
 func (k *keeper) stored(ctx context.Context, s logical.Storage) (*keyRecord, error) {
 	k.mu.RLock()
 	rec := k.record
 	k.mu.RUnlock()
 	if rec != nil {
-		return rec, nil
+		return k.seen(rec), nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.load(ctx, s)
+	rec, err := k.load(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return k.seen(rec), nil
 }
 
 // intend stores that the key is about to be regenerated. It returns errNotDue if
@@ -132,12 +155,14 @@ func (k *keeper) intend(ctx context.Context, s logical.Storage, ws workspace, ba
 		return err
 	}
 	rec = rec.in(ws)
-	held, err := k.ledger.held(ctx, s, rec.Version, k.now())
-	if err != nil {
-		return err
-	}
-	if due != nil && !due(rec, held) {
-		return errNotDue
+	if due != nil {
+		held, err := k.ledger.held(ctx, s, rec.Version, k.now())
+		if err != nil {
+			return err
+		}
+		if !due(k.seen(rec), held) {
+			return errNotDue
+		}
 	}
 	intended := *rec
 	intended.Intent = &intent{StartedAt: k.now(), Deadline: k.now().Add(flightBudget), Baseline: baseline}
@@ -172,7 +197,7 @@ func (k *keeper) withdraw(ctx context.Context, s logical.Storage) error {
 
 // adopt stores key as the new version of a workspace's key, which settles any
 // intent. One that is awaited is marked as disclosed at once, which spares those who
-// wait a write: if they all leave without it, it is retired like any other.
+// wait a write.
 func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key string, why cause, awaited bool) (*keyRecord, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -182,7 +207,11 @@ func (k *keeper) adopt(ctx context.Context, s logical.Storage, ws workspace, key
 	}
 	next := rec.in(ws).next(key, why, k.now())
 	next.Disclosed = awaited
-	return next, k.store(ctx, s, next)
+	if err := k.store(ctx, s, next); err != nil {
+		return nil, err
+	}
+	k.untaken.Store(int64(next.Version))
+	return k.seen(next), nil
 }
 
 // compared stores that the key of a version has just been found to be the tenant's.
@@ -198,12 +227,10 @@ func (k *keeper) compared(ctx context.Context, s logical.Storage, version int) e
 	return k.store(ctx, s, &checked)
 }
 
-// superseded reports whether a version is known not to be the current one any more,
-// without a look at storage.
-func (k *keeper) superseded(version int) bool {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.record != nil && version < k.record.Version
+// superseded reports whether a version is not the current one any more.
+func (k *keeper) superseded(ctx context.Context, s logical.Storage, version int) (bool, error) {
+	rec, err := k.stored(ctx, s)
+	return err == nil && version < rec.Version, err
 }
 
 // held reports whether a lease on the record's key is live.
@@ -223,6 +250,7 @@ func (k *keeper) forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.record = nil
+	k.untaken.Store(0)
 }
 
 // load returns the record; the caller holds the write lock.

@@ -5,7 +5,6 @@ package backend
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -35,14 +34,15 @@ type page struct {
 	end   time.Time // the latest possible end of its leases
 	slots int       // how many have been given out
 	bits  []byte    // which of them are live
+	// unreadable is one whose content cannot be read: it is left alone, and counts as
+	// one live lease until its end.
+	unreadable bool
 }
 
 // pageEntry is the content of a page's storage entry.
 type pageEntry struct {
 	Live []byte `json:"live"`
 }
-
-var errUnreadablePage = errors.New("a page of the ledger in storage cannot be read")
 
 // take gives out a slot, for a lease.
 func (p *page) take() int {
@@ -64,6 +64,9 @@ func (p *page) clear(slot int) {
 
 // live returns how many leases on the page have not been removed.
 func (p *page) live() int {
+	if p.unreadable {
+		return 1
+	}
 	count := 0
 	for _, b := range p.bits {
 		count += bits.OnesCount8(b)
@@ -81,6 +84,9 @@ func (p *page) clone() *page {
 
 // store writes a page, or deletes it when nothing on it is live.
 func (p *page) store(ctx context.Context, s logical.Storage, version int, name string) error {
+	if p.unreadable {
+		return nil
+	}
 	key := pageKey(version, name)
 	if p.live() == 0 {
 		return s.Delete(ctx, key)
@@ -103,7 +109,7 @@ func loadPage(ctx context.Context, s logical.Storage, version int, name string) 
 	}
 	var stored pageEntry
 	if err := entry.DecodeJSON(&stored); err != nil {
-		return nil, errUnreadablePage
+		return &page{end: pageEnd(name), unreadable: true}, nil
 	}
 	p := &page{end: pageEnd(name), slots: 8 * len(stored.Live), bits: stored.Live}
 	if len(stored.Live) == 0 { // as of version 0.1.0

@@ -4,22 +4,25 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
 )
 
-// ledgerBudget bounds the write of a batch, which belongs to no single request.
-const ledgerBudget = 10 * time.Second
+const (
+	// ledgerBudget bounds the write of a batch, which belongs to no single request.
+	ledgerBudget = 10 * time.Second
 
-var errSuperseded = errors.New("the key has been superseded")
+	// pagesAtOnce is how many pages of a batch are written at the same time.
+	pagesAtOnce = 16
+)
 
 // change is a lease to be recorded, or one whose record ends.
 type change struct {
 	version int
 	end     time.Time // of the lease to be recorded
-	id      string    // of the record: to be removed, or set when it has been made
+	id      string    // of the record: to be removed, or set when it is made
 
 	err error
 }
@@ -30,11 +33,9 @@ type batch struct {
 	done    chan struct{} // closed when it is known how each change fared
 }
 
-// change has a change stored and returns when it is. It joins the batch that gathers
-// while the one before is being written: the busier storage is, the more there are in
-// each.
+// change has a change stored and returns when it is.
 func (l *ledger) change(ctx context.Context, s logical.Storage, c *change) error {
-	b := l.join(c, func(b *batch) { l.writeBatch(context.WithoutCancel(ctx), s, b) })
+	b := l.join(s, c)
 	select {
 	case <-b.done:
 		return c.err
@@ -43,134 +44,162 @@ func (l *ledger) change(ctx context.Context, s logical.Storage, c *change) error
 	}
 }
 
-// join adds a change to the batch that gathers. Whoever is the first of a batch has it
-// written, in a goroutine, since the others need not go down with its request.
-func (l *ledger) join(c *change, write func(*batch)) *batch {
+// join adds a change to the batch that gathers while the one before is being written: the
+// busier storage is, the more there are in each. The first of a batch has it written, in
+// a goroutine and a context that are nobody's, since the others must not go down with
+// its request.
+func (l *ledger) join(s logical.Storage, c *change) *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.next == nil {
 		l.next = &batch{done: make(chan struct{})}
-		go write(l.next)
+		go l.writeBatch(s, l.next)
 	}
 	l.next.changes = append(l.next.changes, c)
 	return l.next
 }
 
 // writeBatch stores a batch when the one before has been. Until then others can join.
-func (l *ledger) writeBatch(ctx context.Context, s logical.Storage, b *batch) {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+func (l *ledger) writeBatch(s logical.Storage, b *batch) {
+	_ = l.storing.Acquire(context.Background(), 1) // never fails: who has it has a budget
+	defer l.storing.Release(1)
 	l.mu.Lock()
 	l.next = nil
 	l.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, ledgerBudget)
+	ctx, cancel := context.WithTimeout(context.Background(), ledgerBudget)
 	defer cancel()
 	l.write(ctx, s, b.changes)
 	close(b.done)
 }
 
-// write stores changes, a page at a time, and tells each how that went. The caller
-// holds writing.
+// write stores changes, page by page, and tells each how that went.
 func (l *ledger) write(ctx context.Context, s logical.Storage, changes []*change) {
-	known, err := l.concerned(ctx, s, changes)
-	if err != nil {
-		for _, c := range changes {
-			c.err = err
-		}
-		return
-	}
-	for name, d := range known.draft(changes) {
-		if err := d.page.store(ctx, s, known.version, name); err != nil {
-			l.forget() // nobody knows what storage holds
+	var pages errgroup.Group
+	pages.SetLimit(pagesAtOnce)
+	for _, d := range l.draft(changes) {
+		pages.Go(func() error {
+			err := d.store(ctx, s)
 			for _, c := range d.changes {
 				c.err = err
 			}
-			continue
-		}
-		l.mu.Lock()
-		known.put(name, d.page)
-		l.mu.Unlock()
+			l.stored(d, err)
+			return nil
+		})
 	}
+	_ = pages.Wait() // each change has its own error
 }
 
-// concerned returns the pages of the latest version that changes are about, or of a
-// later one if that is what is remembered: the records of older versions are dropped
-// as a whole, so that changes of them need no write.
-func (l *ledger) concerned(ctx context.Context, s logical.Storage, changes []*change) (*pages, error) {
-	version := 0
-	for _, c := range changes {
-		version = max(version, c.version)
-	}
-	if known := l.remembered(); known != nil && known.version > version {
-		return known, nil
-	}
-	return l.load(ctx, s, version)
-}
-
-// draft is what becomes of a page, and by which changes.
+// draft is what is to become of a page.
 type draft struct {
-	page    *page
+	book    *book // which remembers the page; nil: none
+	version int
+	name    string
+	page    *page // nil: to be read first
+	isOwn   bool  // this process alone writes on it
+	cleared []int // slots
 	changes []*change
 }
 
-// draft applies changes to copies of the pages that they concern, by their names.
-func (k *pages) draft(changes []*change) map[string]*draft {
-	drafts := map[string]*draft{}
-	for _, c := range changes {
-		switch {
-		case c.id != "":
-			name, slot := splitLeaseID(c.id)
-			if p := k.byName[name]; p != nil && c.version == k.version {
-				d := draftOf(drafts, name, p)
-				d.page.clear(slot)
-				d.changes = append(d.changes, c)
-			}
-		case c.version != k.version:
-			c.err = errSuperseded
-		default:
-			name, d := k.openDraft(drafts, pageEndFor(c.end))
-			c.id = leaseID(name, d.page.take())
-			d.changes = append(d.changes, c)
+// draft sorts changes by the pages that they concern, first those on which somebody waits
+// for a key.
+func (l *ledger) draft(changes []*change) []*draft {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var (
+		drafts   []*draft
+		byPage   = map[string]*draft{}
+		removals []*change
+	)
+	sorted := func(d *draft, c *change) {
+		if len(d.changes) == 0 {
+			drafts, byPage[pageKey(d.version, d.name)] = append(drafts, d), d
 		}
+		d.changes = append(d.changes, c)
+	}
+	for _, c := range changes {
+		if c.id != "" {
+			removals = append(removals, c)
+			continue
+		}
+		d := l.openPage(c, byPage)
+		c.id = leaseID(d.name, d.page.take())
+		sorted(d, c)
+	}
+	for _, c := range removals {
+		name, slot := splitLeaseID(c.id)
+		d := byPage[pageKey(c.version, name)]
+		if d == nil {
+			d = l.pageOf(c.version, name)
+		}
+		d.cleared = append(d.cleared, slot)
+		sorted(d, c)
 	}
 	return drafts
 }
 
-// openDraft returns the draft of a page with room for a lease. The page is one that
-// this process has made since it last read the ledger: were there two nodes for a
-// moment that hold themselves for the active one, neither could overwrite what the
-// other has recorded.
-func (k *pages) openDraft(drafts map[string]*draft, end time.Time) (string, *draft) {
-	name := k.open[end.Unix()]
-	if d := drafts[name]; d != nil && !d.page.full() {
-		return name, d
+// openPage returns the draft of a page with room for a lease. It is a page that this
+// process has made, so that none can undo what another one adds.
+func (l *ledger) openPage(c *change, byPage map[string]*draft) *draft {
+	b, end := l.open(c.version), pageEndFor(c.end)
+	name := b.open[end.Unix()]
+	d := byPage[pageKey(c.version, name)]
+	if d == nil && name != "" {
+		d = l.pageOf(c.version, name)
 	}
-	if p := k.byName[name]; p != nil && !p.full() && drafts[name] == nil {
-		return name, draftOf(drafts, name, p)
-	}
-	name = newPageName(end)
-	k.open[end.Unix()] = name
-	return name, draftOf(drafts, name, &page{end: end})
-}
-
-func draftOf(drafts map[string]*draft, name string, p *page) *draft {
-	d := drafts[name]
-	if d == nil {
-		d = &draft{page: p.clone()}
-		drafts[name] = d
+	if d == nil || d.page == nil || d.page.full() {
+		name = newPageName(end)
+		b.open[end.Unix()] = name
+		d = &draft{book: b, version: c.version, name: name, page: &page{end: end}, isOwn: true}
 	}
 	return d
 }
 
-// put replaces a page, or drops it when nothing on it is live.
-func (k *pages) put(name string, p *page) {
-	if p.live() > 0 {
-		k.byName[name] = p
+// pageOf returns the draft of a page that there is, or was.
+func (l *ledger) pageOf(version int, name string) *draft {
+	d := &draft{version: version, name: name}
+	if l.known != nil && l.known.version == version {
+		d.book = l.known
+		if p := l.known.pages[name]; p != nil && p.page != nil {
+			d.page, d.isOwn = p.page.clone(), true
+		}
+	}
+	return d
+}
+
+// store writes the page. What another process has written on it is read at the last
+// moment.
+func (d *draft) store(ctx context.Context, s logical.Storage) error {
+	if d.page == nil {
+		var err error
+		if d.page, err = loadPage(ctx, s, d.version, d.name); err != nil || d.page == nil {
+			return err
+		}
+	}
+	for _, slot := range d.cleared {
+		d.page.clear(slot)
+	}
+	return d.page.store(ctx, s, d.version, d.name)
+}
+
+// stored remembers what has become of a page. After a failure nobody knows, so storage
+// has to be asked again.
+func (l *ledger) stored(d *draft, failure error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if d.book == nil || d.book != l.known {
 		return
 	}
-	delete(k.byName, name)
-	if end := p.end.Unix(); k.open[end] == name {
-		delete(k.open, end)
+	end := pageEnd(d.name)
+	switch {
+	case failure != nil:
+		d.book.remove(d.name, end)
+		d.book.listed = false
+	case d.page == nil || d.page.live() == 0:
+		d.book.remove(d.name, end)
+	case d.isOwn:
+		d.book.pages[d.name] = &leaf{end: end, page: d.page, live: d.page.live()}
+	default:
+		d.book.pages[d.name] = &leaf{end: end, live: d.page.live()}
 	}
 }

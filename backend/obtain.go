@@ -66,8 +66,8 @@ func (t terms) judge(rec *keyRecord, fresh int, now time.Time) step {
 }
 
 // unclaimed tells whether a key of some age was made for a reader, recently, and
-// given to nobody: the reader hung up, gave up waiting, or was killed together with
-// the plugin. Without it, a reader who comes again after that would regenerate
+// given to nobody: the reader hung up, gave up waiting, or could not be given a lease.
+// Without it, a reader who comes again after that would regenerate
 // again, and again, while Graph is slow.
 func (r *keyRecord) unclaimed(age time.Duration) bool {
 	return !r.Disclosed && (r.Cause == causeRead || r.Cause == causeRecovered) && age < unclaimedFor

@@ -123,6 +123,8 @@ func statusResponseFields() map[string]*framework.FieldSchema {
 // statusRead serves GET mdi/status. It asks storage only, so it answers whatever
 // state Graph is in.
 func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
 	cfg, err := loadConfig(ctx, req.Storage)
 	if err != nil {
 		return nil, err

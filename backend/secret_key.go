@@ -90,7 +90,16 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 		b.log(ctx).Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
 		return nil, nil
 	}
-	if err := b.keeper.ledger.remove(ctx, req.Storage, version, id); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
+	superseded, err := b.keeper.superseded(ctx, req.Storage, version)
+	if superseded {
+		return nil, nil // the records of its version are dropped as a whole
+	}
+	if err == nil {
+		err = b.keeper.ledger.remove(ctx, req.Storage, version, id)
+	}
+	if err != nil {
 		// Asked after the failure and not before, because each revocation would
 		// pay for it with two calls to core.
 		if !b.WriteSafeReplicationState() {
@@ -98,9 +107,7 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 		}
 		return nil, err
 	}
-	if !b.keeper.superseded(version) { // else it has no consequence
-		b.retirement.consider()
-	}
+	b.retirement.consider()
 	return nil, nil
 }
 
