@@ -82,7 +82,12 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		Proxy:                  http.ProxyFromEnvironment,
 		OnProxyConnectResponse: checkTunnel,
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSClientConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12,
+			RootCAs:    roots,
+			// New connections, but not each with the whole handshake.
+			ClientSessionCache: tls.NewLRUClientSessionCache(0),
+		},
 		TLSHandshakeTimeout:    handshakeTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		DisableKeepAlives:      true,
