@@ -98,18 +98,25 @@ func (b *backend) due(ctx context.Context, cfg *config, rec *keyRecord) ([]chore
 	return chores, nil
 }
 
+// inForce returns the connection that is configured, and the key record as it concerns
+// it; nothing if none is.
+func (b *backend) inForce(ctx context.Context) (*connection, *keyRecord, error) {
+	conn, err := b.connections.get(ctx, b.storage)
+	if errors.Is(err, errUnconfigured) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
+	return conn, rec, err
+}
+
 // upkeep does the most urgent of what is due, unless Graph is to be left alone. One
 // at a time is enough: a regeneration settles them all.
 func (b *backend) upkeep(ctx context.Context) error {
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
-	if err != nil {
+	conn, rec, err := b.inForce(ctx)
+	if err != nil || conn == nil {
 		return err
 	}
 	b.noticeMissed(ctx, conn.config, rec)

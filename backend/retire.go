@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -72,15 +71,8 @@ func (b *backend) retireIfDue(ctx context.Context) {
 }
 
 func (b *backend) retirementDue(ctx context.Context) (*connection, bool, error) {
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return nil, false, nil
-	}
-	if err != nil || !conn.config.retires() {
-		return nil, false, err
-	}
-	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
-	if err != nil {
+	conn, rec, err := b.inForce(ctx)
+	if err != nil || conn == nil || !conn.config.retires() {
 		return nil, false, err
 	}
 	held, err := b.keeper.held(ctx, b.storage, rec)
@@ -103,15 +95,8 @@ func (b *backend) leave(ctx context.Context, resp *logical.Response) {
 
 // retireNow regenerates a key that has been handed out. It runs in a flight.
 func (b *backend) retireNow(ctx context.Context) error {
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())
-	if err != nil || !rec.Disclosed {
+	conn, rec, err := b.inForce(ctx)
+	if err != nil || conn == nil || !rec.Disclosed {
 		return err
 	}
 	_, err = b.regenerateWith(ctx, conn, task{cause: causeRetired, lastChance: true})
