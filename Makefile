@@ -13,6 +13,7 @@ SHELL := bash
 MODULE := vault-plugin-secrets-mdi
 # Semantic version with a leading v, as Vault's plugin catalog wants it.
 VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null),v0.1.0-dev)
+is-version := ^v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$$
 LDFLAGS := -s -w -X $(MODULE)/backend.Version=$(VERSION)
 
 # Vault registers every file of its plugin directory, so only the plugin is there.
@@ -45,6 +46,8 @@ dev: ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
 
 .PHONY: build
 build: ## Build the plugin into dist/plugins
+	@grep -Eq '$(is-version)' <<<'$(VERSION)' || { \
+		echo 'error: VERSION=$(VERSION) is no semantic version with a leading v, such as v1.2.3' >&2; exit 1; }
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(MODULE)
 
 .PHONY: simulator

@@ -3,12 +3,50 @@
 package backend
 
 import (
+	"fmt"
+	"strings"
+	"time"
+
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"vault-plugin-secrets-mdi/backend/graph"
 )
 
+// configFields returns the fields of the configuration. Their descriptions name the
+// allowed values and the default, which path-help does not show otherwise.
 func configFields() map[string]*framework.FieldSchema {
+	fields := plainConfigFields()
+	for _, f := range fields {
+		if len(f.AllowedValues) > 0 {
+			f.Description += " One of " + commaSeparated(f.AllowedValues) + "."
+		}
+		if f.Default != nil {
+			f.Description += " Default: " + shownDefault(f) + "."
+		}
+	}
+	return fields
+}
+
+func commaSeparated(values []any) string {
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = fmt.Sprint(value)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// shownDefault returns a default as somebody would write it: 1h and not 3600.
+func shownDefault(f *framework.FieldSchema) string {
+	seconds, isNumber := f.Default.(int)
+	if f.Type != framework.TypeDurationSecond || !isNumber || seconds == 0 {
+		return fmt.Sprint(f.Default)
+	}
+	text := (time.Duration(seconds) * time.Second).String()
+	text = strings.Replace(text, "m0s", "m", 1)
+	return strings.Replace(text, "h0m", "h", 1)
+}
+
+func plainConfigFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		fieldTenantID: {
 			Type:         framework.TypeString,

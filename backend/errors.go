@@ -16,7 +16,7 @@ import (
 
 var (
 	// errUnconfigured is returned by whatever needs a configuration.
-	errUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and client_secret to its config path first")
+	errUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and a credential to its path config first, which is mdi/config for a mount at mdi")
 
 	// errNotDue ends a regeneration whose reason has gone, or that was not made for
 	// anybody who waits. It is never shown.
@@ -68,17 +68,25 @@ func (e *verificationError) Unwrap() error { return e.err }
 // carried out, so that no key can be handed out.
 type unsettledError struct {
 	age    time.Duration
-	until  time.Time // when the regeneration can be repeated
+	until  time.Time // when the regeneration can be repeated; zero: it can be by now
 	reason error     // may be nil
 }
 
 func unsettled(i *intent, now time.Time, reason error) *unsettledError {
-	return &unsettledError{age: max(0, now.Sub(i.StartedAt)), until: i.Deadline, reason: reason}
+	e := &unsettledError{age: max(0, now.Sub(i.StartedAt)), reason: reason}
+	if i.Deadline.After(now) {
+		e.until = i.Deadline
+	}
+	return e
 }
 
 func (e *unsettledError) Error() string {
-	text := fmt.Sprintf("the outcome of a regeneration that began %s ago is not known, so no key can be trusted; it is settled by asking again, from %s on by repeating it",
-		e.age.Round(time.Second), timestamp(e.until))
+	settled := "as soon as Graph answers"
+	if !e.until.IsZero() {
+		settled = "by " + timestamp(e.until) + " at the latest if Graph answers"
+	}
+	text := fmt.Sprintf("a regeneration began %s ago, and whether Graph has made a new key is not known yet, so none is handed out; try again: it is settled %s",
+		e.age.Round(time.Second), settled)
 	if e.reason != nil {
 		text += ": " + explain(e.reason)
 	}
@@ -127,13 +135,28 @@ func refusal(err error) error {
 	}
 }
 
-// explainOnce is explain for an error that may have explained itself.
+// explainOnce is explain with advice, for an error that may have explained itself.
 func explainOnce(err error) string {
 	var verification *verificationError
 	if errors.As(err, &verification) {
 		return err.Error()
 	}
-	return explain(err)
+	return explain(err) + advice(err)
+}
+
+// advice says what a failure that passes means for the one who asked: nothing but to
+// ask again. What may have been carried out is an *unsettledError, so a regeneration
+// that failed in another way has left the key alone.
+func advice(err error) string {
+	remote, ok := errors.AsType[*graph.Error](err)
+	switch {
+	case !ok, statusFor(remote) == http.StatusBadRequest:
+		return ""
+	case remote.Op == graph.OpRegenerate:
+		return ": the key has not been changed; try again"
+	default:
+		return ": try again"
+	}
 }
 
 // statusFor returns the status for a failure of Entra or Graph.

@@ -54,7 +54,7 @@ func (b *backend) pathRoleKey() *framework.Path {
 		Pattern:      keyPath + "/" + framework.GenericNameRegex(fieldRole) + "$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields: map[string]*framework.FieldSchema{
-			fieldRole: {Type: framework.TypeString, Description: "Name of the role.", Required: true},
+			fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true},
 		},
 		Operations:      keyOperations(b.roleKeyRead, "key-for-role", "Return the deployment access key under a role's terms."),
 		HelpSynopsis:    roleKeyHelpSynopsis,
@@ -82,12 +82,17 @@ func (b *backend) keyRead(ctx context.Context, _ *logical.Request, _ *framework.
 
 // roleKeyRead serves GET mdi/key/:role.
 func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	found, err := b.roles.get(ctx, req.Storage, d.Get(fieldRole).(string))
+	name := d.Get(fieldRole).(string)
+	found, err := b.roles.get(ctx, req.Storage, name)
 	if err != nil {
 		return nil, err
 	}
 	if found == nil {
-		return nil, refusal(&fieldError{field: fieldRole, problem: "there is no role of this name"})
+		// What is to be done first is said first: a role needs a configuration.
+		if _, err := b.connections.get(ctx, b.storage); err != nil {
+			return nil, refusal(err)
+		}
+		return nil, refusal(&fieldError{field: fieldRole, problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name})
 	}
 	return b.answerWithKey(ctx, found.terms)
 }

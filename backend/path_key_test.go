@@ -37,7 +37,7 @@ func TestKeyReadRegeneratesEveryTime(t *testing.T) {
 
 func TestKeyReadOfAnUnconfiguredMountSaysWhatToDo(t *testing.T) {
 	r := newRig(t)
-	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "tenant_id, client_id and client_secret")
+	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "tenant_id, client_id and a credential to its path config")
 }
 
 func TestLeaseIsCappedByTheMount(t *testing.T) {

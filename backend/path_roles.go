@@ -4,9 +4,11 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -15,6 +17,8 @@ import (
 const (
 	rolesPath = "roles/"
 	fieldName = "name"
+
+	nameOfRole = "Name of the role: letters, digits, _, and, but for its ends, - and dots."
 
 	rolesHelpSynopsis    = `List the roles.`
 	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" say so.`
@@ -58,7 +62,7 @@ func (b *backend) pathRole() *framework.Path {
 		Pattern:      rolesPath + framework.GenericNameRegex(fieldName) + "$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, ItemType: "Role", Action: "Create"},
 		Fields: map[string]*framework.FieldSchema{
-			fieldName: {Type: framework.TypeString, Description: "Name of the role.", Required: true},
+			fieldName: {Type: framework.TypeString, Description: nameOfRole, Required: true},
 			fieldTTL: {
 				Type:         framework.TypeDurationSecond,
 				Description:  "Duration of the leases, capped by the mount's maximum; 0 or unset takes the configuration's.",
@@ -140,17 +144,28 @@ func (b *backend) roleRead(ctx context.Context, req *logical.Request, d *framewo
 // roleWrite serves POST and PATCH mdi/roles/:name.
 func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get(fieldName).(string)
-	err := b.roles.change(ctx, req.Storage, name, func(old *role) (*role, error) {
+	var written *role
+	err := b.roles.change(ctx, req.Storage, name, func(old *role) (_ *role, err error) {
 		if old == nil && req.Operation == logical.PatchOperation {
 			return nil, logical.CodedError(http.StatusNotFound, "there is no role of this name to patch; create it with a write")
 		}
-		return old.update(d)
+		written, err = old.update(d)
+		return written, err
 	})
 	if err != nil {
 		return nil, refusal(err)
 	}
 	b.tell(ctx, eventRoleWrite, rolesPath+name)
-	return &logical.Response{}, nil
+	resp := &logical.Response{}
+	b.warnOfTTL(resp, written.TTL)
+	return resp, nil
+}
+
+// warnOfTTL says what becomes of a lease that is to last longer than the mount allows.
+func (b *backend) warnOfTTL(resp *logical.Response, ttl time.Duration) {
+	if mountMax := b.System().MaxLeaseTTL(); ttl > mountMax {
+		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
+	}
 }
 
 // roleDelete serves DELETE mdi/roles/:name.

@@ -4,6 +4,7 @@ package backend
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -102,4 +103,18 @@ func TestRoleStorageFailures(t *testing.T) {
 	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: rolePrefix + "odd", Value: []byte("{")}))
 	_, err := r.request(t.Context(), logical.ReadOperation, "roles/odd", nil)
 	require.Error(t, err)
+}
+
+func TestRoleThatLeasesForLongerThanTheMount(t *testing.T) {
+	r := newRig(t)
+	longer := r.backend.System().MaxLeaseTTL() + time.Hour
+	require.Len(t, r.write("roles/hosts", map[string]any{fieldTTL: longer.String()}).Warnings, 1)
+	require.Empty(t, r.write("roles/hosts", map[string]any{fieldTTL: "1h"}).Warnings)
+}
+
+func TestMissingRoleSaysWhatToDo(t *testing.T) {
+	r := newRig(t)
+	require.Contains(t, r.fails(400, logical.ReadOperation, "key/hosts", nil), "not configured", "which comes first")
+	r.write(configPath, r.config(nil))
+	require.Contains(t, r.fails(400, logical.ReadOperation, "key/hosts", nil), "roles/hosts")
 }

@@ -105,14 +105,14 @@ func statusResponseFields() map[string]*framework.FieldSchema {
 		fieldRootRetiring:     {Type: framework.TypeInt, Description: "Number of replaced credentials of the app that are still to be removed."},
 		fieldRootExpiresAt:    {Type: framework.TypeTime, Description: "When the app's own credential ends; not known of a client secret that the engine did not make."},
 		fieldRootNextRotation: {Type: framework.TypeTime, Description: "When it is rotated by itself."},
-		fieldRootFailures:     {Type: framework.TypeInt, Description: "Number of failures of that since the last success."},
-		fieldRootNextAttempt:  {Type: framework.TypeTime, Description: "When it is tried again."},
-		fieldRootLastError:    {Type: framework.TypeString, Description: "What failed last with it."},
+		fieldRootFailures:     {Type: framework.TypeInt, Description: "Number of failures with it since the last success, or since another credential was configured."},
+		fieldRootNextAttempt:  {Type: framework.TypeTime, Description: "Until when what is unfinished, scheduled or to be removed waits after a failure; missing if nothing is."},
+		fieldRootLastError:    {Type: framework.TypeString, Description: "What failed last with it; root_consecutive_failures tells whether that is over."},
 		fieldRootLastErrorAt:  {Type: framework.TypeTime, Description: "When that failed."},
 
 		fieldLastSuccessAt:       {Type: framework.TypeTime, Description: "When the key was last regenerated with success."},
 		fieldConsecutiveFailures: {Type: framework.TypeInt, Required: true, Description: "Number of failed regenerations since the last that succeeded."},
-		fieldLastError:           {Type: framework.TypeString, Description: "What failed last."},
+		fieldLastError:           {Type: framework.TypeString, Description: "What failed last; it stays when that is over, so compare last_error_at with last_success_at."},
 		fieldLastErrorAt:         {Type: framework.TypeTime, Description: "When it failed."},
 		fieldLastErrorCause:      {Type: framework.TypeString, Description: "Why the regeneration that failed had been begun, as in cause."},
 		fieldLastErrorCode:       {Type: framework.TypeString, Description: "Code of Entra or Graph for it."},
@@ -156,6 +156,9 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		describeTime(data, fieldNextRotation, next)
 		data[fieldDisableAutomatedRotation] = cfg.DisableRotation
 		cfg.Root.describe(data)
+		if !cfg.Root.tended() {
+			delete(data, fieldRootNextAttempt)
+		}
 	}
 	rec.describe(data)
 	report.describe(data)
@@ -163,6 +166,13 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		describeTime(data, fieldLastSuccessAt, rec.RegeneratedAt)
 	}
 	return &logical.Response{Data: data}, nil
+}
+
+// tended tells whether the engine does anything by itself with the app's own credential.
+// After a failure of a rotation that somebody has asked for it does not, so there is no
+// time at which that is tried again.
+func (r *rootState) tended() bool {
+	return r.unsettled() || r.Period > 0 || len(r.Retiring) > 0
 }
 
 // describe adds to the status what the record tells.

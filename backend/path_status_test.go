@@ -57,6 +57,18 @@ func TestStatusKeepsTheLastErrorAfterASuccess(t *testing.T) {
 	require.Contains(t, status[fieldLastError], "403")
 }
 
+// A rotation of the app's credential that was asked for by hand is not repeated, so the
+// status promises no time for it.
+func TestStatusPromisesNoRotationOfTheCredentialByItself(t *testing.T) {
+	r := configured(t)
+	r.fails(400, logical.UpdateOperation, rotateRootPath, nil)
+	status := r.status()
+	require.Equal(t, 1, status[fieldRootFailures])
+	require.NotContains(t, status, fieldRootNextAttempt)
+	r.write(configPath, map[string]any{fieldRootRotationPeriod: "24h"})
+	require.Contains(t, r.status(), fieldRootNextAttempt)
+}
+
 func TestStatusSaysWhatStorageRefuses(t *testing.T) {
 	for _, c := range [][2]string{{"get", configStorageKey}, {"get", keyStorageKey}, {"list", leasePrefix}, {"get", healthStorageKey}} {
 		r := configured(t)

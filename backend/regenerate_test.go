@@ -52,6 +52,24 @@ func TestStorageFailureAfterTheRequestNeverServesTheOldKey(t *testing.T) {
 	}
 }
 
+// Whoever is refused because of a failure that passes is told that asking again is all
+// there is to do, and whether the key has changed.
+func TestFailuresThatPassSaySo(t *testing.T) {
+	r := configured(t)
+	old := r.key()
+	for operation, want := range map[graphtest.Operation]string{
+		graphtest.Regenerate: "the key has not been changed; try again",
+		graphtest.Get:        "try again",
+	} {
+		r.sim.Inject(graphtest.Fault{Operation: operation, Status: 503})
+		require.Contains(t, r.fails(503, logical.UpdateOperation, rotateKeyPath, nil), want)
+		r.sim.Clear()
+		require.True(t, r.works(old))
+	}
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	require.NotContains(t, r.fails(400, logical.UpdateOperation, rotateKeyPath, nil), "try again", "somebody has to act first")
+}
+
 // The very first key: there is no stored one to compare the tenant's with.
 func TestFirstRegenerationWhoseAnswerIsLostIsRecovered(t *testing.T) {
 	r := configured(t)
@@ -197,7 +215,9 @@ func TestUnreachableGraphWhileAnIntentIsPending(t *testing.T) {
 		graphtest.Fault{Operation: graphtest.Get, Status: 503, RetryAfter: "60"})
 	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "HTTP 503")
 	r.clock.advance(time.Hour)
-	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "began 1h0m0s ago")
+	text := r.fails(503, logical.ReadOperation, keyPath, nil)
+	require.Contains(t, text, "began 1h0m0s ago")
+	require.Contains(t, text, "settled as soon as Graph answers", "the time at which it could be repeated has passed")
 	require.Equal(t, 1, r.posts())
 	r.sim.Clear()
 	r.clock.advance(time.Minute)

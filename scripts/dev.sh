@@ -11,6 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/devserver.sh"
 
 main() {
 	prepare
+	trap 'exit 0' INT # Ctrl-C is how it is meant to end
 	if has_tenant; then
 		warn_about_tenant
 		ROOT_TOKEN=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
@@ -68,11 +69,12 @@ print_next_steps() {
 print_simulator_steps() {
 	cat <<-EOF
 
-		The tenant is simulated. Can a sensor be installed with the key in the file key.txt?
+		The tenant is simulated. Can a sensor be installed with the key? The file with it goes
+		where it is removed with the rest.
 
 		  export MDI_SIMULATOR_DIR="$MDI_SIMULATOR_DIR"
-		  vault read -field=deployment_access_key mdi/key | tr -d '\\n' > key.txt
-		  mdi-simulator register -key-file key.txt
+		  vault read -field=deployment_access_key mdi/key | tr -d '\\n' > \$MDI_SIMULATOR_DIR/key.txt
+		  mdi-simulator register -key-file \$MDI_SIMULATOR_DIR/key.txt
 		  mdi-simulator calls
 	EOF
 }

@@ -102,6 +102,11 @@ func dispatch(ctx context.Context, args []string, t terminal) error {
 		printCommands(t.err)
 		return usageError{errors.New("a command is needed")}
 	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		printCommands(t.out)
+		return nil
+	}
 	for _, c := range commands() {
 		if c.name == args[0] {
 			return c.run(ctx, args[1:], t)

@@ -265,6 +265,16 @@ func TestUsage(t *testing.T) {
 	require.Contains(t, usage, "Usage: mdi-simulator issued")
 }
 
+func TestHelp(t *testing.T) {
+	for _, arg := range []string{"help", "-h", "-help", "--help"} {
+		var out, problem bytes.Buffer
+		require.Equal(t, exitOK, run(t.Context(), []string{arg}, terminal{nil, &out, &problem}))
+		require.Contains(t, out.String(), "Usage: mdi-simulator COMMAND")
+		require.Contains(t, out.String(), "portal-regenerate")
+		require.Empty(t, problem.String())
+	}
+}
+
 func TestNoSimulator(t *testing.T) {
 	t.Setenv(dirVariable, "")
 	var problem bytes.Buffer

@@ -30,6 +30,11 @@ path "mdi/rotate-key" {
   capabilities = ["update"]
 }
 
+# A new secret or certificate of the app, which nobody gets to see.
+path "mdi/rotate-root" {
+  capabilities = ["update"]
+}
+
 path "mdi/status" {
   capabilities = ["read"]
 }
@@ -38,6 +43,12 @@ path "mdi/status" {
 # allow to end those of every engine.
 path "sys/leases/revoke/mdi/*" {
   capabilities = ["update"]
+}
+
+# End all leases on the key, or those under one role, at once. Vault asks for sudo
+# because there can be many.
+path "sys/leases/revoke-prefix/mdi/*" {
+  capabilities = ["update", "sudo"]
 }
 
 # Look up a lease by its id, which shows when it ends and not the key. The id goes

@@ -63,7 +63,6 @@ type field struct {
 	Format      string `json:"format"`
 	Description string `json:"description"`
 	Default     any    `json:"default"`
-	Enum        []any  `json:"enum"`
 }
 
 // methods are those of operations, in the order in which they are told of.

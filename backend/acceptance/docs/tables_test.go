@@ -99,9 +99,9 @@ func (b *body) table() table {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.fields)) {
 		f := b.fields[name]
-		row := []string{code(name), f.kind(), f.Description + f.allowed()}
+		row := []string{code(name), f.kind(), f.Description}
 		if b.request {
-			row = slices.Insert(row, 2, f.standard())
+			row = []string{code(name), f.kind(), f.standard(), f.meaning()}
 		}
 		rows = append(rows, row)
 	}
@@ -149,15 +149,9 @@ func brief(d time.Duration) string {
 	return text
 }
 
-func (f field) allowed() string {
-	if len(f.Enum) == 0 {
-		return ""
-	}
-	values := make([]string, len(f.Enum))
-	for i, value := range f.Enum {
-		values[i] = code(fmt.Sprint(value))
-	}
-	return " One of " + strings.Join(values, ", ") + "."
+// meaning is the description without the default, which has a column of its own.
+func (f field) meaning() string {
+	return strings.TrimSuffix(f.Description, " Default: "+strings.Trim(f.standard(), "`")+".")
 }
 
 func code(text string) string { return "`" + text + "`" }
