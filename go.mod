@@ -11,7 +11,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // tests: the scripts on a real Vault
 	github.com/stretchr/testify v1.12.1 // tests: assertions
 	golang.org/x/sync v0.24.0 // one token request for all who need a token; two writes at a time
-	google.golang.org/grpc v1.79.3 // tests: to stand in for Vault when the plugin is killed
+	google.golang.org/grpc v1.79.3 // Vault's refusals, which come as gRPC codes; tests: to stand in for Vault
 	pgregory.net/rapid v1.3.0 // tests: random histories
 )
 

@@ -48,6 +48,14 @@ type config struct {
 	Root     rootState `json:"root"`
 }
 
+// identityField names the field that says what the engine signs in as.
+func (c *config) identityField() string {
+	if c.ClientID == "" { // the machine's own identity
+		return fieldCredentialType
+	}
+	return fieldClientID
+}
+
 // workspace says whose key a key record holds. A key is never served for another
 // workspace than the one it came from.
 type workspace struct {
@@ -93,7 +101,7 @@ func (c *config) update(d *framework.FieldData, now time.Time) (*config, error) 
 		return nil, &fieldError{field: field, problem: "changing it needs the credential (" + next.Credential.Type +
 			") in the same write, so that nobody can have a stored one sent elsewhere"}
 	}
-	return &next, next.checkSurroundings()
+	return &next, next.checkTokenFile()
 }
 
 // setter validates the value of a field and stores it.
@@ -162,9 +170,9 @@ func (c *config) movedBy(next *config) string {
 }
 
 // connectsLike reports whether c reaches Graph in the same way as other, so that
-// what was verified of the one holds for the other.
+// what was verified of the one holds for the other. A nil c reaches nothing.
 func (c *config) connectsLike(other *config) bool {
-	return c.movedBy(other) == "" && c.Credential == other.Credential && c.GraphAPIVersion == other.GraphAPIVersion
+	return c != nil && c.movedBy(other) == "" && c.Credential == other.Credential && c.GraphAPIVersion == other.GraphAPIVersion
 }
 
 // sameApp reports whether c is about the app registration that other is about.

@@ -170,7 +170,7 @@ func plainConfigFields() map[string]*framework.FieldSchema {
 		fieldVerifyConnection: {
 			Type:         framework.TypeBool,
 			Default:      true,
-			Description:  "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails. Not stored.",
+			Description:  "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored.",
 			DisplayAttrs: &framework.DisplayAttributes{Name: "Verify connection"},
 		},
 	}

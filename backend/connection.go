@@ -54,8 +54,12 @@ func (c *connections) get(ctx context.Context, s logical.Storage) (*connection, 
 }
 
 // dial makes a connection of cfg without making it the current one. It sends
-// nothing yet.
+// nothing yet. What the surroundings do not allow any more is refused here too: a
+// configuration may have been stored when they did.
 func (c *connections) dial(cfg *config) (*connection, error) {
+	if err := cfg.checkHosts(); err != nil {
+		return nil, err
+	}
 	client, err := graph.New(cfg.graphConfig(c.logger(), c.system))
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,6 +34,20 @@ func (r *rig) assertion(request graphtest.AssertionRequest) string {
 // allowed lets credentials of the surroundings be sent to the simulator.
 func (r *rig) allowed() {
 	r.t.Setenv(envAllowedHosts, "graph.example.com,"+r.sim.URL()[len("https://"):])
+}
+
+// managedIdentity sets the variables that App Service does for the simulated one.
+func (r *rig) managedIdentity() {
+	r.t.Helper()
+	r.t.Setenv("IDENTITY_ENDPOINT", r.sim.StartMetadata(r.t)+"/msi/token")
+	r.t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
+}
+
+// managedConfig returns the fields of a configuration with the machine's own identity.
+func (r *rig) managedConfig() map[string]any {
+	return r.config(map[string]any{
+		fieldClientSecret: nil, fieldClientID: nil, fieldAuthorityHost: nil, fieldCredentialType: credentialManagedIdentity,
+	})
 }
 
 func TestSignInWithACertificate(t *testing.T) {
@@ -94,7 +107,9 @@ func TestSignInWithAWorkloadIdentity(t *testing.T) {
 
 	file := filepath.Join(t.TempDir(), "token")
 	t.Setenv(envTokenFile, file)
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), "cannot be read")
+	text := r.fails(400, logical.UpdateOperation, configPath, ambient)
+	require.Contains(t, text, "cannot be read")
+	require.NotContains(t, text, "proxy", "nothing has been sent anywhere")
 	require.NoError(t, os.WriteFile(file, []byte(r.assertion(graphtest.AssertionRequest{})+"\n"), 0o600))
 	r.write(configPath, ambient)
 	require.True(t, r.works(r.key()))
@@ -107,10 +122,8 @@ func TestSignInWithAWorkloadIdentity(t *testing.T) {
 func TestSignInWithAManagedIdentity(t *testing.T) {
 	r := newRig(t)
 	r.allowed()
-	url := r.sim.StartMetadata(t)
-	t.Setenv("IDENTITY_ENDPOINT", url+"/msi/token")
-	t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
-	r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientID: nil, fieldCredentialType: credentialManagedIdentity}))
+	r.managedIdentity()
+	r.write(configPath, r.managedConfig())
 	require.True(t, r.works(r.key()))
 
 	other := "11111111-2222-3333-4444-555555555555"
@@ -149,38 +162,12 @@ func TestSignInWithVaultsIdentityToken(t *testing.T) {
 	data := r.read(configPath).Data
 	require.Equal(t, defaultIdentityTokenAudience, data[fieldIdentityTokenAudience])
 	require.Equal(t, int64(600), data[fieldIdentityTokenTTL])
-
-	for _, refusal := range []func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error){
-		func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
-			return nil, errors.New("rpc error: code = Unimplemented")
-		},
-		func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) { return nil, nil },
-	} {
-		_, err := identityToken(t.Context(), issuer{r.system, refusal}, "a", time.Minute)
-		require.ErrorIs(t, err, errNoIdentityTokens)
-	}
-}
-
-// What the surroundings provide must be asked for by name, and goes nowhere else than
-// to Microsoft unless the plugin's own environment says so.
-func TestCredentialsOfTheSurroundingsGoNowhereElse(t *testing.T) {
-	t.Setenv(envTokenFile, filepath.Join(t.TempDir(), "token"))
-	for _, kind := range []string{credentialWorkloadIdentity, credentialManagedIdentity, credentialIdentityToken} {
-		r := newRig(t)
-		text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: kind, fieldVerifyConnection: false}))
-		require.Contains(t, text, fieldGraphEndpoint)
-		require.Contains(t, text, envAllowedHosts)
-		require.Zero(t, r.sim.Calls(graphtest.Token).Started)
-		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{fieldClientSecret: nil})), fieldCredentialType)
-	}
 }
 
 func TestSwitchingTheKindLeavesNothingOfTheOld(t *testing.T) {
 	r := configured(t)
 	r.allowed()
-	url := r.sim.StartMetadata(t)
-	t.Setenv("IDENTITY_ENDPOINT", url+"/msi/token")
-	t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
+	r.managedIdentity()
 	secret := r.sim.App().ClientSecret
 	stored := func() credential {
 		cfg, err := loadConfig(t.Context(), r.storage)

@@ -28,6 +28,10 @@ var (
 	// errNotBegun is returned when other work has left a request no time.
 	errNotBegun = errors.New("Microsoft Graph is slow, and other work with it came first: nothing has been changed, repeat the request") //nolint:staticcheck // a name
 
+	// errConfigChanged is returned to a writer of the configuration whose fields make
+	// something else of it by now than what was verified.
+	errConfigChanged = errors.New("the configuration has been changed by other work meanwhile: nothing has been stored, repeat the request")
+
 	errClosed = errors.New("this mount is being disabled or moved: its key is not handed out any more")
 
 	errUnreadableRecord = errors.New("the stored key record cannot be decoded")
@@ -52,7 +56,7 @@ func (e *verificationError) Error() string {
 // whereToLook names the fields that decide where a request goes that nobody answered.
 func (e *verificationError) whereToLook() string {
 	remote, ok := errors.AsType[*graph.Error](e.err)
-	if !ok || remote.Status != 0 {
+	if !ok || !remote.FoundNobody() {
 		return ""
 	}
 	field := fieldGraphEndpoint
@@ -126,7 +130,7 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &field), errors.As(err, &refused), errors.Is(err, errUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errNotBegun), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &pending), errors.As(err, &later), errors.Is(err, errUnderWay), errors.Is(err, errNotBegun), errors.Is(err, errConfigChanged), errors.Is(err, errClosed), errors.Is(err, context.DeadlineExceeded):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
 		return logical.CodedError(statusFor(remote), explainOnce(err))

@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,7 +49,7 @@ const (
 const (
 	// verifyBudget bounds the sign-in and the call by which a configuration is
 	// verified, farewellBudget the retirement of a key that is left behind.
-	// Together they fit into handlerBudget.
+	// Together they fit into handlerBudget, and leave time to wait for a turn.
 	verifyBudget   = 9 * time.Second
 	farewellBudget = 8 * time.Second
 )
@@ -164,11 +163,12 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 	if old == nil && req.Operation == logical.PatchOperation {
 		return nil, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write")
 	}
-	if _, err := old.update(d, b.now()); err != nil {
+	tried, err := b.tryConfig(ctx, old, d)
+	if err != nil {
 		return nil, refusal(err)
 	}
 	resp, err := b.flights.alone(ctx, func(ctx context.Context) (*logical.Response, error) {
-		return b.replaceConfig(ctx, d)
+		return b.replaceConfig(ctx, d, tried)
 	})
 	if err != nil {
 		return nil, refusal(err)
@@ -176,14 +176,10 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 	return resp, nil
 }
 
-// replaceConfig verifies and stores what the fields of d make of the configuration.
-// It runs alone: nothing can regenerate the key with the old configuration and
-// store it under the new one.
-func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*logical.Response, error) {
-	old, err := loadConfig(ctx, b.storage)
-	if err != nil {
-		return nil, err
-	}
+// tryConfig returns a connection for what the fields of d make of old, which may be
+// nil, having verified it where that is wanted. It runs beside all other work: what
+// cannot work is refused within verifyBudget, however long Graph takes over the rest.
+func (b *backend) tryConfig(ctx context.Context, old *config, d *framework.FieldData) (*connection, error) {
 	next, err := old.update(d, b.now())
 	if err != nil {
 		return nil, err
@@ -192,16 +188,36 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && old.connectsLike(next) {
-		// The client stays, with its token.
-		if current, err := b.connections.get(ctx, b.storage); err == nil {
-			conn.graph = current.graph
-		}
+	if wanted, asked := verification(d); asked || wanted && !old.connectsLike(next) {
+		return conn, verify(ctx, conn)
 	}
-	if wanted, _ := givenValue(d, fieldVerifyConnection); wanted.(bool) && (old == nil || !old.connectsLike(next)) {
-		if err := verify(ctx, conn); err != nil {
-			return nil, err
-		}
+	return conn, nil
+}
+
+// verification tells whether a write wants what it changes to be verified, which is the
+// default, and whether it asks for that by name, and so also if it changes nothing.
+func verification(d *framework.FieldData) (wanted, asked bool) {
+	value, _ := givenValue(d, fieldVerifyConnection)
+	wanted = value.(bool)
+	return wanted, wanted && d.Raw[fieldVerifyConnection] != nil
+}
+
+// replaceConfig stores what the fields of d make of the configuration; tried is what
+// they made of it before. It runs alone: nothing can regenerate the key with the old
+// configuration and store it under the new one.
+func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tried *connection) (*logical.Response, error) {
+	old, err := loadConfig(ctx, b.storage)
+	if err != nil {
+		return nil, err
+	}
+	next, err := old.update(d, b.now())
+	if err != nil {
+		return nil, err
+	}
+	wanted, _ := verification(d)
+	conn, err := b.connectionFor(ctx, old, next, tried, wanted)
+	if err != nil {
+		return nil, err
 	}
 	resp := &logical.Response{}
 	if old != nil && old.workspace() != next.workspace() {
@@ -213,16 +229,32 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData) (*l
 	if old != nil {
 		b.warnOfForgotten(ctx, old, old.forgottenBy(next), resp)
 	}
-	if mountMax := b.System().MaxLeaseTTL(); next.TTL > mountMax {
-		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
-	}
+	b.warnOfTTL(resp, next.TTL)
 	b.log(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
-	if old == nil || !old.connectsLike(next) {
+	if !old.connectsLike(next) {
 		b.logReport(ctx, b.health.reconsider(ctx, b.storage))
 	}
 	b.tell(ctx, eventConfigWrite, configPath)
 	b.retirement.consider()
 	return resp, nil
+}
+
+// connectionFor returns a connection for next. A client that there is already stays,
+// with its token. An error says that next is not what was verified, and should have been.
+func (b *backend) connectionFor(ctx context.Context, old, next *config, tried *connection, verified bool) (*connection, error) {
+	if old.connectsLike(next) {
+		if current, err := b.connections.get(ctx, b.storage); err == nil {
+			return &connection{config: next, graph: current.graph}, nil
+		}
+	}
+	switch {
+	case tried.config.connectsLike(next):
+		return &connection{config: next, graph: tried.graph}, nil
+	case verified && !old.connectsLike(next):
+		return nil, errConfigChanged
+	default:
+		return b.connections.dial(next)
+	}
 }
 
 // verify signs in and asks Graph for the key, which shows that tenant, client,
@@ -235,8 +267,8 @@ func verify(ctx context.Context, conn *connection) error {
 		return &verificationError{err}
 	}
 	if roles, ok := conn.graph.Roles(ctx); ok && !slices.Contains(roles, graph.Permission) {
-		return &verificationError{&fieldError{field: fieldClientID, problem: "the app's token does not carry the application permission " +
-			graph.Permission + " of Microsoft Graph: grant it, and have an administrator consent; it can take minutes until it takes effect"}}
+		return &verificationError{&fieldError{field: conn.config.identityField(), problem: "the token does not carry the application permission " +
+			graph.Permission + " of Microsoft Graph: " + conn.graph.GrantHint(graph.Permission)}}
 	}
 	if _, err := conn.graph.DeploymentAccessKey(ctx); err != nil {
 		return &verificationError{err}

@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -298,30 +297,4 @@ func TestSwitchingToAManagedIdentityEndsTheRotations(t *testing.T) {
 	r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false})
 	require.Equal(t, int64(0), r.read(configPath).Data[fieldRootRotationPeriod])
 	require.NotContains(t, r.status(), fieldRootNextRotation)
-}
-
-// Two hundred readers, each of whom needs Graph, while the token ends, Graph challenges
-// it, and the credential is rotated.
-func TestReadersGoOnWhileEverythingIsReplaced(t *testing.T) {
-	// MSAL replaces a token five minutes before it ends: this one serves for 2 s.
-	const usable = 2 * time.Second
-	r := rotatable(t, credentialClientSecret, graphtest.WithTokenLifetime(5*time.Minute+usable))
-	r.write("roles/fresh", map[string]any{fieldMaxKeyAge: 0})
-	tokens, began := r.sim.Calls(graphtest.Token).Started, time.Now()
-	var readers sync.WaitGroup
-	for n := range 200 {
-		readers.Go(func() {
-			time.Sleep(time.Duration(n) * 20 * time.Millisecond) // over four seconds
-			if _, err := r.request(t.Context(), logical.ReadOperation, "key/fresh", nil); err != nil {
-				t.Errorf("a read failed: %v", err)
-			}
-		})
-	}
-	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > 20 }))
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Claims: true})
-	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > 40 }))
-	r.write(rotateRootPath, nil)
-	readers.Wait()
-	lifetimes := int(time.Since(began)/usable) + 1
-	require.LessOrEqual(t, r.sim.Calls(graphtest.Token).Started-tokens, lifetimes+1+rootProofs, "one a lifetime, one for the challenge, and the proofs")
 }

@@ -58,5 +58,6 @@
 //	MDI_CHAOS_SEED=7 ...                                  # the dice of an earlier run
 //
 // After the scenarios, every secret that a tenant has issued is looked for in all
-// their logs. There must be none.
+// their logs, in what vault and mdi-simulator have shown, and in each answer of
+// mdi/config and mdi/status. There must be none.
 package acceptance

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,9 +49,11 @@ func newHost(t *testing.T, s *suite, logs string) *host {
 	log, err := os.Create(filepath.Join(logs, "plugin.log")) //nolint:gosec // of this test
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, log.Close()) })
+	storage := &trippedStorage{Storage: &logical.InmemStorage{}}
+	t.Cleanup(func() { s.evidence.add(logs, storage.privateKeys()) })
 	return &host{
 		suite:   s,
-		storage: &trippedStorage{Storage: &logical.InmemStorage{}},
+		storage: storage,
 		logger:  hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: log}),
 	}
 }
@@ -116,6 +120,7 @@ type trippedStorage struct {
 
 	mu      sync.Mutex
 	written []string // what was written since arm: the first part of each entry's path
+	keys    []string // of private keys that were ever to be stored: their lines
 	trip    *tripwire
 }
 
@@ -152,7 +157,30 @@ func (s *trippedStorage) writes() []string {
 	return append([]string{}, s.written...)
 }
 
+// privateKeys returns the lines of all private keys that the plugin has made or been
+// given, whether or not they were stored in the end. Those that it makes it shows nobody
+// else.
+func (s *trippedStorage) privateKeys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.keys)
+}
+
+// privateKeyPattern finds the body of a private key in JSON.
+var privateKeyPattern = regexp.MustCompile(`BEGIN [A-Z ]*PRIVATE KEY-----\\n([^-]*)`)
+
+func (s *trippedStorage) noteKeys(entry *logical.StorageEntry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range privateKeyPattern.FindAllStringSubmatch(string(entry.Value), -1) {
+		lines := strings.Split(strings.TrimSuffix(key[1], `\n`), `\n`)
+		// The first line is the same for many keys, and the last one says little.
+		s.keys = append(s.keys, lines[1:max(1, len(lines)-1)]...)
+	}
+}
+
 func (s *trippedStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	s.noteKeys(entry)
 	return s.write(entry.Key, func() error { return s.Storage.Put(ctx, entry) })
 }
 

@@ -16,12 +16,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 )
 
 // leastSecrets is what every scenario has at least: a client secret, and the key
 // that the tenant has from the start.
 const leastSecrets = 2
+
+// signsOfLife are what is somewhere in what is searched, if that is all there is to
+// search: a log line of the plugin's own, the answers of mdi/status and mdi/config, and a
+// refusal that a command line has shown.
+var signsOfLife = []string{"deployment access key regenerated", "fingerprint", "drift_check_interval", "Error making API request"}
 
 // evidence is what the tenants of all scenarios have issued. Its zero value is ready.
 type evidence struct {
@@ -56,11 +62,11 @@ func (e *evidence) add(logs string, secrets []string) {
 }
 
 // checkLeaks looks for every secret in every log of the scenario in which it was
-// issued. Findings are named by number, since the test's output is a log as well.
+// issued, and in what its command lines have shown. Findings are named by number, since the test's output is a log as well.
 func (s *suite) checkLeaks(t *testing.T) {
 	require.False(t, s.evidence.missing, "not all secrets are known")
 	require.NotEmpty(t, s.evidence.secrets, "no scenario has run")
-	searched, plugin := 0, false
+	searched, found := 0, map[string]bool{}
 	for _, folder := range slices.Sorted(maps.Keys(s.evidence.secrets)) {
 		secrets := s.evidence.secrets[folder]
 		require.GreaterOrEqual(t, len(secrets), leastSecrets, folder)
@@ -78,11 +84,15 @@ func (s *suite) checkLeaks(t *testing.T) {
 			if strings.Contains(string(text), "PRIVATE KEY-----") {
 				t.Errorf("a private key is in %s of %s", filepath.Base(log), filepath.Base(folder))
 			}
-			plugin = plugin || strings.Contains(string(text), "deployment access key regenerated")
+			for _, sign := range signsOfLife {
+				found[sign] = found[sign] || strings.Contains(string(text), sign)
+			}
 		}
 		searched += len(secrets)
 	}
-	require.True(t, plugin, "the plugin's own log lines are nowhere: is its output in the logs?")
+	for _, sign := range signsOfLife {
+		require.True(t, found[sign], "%q is nowhere: has everything been searched?", sign)
+	}
 	t.Logf("searched the logs of %d scenarios for %d secrets", len(s.evidence.secrets), searched)
 }
 
@@ -106,4 +116,17 @@ func TestLeakedFindsSecrets(t *testing.T) {
 	secrets := []string{"absent", "a+key/with=", "client~secret+", "basic"}
 	require.Equal(t, []int{1, 2, 3}, leaked("x a+key/with= y client~secret%2B z YmFzaWM=", secrets))
 	require.Empty(t, leaked("nothing to see", secrets))
+}
+
+// TestPrivateKeysThatAreStoredAreKnown shows that those are searched for which nobody
+// but the plugin has ever seen.
+func TestPrivateKeysThatAreStoredAreKnown(t *testing.T) {
+	storage := &trippedStorage{Storage: &logical.InmemStorage{}}
+	entry, err := logical.StorageEntryJSON("config", map[string]string{
+		"client_certificate": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n" +
+			"-----BEGIN PRIVATE KEY-----\nfirst\nsecond+/\nthird\nlast=\n-----END PRIVATE KEY-----\n",
+	})
+	require.NoError(t, err)
+	require.NoError(t, storage.Put(t.Context(), entry))
+	require.Equal(t, []string{"second+/", "third"}, storage.privateKeys())
 }

@@ -3,6 +3,7 @@
 package acceptance
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,7 +33,8 @@ type scenario struct {
 	vault   *testbed.Process
 	tenants []*tenant
 	proxies []*testbed.Process
-	readers *readers // or nil
+	readers *readers     // or nil
+	output  bytes.Buffer // of the command lines
 
 	vaultEnv []string // of Vault besides
 }
@@ -175,11 +177,25 @@ func writeJSON(file string, value any) error {
 	return os.WriteFile(file, text, 0o600)
 }
 
+// shown takes down what a command line has shown.
+func (sc *scenario) shown(text string) { sc.output.WriteString(text) }
+
+// keepOutput puts what was shown beside the logs, so that secrets are looked for in it.
+func (sc *scenario) keepOutput() error {
+	if sc.output.Len() == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(sc.logs, "output.log"), sc.output.Bytes(), 0o600)
+}
+
 // end stops all processes and takes down what secrets there were. Of a scenario
 // that failed it shows what Vault and the plugin complained about.
 func (sc *scenario) end(t interface{ Log(args ...any) }) {
 	if sc.readers != nil {
 		sc.readers.end()
+	}
+	if err := sc.keepOutput(); err != nil {
+		t.Log(err)
 	}
 	if sc.vault != nil {
 		sc.vault.Stop()

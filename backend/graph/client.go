@@ -36,6 +36,9 @@ type Client struct {
 	http   *http.Client
 	tokens tokenSource
 	retry  retrier
+	// managed is set where it signs in as a managed identity, which is no app
+	// registration: what to do about a refusal differs.
+	managed bool
 
 	applications string // URL of the app registrations, for which v1.0 will do
 	app          string // URL of the client's own one
@@ -54,12 +57,14 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, managed := cfg.Credential.(ManagedIdentity)
 	applications := cfg.graphRoot() + "/" + V1 + "/applications"
 	return &Client{
 		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
 		http:         client,
 		tokens:       tokens,
 		retry:        newRetrier(),
+		managed:      managed,
 		applications: applications,
 		app:          applications + "(appId='" + cfg.ClientID + "')",
 	}, nil
@@ -137,7 +142,7 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 		if ctx.Err() != nil {
 			e = interrupted(ctx, op.name)
 		}
-		e.unsent = !sent.Load()
+		e.unsent, e.managed = !sent.Load(), c.managed
 		return e
 	}
 	return c.answer(ctx, op, resp, parse)
@@ -166,6 +171,7 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		// Whatever became of the body: the status decides.
 		e := graphError(op.name, resp, body)
+		e.managed = c.managed
 		if resp.StatusCode == http.StatusUnauthorized {
 			return &unauthorized{e, challengedClaims(resp.Header)}
 		}
@@ -184,6 +190,6 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 		}
 		e = &Error{Op: op.name, Kind: Unreadable, Reason: reason}
 	}
-	e.Status, e.RequestID = resp.StatusCode, requestID(resp.Header)
+	e.Status, e.RequestID, e.managed = resp.StatusCode, requestID(resp.Header), c.managed
 	return e
 }

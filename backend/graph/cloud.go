@@ -15,8 +15,8 @@ const (
 	AzureUSGovernmentDoDCloud = "AzureUSGovernmentDoDCloud" // DoD (L5)
 )
 
-// azureChinaCloud is known by name only, so that whoever asks for it learns why
-// it is refused.
+// azureChinaCloud is known by name and by its hosts only, so that whoever asks for it
+// learns why it is refused.
 const azureChinaCloud = "AzureChinaCloud"
 
 // Cloud says where a Microsoft cloud's Graph and its sign-in live.
@@ -46,6 +46,33 @@ func CloudNamed(name string) (Cloud, error) {
 		return Cloud{}, fmt.Errorf("%s: Microsoft does not offer the Defender for Identity sensors API there", azureChinaCloud)
 	}
 	return Cloud{}, fmt.Errorf("unknown cloud %q: use one of %s", name, strings.Join(CloudNames(), ", "))
+}
+
+// otherHosts are Microsoft's besides those in clouds: further names of Entra's sign-in,
+// and the cloud that is not offered.
+// https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+var otherHosts = map[string]string{
+	"login.windows.net":                AzurePublicCloud,
+	"login.microsoft.com":              AzurePublicCloud,
+	"sts.windows.net":                  AzurePublicCloud,
+	"microsoftgraph.chinacloudapi.cn":  azureChinaCloud,
+	"login.chinacloudapi.cn":           azureChinaCloud,
+	"login.partner.microsoftonline.cn": azureChinaCloud,
+}
+
+// owners returns the names of the clouds that a host is Microsoft's in; none if it is
+// not one of Microsoft's that this package knows.
+func owners(host string) []string {
+	if name, ok := otherHosts[host]; ok {
+		return []string{name}
+	}
+	var names []string
+	for _, c := range clouds {
+		if root := "https://" + host; root == c.GraphRoot || root == c.AuthorityHost {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // CloudNames returns what CloudNamed accepts, the default first.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -61,18 +62,23 @@ func (cfg *Config) validate() error {
 	case cfg.APIVersion != Beta && cfg.APIVersion != V1:
 		return &ConfigError{"graph_api_version", "must be " + Beta + " or " + V1}
 	}
-	if err := checkRoot("graph_endpoint", cfg.graphRoot()); err != nil {
+	if err := cfg.checkRoot("graph_endpoint", cfg.graphRoot()); err != nil {
 		return err
 	}
-	return checkRoot("authority_host", cfg.authorityRoot())
+	return cfg.checkRoot("authority_host", cfg.authorityRoot())
 }
 
-// checkRoot accepts https://host and https://host:port. A path, a query or
-// credentials in it would be dropped or leaked somewhere later on.
-func checkRoot(field, root string) error {
+// checkRoot accepts https://host and https://host:port, unless the host is Microsoft's
+// in another cloud, where neither the tenant nor its tokens are known. A path, a query
+// or credentials in it would be dropped or leaked somewhere later on.
+func (cfg *Config) checkRoot(field, root string) error {
 	u, err := url.Parse(root)
 	if err != nil || u.Hostname() == "" || root != "https://"+u.Host {
 		return &ConfigError{field, "must be an https URL of a host and nothing more, such as https://graph.example.com"}
+	}
+	if in := owners(strings.ToLower(u.Hostname())); len(in) > 0 && !slices.Contains(in, cfg.Cloud.Name) {
+		return &ConfigError{field, "is Microsoft's host for " + strings.Join(in, " and ") + ", and environment is " + cfg.Cloud.Name +
+			": set the environment that the tenant lives in, and leave the field empty"}
 	}
 	return nil
 }

@@ -62,6 +62,16 @@ func TestNewNamesTheFieldThatIsWrong(t *testing.T) {
 		"not a URL":             {"authority_host", func(c *Config) { c.AuthorityHost = "https://login.example.com:port" }},
 		"authority over http":   {"authority_host", func(c *Config) { c.AuthorityHost = "http://login.example.com" }},
 		"authority with tenant": {"authority_host", func(c *Config) { c.AuthorityHost = "https://login.example.com/hunter2" }},
+		"Graph of L4":           {"graph_endpoint", func(c *Config) { c.GraphEndpoint = "https://graph.microsoft.us" }},
+		"Graph of L5":           {"graph_endpoint", func(c *Config) { c.GraphEndpoint = "https://DoD-Graph.microsoft.us" }},
+		"L4 with L5's Graph":    {"graph_endpoint", func(c *Config) { c.Cloud, c.GraphEndpoint = clouds[1], "https://dod-graph.microsoft.us" }},
+		"L5 with L4's Graph":    {"graph_endpoint", func(c *Config) { c.Cloud, c.GraphEndpoint = clouds[2], "https://graph.microsoft.us:443" }},
+		"L4, the public Graph":  {"graph_endpoint", func(c *Config) { c.Cloud, c.GraphEndpoint = clouds[1], "https://graph.microsoft.com/" }},
+		"Graph in China":        {"graph_endpoint", func(c *Config) { c.GraphEndpoint = "https://microsoftgraph.chinacloudapi.cn" }},
+		"sign-in of L4":         {"authority_host", func(c *Config) { c.AuthorityHost = "https://login.microsoftonline.us" }},
+		"public sign-in in L5":  {"authority_host", func(c *Config) { c.Cloud, c.AuthorityHost = clouds[2], "https://login.microsoftonline.com" }},
+		"another name of it":    {"authority_host", func(c *Config) { c.Cloud, c.AuthorityHost = clouds[1], "https://login.windows.net" }},
+		"sign-in in China":      {"authority_host", func(c *Config) { c.AuthorityHost = "https://login.partner.microsoftonline.cn" }},
 		"no PEM":                {"ca_certificate", func(c *Config) { c.CACertificates = "hunter2" }},
 		"PEM and more":          {"ca_certificate", func(c *Config) { c.CACertificates = cert + "hunter2" }},
 		"a key, not a CA":       {"ca_certificate", func(c *Config) { c.CACertificates = cert + key }},
@@ -88,6 +98,13 @@ func TestNewAccepts(t *testing.T) {
 		"several CAs":        func(c *Config) { c.CACertificates = "\n" + cert + "\n\n" + cert + "\n" },
 		"other endpoints": func(c *Config) {
 			c.GraphEndpoint, c.AuthorityHost = "https://graph.example.com:8443", "https://[::1]:8443"
+		},
+		"the cloud's own hosts": func(c *Config) {
+			c.GraphEndpoint, c.AuthorityHost = "https://graph.microsoft.com", "https://login.microsoftonline.com"
+		},
+		"another name of its sign-in": func(c *Config) { c.AuthorityHost = "https://login.windows.net" },
+		"what two clouds share": func(c *Config) {
+			c.Cloud, c.AuthorityHost = clouds[2], "https://login.microsoftonline.us"
 		},
 		"a trailing slash": func(c *Config) {
 			c.GraphEndpoint, c.AuthorityHost = "https://graph.example.com/", "https://login.example.com/"
@@ -133,4 +150,11 @@ func makeCertificate(t *testing.T) (cert, key string) {
 
 func encodePEM(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func TestAHostOfAnotherCloudIsRefusedWithBothNames(t *testing.T) {
+	_, err := New(validConfig(func(c *Config) { c.AuthorityHost = "https://login.microsoftonline.us" }))
+	for _, name := range []string{AzureUSGovernmentCloud, AzureUSGovernmentDoDCloud, AzurePublicCloud} {
+		require.ErrorContains(t, err, name)
+	}
 }

@@ -56,13 +56,13 @@ func (a ClientAssertion) checked(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", assertionError(ctx, err)
 	case assertion == "":
-		return "", &Error{Op: OpSignIn, Kind: Refused, Reason: reasonEmptyAssertion}
+		return "", &Error{Op: OpSignIn, Kind: Refused, Reason: reasonEmptyAssertion, local: true}
 	}
 	return assertion, nil
 }
 
 func assertionError(ctx context.Context, err error) *Error {
-	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion}
+	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion, local: true}
 	if said, ok := errors.AsType[*AssertionError](err); ok {
 		if said.Kind != "" {
 			e.Kind = said.Kind
@@ -73,7 +73,8 @@ func assertionError(ctx context.Context, err error) *Error {
 		return e
 	}
 	if ctx.Err() != nil {
-		return interrupted(ctx, OpSignIn)
+		e = interrupted(ctx, OpSignIn)
+		e.local = true
 	}
 	return e
 }

@@ -97,9 +97,10 @@ func TestNoAssertion(t *testing.T) {
 			sim := graphtest.Start(t)
 			client, waited := simulated(t, sim, func(c *Config) { c.Credential = test.assertion })
 			err := client.SignIn(t.Context())
-			test.want.Op = OpSignIn
+			test.want.Op, test.want.local = OpSignIn, true
 			require.Equal(t, &test.want, failed(t, err))
 			require.NotContains(t, everythingAbout(err), "hunter2")
+			require.False(t, failed(t, err).FoundNobody(), "nobody was looked for")
 			require.Zero(t, sim.Calls(graphtest.Token).Started)
 			require.Empty(t, waited.all)
 		})
@@ -116,7 +117,7 @@ func TestAnAssertionThatTakesTooLong(t *testing.T) {
 		return "", ctx.Err()
 	})
 	_, err := slow.checked(ctx)
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer}, failed(t, err))
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer, local: true}, failed(t, err))
 }
 
 func TestAssertionIsChecked(t *testing.T) {

@@ -35,7 +35,7 @@ func (m ManagedIdentity) sharedSource(resource string, client *http.Client) (*sh
 		}
 		id = managedidentity.UserAssignedClientID(m.ClientID)
 	}
-	return newSharedSource(func() (issuer, error) {
+	source, err := newSharedSource(func() (issuer, error) {
 		// Its own repetitions would also follow attempts to connect: where there
 		// is no such service, as anywhere outside Azure, they take too long.
 		identity, err := managedidentity.New(id, managedidentity.WithHTTPClient(client), managedidentity.WithRetryPolicyDisabled())
@@ -44,6 +44,11 @@ func (m ManagedIdentity) sharedSource(resource string, client *http.Client) (*sh
 		}
 		return &managedIssuer{client: identity, resource: resource}, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	source.managed = true
+	return source, nil
 }
 
 // freshness is how much longer a token must be valid to be used, as in MSAL.

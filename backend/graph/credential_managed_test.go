@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -281,4 +282,30 @@ func TestManagedIdentityIsChecked(t *testing.T) {
 			require.Equal(t, test.field, e.Field)
 		})
 	}
+}
+
+// TestTheMetadataServiceIsSilent: its caller leaves before the sign-in's time is up, and
+// must be told all the same which endpoint it was.
+func TestTheMetadataServiceIsSilent(t *testing.T) {
+	sim := graphtest.Start(t)
+	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
+	client, _ := simulated(t, sim, managed(""))
+	sim.Inject(graphtest.Fault{Operation: graphtest.ManagedIdentity, Times: 1, Latency: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	e := failed(t, client.SignIn(ctx))
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer, managed: true}, e)
+	require.Contains(t, e.Hint(), "managed identity endpoint")
+	sim.Clear()
+}
+
+func TestGraphRefusesAManagedIdentity(t *testing.T) {
+	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
+	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
+	client, _ := simulated(t, sim, managed(""))
+	_, err := client.DeploymentAccessKey(t.Context())
+	e := failed(t, err)
+	require.Equal(t, http.StatusForbidden, e.Status)
+	require.Contains(t, e.Hint(), "service principal")
+	require.Contains(t, e.Hint(), client.GrantHint(Permission))
 }

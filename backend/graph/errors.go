@@ -49,8 +49,11 @@ type Error struct {
 
 	// unsent is set only where it is proven that no complete request left.
 	unsent bool
-	// managed is set where the managed identity's endpoint was asked.
+	// managed is set where a managed identity signs in, or has signed in.
 	managed bool
+	// local is set where it failed before anything was sent: there was no
+	// credential to send.
+	local bool
 }
 
 // Error puts the fields into one line.
@@ -91,6 +94,14 @@ func (e *Error) MayHaveHappened() bool {
 		return false
 	}
 	return true
+}
+
+// FoundNobody tells whether a request that was sent to Entra or Graph has met nobody
+// who answers as they do: then it may have been sent to the wrong place, or through
+// the wrong proxy. A managed identity asks its own machine instead of Entra.
+func (e *Error) FoundNobody() bool {
+	ownMachine := e.managed && e.Op == OpSignIn
+	return e.Status == 0 && !e.local && !ownMachine
 }
 
 // NamesNoKey tells whether Graph has answered that there is no key: by a 404, or by

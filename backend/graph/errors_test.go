@@ -111,3 +111,34 @@ func TestHintsAboutCredentials(t *testing.T) {
 		require.Contains(t, test.e.Hint(), test.want, name)
 	}
 }
+
+// A managed identity has no app registration that anybody could consent to.
+func TestHintsForAManagedIdentity(t *testing.T) {
+	for _, e := range []Error{{Op: OpGet, Status: 403}, {Op: OpRegenerate, Status: 403}, {Op: OpPackage, Status: 403}, {Op: OpGet, Status: 401}} {
+		app := e.Hint()
+		e.managed = true
+		own := e.Hint()
+		require.NotEmpty(t, own)
+		require.NotEqual(t, app, own)
+		require.NotContains(t, own, "consent")
+		require.NotContains(t, own, "authority_host")
+	}
+	require.Contains(t, (&Error{Op: OpPackage, Status: 403, managed: true}).Hint(), "app role "+PackagePermission)
+	require.Contains(t, (&Error{Op: OpGet, Status: 403, managed: true}).Hint(), "up to a day")
+}
+
+func TestFoundNobody(t *testing.T) {
+	for name, test := range map[string]struct {
+		e    Error
+		want bool
+	}{
+		"Entra":                  {Error{Op: OpSignIn, Kind: Unavailable}, true},
+		"Graph":                  {Error{Op: OpGet, Kind: Timeout}, true},
+		"Entra answers":          {Error{Op: OpSignIn, Status: 400}, false},
+		"no credential":          {Error{Op: OpSignIn, local: true}, false},
+		"the machine's endpoint": {Error{Op: OpSignIn, Kind: Timeout, managed: true}, false},
+		"Graph, with its token":  {Error{Op: OpGet, Kind: Timeout, managed: true}, true},
+	} {
+		require.Equal(t, test.want, test.e.FoundNobody(), name)
+	}
+}

@@ -68,7 +68,7 @@ var policyHints = map[string]string{
 // empty where this package knows nothing better than the error itself.
 func (e *Error) Hint() string {
 	switch {
-	case e.managed:
+	case e.Op == OpSignIn && e.managed:
 		return e.managedHint()
 	case e.Op == OpSignIn:
 		return entraHints[e.Code]
@@ -79,6 +79,9 @@ func (e *Error) Hint() string {
 	case http.StatusUnauthorized:
 		if e.proven() && e.Code == codeBadProof {
 			return hintProof
+		}
+		if e.managed {
+			return "Graph did not accept the access token: check that the environment and graph_endpoint belong to the same cloud"
 		}
 		return "Graph did not accept the access token: check that the environment, graph_endpoint and authority_host belong to the same cloud"
 	case http.StatusForbidden:
@@ -98,16 +101,26 @@ func (e *Error) managedHint() string {
 }
 
 func (e *Error) forbiddenHint() string {
-	const grant = " and grant admin consent for it; it can take minutes until it takes effect"
 	switch {
 	case e.Op == OpPackage:
-		return "give the app registration the application permission " + PackagePermission + grant
+		return grantHint(PackagePermission, e.managed)
 	case e.proven():
 		return hintProof
 	case e.replaces():
-		return "give the app registration the application permission " + ApplicationPermission + grant + ", and make the application an owner of itself"
+		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself"
 	}
-	return "give the app registration the application permission " + Permission + grant
+	return grantHint(Permission, e.managed)
+}
+
+// GrantHint says how an application permission is given to what the client signs in
+// as.
+func (c *Client) GrantHint(permission string) string { return grantHint(permission, c.managed) }
+
+func grantHint(permission string, managed bool) string {
+	if managed {
+		return "assign the app role " + permission + " of Microsoft Graph to the managed identity's service principal, since there is no app registration; Azure can go on with a token from before for up to a day"
+	}
+	return "give the app registration the application permission " + permission + " and grant admin consent for it; it can take minutes until it takes effect"
 }
 
 // proven tells whether the call needs a proof of possession.

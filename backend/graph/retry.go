@@ -62,7 +62,7 @@ func repeatable(e *Error, n int, idempotent bool) bool {
 		return e.Code == codeConcurrency && n < maxRepetitions
 	case http.StatusNotFound, http.StatusGone:
 		// Azure's metadata service, while it is being updated.
-		return e.managed && n < maxRepetitions
+		return e.managed && e.Op == OpSignIn && n < maxRepetitions
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return idempotent && n == 0
 	}

@@ -47,8 +47,9 @@ func TestRetry(t *testing.T) {
 		"POST, conflict":       {failure: &Error{Status: 409, Code: codeConcurrency}, times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
 		"POST, other conflict": {failure: &Error{Status: 409, Code: "x"}, times: 1, attempts: 1},
 		"GET, not found":       {failure: &Error{Status: 404}, times: 1, idempotent: true, attempts: 1},
-		"metadata, 404":        {failure: &Error{Status: 404, managed: true}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
-		"metadata, 410":        {failure: &Error{Status: 410, managed: true}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
+		"metadata, 404":        {failure: &Error{Op: OpSignIn, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"metadata, 410":        {failure: &Error{Op: OpSignIn, Status: 410, managed: true}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
+		"Graph, 404":           {failure: &Error{Op: OpGet, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 1},
 		"a context's own":      {failure: context.Canceled, times: 1, idempotent: true, attempts: 1},
 		"nothing to do at all": {times: 0, attempts: 1, succeeded: true},
 	} {

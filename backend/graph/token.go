@@ -59,6 +59,7 @@ type session struct {
 type sharedSource struct {
 	newIssuer func() (issuer, error)
 	retry     retrier
+	managed   bool // whether it asks the endpoint of a managed identity
 	flights   singleflight.Group
 
 	mu      sync.Mutex
@@ -83,7 +84,9 @@ func (s *sharedSource) token(ctx context.Context) (token, error) {
 	})
 	select {
 	case <-ctx.Done():
-		return token{}, interrupted(ctx, OpSignIn)
+		e := interrupted(ctx, OpSignIn)
+		e.managed = s.managed
+		return token{}, e
 	case result := <-flight:
 		if result.Err != nil {
 			return token{}, result.Err

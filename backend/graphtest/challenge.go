@@ -18,6 +18,19 @@ type notBefore int64
 
 func (n notBefore) String() string { return strconv.FormatInt(int64(n), 10) }
 
+// Challenges counts claims challenges.
+type Challenges struct {
+	Sent     int // to a client that understands them; one token can have many
+	Answered int // by a token that was asked for with their claims
+}
+
+// Challenges returns the counts since the simulator was made.
+func (s *Simulator) Challenges() Challenges {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims
+}
+
 // challenge revokes the token of the request, as continuous access evaluation
 // does, and refuses the call.
 func (x *exchange) challenge() answer {
@@ -40,10 +53,17 @@ func (x *exchange) challengeAnswer(since notBefore) answer {
 	if since == 0 {
 		return a
 	}
+	x.sim.countChallenge()
 	claims := fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%v"}}}`, since)
 	a.header.Set("WWW-Authenticate", fmt.Sprintf(`%s, error="insufficient_claims", claims="%s"`,
 		x.authenticateHeader(), base64.StdEncoding.EncodeToString([]byte(claims))))
 	return a
+}
+
+func (s *Simulator) countChallenge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claims.Sent++
 }
 
 // revoke refuses a token from now on and returns the time that the challenge has
@@ -77,6 +97,7 @@ func (s *Simulator) answerChallenge(token tokenClaims, request claimsRequest) {
 	case s.asked == 0, !slices.Contains(token.Capabilities, capability):
 	case request.AccessToken.NotBefore.Value == s.asked.String():
 		s.asked = 0
+		s.claims.Answered++
 	default:
 		s.revoked[token.UniqueID] = s.asked
 	}

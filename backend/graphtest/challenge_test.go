@@ -46,7 +46,9 @@ func TestChallengeIsAnswered(t *testing.T) {
 	require.Equal(t, http.StatusOK, c.call(Get, c.token()).status, "a client without the capability is not concerned")
 	require.Equal(t, http.StatusOK, c.call(Get, other).status, "nor is a token that nobody has revoked")
 
+	require.Equal(t, Challenges{Sent: 4}, c.sim.Challenges())
 	require.Equal(t, http.StatusOK, c.call(Get, c.capableToken(claims)).status)
+	require.Equal(t, Challenges{Sent: 4, Answered: 1}, c.sim.Challenges())
 	require.Equal(t, http.StatusOK, c.call(Get, c.capableToken("")).status)
 	require.Equal(t, claims, claimsOf(t, c.call(Get, careless)))
 }

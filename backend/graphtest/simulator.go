@@ -38,9 +38,10 @@ type Simulator struct {
 	issued   issued
 	revoked  map[string]notBefore // ids of tokens that Graph refuses before their time
 	asked    notBefore            // of the claims challenge that nobody has answered yet
-	used     map[string]struct{}  // ids of assertions
-	pending  map[string][]bool    // outcomes of the next sign-ins with a credential, by its id
-	unlisted map[string]int       // number of the next readings that miss a credential, by its id
+	claims   Challenges
+	used     map[string]struct{} // ids of assertions
+	pending  map[string][]bool   // outcomes of the next sign-ins with a credential, by its id
+	unlisted map[string]int      // number of the next readings that miss a credential, by its id
 	faults   []Fault
 	released chan struct{} // closed and replaced by Clear: held calls go on
 	calls    map[Operation]Calls
