@@ -175,9 +175,11 @@ func (c *config) connectsLike(other *config) bool {
 	return c != nil && c.movedBy(other) == "" && c.Credential == other.Credential && c.GraphAPIVersion == other.GraphAPIVersion
 }
 
-// sameApp reports whether c is about the app registration that other is about.
+// sameApp reports whether c is about the app registration that other is about. A managed
+// identity has none.
 func (c *config) sameApp(other *config) bool {
-	return c.TenantID == other.TenantID && c.ClientID == other.ClientID
+	return c.TenantID == other.TenantID && c.ClientID == other.ClientID &&
+		(c.Credential.Type == credentialManagedIdentity) == (other.Credential.Type == credentialManagedIdentity)
 }
 
 func (c *config) workspace() workspace {

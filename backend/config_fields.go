@@ -155,9 +155,11 @@ func (s *schedule) update(d *framework.FieldData, old schedule, now time.Time) e
 // updateRoot writes what concerns the life of the app's own credential. An error is a
 // *fieldError.
 func (c *config) updateRoot(d *framework.FieldData, old *config, now time.Time) error {
-	if old.Credential != c.Credential || !old.sameApp(c) {
+	if old.Credential != c.Credential || old.movedBy(c) != "" {
 		c.Root = old.Root.replacedBy(old, c, now)
-		c.Root.EndsAt = c.Credential.endsAt()
+	}
+	if err := c.updateObjectID(d, old); err != nil {
+		return err
 	}
 	period, given := givenValue(d, fieldRootRotationPeriod)
 	if !given {
@@ -174,6 +176,19 @@ func (c *config) updateRoot(d *framework.FieldData, old *config, now time.Time) 
 	}
 	if c.Root.Period != old.Root.Period {
 		c.Root.Since = now
+	}
+	return nil
+}
+
+// updateObjectID drops the object id of an app registration that is not the one of c any
+// more, or whose certificate is not there to be rolled. An error is a *fieldError.
+func (c *config) updateObjectID(d *framework.FieldData, old *config) error {
+	_, given := givenValue(d, fieldApplicationObjectID)
+	if given && c.ObjectID != "" && c.Credential.ambient() {
+		return &fieldError{field: fieldApplicationObjectID, problem: "is for rotating a " + credentialClientCertificate + "; " + c.Credential.Type + " has none"}
+	}
+	if !given && (!old.sameApp(c) || c.Credential.ambient()) {
+		c.ObjectID = ""
 	}
 	return nil
 }

@@ -220,6 +220,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		return nil, err
 	}
 	resp := &logical.Response{}
+	findEnd(ctx, old, conn, d, resp)
 	if old != nil && old.workspace() != next.workspace() {
 		b.leave(ctx, resp)
 	}

@@ -103,7 +103,7 @@ func statusResponseFields() map[string]*framework.FieldSchema {
 
 		fieldRootUnsettled:    {Type: framework.TypeBool, Description: "Whether a rotation of the app's own credential is unfinished; it goes on by itself."},
 		fieldRootRetiring:     {Type: framework.TypeInt, Description: "Number of replaced credentials of the app that are still to be removed."},
-		fieldRootExpiresAt:    {Type: framework.TypeTime, Description: "When the app's own credential ends; not known of a client secret that the engine did not make."},
+		fieldRootExpiresAt:    {Type: framework.TypeTime, Description: "When the app's own credential ends; not known of every client secret that the engine did not make."},
 		fieldRootNextRotation: {Type: framework.TypeTime, Description: "When it is rotated by itself."},
 		fieldRootFailures:     {Type: framework.TypeInt, Description: "Number of failures with it since the last success, or since another credential was configured."},
 		fieldRootNextAttempt:  {Type: framework.TypeTime, Description: "Until when what is unfinished, scheduled or to be removed waits after a failure; missing if nothing is."},

@@ -3,7 +3,10 @@
 package backend
 
 import (
+	"slices"
 	"time"
+
+	"vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
@@ -34,11 +37,13 @@ type rootState struct {
 	// Since is when Period was set, or the credential was last replaced.
 	Since time.Time `json:"since"`
 
-	// KeyID is the id of the current credential, "" if the engine did not make
-	// it: such a one is somebody else's and never removed.
-	KeyID string `json:"key_id"`
+	// KeyID is the id of the current credential, and Thumbprint stands for it where
+	// the id of a certificate is not known. Both are "" if the engine did not make it:
+	// such a one is somebody else's and never removed.
+	KeyID      string `json:"key_id"`
+	Thumbprint string `json:"thumbprint"`
 	// EndsAt is when the current credential ends; zero for a client secret that
-	// somebody has configured, which does not tell.
+	// somebody has configured and whose end could not be looked up.
 	EndsAt time.Time `json:"ends_at"`
 
 	// Intent tells that a secret of that name may have been added, after IntentAt.
@@ -67,10 +72,26 @@ type madeCredential struct {
 	EndsAt     time.Time  `json:"ends_at"`
 }
 
+// id identifies the credential, by its thumbprint as long as Entra has not told its id.
+func (m *madeCredential) id() credentialID {
+	if m.KeyID != "" {
+		return credentialID{Type: m.Credential.Type, KeyID: m.KeyID}
+	}
+	info, _ := graph.ParseCertificate(m.Credential.Certificate) // an error may be that it has ended
+	return credentialID{Type: m.Credential.Type, Thumbprint: info.Thumbprint}
+}
+
+// credentialID says which credential of the app is meant. Nothing in it is secret.
+type credentialID struct {
+	Type       string `json:"type"`
+	KeyID      string `json:"key_id"`
+	Thumbprint string `json:"thumbprint"` // of a certificate without KeyID
+}
+
 // retiringCredential is one that is on its way out.
 type retiringCredential struct {
-	Type        string    `json:"type"`
-	KeyID       string    `json:"key_id"`
+	credentialID
+
 	RemoveAfter time.Time `json:"remove_after"`
 }
 
@@ -99,7 +120,7 @@ func (r *rootState) hopeless(now time.Time) bool {
 
 // giveUp drops the pending credential; if it was added, it is to be removed.
 func (r *rootState) giveUp(now time.Time) {
-	r.retire(r.Pending.Credential.Type, r.Pending.KeyID, now)
+	r.retire(r.Pending.id(), now)
 	r.Pending = nil
 }
 
@@ -158,38 +179,54 @@ func (r *rootState) removable(now time.Time) []retiringCredential {
 	return due
 }
 
+// own identifies the current credential, which is of that kind. It is empty if somebody
+// else has made that.
+func (r *rootState) own(kind string) credentialID {
+	return credentialID{Type: kind, KeyID: r.KeyID, Thumbprint: r.Thumbprint}
+}
+
 // retire puts a credential of the engine's own on the list of those to be removed.
-func (r *rootState) retire(kind, keyID string, after time.Time) {
-	if keyID != "" {
-		r.Retiring = append(append([]retiringCredential{}, r.Retiring...), retiringCredential{Type: kind, KeyID: keyID, RemoveAfter: after})
+func (r *rootState) retire(id credentialID, after time.Time) {
+	if id.KeyID != "" || id.Thumbprint != "" {
+		r.Retiring = append(slices.Clone(r.Retiring), retiringCredential{id, after})
 	}
 }
 
 // removed takes a credential off the list.
-func (r *rootState) removed(keyID string) {
-	rest := []retiringCredential{}
-	for _, c := range r.Retiring {
-		if c.KeyID != keyID {
-			rest = append(rest, c)
-		}
-	}
-	r.Retiring = rest
+func (r *rootState) removed(id credentialID) {
+	r.forget(func(c credentialID) bool { return c == id })
+}
+
+// forget takes credentials off the list.
+func (r *rootState) forget(which func(credentialID) bool) {
+	r.Retiring = slices.DeleteFunc(slices.Clone(r.Retiring), func(c retiringCredential) bool { return which(c.credentialID) })
 }
 
 // replacedBy returns the state after somebody has configured another credential: what
-// the engine made so far is retired, and the new one is not its own. If the app is
-// another one, nothing of it can be reached any more.
+// the engine made so far is retired, and the new one is not its own. What cannot be
+// removed any more is forgotten (see forgottenBy).
+//
+// If the configuration leads elsewhere, everything unfinished is. A pending credential
+// would otherwise be tried at a host that whoever has written the configuration chose,
+// and what that host says of a removal proves nothing about Entra.
 func (r *rootState) replacedBy(old, next *config, now time.Time) rootState {
-	state := rootState{Period: r.Period, Since: now}
-	if !old.sameApp(next) {
+	state := rootState{Period: r.Period, Since: now, EndsAt: next.Credential.endsAt()}
+	if old.sameApp(next) && old.Credential == next.Credential {
+		state.Since, state.KeyID, state.Thumbprint, state.EndsAt = r.Since, r.KeyID, r.Thumbprint, r.EndsAt
+	}
+	if !old.sameApp(next) || old.movedBy(next) != "" {
 		return state
 	}
 	state.Intent, state.IntentAt, state.Retiring = r.Intent, r.IntentAt, r.Retiring
 	if r.Pending != nil {
 		// It may be so new that the removal would overlook it.
-		state.retire(r.Pending.Credential.Type, r.Pending.KeyID, now.Add(rootListingLag))
+		state.retire(r.Pending.id(), now.Add(rootListingLag))
 	}
-	state.retire(old.Credential.Type, r.KeyID, now.Add(rootGrace))
+	state.retire(r.own(old.Credential.Type), now.Add(rootGrace))
+	state.forget(func(id credentialID) bool {
+		// To remove a certificate takes its id and another certificate.
+		return id.Type == credentialClientCertificate && (id.KeyID == "" || next.Credential.Type != credentialClientCertificate)
+	})
 	return state
 }
 

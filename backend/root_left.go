@@ -6,11 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"vault-plugin-secrets-mdi/backend/graph"
 )
 
 // Credentials that the engine has made are the engine's to remove. Where it loses sight
@@ -21,14 +20,14 @@ import (
 func (c *config) ownCredentials() []string {
 	root := &c.Root
 	own := []string{}
-	if root.KeyID != "" {
-		own = append(own, describeCredential(c.Credential.Type, root.KeyID))
+	if root.KeyID != "" || root.Thumbprint != "" {
+		own = append(own, root.own(c.Credential.Type).describe())
 	}
 	if root.Pending != nil {
-		own = append(own, root.Pending.describe())
+		own = append(own, root.Pending.id().describe())
 	}
 	for _, old := range root.Retiring {
-		own = append(own, describeCredential(old.Type, old.KeyID))
+		own = append(own, old.describe())
 	}
 	if root.Intent != "" {
 		own = append(own, fmt.Sprintf("the client secret named %q, if there is one", root.Intent))
@@ -36,35 +35,23 @@ func (c *config) ownCredentials() []string {
 	return own
 }
 
-func describeCredential(kind, keyID string) string {
-	if kind == credentialClientSecret {
-		return "the client secret with the id " + keyID
-	}
-	return "the certificate with the id " + keyID
-}
-
 // describe names a certificate whose id is not known by its thumbprint.
-func (m *madeCredential) describe() string {
-	if m.KeyID != "" {
-		return describeCredential(m.Credential.Type, m.KeyID)
+func (id credentialID) describe() string {
+	switch {
+	case id.KeyID == "":
+		return "the certificate with the thumbprint " + id.Thumbprint + ", if it is registered"
+	case id.Type == credentialClientSecret:
+		return "the client secret with the id " + id.KeyID
+	default:
+		return "the certificate with the id " + id.KeyID
 	}
-	info, _ := graph.ParseCertificate(m.Credential.Certificate) // the engine has made it
-	return "the certificate with the thumbprint " + info.Thumbprint + ", if it is registered"
 }
 
 // forgottenBy describes the credentials of the engine's own that next does not know of
-// any more: all, if it is about another app, or else a certificate that the app may
-// have and that has no id by which it could be removed.
+// any more.
 func (c *config) forgottenBy(next *config) []string {
-	pending := c.Root.Pending
-	switch {
-	case !c.sameApp(next):
-		return c.ownCredentials()
-	case pending != nil && pending.KeyID == "" && next.Root.Pending == nil:
-		return []string{pending.describe()}
-	default:
-		return nil
-	}
+	known := next.ownCredentials()
+	return slices.DeleteFunc(c.ownCredentials(), func(own string) bool { return slices.Contains(known, own) })
 }
 
 // warnOfForgotten says which credentials of the engine's own stay with the app of a
@@ -108,7 +95,7 @@ func (b *backend) changeRootWith(ctx context.Context, conn *connection, kind, ke
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportBudget)
 	defer cancel()
 	added := []any{"client_id", conn.config.ClientID, "credential_type", kind, "key_id", keyID}
-	if failure := b.removeCredential(ctx, conn, retiringCredential{Type: kind, KeyID: keyID}); failure != nil {
+	if failure := b.removeCredential(ctx, conn, credentialID{Type: kind, KeyID: keyID}); failure != nil {
 		b.log(ctx).Warn("a credential that was added while the configuration was changed could not be removed from the app: remove it in the Entra portal", logFailure(failure, added...)...)
 	} else {
 		b.log(ctx).Info("a credential that was added while the configuration was changed has been removed from the app", added...)

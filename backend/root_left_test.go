@@ -3,6 +3,8 @@
 package backend
 
 import (
+	"errors"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -128,7 +130,11 @@ func late(t *testing.T, kind string, changes ...graphtest.Option) (*rig, string)
 	r.write(configPath, map[string]any{fieldClientCertificate: other})
 	r.sim.Update(changes...)
 	r.sim.Clear()
-	require.ErrorIs(t, <-answer, errRootReplaced)
+	failure := <-answer
+	require.ErrorIs(t, failure, errRootReplaced)
+	coded, ok := errors.AsType[logical.HTTPCodedError](failure)
+	require.True(t, ok, "a client would repeat it, and so rotate what has just been configured")
+	require.Equal(t, http.StatusBadRequest, coded.Code())
 	require.True(t, r.works(r.key()))
 	return r, added[0].KeyID
 }
@@ -151,4 +157,93 @@ func TestCredentialThatIsAddedTooLateAndStaysIsNamed(t *testing.T) {
 		require.True(t, r.has(id))
 		require.Regexp(t, "WARN.*could not be removed from the app.*"+id, r.log.String())
 	})
+}
+
+// Who signs in with something else cannot remove certificates any more, and is told so
+// when that can still be helped.
+func TestCertificatesThatStayWithAnotherKindAreNamed(t *testing.T) {
+	r, left := owning(t, credentialClientCertificate)
+	r.said(r.write(configPath, map[string]any{fieldClientSecret: r.sim.App().ClientSecret}), left)
+	require.Empty(t, r.root().Retiring)
+	for _, id := range left {
+		require.True(t, r.has(id))
+	}
+}
+
+func TestManagedIdentityCannotRemoveAnything(t *testing.T) {
+	r, left := owning(t, credentialClientSecret)
+	r.allowed()
+	r.said(r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false}), left)
+	require.Empty(t, r.root().Retiring)
+}
+
+// elsewhere returns the fields of a configuration that has the same credential sent to
+// another authority, which the writer has chosen.
+func (r *rig) elsewhere(other *graphtest.Simulator) map[string]any {
+	return r.config(map[string]any{
+		fieldAuthorityHost: other.URL(), fieldCACertificate: r.sim.CACertificate() + other.CACertificate(), fieldVerifyConnection: false,
+	})
+}
+
+// Who knows the credential that is in use may have it sent anywhere, but not the one that
+// the engine has made to replace it.
+func TestPendingSecretIsNotSentElsewhere(t *testing.T) {
+	r := rotatable(t, credentialClientSecret, graphtest.WithPropagation(200))
+	require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
+	pending := r.root().Pending.KeyID
+	other := graphtest.Start(t)
+	r.said(r.write(configPath, r.elsewhere(other)), []string{pending})
+	require.False(t, r.root().unsettled())
+	r.impatient()
+	r.clock.advance(time.Hour)
+	r.tick()
+	require.Zero(t, other.Calls(graphtest.Token).Started)
+	require.Zero(t, other.Calls(graphtest.RemovePassword).Started)
+}
+
+// What another host says of a removal proves nothing, so none is left to it. The current
+// credential stays the engine's own.
+func TestWhatIsUnfinishedIsNotDoneElsewhere(t *testing.T) {
+	r, left := owning(t, credentialClientSecret)
+	secret, root := r.stored().Credential.Secret, r.root()
+	other := graphtest.Start(t)
+	fields := r.elsewhere(other)
+	fields[fieldClientSecret] = secret
+	resp := r.write(configPath, fields)
+	r.said(resp, left[1:])
+	require.NotContains(t, resp.Warnings[0], left[0])
+	require.Equal(t, rootState{KeyID: root.KeyID, Since: root.Since, EndsAt: root.EndsAt}, *r.root())
+	r.clock.advance(time.Hour)
+	r.tick()
+	require.Zero(t, other.Calls(graphtest.Token).Started)
+}
+
+func TestIntentIsNotSettledElsewhere(t *testing.T) {
+	r, _ := interrupted(t, graphtest.Fault{AfterWork: true})
+	intent := r.root().Intent
+	r.said(r.write(configPath, r.elsewhere(graphtest.Start(t))), []string{intent})
+	require.False(t, r.root().unsettled())
+}
+
+// The object id is that of an app registration, and of no other.
+func TestObjectIDBelongsToTheApp(t *testing.T) {
+	const other = "11111111-2222-3333-4444-555555555555"
+	r := unprivileged(t)
+	objectID := func() any { return r.read(configPath).Data[fieldApplicationObjectID] }
+	certificate := map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate()}
+	r.write(configPath, certificate)
+	require.Equal(t, r.sim.Info().ObjectID, objectID())
+	elsewhere := r.config(map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate(), fieldClientID: other, fieldVerifyConnection: false})
+	r.write(configPath, elsewhere)
+	require.Empty(t, objectID())
+	elsewhere[fieldClientID], elsewhere[fieldApplicationObjectID] = r.sim.App().ClientID, other
+	r.write(configPath, elsewhere)
+	require.Equal(t, other, objectID())
+
+	r.allowed()
+	ambient := map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false, fieldApplicationObjectID: other}
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), fieldApplicationObjectID)
+	delete(ambient, fieldApplicationObjectID)
+	r.write(configPath, ambient)
+	require.Empty(t, objectID())
 }

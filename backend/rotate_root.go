@@ -5,6 +5,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 
@@ -24,7 +25,9 @@ const (
 var (
 	errRootKind = &fieldError{field: fieldCredentialType, problem: "only a " + credentialClientSecret + " or a " + credentialClientCertificate + " can be rotated; the others renew themselves"}
 
-	errRootReplaced = errors.New("the configuration has been changed meanwhile: the rotation of its credential has been given up")
+	// errRootReplaced is answered as it is. Clients repeat a 5xx, and a repetition would
+	// rotate what somebody has just configured.
+	errRootReplaced = logical.CodedError(http.StatusBadRequest, "the configuration has been changed meanwhile: the rotation of its credential has been given up")
 
 	errRootUnproven = errors.New("the new credential has not worked everywhere yet; the old one is still in use, and the rotation goes on by itself: the status tells how it ends")
 )
@@ -69,7 +72,8 @@ func (b *backend) rotateRootNow(ctx context.Context) error {
 			return err
 		}
 	}
-	if conn.config.Root.Pending == nil {
+	isNew := conn.config.Root.Pending == nil
+	if isNew {
 		if conn.config.Credential.Type == credentialClientSecret {
 			conn, err = b.addSecret(ctx, conn)
 		} else {
@@ -78,6 +82,9 @@ func (b *backend) rotateRootNow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if conn, err = b.registerCertificate(ctx, conn, isNew); err != nil {
+		return err
 	}
 	return b.promoteRoot(ctx, conn)
 }
@@ -119,7 +126,7 @@ func (b *backend) settleRoot(ctx context.Context, conn *connection) (*connection
 	return b.changeRoot(ctx, conn, func(r *rootState) {
 		for _, p := range found {
 			if root.doubtful(now) {
-				r.retire(credentialClientSecret, p.KeyID, root.IntentAt.Add(rootListingLag))
+				r.retire(credentialID{Type: credentialClientSecret, KeyID: p.KeyID}, root.IntentAt.Add(rootListingLag))
 			}
 		}
 		r.settled()
@@ -166,28 +173,10 @@ func (b *backend) secretNotAdded(ctx context.Context, conn *connection, failure 
 	return failure
 }
 
-// addCertificate makes a certificate, which is stored before Entra hears of it.
-func (b *backend) addCertificate(ctx context.Context, conn *connection) (*connection, error) {
-	made, err := graph.NewCertificate("vault-plugin-secrets-mdi", conn.config.Root.lifetime(), entrasNow())
-	if err != nil {
-		return nil, err
-	}
-	info, err := graph.ParseCertificate(made.PEM)
-	if err != nil {
-		return nil, err
-	}
-	return b.changeRoot(ctx, conn, func(r *rootState) {
-		r.Pending = &madeCredential{Credential: credential{Type: credentialClientCertificate, Certificate: made.PEM}, EndsAt: info.NotAfter, MadeAt: b.now()}
-	})
-}
-
 // promoteRoot makes the pending credential the current one, once it works.
 func (b *backend) promoteRoot(ctx context.Context, conn *connection) error {
-	conn, err := b.registerCertificate(ctx, conn)
-	if err != nil {
-		return err
-	}
 	pending := conn.config.Root.Pending
+	id := pending.id()
 	next := *conn.config
 	next.Credential = pending.Credential
 	proven, err := b.prove(ctx, &next)
@@ -201,88 +190,18 @@ func (b *backend) promoteRoot(ctx context.Context, conn *connection) error {
 		}
 		next := *current
 		next.Credential = pending.Credential
-		next.Root = rootState{Period: current.Root.Period, Since: b.now(), KeyID: pending.KeyID, EndsAt: pending.EndsAt, Retiring: current.Root.Retiring}
-		next.Root.retire(current.Credential.Type, current.Root.KeyID, b.now().Add(rootGrace))
+		next.Root = rootState{
+			Period: current.Root.Period, Since: b.now(), EndsAt: pending.EndsAt,
+			KeyID: id.KeyID, Thumbprint: id.Thumbprint, Retiring: current.Root.Retiring,
+		}
+		next.Root.retire(current.Root.own(current.Credential.Type), b.now().Add(rootGrace))
 		return nil, b.connections.save(ctx, b.storage, &connection{config: &next, graph: proven})
 	})
 	if err == nil {
 		b.tell(ctx, eventRootRotate, rotateRootPath)
-		b.log(ctx).Info("the app's own credential has been rotated", "credential_type", pending.Credential.Type, "key_id", pending.KeyID)
+		b.log(ctx).Info("the app's own credential has been rotated", "credential_type", id.Type, "key_id", id.KeyID, "thumbprint", id.Thumbprint)
 	}
 	return err
-}
-
-// registerCertificate adds a pending certificate to the app registration, unless an
-// earlier attempt has.
-func (b *backend) registerCertificate(ctx context.Context, conn *connection) (*connection, error) {
-	pending := conn.config.Root.Pending
-	if pending.Credential.Type != credentialClientCertificate || pending.KeyID != "" {
-		return conn, nil
-	}
-	keyID, objectID, err := b.findCertificate(ctx, conn, pending)
-	if err != nil {
-		return nil, err
-	}
-	if keyID == "" {
-		proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
-		if err != nil {
-			return nil, err
-		}
-		if keyID, err = conn.graph.AddKey(ctx, objectID, pending.Credential.Certificate, proof); err != nil {
-			return b.registeredBefore(ctx, conn, err)
-		}
-	}
-	return b.changeRootWith(ctx, conn, credentialClientCertificate, keyID, func(r *rootState) {
-		made := *r.Pending
-		made.KeyID = keyID
-		r.Pending = &made
-	})
-}
-
-// registeredBefore deals with a certificate that could not be added. Perhaps it was,
-// by an attempt whose answer was lost, of an app that may not look at its registration:
-// then it works, and its id stays unknown. Otherwise the next attempt makes another.
-func (b *backend) registeredBefore(ctx context.Context, conn *connection, failure error) (*connection, error) {
-	if remote, ok := errors.AsType[*graph.Error](failure); !ok || remote.MayHaveHappened() || remote.Kind != graph.Refused {
-		return nil, failure
-	}
-	candidate := *conn.config
-	candidate.Credential = conn.config.Root.Pending.Credential
-	tried, err := b.connections.dial(&candidate)
-	if err != nil {
-		return nil, err
-	}
-	if tried.graph.SignIn(ctx) == nil {
-		b.log(ctx).Warn("the app's new certificate is registered under an id that is not known: remove it in the portal when it has been replaced", "ends_at", timestamp(conn.config.Root.Pending.EndsAt))
-		return conn, nil
-	}
-	if _, err := b.changeRoot(ctx, conn, func(r *rootState) { r.Pending = nil }); err != nil {
-		return nil, err
-	}
-	return nil, failure
-}
-
-// findCertificate returns the id of the pending certificate, "" if it has not been
-// added, and the object id of the app registration. An app may roll its certificate
-// without any permission, but not look at its registration: then the configuration
-// has to name the object id, and an attempt whose answer was lost is made again.
-func (b *backend) findCertificate(ctx context.Context, conn *connection, pending *madeCredential) (keyID, objectID string, err error) {
-	info, err := graph.ParseCertificate(pending.Credential.Certificate)
-	if err != nil {
-		return "", "", err
-	}
-	found, objectID, err := conn.graph.KeyCredentials(ctx)
-	if err != nil {
-		if conn.config.ObjectID != "" {
-			return "", conn.config.ObjectID, nil
-		}
-		return "", "", err
-	}
-	i := slices.IndexFunc(found, func(k graph.KeyCredential) bool { return k.Thumbprint == info.Thumbprint })
-	if i < 0 {
-		return "", objectID, nil
-	}
-	return found[i].KeyID, objectID, nil
 }
 
 // prove signs in with a configuration's credential, several times in succession and
@@ -338,44 +257,4 @@ func (b *backend) sameRoot(ctx context.Context, conn *connection) (*config, erro
 		return nil, errRootReplaced
 	}
 	return current, nil
-}
-
-// removeRetired removes the credentials whose time has come. One that cannot be
-// removed does not keep the others.
-func (b *backend) removeRetired(ctx context.Context, conn *connection) error {
-	var failures error
-	for _, old := range conn.config.Root.removable(b.now()) {
-		if old.Type == credentialClientCertificate && conn.config.Credential.Type != credentialClientCertificate {
-			// It takes a proof that is signed with a certificate, for ever out of reach.
-			b.log(ctx).Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
-		} else if err := b.removeCredential(ctx, conn, old); err != nil {
-			failures = errors.Join(failures, err)
-			continue
-		}
-		changed, err := b.changeRoot(ctx, conn, func(r *rootState) { r.removed(old.KeyID) })
-		if err != nil {
-			return err
-		}
-		conn = changed
-		b.log(ctx).Info("done with a credential of the app that has been replaced", "key_id", old.KeyID)
-	}
-	return failures
-}
-
-func (b *backend) removeCredential(ctx context.Context, conn *connection, old retiringCredential) error {
-	if old.Type == credentialClientSecret {
-		return conn.graph.RemovePassword(ctx, old.KeyID)
-	}
-	objectID := conn.config.ObjectID
-	if objectID == "" {
-		var err error
-		if _, objectID, err = conn.graph.KeyCredentials(ctx); err != nil {
-			return err
-		}
-	}
-	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
-	if err != nil {
-		return err
-	}
-	return conn.graph.RemoveKey(ctx, old.KeyID, proof)
 }

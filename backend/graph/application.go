@@ -137,8 +137,8 @@ func (c *Client) action(name string, parameters any) (operation, error) {
 
 // remove calls an action that removes the credential with that id. That it is
 // not there any more is a success. Graph says so by 404, or by a 400 that it also
-// uses for other purposes, so in case of a 400 the app registration decides, if
-// it may be read.
+// uses for other purposes, so in case of a 400 the app registration decides. Where
+// it may not be read, the error says so (see [Error.PerhapsGone]).
 func (c *Client) remove(ctx context.Context, name, keyID string, parameters any) error {
 	op, err := c.action(name, parameters)
 	if err != nil {
@@ -150,17 +150,36 @@ func (c *Client) remove(ctx context.Context, name, keyID string, parameters any)
 	if !ok {
 		return err
 	}
-	if e.Status == http.StatusNotFound || e.Status == http.StatusBadRequest && c.lacks(ctx, keyID) {
+	switch e.Status {
+	case http.StatusNotFound:
 		return nil
+	case http.StatusBadRequest:
+		return c.judge(ctx, keyID, e)
+	default:
+		return err
 	}
-	return err
 }
 
-// lacks tells whether the app registration certainly has no credential with that
-// id.
-func (c *Client) lacks(ctx context.Context, keyID string) bool {
+// judge returns nil if the app registration has no credential with that id, or else why
+// its removal was refused.
+func (c *Client) judge(ctx context.Context, keyID string, refusal *Error) error {
 	found, err := c.application(ctx)
-	return err == nil &&
-		!slices.ContainsFunc(found.Passwords, func(p passwordJSON) bool { return strings.EqualFold(p.KeyID, keyID) }) &&
-		!slices.ContainsFunc(found.Keys, func(k keyJSON) bool { return strings.EqualFold(k.KeyID, keyID) })
+	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusForbidden {
+		refusal.Reason = reasonInvisible
+	}
+	if err != nil ||
+		slices.ContainsFunc(found.Passwords, func(p passwordJSON) bool { return strings.EqualFold(p.KeyID, keyID) }) ||
+		slices.ContainsFunc(found.Keys, func(k keyJSON) bool { return strings.EqualFold(k.KeyID, keyID) }) {
+		return refusal
+	}
+	return nil
+}
+
+const reasonInvisible = "there is probably no such certificate, but the app may not look at its registration"
+
+// PerhapsGone tells whether Graph has accepted the proof for the removal of a certificate
+// and refused the removal itself, most likely because there is no such certificate, and
+// the app may not look. What is wrong with a proof is answered otherwise.
+func (e *Error) PerhapsGone() bool {
+	return e.Op == OpRemoveKey && e.Reason == reasonInvisible
 }

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+
+	"vault-plugin-secrets-mdi/backend/graph"
+)
+
+// errInvisible is that a certificate without a known id cannot be looked for.
+var errInvisible = errors.New("the id of the certificate is not known, and the app may not look at its registration")
+
+// removeRetired removes the credentials whose time has come. One that cannot be
+// removed does not keep the others.
+func (b *backend) removeRetired(ctx context.Context, conn *connection) error {
+	var failures error
+	for _, old := range conn.config.Root.removable(b.now()) {
+		if err := b.removeOrTell(ctx, conn, old.credentialID); err != nil {
+			failures = errors.Join(failures, err)
+			continue
+		}
+		changed, err := b.changeRoot(ctx, conn, func(r *rootState) { r.removed(old.credentialID) })
+		if err != nil {
+			return err
+		}
+		conn = changed
+		b.log(ctx).Info("done with a credential of the app that has been replaced", "key_id", old.KeyID, "thumbprint", old.Thumbprint)
+	}
+	return failures
+}
+
+// removeOrTell removes a credential. If that will never be possible, or never be known,
+// the log asks somebody to look after it, and there is nothing left to do.
+func (b *backend) removeOrTell(ctx context.Context, conn *connection, id credentialID) error {
+	if id.Type == credentialClientCertificate && conn.config.Credential.Type != credentialClientCertificate {
+		// It takes a proof that is signed with a certificate. Earlier versions have
+		// left such a one on the list.
+		b.log(ctx).Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", id.KeyID)
+		return nil
+	}
+	err := b.removeCredential(ctx, conn, id)
+	if errors.Is(err, errInvisible) {
+		b.log(ctx).Warn("a certificate of the app that has been replaced cannot be removed, since its id is not known and the app may not look at its registration: remove it in the portal", "thumbprint", id.Thumbprint)
+		return nil
+	}
+	if remote, ok := errors.AsType[*graph.Error](err); ok && remote.PerhapsGone() {
+		b.log(ctx).Warn("a certificate of the app that has been replaced seems to have been removed before, which the app may not look at: see in the portal whether it has gone", "key_id", id.KeyID)
+		return nil
+	}
+	return err
+}
+
+// removeCredential removes a credential of the app; that it has gone already is a
+// success.
+func (b *backend) removeCredential(ctx context.Context, conn *connection, id credentialID) error {
+	if id.Type == credentialClientSecret {
+		return conn.graph.RemovePassword(ctx, id.KeyID)
+	}
+	if id.KeyID == "" {
+		seen, err := b.lookUp(ctx, conn, id)
+		switch {
+		case forbidden(err), err == nil && !seen.visible:
+			return errInvisible
+		case err != nil || seen.keyID == "":
+			return err // that it is not listed proves enough, since it is old
+		}
+		id.KeyID = seen.keyID
+	}
+	objectID := conn.config.ObjectID
+	if objectID == "" {
+		var err error
+		if _, objectID, err = conn.graph.KeyCredentials(ctx); err != nil {
+			return err
+		}
+	}
+	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
+	if err != nil {
+		return err
+	}
+	return conn.graph.RemoveKey(ctx, id.KeyID, proof)
+}
