@@ -47,19 +47,25 @@ const eventBudget = time.Second
 // takes them, and that is no reason to fail or to complain: the log and the status say
 // the same. Who has read the key is not among them: core observes each lease itself.
 func (b *backend) tell(ctx context.Context, event, path string, metadata ...string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventBudget)
-	defer cancel()
 	metadata = append([]string{logical.EventMetadataPath, path}, metadata...)
 	observed := map[string]any{}
 	for pair := range slices.Chunk(metadata, 2) {
 		observed[pair[0]] = pair[1]
 	}
-	if err := b.RecordObservation(ctx, event, observed); err != nil {
+	if err := briefly(ctx, func(ctx context.Context) error { return b.RecordObservation(ctx, event, observed) }); err != nil {
 		b.log(ctx).Trace("observation not recorded", "type", event, "error", err)
 	}
-	if err := logical.SendEvent(ctx, b.Backend, event, append(metadata, logical.EventMetadataModified, "true")...); err != nil {
+	metadata = append(metadata, logical.EventMetadataModified, "true")
+	if err := briefly(ctx, func(ctx context.Context) error { return logical.SendEvent(ctx, b.Backend, event, metadata...) }); err != nil {
 		b.log(ctx).Trace("event not sent", "type", event, "error", err)
 	}
+}
+
+// briefly gives eventBudget to something that must not go down with the request.
+func briefly(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventBudget)
+	defer cancel()
+	return do(ctx)
 }
 
 // tellOfKey sends an event about the key.

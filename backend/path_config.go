@@ -4,6 +4,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -288,8 +289,11 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 		if err := b.connections.remove(ctx, b.storage); err != nil {
 			return nil, err
 		}
-		if unknown == nil {
+		switch {
+		case unknown == nil:
 			b.warnOfForgotten(ctx, old.config, old.config.ownCredentials(), resp)
+		case !errors.Is(unknown, errUnconfigured):
+			resp.AddWarning("Which credentials this engine has made cannot be read. Look for those named vault-plugin-secrets-mdi in the Entra portal.")
 		}
 		b.log(ctx).Info("configuration deleted")
 		b.tell(ctx, eventConfigDelete, configPath)

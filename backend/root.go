@@ -95,6 +95,14 @@ type retiringCredential struct {
 	RemoveAfter time.Time `json:"remove_after"`
 }
 
+// same tells whether two are the same; there may be none.
+func (m *madeCredential) same(other *madeCredential) bool {
+	if m == nil || other == nil {
+		return m == other
+	}
+	return m.Credential == other.Credential
+}
+
 // lifetime returns how long a new credential is to be valid: long enough for one
 // rotation to fail for a whole period.
 func (r *rootState) lifetime() time.Duration {

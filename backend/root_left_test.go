@@ -3,9 +3,11 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -246,4 +248,55 @@ func TestObjectIDBelongsToTheApp(t *testing.T) {
 	delete(ambient, fieldApplicationObjectID)
 	r.write(configPath, ambient)
 	require.Empty(t, objectID())
+}
+
+// Who configures another credential and then the one before again has ended the rotation:
+// what it has made is on its way out, and must not become the current one.
+func TestRotationEndsWithItsConfigurationEvenIfThatComesBack(t *testing.T) {
+	r := rotatable(t, credentialClientSecret)
+	first := r.config(nil)
+	reached, goOn := make(chan bool), make(chan bool)
+	var proving sync.Once
+	r.pause = func(context.Context, time.Duration) error {
+		proving.Do(func() { close(reached); <-goOn })
+		return nil
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
+		answer <- err
+	}()
+	<-reached
+	r.write(configPath, map[string]any{fieldClientSecret: "mistyped", fieldVerifyConnection: false})
+	r.write(configPath, map[string]any{fieldClientSecret: first[fieldClientSecret]})
+	close(goOn)
+	require.ErrorContains(t, <-answer, errRootReplaced.Error())
+	require.Empty(t, r.root().KeyID, "the current one is not the engine's")
+	r.clock.advance(rootListingLag + time.Second)
+	r.tick()
+	require.Empty(t, r.root().Retiring)
+	require.True(t, r.works(r.key()))
+}
+
+func TestCertificateIsRegisteredForNobodyIfItsConfigurationComesBack(t *testing.T) {
+	r := rotatable(t, credentialClientCertificate)
+	before := r.credentials()
+	cfg, err := loadConfig(t.Context(), r.storage)
+	require.NoError(t, err)
+	other := r.certificate()
+	added := r.credentials()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddKey, Times: 1, AfterWork: true, Latency: time.Minute})
+	answer := make(chan error, 1)
+	go func() {
+		_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
+		answer <- err
+	}()
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.AddKey, func(c graphtest.Calls) bool { return c.Performed > 0 }))
+	r.write(configPath, map[string]any{fieldClientCertificate: other, fieldVerifyConnection: false})
+	r.write(configPath, map[string]any{fieldClientCertificate: cfg.Credential.Certificate, fieldVerifyConnection: false})
+	r.sim.Clear()
+	require.ErrorContains(t, <-answer, errRootReplaced.Error())
+	require.Equal(t, added, r.credentials(), "what was added has been removed")
+	require.GreaterOrEqual(t, added, before)
+	require.True(t, r.works(r.key()))
 }

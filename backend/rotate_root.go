@@ -165,7 +165,7 @@ func (b *backend) secretNotAdded(ctx context.Context, conn *connection, failure 
 	}
 	_, err := b.changeRoot(ctx, conn, func(r *rootState) {
 		r.settled()
-		r.Wanted = r.Wanted && ok && remote.Kind != graph.Refused
+		r.Wanted = r.Wanted && !(ok && remote.Kind == graph.Refused)
 	})
 	if err != nil {
 		return err
@@ -247,13 +247,14 @@ func (b *backend) changeRoot(ctx context.Context, conn *connection, edit func(*r
 }
 
 // sameRoot returns the stored configuration, provided that nobody has configured
-// another credential since conn was made.
+// another credential since conn was made. Who has, and has then configured the one
+// before again, has ended the rotation as well: its pending credential is on its way out.
 func (b *backend) sameRoot(ctx context.Context, conn *connection) (*config, error) {
 	current, err := loadConfig(ctx, b.storage)
 	if err != nil {
 		return nil, err
 	}
-	if current == nil || !current.connectsLike(conn.config) {
+	if current == nil || !current.connectsLike(conn.config) || !current.Root.Pending.same(conn.config.Root.Pending) {
 		return nil, errRootReplaced
 	}
 	return current, nil
