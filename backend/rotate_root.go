@@ -165,7 +165,7 @@ func (b *backend) secretNotAdded(ctx context.Context, conn *connection, failure 
 	}
 	_, err := b.changeRoot(ctx, conn, func(r *rootState) {
 		r.settled()
-		r.Wanted = r.Wanted && !(ok && remote.Kind == graph.Refused)
+		r.Wanted = r.Wanted && (!ok || remote.Kind != graph.Refused)
 	})
 	if err != nil {
 		return err
