@@ -55,6 +55,7 @@ type backend struct {
 	roles       *roles
 	comparison  comparison
 	mountMax    mountMax
+	herald      herald
 	stop        context.CancelFunc
 
 	// pause waits, or returns an error if the context ends before.

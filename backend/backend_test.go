@@ -184,11 +184,12 @@ func (r *rig) tick() {
 	require.NoError(r.t, err)
 }
 
-// idle waits until no flight is under way.
+// idle waits until no flight is under way, and all that there is to tell has been told.
 func (r *rig) idle() {
 	r.t.Helper()
 	_, err := r.flights.alone(r.t.Context(), func(context.Context) (*logical.Response, error) { return nil, nil })
 	require.NoError(r.t, err)
+	r.herald.wait(r.t.Context())
 }
 
 // eventually waits for what the engine does by itself.

@@ -4,8 +4,10 @@ package backend
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -40,13 +42,24 @@ const (
 	metadataDueAt      = "due_at"
 )
 
-// eventBudget is what telling the world may cost.
-const eventBudget = time.Second
+const (
+	// eventBudget is what each way of telling the world may cost.
+	eventBudget = time.Second
+
+	// eventsWaiting is how many may wait to be told. A server that takes none in time
+	// loses those beyond.
+	eventsWaiting = 1000
+)
 
 // tell sends an event about a path, and records it as an observation. Not every server
 // takes them, and that is no reason to fail or to complain: the log and the status say
-// the same. Who has read the key is not among them: core observes each lease itself.
+// the same. Nobody waits for it either. Who has read the key is not among them: core
+// observes each lease itself.
 func (b *backend) tell(ctx context.Context, event, path string, metadata ...string) {
+	b.herald.do(eventsWaiting, func() { b.tellNow(context.WithoutCancel(ctx), event, path, metadata) })
+}
+
+func (b *backend) tellNow(ctx context.Context, event, path string, metadata []string) {
 	metadata = append([]string{logical.EventMetadataPath, path}, metadata...)
 	observed := map[string]any{}
 	for pair := range slices.Chunk(metadata, 2) {
@@ -61,11 +74,65 @@ func (b *backend) tell(ctx context.Context, event, path string, metadata ...stri
 	}
 }
 
-// briefly gives eventBudget to something that must not go down with the request.
+// tellTheLast waits for what there is to tell, since the process may end with the mount.
+func (b *backend) tellTheLast(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*eventBudget)
+	defer cancel()
+	b.herald.wait(ctx)
+}
+
+// briefly gives eventBudget to one way of telling.
 func briefly(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventBudget)
+	ctx, cancel := context.WithTimeout(ctx, eventBudget)
 	defer cancel()
 	return do(ctx)
+}
+
+// herald does one thing after the other, in a goroutine that ends when there is nothing
+// left to do.
+type herald struct {
+	mu    sync.Mutex
+	tasks []func()
+	busy  bool
+}
+
+// do has a task done when its turn comes, unless most are waiting already.
+func (h *herald) do(most int, task func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.tasks) >= most {
+		return
+	}
+	h.tasks = append(h.tasks, task)
+	if !h.busy {
+		h.busy = true
+		go h.run()
+	}
+}
+
+func (h *herald) run() {
+	for {
+		h.mu.Lock()
+		if len(h.tasks) == 0 {
+			h.busy = false
+			h.mu.Unlock()
+			return
+		}
+		task := h.tasks[0]
+		h.tasks = h.tasks[1:]
+		h.mu.Unlock()
+		task()
+	}
+}
+
+// wait returns when all that was to be done so far has been, or when ctx ends.
+func (h *herald) wait(ctx context.Context) {
+	done := make(chan struct{})
+	h.do(math.MaxInt, func() { close(done) })
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // tellOfKey sends an event about the key.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -47,6 +48,7 @@ func TestObservations(t *testing.T) {
 		}))
 		r.write(configPath, r.config(nil))
 		r.key()
+		r.idle()
 		require.Equal(t, map[string]any{"path": "config"}, observed.seen["mdi/config-write"])
 		require.Equal(t, map[string]any{"path": "status", "key_version": "1", "cause": "read"}, observed.seen["mdi/key-rotate"])
 		require.Len(t, observed.seen, 2)
@@ -86,6 +88,7 @@ func TestEvents(t *testing.T) {
 	r.tick()
 	r.delete("roles/hosts")
 	r.delete(configPath)
+	r.idle()
 	require.Equal(t, []string{
 		"mdi/config-write", "mdi/role-write", "mdi/key-rotate", "mdi/key-rotate-fail", "mdi/key-rotate", "mdi/key-retire",
 		"mdi/key-drift", "mdi/role-delete", "mdi/config-delete",
@@ -112,6 +115,36 @@ func TestServerWithoutAnEventBusIsNoObstacle(t *testing.T) {
 	r.listen(deafServer{})
 	r.write(configPath, r.config(nil))
 	require.True(t, r.works(r.key()))
+	r.idle()
 	require.NotContains(t, r.log.String(), "[ERROR]")
 	require.NotContains(t, r.log.String(), "[WARN]")
+}
+
+// hangingServer answers no event until it is told to.
+type hangingServer struct{ answer chan struct{} }
+
+func (s hangingServer) SendEvent(ctx context.Context, _ logical.EventType, _ *logical.EventData) error {
+	select {
+	case <-s.answer:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestServerThatTakesNoEventKeepsNobodyWaiting(t *testing.T) {
+	r := newRig(t)
+	server := hangingServer{answer: make(chan struct{})}
+	r.listen(server)
+	start := time.Now()
+	r.write(configPath, r.config(nil))
+	for range 5 {
+		require.True(t, r.works(r.key()))
+	}
+	require.Less(t, time.Since(start), eventBudget)
+	for range eventsWaiting + 10 {
+		r.tell(t.Context(), eventRoleWrite, rolesPath)
+	}
+	close(server.answer)
+	r.idle()
 }

@@ -70,6 +70,7 @@ func (b *backend) warnOfForgotten(ctx context.Context, old *config, forgotten []
 // answers nobody, so only the log can name the credentials that stay with the app.
 func (b *backend) depart(ctx context.Context) {
 	b.farewell(ctx)
+	defer b.tellTheLast(ctx)
 	conn, err := b.connections.get(ctx, b.storage)
 	if errors.Is(err, errUnconfigured) {
 		return
