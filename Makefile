@@ -115,12 +115,13 @@ soak-fuzz:
 		done; \
 	done
 
-# -v shows the numbers.
+# -v shows the numbers. The search for secrets is left to make test: it wants to see what
+# other scenarios print.
 .PHONY: soak-chaos
 soak-chaos: export MDI_CHAOS_ROUNDS := $(MDI_CHAOS_ROUNDS)
 soak-chaos:
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
-	go test -count=1 -v -timeout 6h -run '^TestAcceptance$$/^(scenarios|leaks)$$/^failover$$' ./backend/acceptance
+	go test -count=1 -v -timeout 6h -run '^TestAcceptance$$/^scenarios$$/^failover$$' ./backend/acceptance
 
 ##@ Measure
 
