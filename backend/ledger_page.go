@@ -31,9 +31,8 @@ const (
 // Version 0.1.0 stored one entry a lease under such a name. It is read as a page with
 // one slot.
 type page struct {
-	end   time.Time // the latest possible end of its leases
-	slots int       // how many have been given out
-	bits  []byte    // which of them are live
+	slots int    // how many have been given out
+	bits  []byte // which of them are live
 	// unreadable is one whose content cannot be read: it is left alone, and counts as
 	// one live lease until its end.
 	unreadable bool
@@ -109,9 +108,9 @@ func loadPage(ctx context.Context, s logical.Storage, version int, name string) 
 	}
 	var stored pageEntry
 	if err := entry.DecodeJSON(&stored); err != nil {
-		return &page{end: pageEnd(name), unreadable: true}, nil
+		return &page{unreadable: true}, nil
 	}
-	p := &page{end: pageEnd(name), slots: 8 * len(stored.Live), bits: stored.Live}
+	p := &page{slots: 8 * len(stored.Live), bits: stored.Live}
 	if len(stored.Live) == 0 { // as of version 0.1.0
 		p.take()
 	}

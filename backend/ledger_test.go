@@ -293,19 +293,14 @@ func TestRemovalFromAnotherProcessesPageSeesWhatItHasAdded(t *testing.T) {
 	require.Equal(t, 1, n)
 }
 
-// gettingStorage counts what is read.
-type gettingStorage struct {
-	logical.Storage
-	gets int
-}
-
-func (s *gettingStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	s.gets++
-	return s.Storage.Get(ctx, key)
-}
-
 func TestHeldReadsNoPage(t *testing.T) {
-	s := &gettingStorage{Storage: &logical.InmemStorage{}}
+	gets := 0
+	s := &flakyStorage{Storage: &logical.InmemStorage{}, fail: func(op, _ string) bool {
+		if op == "get" {
+			gets++
+		}
+		return false
+	}}
 	l := newLedger()
 	for i := range 20 {
 		_, err := l.add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*pageSpan))
@@ -317,12 +312,12 @@ func TestHeldReadsNoPage(t *testing.T) {
 	require.True(t, held)
 	_, err = successor.add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
-	require.Zero(t, s.gets)
+	require.Zero(t, gets)
 	for range 2 {
 		n, err := successor.live(t.Context(), s, 1, beginning)
 		require.NoError(t, err)
 		require.Equal(t, 21, n)
-		require.Equal(t, 20, s.gets, "each page is counted once")
+		require.Equal(t, 20, gets, "each page is counted once")
 	}
 }
 
@@ -371,7 +366,12 @@ func TestPagesAreWrittenAtTheSameTimeThoseOfReadersFirst(t *testing.T) {
 
 func TestWhatIsForgottenWhileItIsListedIsListedAgain(t *testing.T) {
 	l := newLedger()
-	s := &forgettingStorage{Storage: &logical.InmemStorage{}, forget: l.forget}
+	s := &flakyStorage{Storage: &logical.InmemStorage{}, fail: func(op, _ string) bool {
+		if op == "list" { // another node changes something meanwhile
+			l.forget()
+		}
+		return false
+	}}
 	held, err := l.held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.False(t, held)
@@ -380,16 +380,4 @@ func TestWhatIsForgottenWhileItIsListedIsListedAgain(t *testing.T) {
 	held, err = l.held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.True(t, held)
-}
-
-// forgettingStorage is one of which another node changes something at each listing.
-type forgettingStorage struct {
-	logical.Storage
-	forget func()
-}
-
-func (s *forgettingStorage) List(ctx context.Context, prefix string) ([]string, error) {
-	keys, err := s.Storage.List(ctx, prefix)
-	s.forget()
-	return keys, err
 }

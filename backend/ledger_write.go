@@ -150,7 +150,7 @@ func (l *ledger) openPage(c *change, byPage map[string]*draft) *draft {
 	if d == nil || d.page == nil || d.page.full() {
 		name = newPageName(end)
 		b.open[end.Unix()] = name
-		d = &draft{book: b, version: c.version, name: name, page: &page{end: end}, isOwn: true}
+		d = &draft{book: b, version: c.version, name: name, page: &page{}, isOwn: true}
 	}
 	return d
 }

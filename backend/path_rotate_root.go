@@ -118,11 +118,8 @@ func (b *backend) reportRoot(ctx context.Context, failure error) {
 
 // keepRoot does what is due with the app's own credential.
 func (b *backend) keepRoot(ctx context.Context) error {
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return nil
-	}
-	if err != nil {
+	conn, err := b.configured(ctx)
+	if err != nil || conn == nil {
 		return err
 	}
 	if conn.config.Root.due(b.now()) {

@@ -156,9 +156,6 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		describeTime(data, fieldNextRotation, next)
 		data[fieldDisableAutomatedRotation] = cfg.DisableRotation
 		cfg.Root.describe(data)
-		if !cfg.Root.tended() {
-			delete(data, fieldRootNextAttempt)
-		}
 	}
 	rec.describe(data)
 	report.describe(data)
@@ -166,13 +163,6 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 		describeTime(data, fieldLastSuccessAt, rec.RegeneratedAt)
 	}
 	return &logical.Response{Data: data}, nil
-}
-
-// tended tells whether the engine does anything by itself with the app's own credential.
-// After a failure of a rotation that somebody has asked for it does not, so there is no
-// time at which that is tried again.
-func (r *rootState) tended() bool {
-	return r.unsettled() || r.Period > 0 || len(r.Retiring) > 0
 }
 
 // describe adds to the status what the record tells.

@@ -98,14 +98,20 @@ func (b *backend) due(ctx context.Context, cfg *config, rec *keyRecord) ([]chore
 	return chores, nil
 }
 
+// configured returns the connection that is configured; nil if none is.
+func (b *backend) configured(ctx context.Context) (*connection, error) {
+	conn, err := b.connections.get(ctx, b.storage)
+	if errors.Is(err, errUnconfigured) {
+		return nil, nil
+	}
+	return conn, err
+}
+
 // inForce returns the connection that is configured, and the key record as it concerns
 // it; nothing if none is.
 func (b *backend) inForce(ctx context.Context) (*connection, *keyRecord, error) {
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return nil, nil, nil
-	}
-	if err != nil {
+	conn, err := b.configured(ctx)
+	if err != nil || conn == nil {
 		return nil, nil, err
 	}
 	rec, err := b.keeper.current(ctx, b.storage, conn.config.workspace())

@@ -238,6 +238,13 @@ func (r *rootState) replacedBy(old, next *config, now time.Time) rootState {
 	return state
 }
 
+// tended tells whether the engine does anything by itself with the app's own credential.
+// After a failure of a rotation that somebody has asked for it does not, so there is no
+// time at which that is tried again.
+func (r *rootState) tended() bool {
+	return r.unsettled() || r.Period > 0 || len(r.Retiring) > 0
+}
+
 // describe adds to the status what is known of the credential.
 func (r *rootState) describe(data map[string]any) {
 	data[fieldRootUnsettled] = r.unsettled()
@@ -247,7 +254,9 @@ func (r *rootState) describe(data map[string]any) {
 	if r.Period > 0 {
 		describeTime(data, fieldRootNextRotation, r.next())
 	}
-	describeTime(data, fieldRootNextAttempt, r.NextAttempt)
+	if r.tended() {
+		describeTime(data, fieldRootNextAttempt, r.NextAttempt)
+	}
 	describeTime(data, fieldRootLastErrorAt, r.LastErrorAt)
 	describeText(data, fieldRootLastError, r.LastError)
 }

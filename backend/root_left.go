@@ -71,12 +71,12 @@ func (b *backend) warnOfForgotten(ctx context.Context, old *config, forgotten []
 func (b *backend) depart(ctx context.Context) {
 	b.farewell(ctx)
 	defer b.tellTheLast(ctx)
-	conn, err := b.connections.get(ctx, b.storage)
-	if errors.Is(err, errUnconfigured) {
-		return
-	}
+	conn, err := b.configured(ctx)
 	if err != nil {
 		b.log(ctx).Warn("the mount goes away, and which credentials the engine has made cannot be read: look for those named vault-plugin-secrets-mdi in the Entra portal", logFailure(err)...)
+		return
+	}
+	if conn == nil {
 		return
 	}
 	if own := conn.config.ownCredentials(); len(own) > 0 {

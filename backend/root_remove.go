@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -58,26 +59,22 @@ func (b *backend) removeCredential(ctx context.Context, conn *connection, id cre
 	if id.Type == credentialClientSecret {
 		return conn.graph.RemovePassword(ctx, id.KeyID)
 	}
-	if id.KeyID == "" {
+	keyID, objectID := id.KeyID, conn.config.ObjectID
+	if keyID == "" || objectID == "" {
 		seen, err := b.lookUp(ctx, conn, id)
 		switch {
-		case forbidden(err), err == nil && !seen.visible:
+		case keyID == "" && (forbidden(err) || err == nil && !seen.visible):
 			return errInvisible
-		case err != nil || seen.keyID == "":
-			return err // that it is not listed proves enough, since it is old
-		}
-		id.KeyID = seen.keyID
-	}
-	objectID := conn.config.ObjectID
-	if objectID == "" {
-		var err error
-		if _, objectID, err = conn.graph.KeyCredentials(ctx); err != nil {
+		case err != nil:
 			return err
+		case keyID == "" && seen.keyID == "":
+			return nil // that it is not listed proves enough, since it is old
 		}
+		keyID, objectID = cmp.Or(keyID, seen.keyID), cmp.Or(objectID, seen.objectID)
 	}
-	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
+	proof, err := conn.config.possession(objectID)
 	if err != nil {
 		return err
 	}
-	return conn.graph.RemoveKey(ctx, id.KeyID, proof)
+	return conn.graph.RemoveKey(ctx, keyID, proof)
 }

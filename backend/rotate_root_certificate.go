@@ -75,11 +75,16 @@ func (b *backend) keyNotAdded(ctx context.Context, conn *connection, isNew bool,
 
 // addKey sends the pending certificate, with a proof that is signed by the current one.
 func (b *backend) addKey(ctx context.Context, conn *connection, objectID string) (keyID string, err error) {
-	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: conn.config.Credential.Certificate}, objectID, entrasNow())
+	proof, err := conn.config.possession(objectID)
 	if err != nil {
 		return "", err
 	}
 	return conn.graph.AddKey(ctx, objectID, conn.config.Root.Pending.Credential.Certificate, proof)
+}
+
+// possession signs, with the certificate in use, that the app may change its keys.
+func (c *config) possession(objectID string) (string, error) {
+	return graph.ProofOfPossession(graph.ClientCertificate{PEM: c.Credential.Certificate}, objectID, entrasNow())
 }
 
 // unregistered tells whether no attempt has added the pending certificate: Graph does
