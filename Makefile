@@ -10,14 +10,17 @@ SHELL := bash
 # and their output would mix.
 .NOTPARALLEL:
 
-MODULE := vault-plugin-secrets-mdi
+NAME := vault-plugin-secrets-mdi
+# Nobody can claim this host. The path under which the project is published replaces
+# it everywhere by one command: see docs/release.md.
+MODULE := example.com/vault-plugin-secrets-mdi
 # Semantic version with a leading v, as Vault's plugin catalog wants it.
 VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null),v0.1.0-dev)
 is-version := ^v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$$
 LDFLAGS := -s -w -X $(MODULE)/backend.Version=$(VERSION)
 
 # Vault registers every file of its plugin directory, so only the plugin is there.
-PLUGIN := dist/plugins/$(MODULE)
+PLUGIN := dist/plugins/$(NAME)
 TOOLS := .cache/bin
 LINT_VERSION := v2.12.2
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
@@ -48,7 +51,7 @@ dev: ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
 build: ## Build the plugin into dist/plugins
 	@grep -Eq '$(is-version)' <<<'$(VERSION)' || { \
 		echo 'error: VERSION=$(VERSION) is no semantic version with a leading v, such as v1.2.3' >&2; exit 1; }
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(MODULE)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(NAME)
 
 .PHONY: simulator
 simulator: ## Build the simulator of Entra and Graph into .cache/bin

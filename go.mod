@@ -1,4 +1,4 @@
-module vault-plugin-secrets-mdi
+module example.com/vault-plugin-secrets-mdi
 
 go 1.26.0
 

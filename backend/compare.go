@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // maxDuration is far beyond any use of a key that is needed for one installation;

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // configFields returns the fields of the configuration. Their descriptions name the

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // The kinds of credential.

@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // event is something that can happen.

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // postBudget is the share of a flight that Graph gets for regenerating, so that

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (

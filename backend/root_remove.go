@@ -7,7 +7,7 @@ import (
 	"context"
 	"errors"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // errInvisible is that a certificate without a known id cannot be looked for.

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"slices"
 
-	"vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // addCertificate makes a certificate, which is stored before Entra hears of it.

@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-MODULE=vault-plugin-secrets-mdi
+MODULE=example.com/vault-plugin-secrets-mdi
 
 main() {
 	cd "$ROOT"

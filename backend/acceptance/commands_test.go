@@ -16,8 +16,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // requestLimit is longer than the 20 s within which a handler of the engine answers.

@@ -15,9 +15,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/backend/upgradetest"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // upgrade is a Vault that was left by an older version of the plugin, with its tenant.

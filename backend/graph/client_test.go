@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestFromSignInToRegistration(t *testing.T) {

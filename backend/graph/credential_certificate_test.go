@@ -12,7 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestSignInWithACertificate(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 const userIdentity = "0f9f1f0e-0a53-4a3e-9f0c-3f6c3d0b8f01"

@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // TestThePOSTIsNeverSentTwice uses a server that keeps connections alive, and

@@ -9,7 +9,7 @@ import (
 	"io/fs"
 	"strings"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 //go:embed v*

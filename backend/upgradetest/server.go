@@ -5,7 +5,7 @@ package upgradetest
 import (
 	"encoding/json"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // Server is a whole Vault that a version was used in, for as long as it takes to lease

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // setupCredentials prints a line per credential: type, id, end, name in quotes.

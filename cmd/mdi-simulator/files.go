@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // The files in a simulator's directory. infoFile is written last and removed at

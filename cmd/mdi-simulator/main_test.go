@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 
 	"github.com/stretchr/testify/require"
 )

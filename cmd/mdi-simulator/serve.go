@@ -9,7 +9,7 @@ import (
 	"io"
 	"os"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // serveOptions are the flags of serve.

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // steering is an action that needs a simulator to talk to.

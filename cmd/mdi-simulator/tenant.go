@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func setupTenant(flags *flag.FlagSet) steering {

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/plugin"
 
-	"vault-plugin-secrets-mdi/backend"
+	"example.com/vault-plugin-secrets-mdi/backend"
 )
 
 func main() {

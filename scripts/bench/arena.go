@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // arena is a Vault in which contestants are measured.

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // leaseTTL outlasts the measurement, so that no lease ends by itself.

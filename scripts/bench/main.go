@@ -19,7 +19,7 @@ import (
 	"errors"
 	"os"
 
-	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 )
 
 func main() { command.Main(run) }

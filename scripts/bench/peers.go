@@ -10,7 +10,7 @@ import (
 	"path"
 	"path/filepath"
 
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // The engines that are measured beside this one, by their programs' packages. Their

@@ -12,8 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"vault-plugin-secrets-mdi/scripts/internal/command"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // profile looks into the engine while it is read from, while its leases are revoked

@@ -11,10 +11,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/internal/command"
-	"vault-plugin-secrets-mdi/scripts/internal/figures"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // graphsLatency is how long Graph takes to regenerate a key when it takes its time.

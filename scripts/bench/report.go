@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"vault-plugin-secrets-mdi/scripts/internal/figures"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 )
 
 // What the engine aims at, in comparison with the baseline where there is one. The

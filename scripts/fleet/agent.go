@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // lookEvery is how often the file of an agent is looked at, and hence how exactly

@@ -8,9 +8,9 @@ import (
 	"net/http"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/internal/command"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 const (

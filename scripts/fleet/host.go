@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // host is a simulated host: what an Agent and an installer do, without either.

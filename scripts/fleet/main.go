@@ -21,7 +21,7 @@ import (
 	"os"
 	"strings"
 
-	"vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 )
 
 func main() { command.Main(run) }

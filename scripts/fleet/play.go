@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/internal/command"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // member of a fleet: a simulated host or a real agent.

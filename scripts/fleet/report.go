@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"vault-plugin-secrets-mdi/scripts/internal/figures"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 )
 
 // report is what became of a fleet.

@@ -12,9 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/scripts/internal/command"
-	"vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // site is where a fleet plays: a Vault with the engine, and the simulated tenant

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// PluginName is the name of the shipped plugin, of its package and of its file.
+// PluginName is the name of the shipped plugin and of its file.
 const PluginName = "vault-plugin-secrets-mdi"
 
 // Programs are what a measurement runs.
@@ -52,7 +52,7 @@ func FindVault(ctx context.Context, root string) (string, error) {
 func BuildPackage(ctx context.Context, module, pkg, version, file string) error {
 	flags := "-s -w"
 	if version != "" {
-		flags += " -X " + PluginName + "/backend.Version=" + version
+		flags += " -X example.com/vault-plugin-secrets-mdi/backend.Version=" + version
 	}
 	_, err := Output(ctx, module, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", flags, "-o", file, pkg)
 	return err

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // Tenant is a simulated tenant inside this process.

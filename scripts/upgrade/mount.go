@@ -12,9 +12,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-mdi/backend"
-	"vault-plugin-secrets-mdi/backend/graphtest"
-	"vault-plugin-secrets-mdi/backend/upgradetest"
+	"example.com/vault-plugin-secrets-mdi/backend"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
 )
 
 // lifetime is that of what must still be valid when the record is read in years.

@@ -5,7 +5,7 @@
 // The versions are those of the release's own go.mod; its two replacements of
 // third-party modules are kept. The release builds against its own copy of the
 // SDK, which v0.20.0 is the tagged equivalent of.
-module vault-plugin-secrets-mdi/scripts/vault
+module example.com/vault-plugin-secrets-mdi/scripts/vault
 
 go 1.25.3
 

@@ -1,7 +1,7 @@
 // What the benchmark compares the engine with: two engines of HashiCorp's, as they
 // are released, and a server for one of them. They are built apart from the plugin,
 // so that its dependencies stay its own.
-module vault-plugin-secrets-mdi/scripts/bench/peers
+module example.com/vault-plugin-secrets-mdi/scripts/bench/peers
 
 go 1.26.0
 

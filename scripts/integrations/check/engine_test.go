@@ -14,8 +14,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"vault-plugin-secrets-mdi/backend"
-	"vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // engine is the secrets engine, mounted at mdi/ without a Vault.

@@ -4,11 +4,11 @@
 // Prometheus names a version of Nomad's API that not every proxy of Go modules serves;
 // the code that needs it here, in the template engine of Vault Agent, is content with
 // the one that Vault itself is built with.
-module vault-plugin-secrets-mdi/scripts/integrations/check
+module example.com/vault-plugin-secrets-mdi/scripts/integrations/check
 
 go 1.26.7
 
-replace vault-plugin-secrets-mdi => ../../..
+replace example.com/vault-plugin-secrets-mdi => ../../..
 
 replace github.com/hashicorp/nomad/api => github.com/hashicorp/nomad/api v0.0.0-20240213164230-c364cb57298d
 
@@ -25,7 +25,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 	github.com/zclconf/go-cty v1.20.0
 	go.yaml.in/yaml/v3 v3.0.6
-	vault-plugin-secrets-mdi v0.0.0-00010101000000-000000000000
+	example.com/vault-plugin-secrets-mdi v0.0.0-00010101000000-000000000000
 )
 
 require (
