@@ -29,6 +29,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 // Version is the version that the engine reports to Vault, a semantic version
@@ -190,8 +192,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.health.forget()
 	case strings.HasPrefix(key, rolePrefix):
 		b.roles.forget()
-	case strings.HasPrefix(key, leasePrefix):
-		b.keeper.ledger.forget()
+	case strings.HasPrefix(key, lease.Prefix):
+		b.keeper.ledger.Forget()
 	}
 }
 

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // rig is a mounted engine, its storage, a clock under the test's control and a
@@ -26,7 +28,7 @@ import (
 type rig struct {
 	t       *testing.T
 	sim     *graphtest.Simulator
-	storage *flakyStorage
+	storage *storagetest.Storage
 	system  *logical.StaticSystemView
 	clock   *clock
 	log     *syncBuffer
@@ -39,7 +41,7 @@ func newRig(t *testing.T, opts ...graphtest.Option) *rig {
 	r := &rig{
 		t:       t,
 		sim:     graphtest.Start(t, opts...),
-		storage: &flakyStorage{Storage: &logical.InmemStorage{}},
+		storage: storagetest.New(),
 		system:  logical.TestSystemView(),
 		clock:   &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
 		log:     &syncBuffer{},
@@ -341,7 +343,7 @@ func TestInvalidateDropsWhatIsRemembered(t *testing.T) {
 	require.NoError(t, err)
 
 	require.Equal(t, first.Data[fieldKeyVersion], r.status()[fieldKeyVersion], "still remembered")
-	for _, key := range []string{configStorageKey, keyStorageKey, healthStorageKey, leasePrefix + "2/x"} {
+	for _, key := range []string{configStorageKey, keyStorageKey, healthStorageKey, lease.Prefix + "2/x"} {
 		r.InvalidateKey(t.Context(), key)
 	}
 	require.Equal(t, resp.Data[fieldKeyVersion], r.status()[fieldKeyVersion])

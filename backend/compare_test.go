@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestSharedKeyIsComparedWithTheTenantsFromTimeToTime(t *testing.T) {
@@ -120,9 +121,9 @@ func TestComparisonThatCannotBeStored(t *testing.T) {
 	r := sharing(t, nil)
 	r.read(hosts)
 	r.clock.advance(time.Hour)
-	r.storage.failing(nth(1, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(1, "put", keyStorageKey))
 	_, err := r.request(t.Context(), logical.ReadOperation, hosts, nil)
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	require.True(t, r.works(r.read(hosts)))
 }
 

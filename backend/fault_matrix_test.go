@@ -141,7 +141,7 @@ func (r *rig) endUntold(resp *logical.Response) {
 	}
 	version, id, ok := leaseOf(resp.Secret)
 	require.True(r.t, ok)
-	require.NoError(r.t, r.keeper.ledger.remove(r.t.Context(), r.storage, version, id))
+	require.NoError(r.t, r.keeper.ledger.Remove(r.t.Context(), r.storage, version, id))
 }
 
 func describeAnswer(t *testing.T, resp *logical.Response, err error) string {

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 const faultsIntroduction = `# What happens when Graph fails
@@ -88,7 +89,7 @@ func rotationFallsDue(r *rig) {
 	r.clock.advance(24 * time.Hour)
 }
 
-func lastLeaseEnds(r *rig) { r.clock.advance(48*time.Hour + leaseGrace) }
+func lastLeaseEnds(r *rig) { r.clock.advance(48*time.Hour + lease.Grace) }
 
 func comparisonFallsDue(r *rig) { r.clock.advance(defaultDriftCheckInterval) }
 

@@ -22,10 +22,10 @@ func TestReportThatCannotBeReadIsKept(t *testing.T) {
 	require.Equal(t, 2, before[fieldConsecutiveFailures])
 
 	r.restart()
-	r.storage.failing(func(op, key string) bool { return op == "get" && key == healthStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == healthStorageKey })
 	r.fails(400, logical.ReadOperation, keyPath, nil)
 	require.Contains(t, r.log.String(), "storing the report")
-	r.storage.failing(nil)
+	r.storage.FailWhen(nil)
 	require.Equal(t, before, r.status())
 
 	r.restart()

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 func (m *mount) ask(ctx context.Context, path string) (*logical.Response, error) {
@@ -32,7 +33,7 @@ func (h *history) answered(o *course, path string, resp *logical.Response, err e
 	}
 	o.answers = append(o.answers, a)
 	ends := h.clock.now().Add(resp.Secret.TTL)
-	h.leases = append(h.leases, &holder{secret: asStored(h.t, resp.Secret), version: a.version, ends: ends, forgotten: ends.Add(leaseGrace)})
+	h.leases = append(h.leases, &holder{secret: asStored(h.t, resp.Secret), version: a.version, ends: ends, forgotten: ends.Add(lease.Grace)})
 }
 
 // refused tells whether a request failed, and looks for secrets in the reason.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 // facts is what can be seen at a moment: of the tenant, and of the engine by its
@@ -148,7 +150,7 @@ func (h *history) learn(o *course) {
 	}
 	if o.errors > 0 || o.cutOff || o.hungUp {
 		for v := o.before.version; v <= o.after.version; v++ {
-			h.unsure[v] = now.Add(defaultTTL + leaseGrace + pageSpan)
+			h.unsure[v] = now.Add(defaultTTL + lease.Grace + lease.PageSpan)
 		}
 	}
 }
@@ -159,7 +161,7 @@ func (h *history) live(version int) (certain, possible int) {
 	now := h.clock.now()
 	for _, l := range h.leases {
 		switch {
-		case l.version != version || l.revoked || !l.forgotten.Add(pageSpan).After(now):
+		case l.version != version || l.revoked || !l.forgotten.Add(lease.PageSpan).After(now):
 		case l.tried || !l.forgotten.After(now):
 			possible++
 		default:
@@ -266,11 +268,14 @@ func (h *history) judgeCoverage(o *course) {
 		return
 	}
 	h.demand(!o.after.intent, "a healthy tick left an intent from %s", o.after.intentAt)
-	keys, err := logical.CollectKeysWithPrefix(h.t.Context(), h.kept, leasePrefix)
+	keys, err := logical.CollectKeysWithPrefix(h.t.Context(), h.kept, lease.Prefix)
 	require.NoError(h.t, err)
 	for _, key := range keys {
-		_, id, _ := strings.Cut(strings.TrimPrefix(key, leasePrefix), "/")
-		h.demand(pageEnd(id).After(h.clock.now()), "a record has not been pruned: %s", key)
+		_, page, _ := strings.Cut(strings.TrimPrefix(key, lease.Prefix), "/")
+		end, _, _ := strings.Cut(page, "-")
+		seconds, err := strconv.ParseInt(end, 10, 64)
+		require.NoError(h.t, err)
+		h.demand(seconds > h.clock.now().Unix(), "a record has not been pruned: %s", key)
 	}
 }
 

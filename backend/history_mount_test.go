@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // world is a simulated tenant in which many histories take place, one after the
@@ -241,7 +242,7 @@ func (d *disk) do(op string, carryOut func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
-		return errStorage
+		return storagetest.ErrBroken
 	}
 	f := d.fault
 	if f == nil || f.Op != op || f.struck {
@@ -254,7 +255,7 @@ func (d *disk) do(op string, carryOut func() error) error {
 	if f.Done {
 		_ = carryOut()
 	}
-	return errStorage
+	return storagetest.ErrBroken
 }
 
 func (d *disk) Get(ctx context.Context, key string) (entry *logical.StorageEntry, err error) {

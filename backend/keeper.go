@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 // keeper owns the key record and the ledger of its leases.
@@ -19,7 +21,7 @@ import (
 // the key that it puts in doubt is under way any more, and none follows.
 type keeper struct {
 	now    func() time.Time
-	ledger *ledger
+	ledger *lease.Ledger
 
 	mu     sync.RWMutex
 	record *keyRecord // as stored; nil if not known
@@ -31,12 +33,12 @@ type keeper struct {
 }
 
 func newKeeper(now func() time.Time) *keeper {
-	return &keeper{now: now, ledger: newLedger()}
+	return &keeper{now: now, ledger: lease.New()}
 }
 
 // lease is what a reader gets: the key, for how long, and the id of the ledger's
 // record.
-type lease struct {
+type grant struct {
 	record *keyRecord
 	ttl    time.Duration
 	id     string
@@ -45,7 +47,7 @@ type lease struct {
 // lease hands out the current key of a workspace for ttl if accept agrees to it;
 // else it returns nil. It is the only way by which a key leaves the engine. The
 // lease has been recorded, and the key marked as disclosed, when it returns.
-func (k *keeper) lease(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (*lease, error) {
+func (k *keeper) lease(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (*grant, error) {
 	if l, done, err := k.leaseAgain(ctx, s, ws, ttl, accept); done {
 		return l, err
 	}
@@ -55,7 +57,7 @@ func (k *keeper) lease(ctx context.Context, s logical.Storage, ws workspace, ttl
 // leaseAgain hands out a key that has been handed out before, which changes nothing
 // but the ledger. It is done unless the key has not been disclosed yet or the
 // record has to be loaded.
-func (k *keeper) leaseAgain(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (l *lease, done bool, err error) {
+func (k *keeper) leaseAgain(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (l *grant, done bool, err error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	switch rec := k.record; {
@@ -68,17 +70,17 @@ func (k *keeper) leaseAgain(ctx context.Context, s logical.Storage, ws workspace
 	case !rec.Disclosed:
 		return nil, false, nil
 	default:
-		id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
+		id, err := k.ledger.Add(ctx, s, rec.Version, k.now().Add(ttl+lease.Grace))
 		if err != nil {
 			return nil, true, err
 		}
 		k.untaken.CompareAndSwap(int64(rec.Version), 0)
-		return &lease{record: rec, ttl: ttl, id: id}, true, nil
+		return &grant{record: rec, ttl: ttl, id: id}, true, nil
 	}
 }
 
 // leaseFirst hands out a key that may not have been handed out before.
-func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (*lease, error) {
+func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace, ttl time.Duration, accept func(*keyRecord) bool) (*grant, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -91,7 +93,7 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 	if rec.Workspace != ws || !rec.usable() || !accept(k.seen(rec)) {
 		return nil, nil
 	}
-	id, err := k.ledger.add(ctx, s, rec.Version, k.now().Add(ttl+leaseGrace))
+	id, err := k.ledger.Add(ctx, s, rec.Version, k.now().Add(ttl+lease.Grace))
 	if err != nil {
 		return nil, err
 	}
@@ -99,13 +101,13 @@ func (k *keeper) leaseFirst(ctx context.Context, s logical.Storage, ws workspace
 		disclosed := *rec
 		disclosed.Disclosed = true
 		if err := k.store(ctx, s, &disclosed); err != nil {
-			k.ledger.discard(s, rec.Version, id)
+			k.ledger.Discard(s, rec.Version, id)
 			return nil, err
 		}
 		rec = &disclosed
 	}
 	k.untaken.CompareAndSwap(int64(rec.Version), 0)
-	return &lease{record: rec, ttl: ttl, id: id}, nil
+	return &grant{record: rec, ttl: ttl, id: id}, nil
 }
 
 // current returns the record as it concerns a workspace.
@@ -156,7 +158,7 @@ func (k *keeper) intend(ctx context.Context, s logical.Storage, ws workspace, ba
 	}
 	rec = rec.in(ws)
 	if due != nil {
-		held, err := k.ledger.held(ctx, s, rec.Version, k.now())
+		held, err := k.ledger.Held(ctx, s, rec.Version, k.now())
 		if err != nil {
 			return err
 		}
@@ -235,7 +237,7 @@ func (k *keeper) superseded(ctx context.Context, s logical.Storage, version int)
 
 // held reports whether a lease on the record's key is live.
 func (k *keeper) held(ctx context.Context, s logical.Storage, rec *keyRecord) (bool, error) {
-	return k.ledger.held(ctx, s, rec.Version, k.now())
+	return k.ledger.Held(ctx, s, rec.Version, k.now())
 }
 
 // setClosed stops disclosure, or allows it again.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // What docs/limits.md says of set-ups that are not supported, and of accidents.
@@ -18,7 +19,7 @@ import (
 func (r *rig) neighbour() *rig {
 	r.t.Helper()
 	n := &rig{
-		t: r.t, sim: r.sim, storage: &flakyStorage{Storage: &logical.InmemStorage{}},
+		t: r.t, sim: r.sim, storage: storagetest.New(),
 		system: logical.TestSystemView(), clock: r.clock, log: &syncBuffer{},
 	}
 	n.restart()

@@ -96,7 +96,7 @@ func (m *mountMax) get(now time.Time, ask func() time.Duration) time.Duration {
 
 // obtained is a lease and what to say of it.
 type obtained struct {
-	lease      *lease
+	lease      *grant
 	reused     bool
 	unverified string // why the key was not compared although it should have been
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
@@ -302,15 +303,15 @@ func TestConfigDeleteWarnsOfAKeyThatLivesOn(t *testing.T) {
 func TestConfigStorageFailures(t *testing.T) {
 	for _, op := range []string{"get", "put"} {
 		r := newRig(t)
-		r.storage.failing(nth(1, op, configStorageKey))
+		r.storage.FailWhen(storagetest.Nth(1, op, configStorageKey))
 		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, r.config(nil))
-		require.ErrorIs(t, err, errStorage)
+		require.ErrorIs(t, err, storagetest.ErrBroken)
 		r.write(configPath, r.config(nil))
-		r.storage.failing(nth(1, "get", configStorageKey))
+		r.storage.FailWhen(storagetest.Nth(1, "get", configStorageKey))
 		_, err = r.request(t.Context(), logical.ReadOperation, configPath, nil)
-		require.ErrorIs(t, err, errStorage)
-		r.storage.failing(nth(1, "delete", configStorageKey))
+		require.ErrorIs(t, err, storagetest.ErrBroken)
+		r.storage.FailWhen(storagetest.Nth(1, "delete", configStorageKey))
 		_, err = r.request(t.Context(), logical.DeleteOperation, configPath, nil)
-		require.ErrorIs(t, err, errStorage)
+		require.ErrorIs(t, err, storagetest.ErrBroken)
 	}
 }

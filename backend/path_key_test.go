@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestKeyReadReturnsALeasedKeyThatWorks(t *testing.T) {
@@ -147,9 +149,9 @@ func TestUnclaimedKeyIsNotKeptForLong(t *testing.T) {
 
 func TestKeyWhoseLeaseCannotBeRecordedIsNotGiven(t *testing.T) {
 	r := configured(t)
-	r.storage.failing(nth(1, "put", leasePrefix))
+	r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix))
 	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	r.tick()
 	require.Equal(t, false, r.status()[fieldDisclosed], "what may have been disclosed is retired")
 	resp := r.key()
@@ -163,9 +165,9 @@ func TestKeyWhoseLeaseCannotBeRecordedIsNotGiven(t *testing.T) {
 func TestKeyWhoseDisclosureCannotBeMarkedIsForTheNext(t *testing.T) {
 	r := configured(t)
 	r.hangUpOnARegeneration()
-	r.storage.failing(nth(1, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(1, "put", keyStorageKey))
 	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	resp := r.key()
 	require.True(t, r.works(resp))
 	require.Equal(t, 1, r.posts())

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func (r *rig) patch(path string, data map[string]any) {
@@ -96,9 +98,9 @@ func TestRoleStorageFailures(t *testing.T) {
 		{"list", rolePrefix, logical.ListOperation, "roles/"},
 	} {
 		r.restart()
-		r.storage.failing(nth(1, c.storage, c.op))
+		r.storage.FailWhen(storagetest.Nth(1, c.storage, c.op))
 		_, err := r.request(t.Context(), c.request, c.path, map[string]any{})
-		require.ErrorIs(t, err, errStorage, "%s %s", c.request, c.path)
+		require.ErrorIs(t, err, storagetest.ErrBroken, "%s %s", c.request, c.path)
 	}
 	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: rolePrefix + "odd", Value: []byte("{")}))
 	_, err := r.request(t.Context(), logical.ReadOperation, "roles/odd", nil)

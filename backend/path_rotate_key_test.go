@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestRotateKeyKillsTheKeyAndDisclosesNothing(t *testing.T) {
@@ -39,9 +40,9 @@ func TestRotateKeyOfAnUnconfiguredMount(t *testing.T) {
 // lost answer has left, which nobody knows who has seen.
 func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
 	r := configured(t)
-	r.storage.failing(nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
 	_, err := r.tryKey()
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	lost := r.sim.Key()
 	r.write(rotateKeyPath, nil)
 	require.False(t, r.sim.CanRegister(lost))
@@ -51,9 +52,9 @@ func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
 // The same if a reader is about to find that key.
 func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
 	r := configured(t)
-	r.storage.failing(nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
 	_, err := r.tryKey()
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	lost := r.sim.Key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour})
 	started := r.sim.Calls(graphtest.Get).Started
@@ -70,9 +71,9 @@ func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
 func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	r := configured(t)
 	r.restart()
-	r.storage.failing(func(op, key string) bool { return op == "get" && key == keyStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == keyStorageKey })
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	require.Zero(t, r.posts())
 }
 

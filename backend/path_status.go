@@ -133,7 +133,7 @@ func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	leases, err := b.keeper.ledger.live(ctx, req.Storage, rec.Version, b.now())
+	leases, err := b.keeper.ledger.Live(ctx, req.Storage, rec.Version, b.now())
 	if err != nil {
 		return nil, err
 	}

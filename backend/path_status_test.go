@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestStatusOfANewMount(t *testing.T) {
@@ -70,13 +72,13 @@ func TestStatusPromisesNoRotationOfTheCredentialByItself(t *testing.T) {
 }
 
 func TestStatusSaysWhatStorageRefuses(t *testing.T) {
-	for _, c := range [][2]string{{"get", configStorageKey}, {"get", keyStorageKey}, {"list", leasePrefix}, {"get", healthStorageKey}} {
+	for _, c := range [][2]string{{"get", configStorageKey}, {"get", keyStorageKey}, {"list", lease.Prefix}, {"get", healthStorageKey}} {
 		r := configured(t)
 		r.restart()
-		r.storage.failing(func(op, key string) bool { return op == c[0] && strings.HasPrefix(key, c[1]) })
+		r.storage.FailWhen(func(op, key string) bool { return op == c[0] && strings.HasPrefix(key, c[1]) })
 		_, err := r.request(t.Context(), logical.ReadOperation, statusPath, nil)
-		require.ErrorIs(t, err, errStorage)
-		r.storage.failing(nil)
+		require.ErrorIs(t, err, storagetest.ErrBroken)
+		r.storage.FailWhen(nil)
 		r.status()
 	}
 }
@@ -84,7 +86,7 @@ func TestStatusSaysWhatStorageRefuses(t *testing.T) {
 // A report that cannot be stored fails nothing, and is said.
 func TestReportThatCannotBeStored(t *testing.T) {
 	r := configured(t)
-	r.storage.failing(func(_, key string) bool { return key == healthStorageKey })
+	r.storage.FailWhen(func(_, key string) bool { return key == healthStorageKey })
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.fails(400, logical.ReadOperation, keyPath, nil)
 	require.Contains(t, r.log.String(), "storing the report")

@@ -57,7 +57,7 @@ func (b *backend) pruneLedger(ctx context.Context) {
 	defer cancel()
 	rec, err := b.keeper.stored(ctx, b.storage)
 	if err == nil {
-		err = b.keeper.ledger.prune(ctx, b.storage, rec.Version, b.now())
+		err = b.keeper.ledger.Prune(ctx, b.storage, rec.Version, b.now())
 	}
 	if err != nil && ctx.Err() == nil {
 		b.log(ctx).Warn("pruning the records of leases", logFailure(err)...)

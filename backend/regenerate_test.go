@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // tryKey reads mdi/key once.
@@ -21,9 +22,9 @@ func (r *rig) tryKey() (*logical.Response, error) {
 func TestStorageFailureBeforeTheRequestRegeneratesNothing(t *testing.T) {
 	r := configured(t)
 	old := r.key()
-	r.storage.failing(nth(1, "put", keyStorageKey)) // the intent
+	r.storage.FailWhen(storagetest.Nth(1, "put", keyStorageKey)) // the intent
 	_, err := r.tryKey()
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	require.Equal(t, 1, r.posts())
 	require.True(t, r.works(old))
 	require.True(t, r.works(r.key()))
@@ -34,9 +35,9 @@ func TestStorageFailureAfterTheRequestNeverServesTheOldKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := configured(t)
 			old := r.key()
-			r.storage.failing(nth(2, "put", keyStorageKey)) // the new version
+			r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey)) // the new version
 			_, err := r.tryKey()
-			require.ErrorIs(t, err, errStorage)
+			require.ErrorIs(t, err, storagetest.ErrBroken)
 			require.Equal(t, 2, r.posts())
 			if restart {
 				r.restart()
@@ -191,9 +192,9 @@ func TestStorageFailureWhenAnIntentIsWithdrawn(t *testing.T) {
 	r := configured(t)
 	r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
-	r.storage.failing(nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
 	_, err := r.tryKey()
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	r.fails(503, logical.ReadOperation, keyPath, nil)
 	r.clock.advance(flightBudget)
 	require.True(t, r.works(r.key()))

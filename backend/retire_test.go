@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestKeyDiesWithItsLastLease(t *testing.T) {
@@ -74,7 +76,7 @@ func TestTickRetiresWhatTheRevocationCouldNot(t *testing.T) {
 func TestRecordPastItsEndKeepsNoKeyAlive(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.clock.advance(time.Hour + leaseGrace - time.Second)
+	r.clock.advance(time.Hour + lease.Grace - time.Second)
 	r.tick()
 	require.True(t, r.works(held))
 	r.clock.advance(time.Second)
@@ -84,11 +86,11 @@ func TestRecordPastItsEndKeepsNoKeyAlive(t *testing.T) {
 }
 
 func (r *rig) leaseRecords() int {
-	versions, err := r.storage.List(r.t.Context(), leasePrefix)
+	versions, err := r.storage.List(r.t.Context(), lease.Prefix)
 	require.NoError(r.t, err)
 	count := 0
 	for _, v := range versions {
-		ids, err := r.storage.List(r.t.Context(), leasePrefix+v)
+		ids, err := r.storage.List(r.t.Context(), lease.Prefix+v)
 		require.NoError(r.t, err)
 		count += len(ids)
 	}
@@ -152,7 +154,7 @@ func TestRevokeWorksWhateverTheStateOfTheMount(t *testing.T) {
 func TestRevokeOnANodeThatMustNotWrite(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.storage.failing(func(op, _ string) bool { return op == "delete" || op == "put" })
+	r.storage.FailWhen(func(op, _ string) bool { return op == "delete" || op == "put" })
 	r.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
 	r.revoke(held)
 	require.Equal(t, 1, r.leaseRecords())
@@ -162,8 +164,8 @@ func TestRevokeOnANodeThatMustNotWrite(t *testing.T) {
 func TestRevokeIsRepeatedWhenStorageFails(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.storage.failing(nth(1, "delete", leasePrefix))
-	require.ErrorIs(t, r.tryRevoke(held.Secret), errStorage)
+	r.storage.FailWhen(storagetest.Nth(1, "delete", lease.Prefix))
+	require.ErrorIs(t, r.tryRevoke(held.Secret), storagetest.ErrBroken)
 	require.Equal(t, 1, r.status()[fieldLiveLeases])
 	r.revoke(held)
 	r.eventually("the key is dead", func() bool { return !r.works(held) })
@@ -188,9 +190,9 @@ func TestRetirementFindsAKeyOfThePortal(t *testing.T) {
 func TestTickSettlesAnIntent(t *testing.T) {
 	r := configured(t)
 	r.key()
-	r.storage.failing(nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
 	_, err := r.tryKey()
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 	r.tick()
 	status := r.status()
 	require.Equal(t, false, status[fieldIntentPending])
@@ -215,9 +217,9 @@ func TestTickLogsWhatStorageRefuses(t *testing.T) {
 		r := configured(t)
 		r.key()
 		r.restart()
-		r.storage.failing(func(op, k string) bool { return op == "get" && k == key })
+		r.storage.FailWhen(func(op, k string) bool { return op == "get" && k == key })
 		r.tick()
-		require.Contains(t, r.log.String(), errStorage.Error())
+		require.Contains(t, r.log.String(), storagetest.ErrBroken.Error())
 	}
 }
 
@@ -316,7 +318,7 @@ func TestPruningLeavesTimeForTheKey(t *testing.T) {
 	held := r.key()
 	r.clock.advance(2 * time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
-	r.storage.failing(func(op, _ string) bool {
+	r.storage.FailWhen(func(op, _ string) bool {
 		if op == "delete" {
 			cancel() // as if the tick's time was up
 		}

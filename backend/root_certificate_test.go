@@ -180,9 +180,9 @@ func TestRemovalOfACertificateIsLost(t *testing.T) {
 		r.write(rotateRootPath, nil)
 		before, old := r.credentials(), r.root().Retiring[0].KeyID
 		r.clock.advance(rootGrace)
-		r.storage.failing(func(op, key string) bool { return op == "put" && key == configStorageKey })
+		r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == configStorageKey })
 		r.tick()
-		r.storage.failing(nil)
+		r.storage.FailWhen(nil)
 		require.Equal(t, before-1, r.credentials())
 		r.restart()
 		r.hours(1)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // interrupted mounts an engine that has lost the answer about a new secret. It returns
@@ -133,9 +134,9 @@ func TestWishForARotationEndsWithARefusal(t *testing.T) {
 // A wish that cannot be stored is refused, since nobody would remember it.
 func TestWishForARotationThatCannotBeStored(t *testing.T) {
 	r, _ := interrupted(t, graphtest.Fault{})
-	r.storage.failing(func(op, key string) bool { return op == "put" && key == configStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == configStorageKey })
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, err, storagetest.ErrBroken)
 }
 
 func TestIntentIsDoubtfulForAWhile(t *testing.T) {

@@ -106,7 +106,7 @@ func TestDisabledMountNamesTheCredentialsThatStay(t *testing.T) {
 func TestDisabledMountThatCannotBeRead(t *testing.T) {
 	r := rotatable(t, credentialClientSecret)
 	r.restart()
-	r.storage.failing(func(op, key string) bool { return op == "get" && key == configStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == configStorageKey })
 	r.system.TaintedVal = true
 	r.tick()
 	require.Contains(t, r.log.String(), "look for those named vault-plugin-secrets-mdi")

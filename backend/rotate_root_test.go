@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // rotatable mounts an engine whose app may manage its own credentials. Pauses take no
@@ -158,14 +159,14 @@ func TestRotateRootIsInterruptedAnywhere(t *testing.T) {
 			before := r.credentials()
 			r.write(rotateRootPath, nil) // so that there is one of its own to retire
 			failed := false
-			fails := nth(n, "put", configStorageKey)
-			r.storage.failing(func(op, key string) bool {
+			fails := storagetest.Nth(n, "put", configStorageKey)
+			r.storage.FailWhen(func(op, key string) bool {
 				// From this write on the process is dead.
 				failed = failed || fails(op, key)
 				return failed
 			})
 			_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
-			r.storage.failing(nil)
+			r.storage.FailWhen(nil)
 			if err == nil && !failed {
 				require.Greater(t, n, 3)
 				return

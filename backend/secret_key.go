@@ -65,7 +65,7 @@ func keyResponseFields() map[string]*framework.FieldSchema {
 
 // keyResponse makes the answer of a read out of a lease. It is small, because core
 // stores a copy of it with every lease.
-func (b *backend) keyResponse(l *lease, reused bool) *logical.Response {
+func (b *backend) keyResponse(l *grant, reused bool) *logical.Response {
 	resp := b.Secret(secretTypeKey).Response(map[string]any{
 		fieldDeploymentAccessKey: l.record.Key,
 		fieldKeyVersion:          l.record.Version,
@@ -97,7 +97,7 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 		return nil, nil // the records of its version are dropped as a whole
 	}
 	if err == nil {
-		err = b.keeper.ledger.remove(ctx, req.Storage, version, id)
+		err = b.keeper.ledger.Remove(ctx, req.Storage, version, id)
 	}
 	if err != nil {
 		// Asked after the failure and not before, because each revocation would

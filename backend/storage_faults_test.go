@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 // Every single storage operation of every flow fails once: refused, or carried out
@@ -167,7 +169,7 @@ func (c *storageCase) checkAfterwards() {
 	c.end()
 	c.tickFor(10 * time.Minute)
 	// Records of leases that were never given end by time.
-	c.clock.advance(defaultTTL + leaseGrace)
+	c.clock.advance(defaultTTL + lease.Grace)
 	c.tickFor(2 * time.Minute)
 	c.checkNoKeyIsLeft()
 	require.Zero(c.t, c.leaseRecords(), c)
@@ -228,14 +230,14 @@ func (s *trippingStorage) trips(op, key string) bool {
 
 func (s *trippingStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
 	if s.trips("get", key) {
-		return nil, errStorage
+		return nil, storagetest.ErrBroken
 	}
 	return s.Storage.Get(ctx, key)
 }
 
 func (s *trippingStorage) List(ctx context.Context, prefix string) ([]string, error) {
 	if s.trips("list", prefix) {
-		return nil, errStorage
+		return nil, storagetest.ErrBroken
 	}
 	return s.Storage.List(ctx, prefix)
 }
@@ -257,5 +259,5 @@ func (s *trippingStorage) change(op, key string, change func() error) error {
 			return err
 		}
 	}
-	return errStorage
+	return storagetest.ErrBroken
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 // storageFlow is something that the engine does with its storage.
@@ -123,7 +124,7 @@ var storageFlows = []storageFlow{
 	},
 	{
 		"last lease that ends by time",
-		func(c *storageCase) { c.share(); c.clock.advance(defaultTTL + leaseGrace) },
+		func(c *storageCase) { c.share(); c.clock.advance(defaultTTL + lease.Grace) },
 		func(c *storageCase) { c.ticks() },
 	},
 	{

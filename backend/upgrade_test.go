@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
 )
 
@@ -128,7 +129,7 @@ func TestUpgradeRetiresTheKeyOfLeasesThatNobodyRevokes(t *testing.T) {
 		r.tick()
 		require.Equal(t, 1, r.posts())
 		require.False(t, r.sim.CanRegister(left.Key))
-		names, err := logical.CollectKeysWithPrefix(t.Context(), r.storage, leasePrefix)
+		names, err := logical.CollectKeysWithPrefix(t.Context(), r.storage, lease.Prefix)
 		require.NoError(t, err)
 		require.Empty(t, names)
 	}, "leases")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package lease
 
 import (
 	"context"
@@ -16,24 +16,24 @@ import (
 )
 
 const (
-	// pageSpan is what the ends of the leases on a page differ by at most. A lease
+	// PageSpan is the longest time between the ends of two leases on a page. A lease
 	// that core has lost may count as live for that much longer.
-	pageSpan = 10 * time.Second
+	PageSpan = 10 * time.Second
 
-	// pageSlots keeps a page small: it is stored whole at each change.
+	// pageSlots keeps a page small, since every change stores the whole page.
 	pageSlots = 4096
 )
 
-// page records the leases that end at about the same time: those who read together
-// under one role are on one page. It is stored under <end>-<random>, and all that it
-// has to remember of a lease is a bit.
+// page records leases that end at about the same time, such as those of hosts that read
+// together under one role. It is stored under <end>-<random> and holds one bit for each
+// lease.
 //
-// Version 0.1.0 stored one entry a lease under such a name. It is read as a page with
-// one slot.
+// Version 0.1.0 stored one entry for each lease under such a name. It is read as a page
+// with one slot.
 type page struct {
-	slots int    // how many have been given out
+	slots int    // how many are in use, now or before
 	bits  []byte // which of them are live
-	// unreadable is one whose content cannot be read: it is left alone, and counts as
+	// unreadable marks a page that cannot be decoded. It is not changed, and counts as
 	// one live lease until its end.
 	unreadable bool
 }
@@ -43,7 +43,7 @@ type pageEntry struct {
 	Live []byte `json:"live"`
 }
 
-// take gives out a slot, for a lease.
+// take reserves a slot for a lease.
 func (p *page) take() int {
 	slot := p.slots
 	p.slots++
@@ -54,14 +54,14 @@ func (p *page) take() int {
 	return slot
 }
 
-// clear ends the lease in a slot. There may be none any more.
+// clear ends the lease in a slot, if there is one.
 func (p *page) clear(slot int) {
 	if slot >= 0 && slot/8 < len(p.bits) {
 		p.bits[slot/8] &^= 1 << (slot % 8)
 	}
 }
 
-// live returns how many leases on the page have not been removed.
+// live returns the number of leases on the page that have not been removed.
 func (p *page) live() int {
 	if p.unreadable {
 		return 1
@@ -81,7 +81,7 @@ func (p *page) clone() *page {
 	return &c
 }
 
-// store writes a page, or deletes it when nothing on it is live.
+// store writes a page, or deletes it if no lease on it is live.
 func (p *page) store(ctx context.Context, s logical.Storage, version int, name string) error {
 	if p.unreadable {
 		return nil
@@ -97,7 +97,7 @@ func (p *page) store(ctx context.Context, s logical.Storage, version int, name s
 	return s.Put(ctx, entry)
 }
 
-// loadPage reads a page; nil if there is none.
+// loadPage reads a page. It returns nil if there is none.
 func loadPage(ctx context.Context, s logical.Storage, version int, name string) (*page, error) {
 	entry, err := s.Get(ctx, pageKey(version, name))
 	if err != nil {
@@ -118,22 +118,21 @@ func loadPage(ctx context.Context, s logical.Storage, version int, name string) 
 }
 
 func pageKey(version int, name string) string {
-	return leasePrefix + strconv.Itoa(version) + "/" + name
+	return Prefix + strconv.Itoa(version) + "/" + name
 }
 
 // pageEndFor returns the end of the page that a lease belongs to.
 func pageEndFor(end time.Time) time.Time {
-	return end.Add(pageSpan - time.Nanosecond).Truncate(pageSpan)
+	return end.Add(PageSpan - time.Nanosecond).Truncate(PageSpan)
 }
 
-// newPageName names a page. Its name tells its end, so that it takes no look into a
-// page to prune it.
+// newPageName names a page. The name contains the end, so that pruning reads no page.
 func newPageName(end time.Time) string {
 	return fmt.Sprintf("%d-%s", end.Unix(), rand.Text())
 }
 
-// pageEnd reads the end of a page from its name. A name that does not tell is of a
-// page whose leases have ended.
+// pageEnd reads the end of a page from its name. A page whose name has no end counts as
+// ended.
 func pageEnd(name string) time.Time {
 	seconds, _, _ := strings.Cut(name, "-")
 	unix, err := strconv.ParseInt(seconds, 10, 64)
@@ -143,14 +142,14 @@ func pageEnd(name string) time.Time {
 	return time.Unix(unix, 0)
 }
 
-// leaseID makes the id by which a lease remembers its record.
-func leaseID(name string, slot int) string {
+// recordID returns the id under which a lease finds its record.
+func recordID(name string, slot int) string {
 	return name + "." + strconv.Itoa(slot)
 }
 
-// splitLeaseID is the inverse of leaseID. An id without a slot is of version 0.1.0,
-// and names the one slot of its page.
-func splitLeaseID(id string) (name string, slot int) {
+// splitRecordID is the inverse of recordID. An id without a slot is of version 0.1.0 and
+// means the only slot of its page.
+func splitRecordID(id string) (name string, slot int) {
 	name, number, found := strings.Cut(id, ".")
 	if !found {
 		return name, 0

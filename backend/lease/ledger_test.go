@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package lease
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 var (
@@ -57,12 +59,12 @@ func (s *slowStorage) ask() error {
 // ledgerRig is a ledger whose changes gather while a write is held.
 type ledgerRig struct {
 	t       *testing.T
-	ledger  *ledger
+	ledger  *Ledger
 	storage *slowStorage
 }
 
 func newLedgerRig(t *testing.T) *ledgerRig {
-	return &ledgerRig{t: t, ledger: newLedger(), storage: newSlowStorage()}
+	return &ledgerRig{t: t, ledger: New(), storage: newSlowStorage()}
 }
 
 // together makes n changes, of which the first is being written while the others
@@ -98,8 +100,8 @@ func (r *ledgerRig) gathered() int {
 // undisturbed lets all writes pass.
 func (r *ledgerRig) undisturbed() logical.Storage { return r.storage.Storage }
 
-func (r *ledgerRig) live(l *ledger) int {
-	n, err := l.live(r.t.Context(), r.undisturbed(), 1, beginning)
+func (r *ledgerRig) live(l *Ledger) int {
+	n, err := l.Live(r.t.Context(), r.undisturbed(), 1, beginning)
 	require.NoError(r.t, err)
 	return n
 }
@@ -108,19 +110,19 @@ func TestLeasesOfReadersWhoOverlapAreOneWrite(t *testing.T) {
 	r := newLedgerRig(t)
 	ids := make([]string, 20)
 	errs := r.together(len(ids), nil, func(i int) (err error) {
-		ids[i], err = r.ledger.add(t.Context(), r.storage, 1, inAnHour)
+		ids[i], err = r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
 		return err
 	})
 	require.Equal(t, make([]error, len(ids)), errs)
 	require.Len(t, ids, 20)
 	require.Equal(t, 20, r.live(r.ledger))
-	require.Equal(t, 20, r.live(newLedger()), "another process reads the same")
+	require.Equal(t, 20, r.live(New()), "another process reads the same")
 
 	errs = r.together(len(ids), nil, func(i int) error {
-		return r.ledger.remove(t.Context(), r.storage, 1, ids[i])
+		return r.ledger.Remove(t.Context(), r.storage, 1, ids[i])
 	})
 	require.Equal(t, make([]error, len(ids)), errs)
-	require.Zero(t, r.live(newLedger()))
+	require.Zero(t, r.live(New()))
 	keys, err := logical.CollectKeys(t.Context(), r.undisturbed())
 	require.NoError(t, err)
 	require.Empty(t, keys, "an empty page is deleted")
@@ -128,16 +130,16 @@ func TestLeasesOfReadersWhoOverlapAreOneWrite(t *testing.T) {
 
 func TestReadersWhoseWriteFailsAreAllTold(t *testing.T) {
 	r := newLedgerRig(t)
-	errs := r.together(5, errStorage, func(int) error {
-		_, err := r.ledger.add(t.Context(), r.storage, 1, inAnHour)
+	errs := r.together(5, storagetest.ErrBroken, func(int) error {
+		_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
 		return err
 	})
 	require.NoError(t, errs[0])
 	for _, err := range errs[1:] {
-		require.ErrorIs(t, err, errStorage)
+		require.ErrorIs(t, err, storagetest.ErrBroken)
 	}
 	require.Equal(t, 1, r.live(r.ledger))
-	require.Equal(t, 1, r.live(newLedger()))
+	require.Equal(t, 1, r.live(New()))
 }
 
 func TestReaderWhoHangsUpTakesNobodyAlong(t *testing.T) {
@@ -146,46 +148,46 @@ func TestReaderWhoHangsUpTakesNobodyAlong(t *testing.T) {
 	errs := r.together(3, nil, func(i int) error {
 		if i == 0 { // who has had the write begun
 			hangUp()
-			_, err := r.ledger.add(ctx, r.storage, 1, inAnHour)
+			_, err := r.ledger.Add(ctx, r.storage, 1, inAnHour)
 			return err
 		}
-		_, err := r.ledger.add(t.Context(), r.storage, 1, inAnHour)
+		_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
 		return err
 	})
 	require.ErrorIs(t, errs[0], context.Canceled)
 	require.NoError(t, errs[1])
 	require.NoError(t, errs[2])
-	require.GreaterOrEqual(t, r.live(newLedger()), 2)
+	require.GreaterOrEqual(t, r.live(New()), 2)
 }
 
 func TestLeasesWithOtherEndsAreOnOtherPages(t *testing.T) {
-	l := newLedger()
+	l := New()
 	s := &logical.InmemStorage{}
 	for i := range 4 {
-		_, err := l.add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*pageSpan/2+time.Second))
+		_, err := l.Add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*PageSpan/2+time.Second))
 		require.NoError(t, err)
 	}
 	names, err := s.List(t.Context(), pageKey(1, ""))
 	require.NoError(t, err)
 	require.Len(t, names, 2)
 	for i, left := range []int{4, 2, 0} {
-		now := inAnHour.Add(time.Duration(i) * pageSpan)
-		n, err := l.live(t.Context(), s, 1, now)
+		now := inAnHour.Add(time.Duration(i) * PageSpan)
+		n, err := l.Live(t.Context(), s, 1, now)
 		require.NoError(t, err)
 		require.Equal(t, left, n, "at %v", now)
-		require.NoError(t, l.prune(t.Context(), s, 1, now))
-		n, err = l.live(t.Context(), s, 1, beginning)
+		require.NoError(t, l.Prune(t.Context(), s, 1, now))
+		n, err = l.Live(t.Context(), s, 1, beginning)
 		require.NoError(t, err)
 		require.Equal(t, left, n, "pruned at %v", now)
 	}
 }
 
 func TestFullPageIsFollowedByAnother(t *testing.T) {
-	l := newLedger()
+	l := New()
 	s := &logical.InmemStorage{}
 	seen := map[string]bool{}
 	for range pageSlots + 1 {
-		id, err := l.add(t.Context(), s, 1, inAnHour)
+		id, err := l.Add(t.Context(), s, 1, inAnHour)
 		require.NoError(t, err)
 		require.False(t, seen[id], "the id is used twice: %s", id)
 		seen[id] = true
@@ -193,29 +195,29 @@ func TestFullPageIsFollowedByAnother(t *testing.T) {
 	names, err := s.List(t.Context(), pageKey(1, ""))
 	require.NoError(t, err)
 	require.Len(t, names, 2)
-	n, err := newLedger().live(t.Context(), s, 1, beginning)
+	n, err := New().Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, pageSlots+1, n)
 }
 
 // Neither of two processes that are active by mistake loses what the other records.
 func TestProcessesDoNotWriteOnEachOthersPages(t *testing.T) {
-	one, other := newLedger(), newLedger()
+	one, other := New(), New()
 	s := &logical.InmemStorage{}
 	for range 2 {
-		for _, l := range []*ledger{one, other} {
-			_, err := l.add(t.Context(), s, 1, inAnHour)
+		for _, l := range []*Ledger{one, other} {
+			_, err := l.Add(t.Context(), s, 1, inAnHour)
 			require.NoError(t, err)
 		}
 	}
-	n, err := newLedger().live(t.Context(), s, 1, beginning)
+	n, err := New().Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 4, n)
 }
 
 // What version 0.1.0 stored: one entry a lease, which its name tells all about.
 func TestRecordsOfTheFirstReleaseAreRead(t *testing.T) {
-	l := newLedger()
+	l := New()
 	s := &logical.InmemStorage{}
 	var ids []string
 	for i := range 3 {
@@ -225,96 +227,97 @@ func TestRecordsOfTheFirstReleaseAreRead(t *testing.T) {
 			Key: "lease/1/" + id, Value: []byte(`{"end":"2027-03-01T13:00:00Z"}`),
 		}))
 	}
-	_, err := l.add(t.Context(), s, 1, inAnHour)
+	_, err := l.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
 	for left := 4; left > 1; left-- {
-		n, err := l.live(t.Context(), s, 1, beginning)
+		n, err := l.Live(t.Context(), s, 1, beginning)
 		require.NoError(t, err)
 		require.Equal(t, left, n)
-		require.NoError(t, l.remove(t.Context(), s, 1, ids[left-2]))
+		require.NoError(t, l.Remove(t.Context(), s, 1, ids[left-2]))
 	}
-	held, err := l.held(t.Context(), s, 1, inAnHour.Add(-time.Second))
+	held, err := l.Held(t.Context(), s, 1, inAnHour.Add(-time.Second))
 	require.NoError(t, err)
 	require.True(t, held)
-	held, err = l.held(t.Context(), s, 1, inAnHour.Add(pageSpan))
+	held, err = l.Held(t.Context(), s, 1, inAnHour.Add(PageSpan))
 	require.NoError(t, err)
 	require.False(t, held)
 }
 
 func TestIDsThatMakeNoSenseAreOfNoLease(t *testing.T) {
-	l := newLedger()
+	l := New()
 	s := &logical.InmemStorage{}
-	id, err := l.add(t.Context(), s, 1, inAnHour)
+	id, err := l.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
-	name, _ := splitLeaseID(id)
+	name, _ := splitRecordID(id)
 	for _, wrong := range []string{name + ".x", name + ".-1", name + ".99999", "x", "."} {
-		require.NoError(t, l.remove(t.Context(), s, 1, wrong))
+		require.NoError(t, l.Remove(t.Context(), s, 1, wrong))
 	}
-	n, err := l.live(t.Context(), s, 1, beginning)
+	n, err := l.Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 }
 
 // What cannot be read is left alone: it is not known whose leases are on it.
 func TestUnreadablePageCountsAsALeaseUntilItsEnd(t *testing.T) {
-	l := newLedger()
+	l := New()
 	s := &logical.InmemStorage{}
 	name := newPageName(inAnHour)
 	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: pageKey(1, name), Value: []byte("?")}))
-	require.NoError(t, l.remove(t.Context(), s, 1, leaseID(name, 0)))
-	_, err := l.add(t.Context(), s, 1, inAnHour)
+	require.NoError(t, l.Remove(t.Context(), s, 1, recordID(name, 0)))
+	_, err := l.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
-	n, err := l.live(t.Context(), s, 1, beginning)
+	n, err := l.Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	held, err := newLedger().held(t.Context(), s, 1, inAnHour.Add(-time.Second))
+	held, err := New().Held(t.Context(), s, 1, inAnHour.Add(-time.Second))
 	require.NoError(t, err)
 	require.True(t, held)
-	require.NoError(t, l.prune(t.Context(), s, 1, inAnHour))
-	held, err = l.held(t.Context(), s, 1, beginning)
+	require.NoError(t, l.Prune(t.Context(), s, 1, inAnHour))
+	held, err = l.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.False(t, held)
 }
 
 // A removal reads what another process may have added to its page.
 func TestRemovalFromAnotherProcessesPageSeesWhatItHasAdded(t *testing.T) {
-	one, other := newLedger(), newLedger()
+	one, other := New(), New()
 	s := &logical.InmemStorage{}
-	first, err := one.add(t.Context(), s, 1, inAnHour)
+	first, err := one.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
-	held, err := other.held(t.Context(), s, 1, beginning)
+	held, err := other.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.True(t, held)
-	_, err = one.add(t.Context(), s, 1, inAnHour)
+	_, err = one.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
-	require.NoError(t, other.remove(t.Context(), s, 1, first))
-	n, err := newLedger().live(t.Context(), s, 1, beginning)
+	require.NoError(t, other.Remove(t.Context(), s, 1, first))
+	n, err := New().Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 }
 
 func TestHeldReadsNoPage(t *testing.T) {
 	gets := 0
-	s := &flakyStorage{Storage: &logical.InmemStorage{}, fail: func(op, _ string) bool {
+	s := storagetest.New()
+	s.FailWhen(func(op, _ string) bool {
 		if op == "get" {
 			gets++
 		}
 		return false
-	}}
-	l := newLedger()
+	})
+	l := New()
 	for i := range 20 {
-		_, err := l.add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*pageSpan))
+		_, err := l.Add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*PageSpan))
 		require.NoError(t, err)
 	}
-	successor := newLedger()
-	held, err := successor.held(t.Context(), s, 1, beginning)
+	successor := New()
+	held, err := successor.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.True(t, held)
-	_, err = successor.add(t.Context(), s, 1, inAnHour)
+	_, err = successor.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
 	require.Zero(t, gets)
 	for range 2 {
-		n, err := successor.live(t.Context(), s, 1, beginning)
+		n, err := successor.Live(t.Context(), s, 1, beginning)
 		require.NoError(t, err)
 		require.Equal(t, 21, n)
 		require.Equal(t, 20, gets, "each page is counted once")
@@ -326,7 +329,7 @@ func TestPagesAreWrittenAtTheSameTimeThoseOfReadersFirst(t *testing.T) {
 	r := newLedgerRig(t)
 	var ids []string
 	for i := range 3 * pagesAtOnce {
-		id, err := r.ledger.add(t.Context(), r.undisturbed(), 1, inAnHour.Add(time.Duration(i)*pageSpan))
+		id, err := r.ledger.Add(t.Context(), r.undisturbed(), 1, inAnHour.Add(time.Duration(i)*PageSpan))
 		require.NoError(t, err)
 		ids = append(ids, id)
 	}
@@ -334,10 +337,10 @@ func TestPagesAreWrittenAtTheSameTimeThoseOfReadersFirst(t *testing.T) {
 	change := func(id string) {
 		all.Go(func() {
 			if id == "" {
-				_, err := r.ledger.add(t.Context(), r.storage, 1, inAnHour.Add(-time.Hour/2))
+				_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour.Add(-time.Hour/2))
 				require.NoError(t, err)
 			} else {
-				require.NoError(t, r.ledger.remove(t.Context(), r.storage, 1, id))
+				require.NoError(t, r.ledger.Remove(t.Context(), r.storage, 1, id))
 			}
 		})
 	}
@@ -365,19 +368,20 @@ func TestPagesAreWrittenAtTheSameTimeThoseOfReadersFirst(t *testing.T) {
 }
 
 func TestWhatIsForgottenWhileItIsListedIsListedAgain(t *testing.T) {
-	l := newLedger()
-	s := &flakyStorage{Storage: &logical.InmemStorage{}, fail: func(op, _ string) bool {
+	l := New()
+	s := storagetest.New()
+	s.FailWhen(func(op, _ string) bool {
 		if op == "list" { // another node changes something meanwhile
-			l.forget()
+			l.Forget()
 		}
 		return false
-	}}
-	held, err := l.held(t.Context(), s, 1, beginning)
+	})
+	held, err := l.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.False(t, held)
-	_, err = newLedger().add(t.Context(), s.Storage, 1, inAnHour)
+	_, err = New().Add(t.Context(), s.Storage, 1, inAnHour)
 	require.NoError(t, err)
-	held, err = l.held(t.Context(), s, 1, beginning)
+	held, err = l.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.True(t, held)
 }

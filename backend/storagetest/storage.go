@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package storagetest has a storage that fails on demand, for tests of packages that
+// store something:
+//
+//	s := storagetest.New()
+//	s.failWhen(storagetest.Nth(1, "put", "lease/"))
+//	_, err := ledger.Add(ctx, s, version, end) // errors.Is(err, storagetest.ErrBroken)
+package storagetest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// ErrBroken is the error of an operation that was made to fail. It is none of the
+// sentinel errors of storages, since those are lost over gRPC.
+var ErrBroken = errors.New("the storage is broken")
+
+// Storage is a storage of which single operations fail.
+type Storage struct {
+	logical.Storage
+
+	mu   sync.Mutex
+	fail func(op, key string) bool
+}
+
+// New returns an empty storage in memory that fails nothing yet.
+func New() *Storage { return &Storage{Storage: &logical.InmemStorage{}} }
+
+// FailWhen makes the operations fail for which fail returns true; nil: none. The
+// operations are "get", "put", "delete" and "list". fail may count what it sees.
+func (s *Storage) FailWhen(fail func(op, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fail
+}
+
+func (s *Storage) check(op, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil && s.fail(op, key) {
+		return ErrBroken
+	}
+	return nil
+}
+
+// Get implements logical.Storage.
+func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if err := s.check("get", key); err != nil {
+		return nil, err
+	}
+	return s.Storage.Get(ctx, key)
+}
+
+// Put implements logical.Storage.
+func (s *Storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if err := s.check("put", entry.Key); err != nil {
+		return err
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+// Delete implements logical.Storage.
+func (s *Storage) Delete(ctx context.Context, key string) error {
+	if err := s.check("delete", key); err != nil {
+		return err
+	}
+	return s.Storage.Delete(ctx, key)
+}
+
+// List implements logical.Storage.
+func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
+	if err := s.check("list", prefix); err != nil {
+		return nil, err
+	}
+	return s.Storage.List(ctx, prefix)
+}
+
+// Nth fails the n-th operation of a kind on a key, counted from 1.
+func Nth(n int, op, prefix string) func(string, string) bool {
+	return func(o, k string) bool {
+		if o == op && strings.HasPrefix(k, prefix) {
+			n--
+			return n == 0
+		}
+		return false
+	}
+}
