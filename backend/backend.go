@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Package backend is a Vault secrets engine that owns a tenant's Microsoft
-// Defender for Identity sensor deployment access key.
+// Package backend is a Vault secrets engine that owns a tenant's Microsoft Defender for
+// Identity sensor deployment access key.
 //
-// A tenant has one such key, and regenerating it kills the one before. Hence
-// there is one owner for each piece of state, and the owners are layered:
+// A tenant has one such key, and regenerating it kills the one before. Hence there is one
+// owner for each piece of state, each a package of its own below this one: accesskey has
+// the key and the rule of who may have it, lease the records of its leases, config the
+// configuration and the connection to Graph, role the roles, health how the work with
+// Graph went, rotation and rootrotation the work itself.
 //
-//   - connections holds the stored configuration and the Graph client made of it,
-//     roles the terms on which readers get the key;
-//   - keeper holds the key record and, with its ledger, who has a lease on it.
-//     Its lock is held while storage is accessed, never while Graph is asked;
-//   - flights lets one piece of work at a time talk to Graph about the key, apart
-//     from whoever asked for it, and lets those who ask meanwhile share it;
-//   - health remembers how the last attempts went.
-//
-// Handlers (path_*.go) and the periodic tick put these together. A key leaves the
-// engine at one place only, [keeper.lease], under the lock that confirms that it
-// is still current and after the record of its lease has been stored.
+// This package puts them together. It has the paths, the secret type of the leases, the
+// translation of errors to HTTP, and the periodic tick. Handlers load, act and save.
 package backend
 
 import (
@@ -26,11 +20,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/role"
+	"example.com/vault-plugin-secrets-mdi/backend/rootrotation"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
 // Version is the version that the engine reports to Vault, a semantic version
@@ -46,22 +49,17 @@ const handlerBudget = 19 * time.Second
 type backend struct {
 	*framework.Backend
 
-	now         func() time.Time
-	storage     logical.Storage // for work apart from a request; nil while the plugin is being registered
-	connections *connections
-	keeper      *keeper
-	flights     *flights
-	rootWork    *flights // on the app's own credential
-	health      *health
-	retirement  *retirement
-	roles       *roles
-	comparison  comparison
-	mountMax    mountMax
-	herald      herald
-	stop        context.CancelFunc
-
-	// pause waits, or returns an error if the context ends before.
-	pause func(context.Context, time.Duration) error
+	now        func() time.Time
+	keys       *accesskey.Store
+	configs    *config.Store
+	roles      *role.Store
+	health     *health.Tracker
+	events     *event.Sender
+	flights    *rotation.Flights // work with the key, and changes of the configuration
+	rotation   *rotation.Manager
+	root       *rootrotation.Rotator
+	retirement *retirement
+	stop       context.CancelFunc
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is
@@ -81,20 +79,21 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &backend{
 		now:     now,
-		storage: storage,
-		keeper:  newKeeper(now),
-		flights: newFlights(ctx),
-
-		rootWork: newFlights(ctx),
-		pause:    pause,
-		health:   &health{now: now},
-		roles:    &roles{},
-		stop:     stop,
+		keys:    accesskey.New(storage, now),
+		roles:   role.NewStore(storage),
+		health:  health.New(storage, now),
+		flights: flight.New[accesskey.Record](ctx, onBehalf),
+		stop:    stop,
 	}
-	b.connections = &connections{
-		logger: func() hclog.Logger { return b.Logger() },
-		system: func() logical.SystemView { return b.System() },
+	b.events = event.New(b)
+	b.configs = config.New(storage, b.keys, Version, func() logical.SystemView { return b.System() }, now)
+	b.rotation = &rotation.Manager{
+		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Flights: b.flights, Now: now,
+		MaxTTL:  func() time.Duration { return b.System().MaxLeaseTTL() },
+		Tainted: func() bool { return b.System().Tainted() },
 	}
+	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: b.flights, Now: now, Sleep: graph.Sleep}
+	b.root.Start(ctx, onBehalf)
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -114,7 +113,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		PathsSpecial: &logical.Paths{
 			// What holds the credential or the key. Exact names: globs do not
 			// work here.
-			SealWrapStorage: []string{configStorageKey, keyStorageKey},
+			SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey},
 		},
 		Secrets:      []*framework.Secret{b.secretKey()},
 		PeriodicFunc: b.periodic,
@@ -140,12 +139,12 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	ctx = b.ofRequest(ctx, req)
 	if path := b.Route(req.Path); path != nil {
-		for name, field := range path.Fields {
+		for name, schema := range path.Fields {
 			value, given := req.Data[name]
-			if _, isText := value.(string); !given || value == nil || isText || field.DisplayAttrs == nil || !field.DisplayAttrs.Sensitive {
+			if _, isText := value.(string); !given || value == nil || isText || schema.DisplayAttrs == nil || !schema.DisplayAttrs.Sensitive {
 				continue
 			}
-			return nil, refusal(&fieldError{field: name, problem: "must be given once, as text"})
+			return nil, refusal(&field.Error{Field: name, Problem: "must be given once, as text"})
 		}
 	}
 	resp, err := b.Backend.HandleRequest(ctx, req)
@@ -170,36 +169,23 @@ func emptyResponses(description string) map[int][]framework.Response {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// invalidate drops what is remembered of a storage entry that another node wrote.
+// invalidate drops what is remembered of a storage entry that another node has written.
 func (b *backend) invalidate(_ context.Context, key string) {
 	switch {
-	case key == configStorageKey:
-		b.connections.forget()
-	case key == keyStorageKey:
-		b.keeper.forget()
-	case key == healthStorageKey:
-		b.health.forget()
-	case strings.HasPrefix(key, rolePrefix):
-		b.roles.forget()
-	case strings.HasPrefix(key, lease.Prefix):
-		b.keeper.ledger.Forget()
+	case key == config.StorageKey:
+		b.configs.Forget()
+	case key == accesskey.StorageKey, strings.HasPrefix(key, lease.Prefix):
+		b.keys.Forget()
+	case key == health.StorageKey:
+		b.health.Forget()
+	case strings.HasPrefix(key, role.Prefix):
+		b.roles.Forget()
 	}
 }
 
-// clean stops the work that runs apart from requests and waits for none of it:
-// Vault blocks every mount of the plugin process while this runs. Work that is
-// cut off leaves an intent, which whoever comes next settles.
+// clean stops the work that runs apart from requests and waits for none of it: Vault
+// blocks every mount of the plugin process while this runs. Work that is cut off leaves an
+// intent, which the next work with the key settles.
 func (b *backend) clean(context.Context) {
 	b.stop()
 }

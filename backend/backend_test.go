@@ -18,7 +18,11 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -81,12 +85,12 @@ func (r *rig) restart() {
 func (r *rig) config(changes map[string]any) map[string]any {
 	app := r.sim.App()
 	fields := map[string]any{
-		fieldTenantID:      app.TenantID,
-		fieldClientID:      app.ClientID,
-		fieldClientSecret:  app.ClientSecret,
-		fieldGraphEndpoint: r.sim.URL(),
-		fieldAuthorityHost: r.sim.URL(),
-		fieldCACertificate: r.sim.CACertificate(),
+		config.FieldTenantID:      app.TenantID,
+		config.FieldClientID:      app.ClientID,
+		credential.FieldSecret:    app.ClientSecret,
+		config.FieldGraphEndpoint: r.sim.URL(),
+		config.FieldAuthorityHost: r.sim.URL(),
+		config.FieldCACertificate: r.sim.CACertificate(),
 	}
 	for name, value := range changes {
 		if fields[name] = value; value == nil {
@@ -189,9 +193,8 @@ func (r *rig) tick() {
 // idle waits until no flight is under way, and all that there is to tell has been told.
 func (r *rig) idle() {
 	r.t.Helper()
-	_, err := r.flights.alone(r.t.Context(), func(context.Context) (*logical.Response, error) { return nil, nil })
-	require.NoError(r.t, err)
-	r.herald.wait(r.t.Context())
+	require.NoError(r.t, r.flights.Alone(r.t.Context(), func(context.Context) error { return nil }))
+	r.events.Flush(r.t.Context())
 }
 
 // eventually waits for what the engine does by itself.
@@ -343,7 +346,7 @@ func TestInvalidateDropsWhatIsRemembered(t *testing.T) {
 	require.NoError(t, err)
 
 	require.Equal(t, first.Data[fieldKeyVersion], r.status()[fieldKeyVersion], "still remembered")
-	for _, key := range []string{configStorageKey, keyStorageKey, healthStorageKey, lease.Prefix + "2/x"} {
+	for _, key := range []string{config.StorageKey, accesskey.StorageKey, health.StorageKey, lease.Prefix + "2/x"} {
 		r.InvalidateKey(t.Context(), key)
 	}
 	require.Equal(t, resp.Data[fieldKeyVersion], r.status()[fieldKeyVersion])

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -89,14 +91,14 @@ func TestKeyIsServedWithAWarningWhenItCannotBeCompared(t *testing.T) {
 	}
 	require.Equal(t, before+1, r.gets(), "an outage does not slow down every read")
 	r.sim.Clear()
-	r.clock.advance(compareRetry)
+	r.clock.advance(time.Minute)
 	require.Empty(t, r.read(hosts).Warnings)
 	require.Equal(t, before+2, r.gets())
 }
 
 func TestNoComparisonIfTheConfigurationSaysSo(t *testing.T) {
 	r := sharing(t, nil)
-	r.write(configPath, map[string]any{fieldDriftCheckInterval: 0})
+	r.write(configPath, map[string]any{config.FieldDriftCheckInterval: 0})
 	r.read(hosts)
 	before := r.gets()
 	r.clock.advance(24 * time.Hour)
@@ -106,10 +108,10 @@ func TestNoComparisonIfTheConfigurationSaysSo(t *testing.T) {
 
 func TestNoComparisonRightAfterARegeneration(t *testing.T) {
 	r := sharing(t, nil)
-	r.write(configPath, map[string]any{fieldDriftCheckInterval: 1})
+	r.write(configPath, map[string]any{config.FieldDriftCheckInterval: 1})
 	r.read(hosts)
 	before := r.gets()
-	r.clock.advance(compareNotWithin - time.Second)
+	r.clock.advance(accesskey.CompareNotBefore - time.Second)
 	r.read(hosts)
 	require.Equal(t, before, r.gets())
 	r.clock.advance(time.Second)
@@ -121,20 +123,8 @@ func TestComparisonThatCannotBeStored(t *testing.T) {
 	r := sharing(t, nil)
 	r.read(hosts)
 	r.clock.advance(time.Hour)
-	r.storage.FailWhen(storagetest.Nth(1, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
 	_, err := r.request(t.Context(), logical.ReadOperation, hosts, nil)
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	require.True(t, r.works(r.read(hosts)))
-}
-
-func TestNothingIsComparedWhereThereIsNoKey(t *testing.T) {
-	r := newRig(t)
-	_, err := r.compare(t.Context())
-	require.ErrorIs(t, err, errUnconfigured)
-	r.write(configPath, r.config(nil))
-	before := r.gets()
-	rec, err := r.compare(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, rec.Version)
-	require.Equal(t, before, r.gets())
 }

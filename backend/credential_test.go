@@ -9,10 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/helper/pluginutil"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
@@ -33,7 +36,7 @@ func (r *rig) assertion(request graphtest.AssertionRequest) string {
 
 // allowed lets credentials of the surroundings be sent to the simulator.
 func (r *rig) allowed() {
-	r.t.Setenv(envAllowedHosts, "graph.example.com,"+r.sim.URL()[len("https://"):])
+	r.t.Setenv("MDI_ALLOWED_HOSTS", "graph.example.com,"+r.sim.URL()[len("https://"):])
 }
 
 // managedIdentity sets the variables that App Service does for the simulated one.
@@ -46,29 +49,29 @@ func (r *rig) managedIdentity() {
 // managedConfig returns the fields of a configuration with the machine's own identity.
 func (r *rig) managedConfig() map[string]any {
 	return r.config(map[string]any{
-		fieldClientSecret: nil, fieldClientID: nil, fieldAuthorityHost: nil, fieldCredentialType: credentialManagedIdentity,
+		credential.FieldSecret: nil, config.FieldClientID: nil, config.FieldAuthorityHost: nil, credential.FieldType: credential.ManagedIdentity,
 	})
 }
 
 func TestSignInWithACertificate(t *testing.T) {
 	r := newRig(t)
-	r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate()}))
+	r.write(configPath, r.config(map[string]any{credential.FieldSecret: nil, credential.FieldCertificate: r.certificate()}))
 	require.True(t, r.works(r.key()))
 	data := r.read(configPath).Data
-	require.Equal(t, credentialClientCertificate, data[fieldCredentialType])
-	require.NotContains(t, data, fieldClientCertificate)
+	require.Equal(t, credential.ClientCertificate, data[credential.FieldType])
+	require.NotContains(t, data, credential.FieldCertificate)
 
 	unregistered, err := r.sim.NewCertificate(graphtest.CertificateRequest{Unregistered: true})
 	require.NoError(t, err)
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientCertificate: unregistered}), "AADSTS700027")
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientCertificate: "no PEM"}), fieldClientCertificate)
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldCertificate: unregistered}), "AADSTS700027")
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldCertificate: "no PEM"}), credential.FieldCertificate)
 	require.True(t, r.works(r.key()))
 }
 
 // A certificate tells when it ends, whoever has made it, and is replaced before that.
 func TestConfiguredCertificateIsReplacedBeforeItEnds(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
-	r.write(configPath, map[string]any{fieldClientCertificate: r.certificate(), fieldRootRotationPeriod: "8760h"})
+	r := rotatable(t, credential.ClientSecret)
+	r.write(configPath, map[string]any{credential.FieldCertificate: r.certificate(), config.FieldRootRotationPeriod: "8760h"})
 	ends := r.root().EndsAt
 	require.True(t, ends.After(r.clock.now()))
 	require.Equal(t, timestamp(ends), r.status()[fieldRootExpiresAt])
@@ -82,19 +85,19 @@ func TestConfiguredCertificateIsReplacedBeforeItEnds(t *testing.T) {
 	r.tick()
 	require.Equal(t, before+1, r.credentials())
 	require.NotEqual(t, ends, r.root().EndsAt)
-	r.write(configPath, map[string]any{fieldClientSecret: r.sim.App().ClientSecret})
+	r.write(configPath, map[string]any{credential.FieldSecret: r.sim.App().ClientSecret})
 	require.NotEqual(t, timestamp(ends), r.status()[fieldRootExpiresAt], "a secret does not tell, but its registration does")
 }
 
 // Records of earlier versions lack the end of a certificate that somebody configured.
 func TestEndOfACertificateStoredWithoutIt(t *testing.T) {
-	r := rotatable(t, credentialClientCertificate)
+	r := rotatable(t, credential.ClientCertificate)
 	want := r.status()[fieldRootExpiresAt]
 	require.NotEmpty(t, want)
-	cfg, err := loadConfig(t.Context(), r.storage)
+	cfg, err := r.configs.Stored(t.Context())
 	require.NoError(t, err)
 	cfg.Root.EndsAt = time.Time{}
-	require.NoError(t, storeConfig(t.Context(), r.storage, cfg))
+	putConfig(t, r.storage, cfg)
 	r.restart()
 	require.Equal(t, want, r.status()[fieldRootExpiresAt])
 }
@@ -102,11 +105,11 @@ func TestEndOfACertificateStoredWithoutIt(t *testing.T) {
 func TestSignInWithAWorkloadIdentity(t *testing.T) {
 	r := newRig(t)
 	r.allowed()
-	ambient := r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: credentialWorkloadIdentity})
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), envTokenFile)
+	ambient := r.config(map[string]any{credential.FieldSecret: nil, credential.FieldType: credential.WorkloadIdentity})
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), "AZURE_FEDERATED_TOKEN_FILE")
 
 	file := filepath.Join(t.TempDir(), "token")
-	t.Setenv(envTokenFile, file)
+	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", file)
 	text := r.fails(400, logical.UpdateOperation, configPath, ambient)
 	require.Contains(t, text, "cannot be read")
 	require.NotContains(t, text, "proxy", "nothing has been sent anywhere")
@@ -127,10 +130,10 @@ func TestSignInWithAManagedIdentity(t *testing.T) {
 	require.True(t, r.works(r.key()))
 
 	other := "11111111-2222-3333-4444-555555555555"
-	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientID: other, fieldCredentialType: credentialManagedIdentity})
+	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{config.FieldClientID: other, credential.FieldType: credential.ManagedIdentity})
 	require.Contains(t, text, "nothing has been stored")
 	r.sim.Update(graphtest.WithUserIdentities(other))
-	r.write(configPath, map[string]any{fieldClientID: other, fieldCredentialType: credentialManagedIdentity})
+	r.write(configPath, map[string]any{config.FieldClientID: other, credential.FieldType: credential.ManagedIdentity})
 	require.True(t, r.works(r.key()))
 }
 
@@ -144,24 +147,30 @@ func (i issuer) GenerateIdentityToken(_ context.Context, req *pluginutil.Identit
 	return i.issue(req)
 }
 
+// issuing lets the server issue identity tokens.
+func (r *rig) issuing(issue func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error)) {
+	r.t.Helper()
+	require.NoError(r.t, r.Setup(r.t.Context(), &logical.BackendConfig{
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}), System: issuer{r.system, issue}, StorageView: r.storage,
+	}))
+}
+
 func TestSignInWithVaultsIdentityToken(t *testing.T) {
 	r := newRig(t)
 	r.allowed()
-	fields := r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: credentialIdentityToken, fieldIdentityTokenTTL: "10m"})
+	fields := r.config(map[string]any{credential.FieldSecret: nil, credential.FieldType: credential.IdentityToken, credential.FieldTokenTTL: "10m"})
 	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, fields), "issues no plugin identity tokens")
 
-	r.connections.system = func() logical.SystemView {
-		return issuer{r.system, func(req *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
-			require.Equal(t, defaultIdentityTokenAudience, req.Audience)
-			require.Equal(t, 10*time.Minute, req.TTL)
-			return &pluginutil.IdentityTokenResponse{Token: pluginutil.IdentityToken(r.assertion(graphtest.AssertionRequest{}))}, nil
-		}}
-	}
+	r.issuing(func(req *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+		require.Equal(t, "api://AzureADTokenExchange", req.Audience)
+		require.Equal(t, 10*time.Minute, req.TTL)
+		return &pluginutil.IdentityTokenResponse{Token: pluginutil.IdentityToken(r.assertion(graphtest.AssertionRequest{}))}, nil
+	})
 	r.write(configPath, fields)
 	require.True(t, r.works(r.key()))
 	data := r.read(configPath).Data
-	require.Equal(t, defaultIdentityTokenAudience, data[fieldIdentityTokenAudience])
-	require.Equal(t, int64(600), data[fieldIdentityTokenTTL])
+	require.Equal(t, "api://AzureADTokenExchange", data[credential.FieldAudience])
+	require.Equal(t, int64(600), data[credential.FieldTokenTTL])
 }
 
 func TestSwitchingTheKindLeavesNothingOfTheOld(t *testing.T) {
@@ -169,33 +178,33 @@ func TestSwitchingTheKindLeavesNothingOfTheOld(t *testing.T) {
 	r.allowed()
 	r.managedIdentity()
 	secret := r.sim.App().ClientSecret
-	stored := func() credential {
-		cfg, err := loadConfig(t.Context(), r.storage)
+	stored := func() credential.Credential {
+		cfg, err := r.configs.Stored(t.Context())
 		require.NoError(t, err)
 		return cfg.Credential
 	}
 	certificate := r.certificate()
-	r.write(configPath, map[string]any{fieldClientCertificate: certificate})
-	require.Equal(t, credentialClientCertificate, stored().Type)
+	r.write(configPath, map[string]any{credential.FieldCertificate: certificate})
+	require.Equal(t, credential.ClientCertificate, stored().Type)
 	require.Empty(t, stored().Secret)
-	r.write(configPath, map[string]any{fieldClientSecret: secret})
-	require.Equal(t, credential{Type: credentialClientSecret, Secret: secret}, stored())
-	r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldClientID: r.sim.App().ClientID, fieldVerifyConnection: false})
-	require.Equal(t, credential{Type: credentialManagedIdentity}, stored())
-	r.write(configPath, map[string]any{fieldClientSecret: secret})
+	r.write(configPath, map[string]any{credential.FieldSecret: secret})
+	require.Equal(t, credential.Credential{Type: credential.ClientSecret, Secret: secret}, stored())
+	r.write(configPath, map[string]any{credential.FieldType: credential.ManagedIdentity, config.FieldClientID: r.sim.App().ClientID, config.FieldVerifyConnection: false})
+	require.Equal(t, credential.Credential{Type: credential.ManagedIdentity}, stored())
+	r.write(configPath, map[string]any{credential.FieldSecret: secret})
 	require.True(t, r.works(r.key()))
 }
 
 func TestCredentialsThatContradictThemselves(t *testing.T) {
 	r := newRig(t)
 	for field, changes := range map[string]map[string]any{
-		fieldClientCertificate:     {fieldClientCertificate: r.certificate()},
-		fieldClientSecret:          {fieldCredentialType: credentialManagedIdentity},
-		fieldIdentityTokenAudience: {fieldIdentityTokenAudience: "x"},
-		fieldIdentityTokenTTL:      {fieldIdentityTokenTTL: 60},
-		fieldCredentialType:        {fieldCredentialType: "password"},
-		fieldRootRotationPeriod:    {fieldRootRotationPeriod: 60},
-		fieldApplicationObjectID:   {fieldApplicationObjectID: "x"},
+		credential.FieldCertificate:     {credential.FieldCertificate: r.certificate()},
+		credential.FieldSecret:          {credential.FieldType: credential.ManagedIdentity},
+		credential.FieldAudience:        {credential.FieldAudience: "x"},
+		credential.FieldTokenTTL:        {credential.FieldTokenTTL: 60},
+		credential.FieldType:            {credential.FieldType: "password"},
+		config.FieldRootRotationPeriod:  {config.FieldRootRotationPeriod: 60},
+		config.FieldApplicationObjectID: {config.FieldApplicationObjectID: "x"},
 	} {
 		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(changes)), field)
 	}

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -31,7 +32,7 @@ var logLevels = map[string]string{"Trace": "trace", "Debug": "debug", "Info": "i
 // page that lists them, both ways.
 func TestLogLinesAreDocumented(t *testing.T) {
 	said := map[string]string{}
-	for _, dir := range []string{".", "graph", "../cmd/vault-plugin-secrets-mdi"} {
+	for _, dir := range shippedFolders(t) {
 		maps.Copy(said, logLinesIn(t, dir))
 	}
 	require.NotEmpty(t, said)
@@ -43,6 +44,22 @@ func TestLogLinesAreDocumented(t *testing.T) {
 	}
 	missing := strings.Join(slices.Sorted(maps.Values(said)), "\n")
 	require.Empty(t, missing, "docs/logs.md misses lines: add a row for each that begins so, and goes on with when it is logged and what to do")
+}
+
+// shippedFolders returns the folders of the packages that are in the plugin.
+func shippedFolders(t *testing.T) []string {
+	t.Helper()
+	const module = "example.com/vault-plugin-secrets-mdi/"
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "../cmd/vault-plugin-secrets-mdi")
+	packages, err := list.Output()
+	require.NoError(t, err)
+	var folders []string
+	for _, name := range strings.Fields(string(packages)) {
+		if inside, ours := strings.CutPrefix(name, module); ours {
+			folders = append(folders, "../"+inside)
+		}
+	}
+	return folders
 }
 
 // logLinesIn returns the beginnings of the rows for the log lines of a package, by their
@@ -97,7 +114,7 @@ func logFields(function ast.Decl, call *ast.CallExpr) []string {
 	}
 	fields = nil
 	more, _ := call.Args[1].(*ast.CallExpr) // append(list, more...) or logFailure(err, more...)
-	if more == nil || more.Ellipsis.IsValid() || !isCallOf(more, "logFailure") {
+	if more == nil || more.Ellipsis.IsValid() || !isCallOf(more, "LogArgs") {
 		ast.Inspect(function, func(n ast.Node) bool {
 			if list, ok := n.(*ast.CompositeLit); ok {
 				fields = append(fields, everyOther(list.Elts)...)
@@ -108,15 +125,15 @@ func logFields(function ast.Decl, call *ast.CallExpr) []string {
 	if more != nil {
 		fields = append(fields, everyOther(more.Args[1:])...)
 	}
-	if more != nil && isCallOf(more, "logFailure") {
-		fields = append(fields, "`"+logError+"`")
+	if more != nil && isCallOf(more, "LogArgs") {
+		fields = append(fields, "`"+"error"+"`")
 	}
 	return fields
 }
 
 func isCallOf(call *ast.CallExpr, name string) bool {
-	function, ok := call.Fun.(*ast.Ident)
-	return ok && function.Name == name
+	function, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && function.Sel.Name == name
 }
 
 func everyOther(arguments []ast.Expr) []string {
@@ -150,7 +167,7 @@ func TestEventsAreDocumented(t *testing.T) {
 		slices.Sort(found)
 		return found
 	}
-	require.Equal(t, find(readText(t, "events.go")), find(section(t, operatePage, "Events")), "docs/operate.md does not list the events of events.go (expected)")
+	require.Equal(t, find(readText(t, "event/event.go")), find(section(t, operatePage, "Events")), "docs/operate.md does not list the events of event.go (expected)")
 }
 
 // TestAlertsNameFieldsOfTheStatus keeps people from alerting on what does not exist.

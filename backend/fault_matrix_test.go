@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
@@ -95,7 +97,7 @@ func TestFaultMatrix(t *testing.T) {
 // observe plays a cell.
 func observe(t *testing.T, s situation, f fault) cell {
 	r := configured(t)
-	r.write("roles/hosts", map[string]any{fieldTTL: "48h"})
+	r.write("roles/hosts", map[string]any{config.FieldTTL: "48h"})
 	held := r.read(hosts)
 	s.setUp(r)
 	version, before, began := r.status()[fieldKeyVersion], r.sim.Calls(graphtest.Regenerate), r.clock.now()
@@ -120,7 +122,7 @@ func observe(t *testing.T, s situation, f fault) cell {
 	after := r.sim.Calls(graphtest.Regenerate)
 	got.posts = fmt.Sprintf("%d/%d", after.Started-before.Started, after.Performed-before.Performed)
 	status := r.status()
-	got.key = describeKey(status, version)
+	got.key = describeKeyIn(status, version)
 	got.state = describeState(t, status, began)
 	alreadyDone := !s.attended && s.done(r)
 	got.next, resp = r.readNext(version)
@@ -141,7 +143,7 @@ func (r *rig) endUntold(resp *logical.Response) {
 	}
 	version, id, ok := leaseOf(resp.Secret)
 	require.True(r.t, ok)
-	require.NoError(r.t, r.keeper.ledger.Remove(r.t.Context(), r.storage, version, id))
+	require.NoError(r.t, r.keys.Revoke(r.t.Context(), version, id))
 }
 
 func describeAnswer(t *testing.T, resp *logical.Response, err error) string {
@@ -156,13 +158,13 @@ func describeAnswer(t *testing.T, resp *logical.Response, err error) string {
 	return fmt.Sprint(coded.Code())
 }
 
-func describeKey(status map[string]any, version any) string {
+func describeKeyIn(status map[string]any, version any) string {
 	switch {
 	case status[fieldIntentPending] == true:
 		return "in doubt"
 	case status[fieldKeyVersion] == version:
 		return "the old one"
-	case status[fieldCause] == string(causeRecovered):
+	case status[fieldCause] == accesskey.CauseRecovered:
 		return "a new one, found"
 	default:
 		return "a new one"

@@ -8,8 +8,11 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 )
 
 const faultsIntroduction = `# What happens when Graph fails
@@ -82,23 +85,23 @@ func keyIsServed(r *rig) bool {
 	return err == nil && r.works(resp)
 }
 
-func nothingIsDue(r *rig) bool { return len(r.status()[fieldDue].([]chore)) == 0 }
+func nothingIsDue(r *rig) bool { return len(r.status()[fieldDue].([]string)) == 0 }
 
 func rotationFallsDue(r *rig) {
-	r.write(configPath, map[string]any{fieldRotationPeriod: "24h"})
+	r.write(configPath, map[string]any{schedule.FieldPeriod: "24h"})
 	r.clock.advance(24 * time.Hour)
 }
 
 func lastLeaseEnds(r *rig) { r.clock.advance(48*time.Hour + lease.Grace) }
 
-func comparisonFallsDue(r *rig) { r.clock.advance(defaultDriftCheckInterval) }
+func comparisonFallsDue(r *rig) { r.clock.advance(config.DefaultDriftCheckInterval) }
 
 func keyIsCompared(r *rig) bool {
 	_, err := r.request(r.t.Context(), logical.ReadOperation, hosts, nil)
-	return err == nil && r.status()[fieldDriftResult] == string(driftNone)
+	return err == nil && r.status()[fieldDriftResult] == health.DriftNone
 }
 
-func hasBeenCompared(r *rig) bool { return r.status()[fieldDriftResult] == string(driftNone) }
+func hasBeenCompared(r *rig) bool { return r.status()[fieldDriftResult] == health.DriftNone }
 
 var situations = []situation{
 	{

@@ -163,7 +163,7 @@ var wantOfComparison = map[string]cell{
 	"404":                    {"200, a warning", "0/0", "the old one", "comparison: failed", "the old key, a warning", "1 min"},
 	"409":                    {"200, a warning", "0/0", "the old one", "comparison: failed", "the old key, a warning", "1 min"},
 	"429 for 1 s, once":      {"200", "0/0", "the old one", "comparison: unchanged", "the old key", "at once"},
-	"429 for 315 s":          {"200, a warning", "0/0", "the old one", "throttled for 5m15s, comparison: failed", "the old key, a warning", "6 min"},
+	"429 for 315 s":          {"200, a warning", "0/0", "the old one", "throttled for 5m15s, comparison: failed", "the old key, a warning", "315 s"},
 	"429 without a time":     {"200, a warning", "0/0", "the old one", "comparison: failed", "the old key, a warning", "1 min"},
 	"500":                    {"200, a warning", "0/0", "the old one", "comparison: failed", "the old key, a warning", "1 min"},
 	"502 with a page":        {"200, a warning", "0/0", "the old one", "comparison: failed", "the old key, a warning", "1 min"},

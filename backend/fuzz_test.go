@@ -15,6 +15,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/role"
 )
 
 // fuzzedMount is an engine that never reaches a network: no key is disclosed, and
@@ -33,7 +38,7 @@ func fuzzedMount(t *testing.T) (*backend, logical.Storage) {
 
 func fuzzedRequest(t *testing.T, b *backend, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
 	t.Helper()
-	return b.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: path, Data: data, Storage: b.storage, MountPoint: "mdi/"})
+	return b.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: path, Data: data, MountPoint: "mdi/"})
 }
 
 // storedOrRefused checks the answer to a write: it was stored, or refused for what
@@ -56,9 +61,9 @@ const fuzzedSecret = "base-secret-8Q~never-to-be-seen" //nolint:gosec // of nobo
 
 func fuzzedConfig() map[string]any {
 	return map[string]any{
-		fieldTenantID:     "00000000-0000-0000-0000-000000000001",
-		fieldClientID:     "00000000-0000-0000-0000-000000000002",
-		fieldClientSecret: fuzzedSecret,
+		config.FieldTenantID:   "00000000-0000-0000-0000-000000000001",
+		config.FieldClientID:   "00000000-0000-0000-0000-000000000002",
+		credential.FieldSecret: fuzzedSecret,
 	}
 }
 
@@ -67,7 +72,7 @@ func secretsOf(data map[string]any) []string {
 	secrets := []string{fuzzedSecret}
 	for name, value := range data {
 		// What is short, or is the value of another field as well, says nothing.
-		if text, ok := value.(string); ok && name == fieldClientSecret && len(strings.TrimSpace(text)) > 12 && !occursElsewhere(data, text) {
+		if text, ok := value.(string); ok && name == credential.FieldSecret && len(strings.TrimSpace(text)) > 12 && !occursElsewhere(data, text) {
 			secrets = append(secrets, strings.TrimSpace(text))
 		}
 	}
@@ -77,7 +82,7 @@ func secretsOf(data map[string]any) []string {
 func occursElsewhere(data map[string]any, text string) bool {
 	for name, value := range data {
 		others, _ := json.Marshal([]any{name, value})
-		if name != fieldClientSecret && strings.Contains(string(others), text) {
+		if name != credential.FieldSecret && strings.Contains(string(others), text) {
 			return true
 		}
 	}
@@ -100,18 +105,18 @@ func FuzzConfigWrite(f *testing.F) {
 	} {
 		f.Add([]byte(seed), uint8(i), "0 0 29 2 *", i, i%2 == 0)
 	}
-	fields := slices.Sorted(maps.Keys(configFields()))
+	fields := slices.Sorted(maps.Keys(field.Schema(config.Fields())))
 	f.Fuzz(func(t *testing.T, body []byte, field uint8, value string, op int, onto bool) {
 		var data map[string]any
 		if json.Unmarshal(body, &data) != nil || data == nil {
 			t.Skip()
 		}
 		data[fields[int(field)%len(fields)]] = jsonOrText(value)
-		data[fieldVerifyConnection] = false // it would call whatever host the data name
+		data[config.FieldVerifyConnection] = false // it would call whatever host the data name
 		b, _ := fuzzedMount(t)
 		if onto {
 			base := fuzzedConfig()
-			base[fieldVerifyConnection] = false
+			base[config.FieldVerifyConnection] = false
 			resp, err := fuzzedRequest(t, b, logical.CreateOperation, configPath, base)
 			require.Empty(t, storedOrRefused(t, resp, err))
 		} else {
@@ -147,7 +152,7 @@ func jsonOrText(text string) any {
 func configIsSound(t *testing.T, b *backend) (stored bool) {
 	resp, err := fuzzedRequest(t, b, logical.ReadOperation, configPath, nil)
 	require.NoError(t, err)
-	cfg, err := loadConfig(t.Context(), b.storage)
+	cfg, err := b.configs.Stored(t.Context())
 	require.NoError(t, err)
 	if resp == nil {
 		require.Nil(t, cfg)
@@ -156,9 +161,9 @@ func configIsSound(t *testing.T, b *backend) (stored bool) {
 	shown, err := json.Marshal(resp.Data)
 	require.NoError(t, err)
 	require.NotContains(t, string(shown), fuzzedSecret)
-	require.NotContains(t, resp.Data, fieldClientSecret)
-	b.connections.forget()
-	_, err = b.connections.get(t.Context(), b.storage)
+	require.NotContains(t, resp.Data, credential.FieldSecret)
+	b.configs.Forget()
+	_, err = b.configs.Current(t.Context())
 	require.NoError(t, err, "it cannot be used")
 	_, err = fuzzedRequest(t, b, logical.ReadOperation, statusPath, nil)
 	require.NoError(t, err)
@@ -192,58 +197,16 @@ func FuzzRoleWrite(f *testing.F) {
 			return
 		}
 		require.Len(t, keys, 1)
-		stored, isRole := strings.CutPrefix(keys[0], rolePrefix)
+		stored, isRole := strings.CutPrefix(keys[0], role.Prefix)
 		require.True(t, isRole && stored != "", keys)
-		b.roles.forget()
+		b.roles.Forget()
 		resp, err = fuzzedRequest(t, b, logical.ReadOperation, rolesPath+stored, nil)
 		require.NoError(t, err)
 		require.NotNil(t, resp)
-		for _, field := range []string{fieldTTL, fieldMaxKeyAge} {
+		for _, field := range []string{config.FieldTTL, config.FieldMaxKeyAge} {
 			if seconds, shown := resp.Data[field].(int64); shown {
-				require.True(t, seconds >= 0 && seconds <= int64(maxDuration.Seconds()), field)
+				require.True(t, seconds >= 0 && seconds <= 366*24*60*60, field)
 			}
-		}
-	})
-}
-
-// A schedule that can be configured always has its next time after the last
-// regeneration, and calls a rotation missed only when its window has passed.
-func FuzzSchedule(f *testing.F) {
-	const day = 24 * 60 * 60
-	for _, cron := range []string{"* * * * *", "0 0 29 2 *", "30 3 1 1,7 *", "*/7 1-5/2 ? * sun", "TZ=x", "CRON_TZ=Europe/Berlin 0 3 * * *", "0 0 30 2 *"} {
-		f.Add(cron, int64(0), int64(0), int64(20000*day), int64(20001*day))
-		f.Add(cron, int64(0), int64(3600), int64(47500*day), int64(47900*day))
-	}
-	f.Add("", int64(3600), int64(0), int64(20001*day), int64(20000*day))
-	f.Fuzz(func(t *testing.T, cron string, period, window, last, now int64) {
-		second := func(n int64) time.Time { return time.Unix(n&(1<<33-1), 0).UTC() } // to the year 2242
-		seconds := func(n int64) time.Duration { return time.Duration(n&(1<<25-1)) * time.Second }
-		s := schedule{Period: seconds(period)}
-		if cron != "" {
-			if parseCron(cron, second(now)) != nil {
-				t.Skip()
-			}
-			s = schedule{Cron: cron, Window: seconds(window)}
-		}
-		rec := &keyRecord{Key: "k", RegeneratedAt: second(last)}
-		next, missed := s.next(rec, second(now))
-		from := second(min(last&(1<<33-1), now&(1<<33-1)))
-		if !s.active() {
-			require.True(t, next.IsZero() && missed.IsZero())
-			return
-		}
-		if !next.IsZero() { // the library looks five years ahead
-			require.False(t, next.Before(from), "due before the last regeneration")
-			require.True(t, s.Cron == "" || next.Second() == 0)
-		}
-		if s.Window == 0 {
-			require.True(t, missed.IsZero())
-		} else if !next.IsZero() {
-			require.True(t, next.Add(s.Window).After(second(now)), "its window has passed")
-		}
-		if !missed.IsZero() {
-			require.True(t, missed.After(from) && !missed.Add(s.Window).After(second(now)), "its window has not passed")
-			require.True(t, next.IsZero() || next.After(missed))
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
 // A report that cannot be read for a moment is not replaced by one that knows nothing of
@@ -22,7 +23,7 @@ func TestReportThatCannotBeReadIsKept(t *testing.T) {
 	require.Equal(t, 2, before[fieldConsecutiveFailures])
 
 	r.restart()
-	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == healthStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == health.StorageKey })
 	r.fails(400, logical.ReadOperation, keyPath, nil)
 	require.Contains(t, r.log.String(), "storing the report")
 	r.storage.FailWhen(nil)
@@ -38,7 +39,7 @@ func TestReportThatCannotBeReadIsKept(t *testing.T) {
 // A report that nobody can ever read gives way to a new one.
 func TestReportThatCannotBeDecodedIsReplaced(t *testing.T) {
 	r := configured(t)
-	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: healthStorageKey, Value: []byte("{")}))
+	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: health.StorageKey, Value: []byte("{")}))
 	r.restart()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.fails(400, logical.ReadOperation, keyPath, nil)

@@ -12,6 +12,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
@@ -229,11 +232,11 @@ func (h *history) rotate(o *course) {
 
 func (h *history) configure(o *course) {
 	changes := []map[string]any{
-		{fieldRegenerateOnRevoke: !o.config.RegenerateOnRevoke},
-		{fieldMaxKeyAge: 3600 - int(o.config.MaxKeyAge.Seconds())},
-		{fieldDriftCheckInterval: 0},
-		{fieldDriftCheckInterval: 60},
-		{fieldDriftCheckInterval: 600},
+		{config.FieldRegenerateOnRevoke: !o.config.RegenerateOnRevoke},
+		{config.FieldMaxKeyAge: 3600 - int(o.config.MaxKeyAge.Seconds())},
+		{config.FieldDriftCheckInterval: 0},
+		{config.FieldDriftCheckInterval: 60},
+		{config.FieldDriftCheckInterval: 600},
 	}
 	err := h.write(changes[o.step.Pick%len(changes)])
 	h.demand(err == nil || h.disk.hasStruck(), "writing the configuration failed: %v", err)
@@ -250,8 +253,8 @@ func (h *history) recreate(o *course) {
 		h.demand(resp != nil && len(resp.Warnings) > 0, "nobody was told that the key lives on")
 	}
 	h.survive(o)
-	fields := h.world.conn.config.fields()
-	fields[fieldClientSecret], fields[fieldVerifyConnection] = h.sim.App().ClientSecret, false
+	fields := field.Read(config.Fields(), h.world.conn.Config)
+	fields[credential.FieldSecret], fields[config.FieldVerifyConnection] = h.sim.App().ClientSecret, false
 	require.NoError(h.t, h.write(fields))
 }
 

@@ -4,6 +4,8 @@ package backend
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +16,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
@@ -50,7 +55,7 @@ type doubt struct {
 }
 
 // open tells whether the request may still be on its way.
-func (d *doubt) open(now time.Time) bool { return now.Before(d.since.Add(flightBudget)) }
+func (d *doubt) open(now time.Time) bool { return now.Before(d.since.Add(flight.Budget)) }
 
 // model is what anybody could know who has watched everything, but for what is
 // going on inside the engine.
@@ -138,7 +143,7 @@ func (h *history) learn(o *course) {
 	}
 	// Right after a regeneration the engine does not believe Graph, unless it has to;
 	// and what it cannot store it does not know later.
-	believed := !o.struck && (o.before.intent || h.doubt != nil || now.Sub(h.born[o.before.version]) >= compareNotWithin)
+	believed := !o.struck && (o.before.intent || h.doubt != nil || now.Sub(h.born[o.before.version]) >= accesskey.CompareNotBefore)
 	if delivered || named > 0 && believed {
 		h.surprised = false
 		if d := h.doubt; d != nil && (d.key != o.after.tenant || !d.open(now)) {
@@ -150,7 +155,7 @@ func (h *history) learn(o *course) {
 	}
 	if o.errors > 0 || o.cutOff || o.hungUp {
 		for v := o.before.version; v <= o.after.version; v++ {
-			h.unsure[v] = now.Add(defaultTTL + lease.Grace + lease.PageSpan)
+			h.unsure[v] = now.Add(config.DefaultTTL + lease.Grace + lease.PageSpan)
 		}
 	}
 }
@@ -178,15 +183,23 @@ func (h *history) isUnsure(version int) bool {
 
 // knows tells whether the engine has ever taken a key for the tenant's.
 func (h *history) knows(key string) bool {
-	entry, err := h.kept.Get(h.t.Context(), keyStorageKey)
+	entry, err := h.kept.Get(h.t.Context(), accesskey.StorageKey)
 	require.NoError(h.t, err)
-	rec := &keyRecord{}
+	rec := &accesskey.Record{}
 	if entry == nil || key == "" {
 		return false
 	}
 	require.NoError(h.t, entry.DecodeJSON(rec))
-	mac := rec.mac(key) // not by the record's own judgement, which is being tested
-	return slices.ContainsFunc(rec.oldMACs(), func(old []byte) bool { return bytes.Equal(mac, old) }) || slices.ContainsFunc(rec.Superseded, func(old []byte) bool { return bytes.Equal(mac, old) })
+	mac := func(key string) []byte { // not by the record's own judgement, which is being tested
+		h := hmac.New(sha256.New, rec.Salt)
+		h.Write([]byte(key))
+		return h.Sum(nil)
+	}
+	known := append(slices.Clone(rec.Superseded), mac(rec.Key))
+	if rec.Intent != nil {
+		known = append(known, rec.Intent.Baseline)
+	}
+	return slices.ContainsFunc(known, func(old []byte) bool { return bytes.Equal(mac(key), old) })
 }
 
 // judge checks what must be true after each step, whatever it was.
@@ -313,10 +326,10 @@ func (h *history) excused(o *course, a answer) bool {
 		return false
 	}
 	if a.warned {
-		return now.Sub(h.denied) < compareRetry || now.Sub(h.restrained) <= compareRetry
+		return now.Sub(h.denied) < time.Minute || now.Sub(h.restrained) <= time.Minute
 	}
 	every := o.config.DriftCheckInterval
-	return every == 0 || now.Sub(told) < max(every, compareNotWithin)
+	return every == 0 || now.Sub(told) < max(every, accesskey.CompareNotBefore)
 }
 
 // judgeReuse checks that an answer says truly whether its key is a shared one, and
@@ -336,10 +349,10 @@ func (h *history) judgeReuse(o *course, a answer) {
 		limit = of
 	}
 	_, returned := h.keys[a.version]
-	fresh := limit == anyAge || age < limit || a.version > o.before.version
+	fresh := limit == accesskey.AnyAge || age < limit || a.version > o.before.version
 	// One that was made for a reader who is gone may go to the next.
-	h.demand(fresh || !returned && age < unclaimedFor, "%s shared version %d, %s old", a.path, a.version, age)
-	if limit == anyAge {
+	h.demand(fresh || !returned && age < undeliveredFor, "%s shared version %d, %s old", a.path, a.version, age)
+	if limit == accesskey.AnyAge {
 		h.demand(o.performed() == 0 || o.together || o.before.intent || o.before.version == 0, "a shared read regenerated the key")
 	}
 }

@@ -15,7 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/role"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -25,29 +30,29 @@ type world struct {
 	sim    *graphtest.Simulator
 	log    *syncBuffer
 	logger hclog.Logger
-	conn   *connection
+	conn   *config.Connection
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{sim: graphtest.Start(t), log: &syncBuffer{}}
 	w.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: w.log})
 	app := w.sim.App()
-	dialler := &connections{logger: func() hclog.Logger { return w.logger }}
-	conn, err := dialler.dial(&config{
+	cfg := &config.Config{
 		TenantID:           app.TenantID,
 		ClientID:           app.ClientID,
-		Credential:         credential{Type: credentialClientSecret, Secret: app.ClientSecret},
+		Credential:         credential.Credential{Type: credential.ClientSecret, Secret: app.ClientSecret},
 		Environment:        "AzurePublicCloud",
 		GraphEndpoint:      w.sim.URL(),
 		AuthorityHost:      w.sim.URL(),
 		CACertificate:      w.sim.CACertificate(),
 		GraphAPIVersion:    "beta",
-		TTL:                defaultTTL,
-		DriftCheckInterval: defaultDriftCheckInterval,
+		TTL:                config.DefaultTTL,
+		DriftCheckInterval: config.DefaultDriftCheckInterval,
 		RegenerateOnRevoke: true,
-	})
+	}
+	conn, err := newBackend(nil, time.Now).configs.Connect(cfg)
 	require.NoError(t, err)
-	require.NoError(t, conn.graph.SignIn(t.Context()))
+	require.NoError(t, conn.Graph.SignIn(t.Context()))
 	w.conn = conn
 	return w
 }
@@ -67,7 +72,7 @@ type mount struct {
 // rolesOfHistories maps the paths from which histories read to how old a key they
 // share may be. That of the plain path is the configuration's.
 var rolesOfHistories = map[string]time.Duration{
-	"key/any":  anyAge,
+	"key/any":  accesskey.AnyAge,
 	"key/hour": time.Hour,
 	"key/new":  0,
 }
@@ -82,13 +87,13 @@ func (w *world) mount(t *rapid.T) *mount {
 		system: logical.TestSystemView(),
 	}
 	w.log.reset()
-	require.NoError(t, storeConfig(t.Context(), m.kept, w.conn.config))
+	putConfig(t, m.kept, w.conn.Config)
 	for path, age := range rolesOfHistories {
-		terms := &role{TTL: 10 * time.Minute}
-		if age != anyAge {
+		terms := &role.Role{TTL: 10 * time.Minute}
+		if age != accesskey.AnyAge {
 			terms.MaxKeyAge = &age
 		}
-		entry, err := logical.StorageEntryJSON(rolePrefix+strings.TrimPrefix(path, "key/"), terms)
+		entry, err := logical.StorageEntryJSON(role.Prefix+strings.TrimPrefix(path, "key/"), terms)
 		require.NoError(t, err)
 		require.NoError(t, m.kept.Put(t.Context(), entry))
 	}
@@ -117,16 +122,22 @@ func (m *mount) restart() {
 // configuration would lead to anyway.
 func (m *mount) warm() {
 	if cfg := m.storedConfig(); cfg != nil {
-		m.connections.mu.Lock()
-		defer m.connections.mu.Unlock()
-		m.connections.current = &connection{config: cfg, graph: m.world.conn.graph}
+		defer m.disk.bypass()()
+		require.NoError(m.t, m.configs.Save(m.t.Context(), &config.Connection{Config: cfg, Graph: m.world.conn.Graph}))
 	}
 }
 
-func (m *mount) storedConfig() *config {
-	cfg, err := loadConfig(m.t.Context(), m.kept)
+func (m *mount) storedConfig() *config.Config {
+	cfg, err := config.New(m.kept, accesskey.New(m.kept, m.clock.now), Version, nil, m.clock.now).Stored(m.t.Context())
 	require.NoError(m.t, err)
 	return cfg
+}
+
+// putConfig stores a configuration without an engine.
+func putConfig(t require.TestingT, s logical.Storage, cfg *config.Config) {
+	entry, err := logical.StorageEntryJSON(config.StorageKey, cfg)
+	require.NoError(t, err)
+	require.NoError(t, s.Put(context.Background(), entry))
 }
 
 func (m *mount) request(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
@@ -153,8 +164,8 @@ func (m *mount) revokes(secret *logical.Secret) error {
 // look lets the goroutine that retires keys run if it has been told to.
 func (m *mount) look() (told bool) {
 	select {
-	case <-m.retirement.nudge:
-		m.retirement.look(m.retirement.ctx)
+	case <-m.retirement.woken:
+		m.retirement.check(m.retirement.ctx)
 		return true
 	default:
 		return false
@@ -163,19 +174,11 @@ func (m *mount) look() (told bool) {
 
 // land waits until no flight is under way.
 func (m *mount) land() {
-	_, err := m.flights.alone(m.t.Context(), func(context.Context) (*logical.Response, error) { return nil, nil })
-	require.NoError(m.t, err)
+	require.NoError(m.t, m.flights.Alone(m.t.Context(), func(context.Context) error { return nil }))
 }
 
 // takers returns how many wait for the regeneration that is under way.
-func (m *mount) takers() int {
-	m.flights.mu.Lock()
-	defer m.flights.mu.Unlock()
-	if fl := m.flights.current; fl != nil && fl.purpose == toRegenerate {
-		return fl.takers
-	}
-	return 0
-}
+func (m *mount) takers() int { return m.flights.Waiters(rotation.Regenerating) }
 
 // asStored returns what core gets back from its storage of a lease.
 func asStored(t *rapid.T, secret *logical.Secret) *logical.Secret {
@@ -227,6 +230,19 @@ func (d *disk) arm(f *diskFault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fault = f
+}
+
+// bypass lets everything pass until the function that it returns is called.
+func (d *disk) bypass() (end func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fault, dead := d.fault, d.dead
+	d.fault, d.dead = nil, false
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.fault, d.dead = fault, dead
+	}
 }
 
 // hasStruck tells whether the fault has struck, or the process is dead.

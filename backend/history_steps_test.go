@@ -9,47 +9,49 @@ import (
 
 	"pgregory.net/rapid"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// event is something that can happen.
-type event string
+// occurrence is something that can happen.
+type occurrence string
 
 const (
-	reading     event = "read"
-	group       event = "readers who overlap"
-	race        event = "a reader while the last lease ends"
-	revocation  event = "revocation"
-	second      event = "second revocation"
-	passing     event = "time passes"
-	rotating    event = "rotate-key"
-	ticking     event = "tick"
-	look        event = "look for a key to retire"
-	crash       event = "crash"
-	configuring event = "configuration write"
-	recreation  event = "configuration deleted and written"
-	hangingUp   event = "hang up" // of readers who wait together
+	reading     occurrence = "read"
+	group       occurrence = "readers who overlap"
+	race        occurrence = "a reader while the last lease ends"
+	revocation  occurrence = "revocation"
+	second      occurrence = "second revocation"
+	passing     occurrence = "time passes"
+	rotating    occurrence = "rotate-key"
+	ticking     occurrence = "tick"
+	look        occurrence = "look for a key to retire"
+	crash       occurrence = "crash"
+	configuring occurrence = "configuration write"
+	recreation  occurrence = "configuration deleted and written"
+	hangingUp   occurrence = "hang up" // of readers who wait together
 
 	// Behind the engine's back.
-	portal   event = "regeneration in the portal"
-	arrival  event = "a late request arrives"
-	outage   event = "outage of Graph"
-	recovery event = "Graph is back"
+	portal   occurrence = "regeneration in the portal"
+	arrival  occurrence = "a late request arrives"
+	outage   occurrence = "outage of Graph"
+	recovery occurrence = "Graph is back"
 )
 
 // often lists what can happen, the more often the likelier.
-var often = []event{
+var often = []occurrence{
 	passing, passing, passing, reading, reading, reading, reading, group, group, race, revocation, revocation, revocation,
 	second, rotating, ticking, ticking, look, crash, configuring, recreation, portal, arrival, outage, recovery,
 }
 
 // happening is a step: one thing that happens, and what goes wrong meanwhile.
 type happening struct {
-	What      event
-	Paths     []string // of the readers
-	Pick      int      // which lease, setting, duration or outage
-	Late      bool     // what a revocation leads to does not happen yet; leases that end are lost
-	Meanwhile event    // while readers wait together
+	What      occurrence
+	Paths     []string   // of the readers
+	Pick      int        // which lease, setting, duration or outage
+	Late      bool       // what a revocation leads to does not happen yet; leases that end are lost
+	Meanwhile occurrence // while readers wait together
 	Disk      *diskFault
 	Trouble   trouble
 }
@@ -75,7 +77,7 @@ func (s happening) String() string {
 
 func (s happening) pause() time.Duration {
 	pauses := []time.Duration{
-		time.Second, 20 * time.Second, flightBudget, time.Minute, compareNotWithin, 10 * time.Minute,
+		time.Second, 20 * time.Second, flight.Budget, time.Minute, accesskey.CompareNotBefore, 10 * time.Minute,
 		12 * time.Minute, time.Hour, 2 * time.Hour,
 	}
 	return pauses[s.Pick%len(pauses)]
@@ -89,7 +91,7 @@ func drawStep(t *rapid.T) happening {
 		Late:  rapid.Bool().Draw(t, "late"),
 	}
 	if s.What == group {
-		s.Meanwhile = rapid.SampledFrom([]event{"", "", crash, hangingUp, revocation}).Draw(t, "meanwhile")
+		s.Meanwhile = rapid.SampledFrom([]occurrence{"", "", crash, hangingUp, revocation}).Draw(t, "meanwhile")
 	}
 	switch rapid.SampledFrom([]string{"", "", "", "storage", "Graph"}).Draw(t, "wrong") {
 	case "storage":

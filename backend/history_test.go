@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
@@ -93,9 +95,9 @@ type course struct {
 	doubt         *doubt // at the beginning, like the next two
 	surprised     bool
 	told          time.Time
-	config        *config // at the beginning as well
-	mayRetire     bool    // keys were to be retired some of the time
-	mustRetire    bool    // keys were to be retired all the time
+	config        *config.Config // at the beginning as well
+	mayRetire     bool           // keys were to be retired some of the time
+	mustRetire    bool           // keys were to be retired all the time
 	answers       []answer
 	errors        int   // readers who got none
 	asked         bool  // somebody asked for a key, or for the key's end
@@ -121,7 +123,7 @@ func (o *course) settleable(now time.Time) bool {
 		return true
 	}
 	since, err := time.Parse(time.RFC3339, o.before.intentAt)
-	return err == nil && !now.Before(since.Add(flightBudget))
+	return err == nil && !now.Before(since.Add(flight.Budget))
 }
 
 // play lets a step happen and checks what came of it.
@@ -266,8 +268,8 @@ func (h *history) end(farewell bool) {
 	h.latest = "the end of all leases"
 	h.arrive()
 	h.sim.Clear()
-	require.NoError(h.t, h.write(map[string]any{fieldRegenerateOnRevoke: true, fieldDriftCheckInterval: 600}))
-	h.clock.advance(flightBudget)
+	require.NoError(h.t, h.write(map[string]any{config.FieldRegenerateOnRevoke: true, config.FieldDriftCheckInterval: 600}))
+	h.clock.advance(flight.Budget)
 	if farewell {
 		h.latest = "the unmount"
 		h.system.TaintedVal = true

@@ -9,7 +9,10 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -99,7 +102,7 @@ func TestTwoMountsWithSchedulesRotateNoMoreThanBoth(t *testing.T) {
 	r := sharing(t, nil)
 	other := r.neighbour()
 	for _, mount := range []*rig{r, other} {
-		mount.write(configPath, map[string]any{fieldRotationPeriod: "6h"})
+		mount.write(configPath, map[string]any{schedule.FieldPeriod: "6h"})
 	}
 	first, second := &agent{mount: r}, &agent{mount: other}
 	liveFor(24*time.Hour, first, second)
@@ -128,14 +131,14 @@ func (r *rig) snapshot() logical.Storage {
 
 // A restored snapshot knows nothing of keys that were disclosed after it was taken.
 func TestRestoredSnapshot(t *testing.T) {
-	r := sharing(t, map[string]any{fieldTTL: "24h"})
+	r := sharing(t, map[string]any{config.FieldTTL: "24h"})
 	before := r.read(hosts)
 	snapshot := r.snapshot()
 	later := r.key() // its lease is not in the snapshot
 
 	r.restore(snapshot)
 	require.False(t, r.works(r.read(hosts)), "not noticed yet: the snapshot's key")
-	r.tickFor(defaultDriftCheckInterval)
+	r.tickFor(config.DefaultDriftCheckInterval)
 	status := r.status()
 	require.Equal(t, "external", status[fieldCause])
 	require.Equal(t, false, status[fieldDisclosed])
@@ -151,7 +154,7 @@ func TestRestoredSnapshot(t *testing.T) {
 }
 
 func TestRotateKeyRightAfterARestoreServesNoDeadKey(t *testing.T) {
-	r := sharing(t, map[string]any{fieldTTL: "24h"})
+	r := sharing(t, map[string]any{config.FieldTTL: "24h"})
 	r.read(hosts)
 	snapshot := r.snapshot()
 	later := r.key()
@@ -168,7 +171,7 @@ func TestRestoredSnapshotWithAnIntent(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
 	r.fails(503, logical.ReadOperation, keyPath, nil)
 	snapshot := r.snapshot()
-	r.clock.advance(flightBudget)
+	r.clock.advance(flight.Budget)
 	r.key()
 	r.clock.advance(time.Hour)
 	posts := r.posts()
@@ -192,7 +195,7 @@ func TestNodeWhoseClockIsAnHourOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("a lease keeps its key", func(t *testing.T) {
-				r := sharing(t, map[string]any{fieldTTL: "2h"})
+				r := sharing(t, map[string]any{config.FieldTTL: "2h"})
 				held := r.read(hosts)
 				r.takeOver(c.offset)
 				r.tickFor(30 * time.Minute)
@@ -203,7 +206,7 @@ func TestNodeWhoseClockIsAnHourOff(t *testing.T) {
 				require.Equal(t, 1, r.posts())
 			})
 			t.Run("a rotation is off by no more than the clock", func(t *testing.T) {
-				r := scheduled(t, map[string]any{fieldRotationPeriod: "6h"})
+				r := scheduled(t, map[string]any{schedule.FieldPeriod: "6h"})
 				r.takeOver(c.offset) // its clock dates the regeneration
 				r.read(hosts)
 				r.takeOver(-c.offset)
@@ -221,7 +224,7 @@ func TestNodeWhoseClockIsAnHourOff(t *testing.T) {
 				require.True(t, r.works(r.read(hosts)))
 			})
 			t.Run("throttling ends", func(t *testing.T) {
-				r := scheduled(t, map[string]any{fieldRotationPeriod: "1h"})
+				r := scheduled(t, map[string]any{schedule.FieldPeriod: "1h"})
 				r.read(hosts)
 				r.clock.advance(time.Hour)
 				r.takeOver(c.offset)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
 // logInJSON restarts the engine with a log for programs.
@@ -50,10 +51,10 @@ func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 	regenerated := r.logged("deployment access key regenerated")
 	require.Len(t, regenerated, 1)
 	require.Equal(t, "the-request", regenerated[0][logRequestID])
-	require.NotEmpty(t, regenerated[0][logGraphRequestID])
+	require.NotEmpty(t, regenerated[0]["graph_request_id"])
 	asked := r.logged("answer from Microsoft")
 	require.Greater(t, len(asked), 2, "discovery, a token, and the key")
-	require.Equal(t, regenerated[0][logGraphRequestID], asked[len(asked)-1][logGraphRequestID])
+	require.Equal(t, regenerated[0]["graph_request_id"], asked[len(asked)-1]["graph_request_id"])
 	for _, line := range asked {
 		require.Equal(t, "the-request", line[logRequestID], "also of the sign-in, which belongs to nobody")
 	}
@@ -64,11 +65,11 @@ func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 	refused := r.logged("the deployment access key was not regenerated")[0]
 	require.NotEmpty(t, refused[logWorkID])
 	require.NotContains(t, refused, logRequestID)
-	require.Equal(t, "Forbidden", refused[logCode])
-	require.NotEmpty(t, refused[logGraphRequestID])
-	require.NotEqual(t, regenerated[0][logGraphRequestID], refused[logGraphRequestID])
+	require.Equal(t, "Forbidden", refused["code"])
+	require.NotEmpty(t, refused["graph_request_id"])
+	require.NotEqual(t, regenerated[0]["graph_request_id"], refused["graph_request_id"])
 
-	r.clock.advance(retryAfter(0) * 2)
+	r.clock.advance(3 * health.FirstRetry)
 	r.tick()
 	require.Len(t, r.logged("deployment access key regenerated"), 2)
 	for _, line := range r.logged("") {

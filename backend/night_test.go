@@ -12,7 +12,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 )
 
 // gate is an address through which the simulator is reached, or not at all.
@@ -92,7 +95,7 @@ func (r *rig) night() (attempts int) {
 	for range 10 * 60 {
 		r.tickFor(time.Minute)
 		status := r.status()
-		require.Equal(r.t, choreRotate, status[fieldDue].([]chore)[0])
+		require.Equal(r.t, accesskey.WorkRotate, status[fieldDue].([]string)[0])
 		require.Equal(r.t, "2027-02-28T20:00:00Z", status[fieldNextRotation], "it stays due")
 		require.Equal(r.t, "rotation", status[fieldLastErrorCause])
 		require.NotEmpty(r.t, status[fieldNextAttempt])
@@ -140,8 +143,8 @@ func TestNightWithoutANetwork(t *testing.T) {
 	r := newRig(t)
 	r.sim = sim
 	g := openGate(t, sim)
-	r.write(configPath, r.config(map[string]any{fieldGraphEndpoint: g.url(), fieldAuthorityHost: g.url(), fieldRotationSchedule: "0 20 * * *"}))
-	r.write("roles/hosts", map[string]any{fieldTTL: "168h"})
+	r.write(configPath, r.config(map[string]any{config.FieldGraphEndpoint: g.url(), config.FieldAuthorityHost: g.url(), schedule.FieldCron: "0 20 * * *"}))
+	r.write("roles/hosts", map[string]any{config.FieldTTL: "168h"})
 	r.read(hosts)
 	r.tickFor(8*time.Hour - time.Minute)
 	r.restart()
@@ -158,7 +161,7 @@ func TestNightWithoutANetwork(t *testing.T) {
 // Graph answers knocks, and nobody can sign in. Knocks tell nothing then, so that it
 // can take until the next attempt.
 func TestNightWithoutSignIn(t *testing.T) {
-	r := before20h(t, map[string]any{fieldRotationSchedule: "0 20 * * *"})
+	r := before20h(t, map[string]any{schedule.FieldCron: "0 20 * * *"})
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 503, RetryAfter: "6"})
 	tokens, gets := r.sim.Calls(graphtest.Token).Started, r.gets()
 	attempts := r.night()
@@ -172,7 +175,7 @@ func TestNightWithoutSignIn(t *testing.T) {
 
 // With nothing due but the comparison of a key that is leased, a night costs no more.
 func TestNightWithNothingButComparisons(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldTTL: "24h"})
+	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
 	held := r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 503, RetryAfter: "6"})
 	before := r.gets()

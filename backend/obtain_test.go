@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
@@ -26,7 +28,7 @@ func sharing(t *testing.T, fields map[string]any) *rig {
 func (r *rig) gets() int { return r.sim.Calls(graphtest.Get).Started }
 
 func TestRoleSharesAKeyOfAnyAge(t *testing.T) {
-	r := sharing(t, map[string]any{fieldTTL: 600})
+	r := sharing(t, map[string]any{config.FieldTTL: 600})
 	first := r.read(hosts)
 	require.Equal(t, false, first.Data[fieldReused])
 	require.Equal(t, 10*time.Minute, first.Secret.TTL)
@@ -39,7 +41,7 @@ func TestRoleSharesAKeyOfAnyAge(t *testing.T) {
 }
 
 func TestRoleBoundsTheAgeOfASharedKey(t *testing.T) {
-	r := sharing(t, map[string]any{fieldMaxKeyAge: "1h"})
+	r := sharing(t, map[string]any{config.FieldMaxKeyAge: "1h"})
 	first := r.read(hosts)
 	require.Equal(t, time.Hour, first.Secret.TTL, "the configuration's")
 	r.clock.advance(time.Hour - time.Second)
@@ -54,14 +56,14 @@ func TestRoleBoundsTheAgeOfASharedKey(t *testing.T) {
 }
 
 func TestRoleThatSharesNothing(t *testing.T) {
-	r := sharing(t, map[string]any{fieldMaxKeyAge: 0})
+	r := sharing(t, map[string]any{config.FieldMaxKeyAge: 0})
 	require.NotEqual(t, keyIn(r.read(hosts)), keyIn(r.read(hosts)))
 	require.Equal(t, 2, r.posts())
 }
 
 func TestConfigurationMayShareWithoutARole(t *testing.T) {
 	r := configured(t)
-	r.write(configPath, map[string]any{fieldMaxKeyAge: "1h"})
+	r.write(configPath, map[string]any{config.FieldMaxKeyAge: "1h"})
 	require.Equal(t, keyIn(r.key()), keyIn(r.key()))
 	r.clock.advance(time.Hour)
 	r.key()
@@ -160,7 +162,7 @@ func TestDoubtfulKeyIsNotShared(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
 	r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
 	r.fails(503, logical.ReadOperation, hosts, nil)
-	r.clock.advance(flightBudget)
+	r.clock.advance(flight.Budget)
 	require.True(t, r.works(r.read(hosts)))
 }
 

@@ -9,7 +9,10 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -17,54 +20,54 @@ func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
 	r := newRig(t)
 	require.Nil(t, r.read(configPath), "an unset configuration is a 404")
 
-	r.write(configPath, r.config(map[string]any{fieldTTL: "30m", fieldClientSecret: r.sim.App().ClientSecret + "\n"}))
+	r.write(configPath, r.config(map[string]any{config.FieldTTL: "30m", credential.FieldSecret: r.sim.App().ClientSecret + "\n"}))
 	app := r.sim.App()
 	require.Equal(t, map[string]any{
-		fieldTenantID:           app.TenantID,
-		fieldClientID:           app.ClientID,
-		fieldCredentialType:     "client_secret",
-		fieldEnvironment:        "AzurePublicCloud",
-		fieldGraphEndpoint:      r.sim.URL(),
-		fieldAuthorityHost:      r.sim.URL(),
-		fieldCACertificate:      strings.TrimSpace(r.sim.CACertificate()),
-		fieldGraphAPIVersion:    "beta",
-		fieldTTL:                int64(1800),
-		fieldMaxKeyAge:          int64(0),
-		fieldDriftCheckInterval: int64(600),
-		fieldRegenerateOnRevoke: true,
+		config.FieldTenantID:           app.TenantID,
+		config.FieldClientID:           app.ClientID,
+		credential.FieldType:           "client_secret",
+		config.FieldEnvironment:        "AzurePublicCloud",
+		config.FieldGraphEndpoint:      r.sim.URL(),
+		config.FieldAuthorityHost:      r.sim.URL(),
+		config.FieldCACertificate:      strings.TrimSpace(r.sim.CACertificate()),
+		config.FieldGraphAPIVersion:    "beta",
+		config.FieldTTL:                int64(1800),
+		config.FieldMaxKeyAge:          int64(0),
+		config.FieldDriftCheckInterval: int64(600),
+		config.FieldRegenerateOnRevoke: true,
 
-		fieldApplicationObjectID:      "",
-		fieldRootRotationPeriod:       int64(0),
-		fieldRotationPeriod:           int64(0),
-		fieldRotationSchedule:         "",
-		fieldRotationWindow:           int64(0),
-		fieldDisableAutomatedRotation: false,
+		config.FieldApplicationObjectID: "",
+		config.FieldRootRotationPeriod:  int64(0),
+		schedule.FieldPeriod:            int64(0),
+		schedule.FieldCron:              "",
+		schedule.FieldWindow:            int64(0),
+		fieldDisableAutomatedRotation:   false,
 	}, r.read(configPath).Data)
 	require.True(t, r.works(r.key()), "the newline after the secret is not part of it")
 }
 
 func TestConfigWriteKeepsWhatItDoesNotName(t *testing.T) {
 	r := configured(t)
-	r.write(configPath, map[string]any{fieldTTL: 60})
-	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: false, fieldGraphAPIVersion: "v1.0"})
+	r.write(configPath, map[string]any{config.FieldTTL: 60})
+	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: false, config.FieldGraphAPIVersion: "v1.0"})
 	data := r.read(configPath).Data
-	require.Equal(t, int64(60), data[fieldTTL])
-	require.Equal(t, false, data[fieldRegenerateOnRevoke])
-	require.Equal(t, "v1.0", data[fieldGraphAPIVersion])
+	require.Equal(t, int64(60), data[config.FieldTTL])
+	require.Equal(t, false, data[config.FieldRegenerateOnRevoke])
+	require.Equal(t, "v1.0", data[config.FieldGraphAPIVersion])
 	require.True(t, r.works(r.key()), "the secret is still there")
 }
 
 func TestConfigPatch(t *testing.T) {
 	r := newRig(t)
 	r.fails(404, logical.PatchOperation, configPath, r.config(nil))
-	r.write(configPath, r.config(map[string]any{fieldTTL: 60, fieldRegenerateOnRevoke: false}))
-	_, err := r.request(t.Context(), logical.PatchOperation, configPath, map[string]any{fieldTTL: nil})
+	r.write(configPath, r.config(map[string]any{config.FieldTTL: 60, config.FieldRegenerateOnRevoke: false}))
+	_, err := r.request(t.Context(), logical.PatchOperation, configPath, map[string]any{config.FieldTTL: nil})
 	require.NoError(t, err)
 	data := r.read(configPath).Data
-	require.Equal(t, int64(3600), data[fieldTTL], "null restores the default")
-	require.Equal(t, false, data[fieldRegenerateOnRevoke])
-	require.Contains(t, r.fails(400, logical.PatchOperation, configPath, map[string]any{fieldTenantID: nil}), fieldTenantID)
-	r.fails(400, logical.PatchOperation, configPath, map[string]any{fieldClientSecret: "wrong", fieldVerifyConnection: nil})
+	require.Equal(t, int64(3600), data[config.FieldTTL], "null restores the default")
+	require.Equal(t, false, data[config.FieldRegenerateOnRevoke])
+	require.Contains(t, r.fails(400, logical.PatchOperation, configPath, map[string]any{config.FieldTenantID: nil}), config.FieldTenantID)
+	r.fails(400, logical.PatchOperation, configPath, map[string]any{credential.FieldSecret: "wrong", config.FieldVerifyConnection: nil})
 }
 
 func TestUnknownFieldOfConfigIsAWarning(t *testing.T) {
@@ -81,44 +84,44 @@ func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
 		value any
 		says  string
 	}{
-		"no tenant":              {fieldTenantID, nil, "required"},
-		"tenant by name":         {fieldTenantID, "contoso.onmicrosoft.com", "GUID"},
-		"no client":              {fieldClientID, nil, "required"},
-		"malformed client":       {fieldClientID, guid + "0", "GUID"},
-		"no secret":              {fieldClientSecret, nil, "required"},
-		"empty secret":           {fieldClientSecret, " \n", "empty"},
-		"credential type":        {fieldCredentialType, "password", "client_secret"},
-		"http Graph":             {fieldGraphEndpoint, "http://graph.example.com", "https"},
-		"Graph with path":        {fieldGraphEndpoint, "https://graph.example.com/beta", "https"},
-		"Graph with user":        {fieldGraphEndpoint, "https://a:b@graph.example.com", "https"},
-		"Graph without host":     {fieldGraphEndpoint, "https://", "https"},
-		"http authority":         {fieldAuthorityHost, "http://login.example.com", "https"},
-		"bare authority":         {fieldAuthorityHost, "login.example.com", "https"},
-		"Graph of another cloud": {fieldGraphEndpoint, "https://graph.microsoft.us", "AzureUSGovernmentCloud"},
-		"Graph in China":         {fieldGraphEndpoint, "https://microsoftgraph.chinacloudapi.cn", "AzureChinaCloud"},
-		"another cloud's Entra":  {fieldAuthorityHost, "https://login.microsoftonline.us", "AzureUSGovernmentDoDCloud"},
-		"unknown cloud":          {fieldEnvironment, "AzureGermanCloud", "AzurePublicCloud"},
-		"China":                  {fieldEnvironment, "AzureChinaCloud", "does not offer"},
-		"unknown version":        {fieldGraphAPIVersion, "v2.0", "v1.0"},
-		"CA is no PEM":           {fieldCACertificate, "no PEM", "PEM"},
-		"CA is a key":            {fieldCACertificate, "-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "CERTIFICATE"},
-		"CA is no certificate":   {fieldCACertificate, "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n", "X.509"},
-		"negative TTL":           {fieldTTL, "-5m", "negative"},
-		"no TTL":                 {fieldTTL, 0, "between"},
-		"absurd TTL":             {fieldTTL, "9000h", "between"},
-		"TTL beyond arithmetics": {fieldTTL, 10_000_000_000_000, "overflow"},
-		"TTL is no duration":     {fieldTTL, "soon", "soon"},
-		"negative maximum age":   {fieldMaxKeyAge, "-5m", "negative"},
-		"absurd maximum age":     {fieldMaxKeyAge, "9000h", "between"},
-		"absurd drift interval":  {fieldDriftCheckInterval, "9000h", "between"},
-		"rotation too often":     {fieldRotationPeriod, 59, "1m0s"},
-		"cron of four fields":    {fieldRotationSchedule, "* * * *", "five fields"},
-		"cron of six fields":     {fieldRotationSchedule, "0 * * * * *", "five fields"},
-		"cron of no date":        {fieldRotationSchedule, "0 0 30 2 *", "never"},
-		"window without cron":    {fieldRotationWindow, 7200, "rotation_schedule"},
-		"wrong type":             {fieldTTL, map[string]any{"a": 1}, ""},
-		"flag is no flag":        {fieldRegenerateOnRevoke, "perhaps", ""},
-		"verification no flag":   {fieldVerifyConnection, []any{"x"}, ""},
+		"no tenant":              {config.FieldTenantID, nil, "required"},
+		"tenant by name":         {config.FieldTenantID, "contoso.onmicrosoft.com", "GUID"},
+		"no client":              {config.FieldClientID, nil, "required"},
+		"malformed client":       {config.FieldClientID, guid + "0", "GUID"},
+		"no secret":              {credential.FieldSecret, nil, "required"},
+		"empty secret":           {credential.FieldSecret, " \n", "empty"},
+		"credential type":        {credential.FieldType, "password", "client_secret"},
+		"http Graph":             {config.FieldGraphEndpoint, "http://graph.example.com", "https"},
+		"Graph with path":        {config.FieldGraphEndpoint, "https://graph.example.com/beta", "https"},
+		"Graph with user":        {config.FieldGraphEndpoint, "https://a:b@graph.example.com", "https"},
+		"Graph without host":     {config.FieldGraphEndpoint, "https://", "https"},
+		"http authority":         {config.FieldAuthorityHost, "http://login.example.com", "https"},
+		"bare authority":         {config.FieldAuthorityHost, "login.example.com", "https"},
+		"Graph of another cloud": {config.FieldGraphEndpoint, "https://graph.microsoft.us", "AzureUSGovernmentCloud"},
+		"Graph in China":         {config.FieldGraphEndpoint, "https://microsoftgraph.chinacloudapi.cn", "AzureChinaCloud"},
+		"another cloud's Entra":  {config.FieldAuthorityHost, "https://login.microsoftonline.us", "AzureUSGovernmentDoDCloud"},
+		"unknown cloud":          {config.FieldEnvironment, "AzureGermanCloud", "AzurePublicCloud"},
+		"China":                  {config.FieldEnvironment, "AzureChinaCloud", "does not offer"},
+		"unknown version":        {config.FieldGraphAPIVersion, "v2.0", "v1.0"},
+		"CA is no PEM":           {config.FieldCACertificate, "no PEM", "PEM"},
+		"CA is a key":            {config.FieldCACertificate, "-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "CERTIFICATE"},
+		"CA is no certificate":   {config.FieldCACertificate, "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n", "X.509"},
+		"negative TTL":           {config.FieldTTL, "-5m", "negative"},
+		"no TTL":                 {config.FieldTTL, 0, "between"},
+		"absurd TTL":             {config.FieldTTL, "9000h", "between"},
+		"TTL beyond arithmetics": {config.FieldTTL, 10_000_000_000_000, "overflow"},
+		"TTL is no duration":     {config.FieldTTL, "soon", "soon"},
+		"negative maximum age":   {config.FieldMaxKeyAge, "-5m", "negative"},
+		"absurd maximum age":     {config.FieldMaxKeyAge, "9000h", "between"},
+		"absurd drift interval":  {config.FieldDriftCheckInterval, "9000h", "between"},
+		"rotation too often":     {schedule.FieldPeriod, 59, "1m0s"},
+		"cron of four fields":    {schedule.FieldCron, "* * * *", "five fields"},
+		"cron of six fields":     {schedule.FieldCron, "0 * * * * *", "five fields"},
+		"cron of no date":        {schedule.FieldCron, "0 0 30 2 *", "never"},
+		"window without cron":    {schedule.FieldWindow, 7200, "rotation_schedule"},
+		"wrong type":             {config.FieldTTL, map[string]any{"a": 1}, ""},
+		"flag is no flag":        {config.FieldRegenerateOnRevoke, "perhaps", ""},
+		"verification no flag":   {config.FieldVerifyConnection, []any{"x"}, ""},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -137,31 +140,31 @@ func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
 func TestMovingTheConnectionNeedsTheCredential(t *testing.T) {
 	other := graphtest.Start(t)
 	for field, value := range map[string]string{
-		fieldTenantID:      "11111111-2222-3333-4444-555555555555",
-		fieldClientID:      "11111111-2222-3333-4444-555555555555",
-		fieldEnvironment:   "AzureUSGovernmentCloud",
-		fieldAuthorityHost: other.URL(),
-		fieldGraphEndpoint: other.URL(),
-		fieldCACertificate: other.CACertificate(),
+		config.FieldTenantID:      "11111111-2222-3333-4444-555555555555",
+		config.FieldClientID:      "11111111-2222-3333-4444-555555555555",
+		config.FieldEnvironment:   "AzureUSGovernmentCloud",
+		config.FieldAuthorityHost: other.URL(),
+		config.FieldGraphEndpoint: other.URL(),
+		config.FieldCACertificate: other.CACertificate(),
 	} {
 		for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 			t.Run(field+" "+string(op), func(t *testing.T) {
 				r := configured(t)
 				before := r.read(configPath).Data
-				text := r.fails(400, op, configPath, map[string]any{field: value, fieldVerifyConnection: false})
+				text := r.fails(400, op, configPath, map[string]any{field: value, config.FieldVerifyConnection: false})
 				require.Contains(t, text, field)
-				require.Contains(t, text, fieldClientSecret)
+				require.Contains(t, text, credential.FieldSecret)
 				require.Equal(t, before, r.read(configPath).Data)
 				require.Zero(t, other.Calls(graphtest.Token).Started)
 			})
 		}
 	}
 	r := configured(t)
-	r.write(configPath, map[string]any{fieldTenantID: strings.ToUpper(r.sim.App().TenantID)}) // the same
+	r.write(configPath, map[string]any{config.FieldTenantID: strings.ToUpper(r.sim.App().TenantID)}) // the same
 }
 
 func TestConfigThatDoesNotWorkIsNotStored(t *testing.T) {
-	wrongSecret := map[string]any{fieldClientSecret: "a-secret-of-another-app"}
+	wrongSecret := map[string]any{credential.FieldSecret: "a-secret-of-another-app"}
 	cases := map[string]struct {
 		options []graphtest.Option
 		faults  []graphtest.Fault
@@ -171,10 +174,10 @@ func TestConfigThatDoesNotWorkIsNotStored(t *testing.T) {
 	}{
 		"wrong secret":    {changes: wrongSecret, status: 400, says: []string{"AADSTS7000215", "value"}},
 		"expired secret":  {options: []graphtest.Option{graphtest.WithExpiredSecret()}, status: 400, says: []string{"AADSTS7000222"}},
-		"wrong tenant":    {changes: map[string]any{fieldTenantID: "11111111-2222-3333-4444-555555555555"}, status: 400, says: []string{"AADSTS90002"}},
-		"wrong client":    {changes: map[string]any{fieldClientID: "11111111-2222-3333-4444-555555555555"}, status: 400, says: []string{"AADSTS700016"}},
+		"wrong tenant":    {changes: map[string]any{config.FieldTenantID: "11111111-2222-3333-4444-555555555555"}, status: 400, says: []string{"AADSTS90002"}},
+		"wrong client":    {changes: map[string]any{config.FieldClientID: "11111111-2222-3333-4444-555555555555"}, status: 400, says: []string{"AADSTS700016"}},
 		"no permission":   {options: []graphtest.Option{graphtest.WithRoles("SecurityIdentitiesSensors.Read.All")}, status: 400, says: []string{"SecurityIdentitiesSensors.ReadWrite.All"}},
-		"no trust":        {changes: map[string]any{fieldCACertificate: nil}, status: 503, says: []string{"ca_certificate"}},
+		"no trust":        {changes: map[string]any{config.FieldCACertificate: nil}, status: 503, says: []string{"ca_certificate"}},
 		"Graph throttles": {faults: []graphtest.Fault{{Operation: graphtest.Get, Status: 429, RetryAfter: "300"}}, status: 503, says: []string{"5m0s"}},
 		"Graph is down":   {faults: []graphtest.Fault{{Operation: graphtest.Get, Status: 503, RetryAfter: "60"}}, status: 503, says: []string{"503"}},
 		"proxy's page":    {faults: []graphtest.Fault{{Operation: graphtest.Get, Body: graphtest.BodyHTML}}, status: 502, says: []string{"unreadable"}},
@@ -190,7 +193,7 @@ func TestConfigThatDoesNotWorkIsNotStored(t *testing.T) {
 			require.Nil(t, r.read(configPath))
 			require.LessOrEqual(t, r.sim.Calls(graphtest.Token).Started, 1, "no retry storm")
 
-			r.write(configPath, r.config(with(c.changes, fieldVerifyConnection, false)))
+			r.write(configPath, r.config(with(c.changes, config.FieldVerifyConnection, false)))
 			require.NotNil(t, r.read(configPath))
 		})
 	}
@@ -226,8 +229,8 @@ func TestAnotherTenantRetiresTheKeyThatIsLeftBehind(t *testing.T) {
 func configOf(sim *graphtest.Simulator) map[string]any {
 	app := sim.App()
 	return map[string]any{
-		fieldTenantID: app.TenantID, fieldClientID: app.ClientID, fieldClientSecret: app.ClientSecret,
-		fieldGraphEndpoint: sim.URL(), fieldAuthorityHost: sim.URL(), fieldCACertificate: sim.CACertificate(),
+		config.FieldTenantID: app.TenantID, config.FieldClientID: app.ClientID, credential.FieldSecret: app.ClientSecret,
+		config.FieldGraphEndpoint: sim.URL(), config.FieldAuthorityHost: sim.URL(), config.FieldCACertificate: sim.CACertificate(),
 	}
 }
 
@@ -264,8 +267,8 @@ func TestSecretOfAWrongTypeIsNotQuoted(t *testing.T) {
 		r := configured(t)
 		secret := r.sim.App().ClientSecret
 		for _, value := range []any{[]any{secret, secret}, map[string]any{secret: 1}, 5} {
-			text := r.fails(400, op, configPath, map[string]any{fieldClientSecret: value})
-			require.Contains(t, text, fieldClientSecret)
+			text := r.fails(400, op, configPath, map[string]any{credential.FieldSecret: value})
+			require.Contains(t, text, credential.FieldSecret)
 		}
 	}
 }
@@ -303,14 +306,14 @@ func TestConfigDeleteWarnsOfAKeyThatLivesOn(t *testing.T) {
 func TestConfigStorageFailures(t *testing.T) {
 	for _, op := range []string{"get", "put"} {
 		r := newRig(t)
-		r.storage.FailWhen(storagetest.Nth(1, op, configStorageKey))
+		r.storage.FailWhen(storagetest.Nth(1, op, config.StorageKey))
 		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, r.config(nil))
 		require.ErrorIs(t, err, storagetest.ErrBroken)
 		r.write(configPath, r.config(nil))
-		r.storage.FailWhen(storagetest.Nth(1, "get", configStorageKey))
+		r.storage.FailWhen(storagetest.Nth(1, "get", config.StorageKey))
 		_, err = r.request(t.Context(), logical.ReadOperation, configPath, nil)
 		require.ErrorIs(t, err, storagetest.ErrBroken)
-		r.storage.FailWhen(storagetest.Nth(1, "delete", configStorageKey))
+		r.storage.FailWhen(storagetest.Nth(1, "delete", config.StorageKey))
 		_, err = r.request(t.Context(), logical.DeleteOperation, configPath, nil)
 		require.ErrorIs(t, err, storagetest.ErrBroken)
 	}

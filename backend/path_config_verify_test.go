@@ -10,23 +10,26 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 // Who asks for a verification gets one, also of what is stored already.
 func TestVerificationByName(t *testing.T) {
 	r := newRig(t)
-	broken := r.config(map[string]any{fieldClientSecret: "wrong", fieldVerifyConnection: false})
+	broken := r.config(map[string]any{credential.FieldSecret: "wrong", config.FieldVerifyConnection: false})
 	r.write(configPath, broken)
-	broken[fieldVerifyConnection] = true
+	broken[config.FieldVerifyConnection] = true
 	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, broken), "AADSTS7000215")
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldVerifyConnection: true}), "AADSTS7000215")
-	r.write(configPath, map[string]any{fieldTTL: 60})
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{config.FieldVerifyConnection: true}), "AADSTS7000215")
+	r.write(configPath, map[string]any{config.FieldTTL: 60})
 
 	// The token that the engine has would do for long after.
-	r.write(configPath, r.config(map[string]any{fieldVerifyConnection: true}))
+	r.write(configPath, r.config(map[string]any{config.FieldVerifyConnection: true}))
 	tokens := r.sim.Calls(graphtest.Token).Performed
-	r.write(configPath, map[string]any{fieldVerifyConnection: true})
+	r.write(configPath, map[string]any{config.FieldVerifyConnection: true})
 	require.Equal(t, tokens+1, r.sim.Calls(graphtest.Token).Performed)
 	require.True(t, r.works(r.key()))
 	require.Equal(t, tokens+1, r.sim.Calls(graphtest.Token).Performed)
@@ -43,20 +46,20 @@ func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {
 		read <- err
 	}()
 	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Started > 0 }))
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldClientSecret: "wrong"}), "AADSTS7000215")
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldSecret: "wrong"}), "AADSTS7000215")
 
 	written := make(chan error, 1)
 	asked := r.sim.Calls(graphtest.Get).Answered
 	go func() {
-		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, map[string]any{fieldGraphAPIVersion: "v1.0"})
+		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, map[string]any{config.FieldGraphAPIVersion: "v1.0"})
 		written <- err
 	}()
 	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Answered > asked }))
-	require.Equal(t, "beta", r.read(configPath).Data[fieldGraphAPIVersion])
+	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
 	r.sim.Clear()
 	require.NoError(t, <-read)
 	require.NoError(t, <-written)
-	require.Equal(t, "v1.0", r.read(configPath).Data[fieldGraphAPIVersion])
+	require.Equal(t, "v1.0", r.read(configPath).Data[config.FieldGraphAPIVersion])
 	require.Equal(t, asked+1, r.sim.Calls(graphtest.Get).Answered, "what was verified is not verified again")
 }
 
@@ -64,24 +67,22 @@ func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {
 // was.
 func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	r := configured(t)
-	old, err := loadConfig(t.Context(), r.storage)
-	require.NoError(t, err)
-	d := &framework.FieldData{Raw: map[string]any{fieldGraphAPIVersion: "v1.0"}, Schema: configFields()}
-	tried, err := r.tryConfig(t.Context(), old, d)
+	d := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "v1.0"}, Schema: field.Schema(config.Fields())}
+	tried, err := r.configs.Try(t.Context(), d)
 	require.NoError(t, err)
 
-	r.write(configPath, map[string]any{fieldClientSecret: "another", fieldVerifyConnection: false})
-	_, err = r.replaceConfig(t.Context(), d, tried)
-	require.ErrorIs(t, err, errConfigChanged)
+	r.write(configPath, map[string]any{credential.FieldSecret: "another", config.FieldVerifyConnection: false})
+	err = r.replaceConfig(t.Context(), d, tried, &logical.Response{})
+	require.ErrorIs(t, err, config.ErrChanged)
 	var coded logical.HTTPCodedError
 	require.ErrorAs(t, refusal(err), &coded)
 	require.Equal(t, 503, coded.Code())
-	require.Equal(t, "beta", r.read(configPath).Data[fieldGraphAPIVersion])
+	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
 
-	unverified := &framework.FieldData{Raw: map[string]any{fieldGraphAPIVersion: "v1.0", fieldVerifyConnection: false}, Schema: configFields()}
-	_, err = r.replaceConfig(t.Context(), unverified, tried)
+	unverified := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "v1.0", config.FieldVerifyConnection: false}, Schema: field.Schema(config.Fields())}
+	err = r.replaceConfig(t.Context(), unverified, tried, &logical.Response{})
 	require.NoError(t, err)
-	stored, err := loadConfig(t.Context(), r.storage)
+	stored, err := r.configs.Stored(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "another", stored.Credential.Secret)
 	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "AADSTS7000215", "the client is that of what is stored")
@@ -92,10 +93,10 @@ func TestConfigIsVerifiedOnlyWhenTheConnectionChanges(t *testing.T) {
 	r := configured(t)
 	before := r.sim.Calls(graphtest.Get).Started
 	require.Equal(t, 1, before)
-	r.write(configPath, map[string]any{fieldTTL: 60})
+	r.write(configPath, map[string]any{config.FieldTTL: 60})
 	r.write(configPath, r.config(nil))
 	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldGraphAPIVersion: "v1.0"}), "nothing has been stored")
-	require.Equal(t, "beta", r.read(configPath).Data[fieldGraphAPIVersion])
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{config.FieldGraphAPIVersion: "v1.0"}), "nothing has been stored")
+	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 )
 
 const (
@@ -64,14 +66,14 @@ func (b *backend) pathDeploymentPackage() *framework.Path {
 func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
-	conn, err := b.connections.get(ctx, b.storage)
+	conn, err := b.configs.Current(ctx)
 	if err != nil {
 		return nil, refusal(err)
 	}
-	if until := b.health.throttledUntil(ctx, b.storage); !until.IsZero() {
-		return nil, refusal(&throttledError{until: until})
+	if err := b.health.Throttled(ctx); err != nil {
+		return nil, refusal(err)
 	}
-	found, err := conn.graph.DeploymentPackage(ctx)
+	found, err := conn.Graph.DeploymentPackage(ctx)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -79,8 +81,8 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	switch {
 	case fromMicrosoft(found.DownloadURL):
 		return resp, nil
-	case conn.config.GraphEndpoint != "" && strings.HasPrefix(found.DownloadURL, "https://"):
-		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + fieldGraphEndpoint + ": check it before you run what is there.")
+	case conn.Config.GraphEndpoint != "" && strings.HasPrefix(found.DownloadURL, "https://"):
+		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + config.FieldGraphEndpoint + ": check it before you run what is there.")
 		return resp, nil
 	default:
 		b.log(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")

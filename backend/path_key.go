@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
 const (
@@ -77,36 +79,28 @@ func keyOperations(read framework.OperationFunc, suffix, summary string) map[log
 
 // keyRead serves GET mdi/key.
 func (b *backend) keyRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return b.answerWithKey(ctx, (*config).terms)
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
+	got, err := b.rotation.Obtain(ctx, nil)
+	return b.keyResponse(got, err)
 }
 
 // roleKeyRead serves GET mdi/key/:role.
 func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
+	defer cancel()
 	name := d.Get(fieldRole).(string)
-	found, err := b.roles.get(ctx, req.Storage, name)
+	found, err := b.roles.Get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if found == nil {
 		// What is to be done first is said first: a role needs a configuration.
-		if _, err := b.connections.get(ctx, b.storage); err != nil {
+		if _, err := b.configs.Current(ctx); err != nil {
 			return nil, refusal(err)
 		}
-		return nil, refusal(&fieldError{field: fieldRole, problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name})
+		return nil, refusal(&field.Error{Field: fieldRole, Problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name})
 	}
-	return b.answerWithKey(ctx, found.terms)
-}
-
-func (b *backend) answerWithKey(ctx context.Context, termsUnder func(*config) terms) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
-	got, err := b.obtain(ctx, termsUnder)
-	if err != nil {
-		return nil, refusal(err)
-	}
-	resp := b.keyResponse(got.lease, got.reused)
-	if got.unverified != "" {
-		resp.AddWarning(compareWarning(got.unverified))
-	}
-	return resp, nil
+	got, err := b.rotation.Obtain(ctx, found)
+	return b.keyResponse(got, err)
 }

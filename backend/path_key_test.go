@@ -11,8 +11,11 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -83,13 +86,11 @@ func TestConcurrentReadsShareOneRegeneration(t *testing.T) {
 
 // waiting counts the readers who have joined the flight under way.
 func (r *rig) waiting() int {
-	r.flights.mu.Lock()
-	defer r.flights.mu.Unlock()
-	if r.flights.current == nil {
-		return 0
-	}
-	return r.flights.current.takers
+	return r.flights.Waiters(rotation.Regenerating) + r.flights.Waiters(rotation.Comparing)
 }
+
+// undeliveredFor is how long a key that was made for a reader is kept for another one.
+const undeliveredFor = 2 * time.Minute
 
 // Reads that follow each other without a pause must all succeed, although each one
 // replaces the key of the one before: nobody is overtaken for ever.
@@ -141,7 +142,7 @@ func (r *rig) hangUpOnARegeneration() {
 func TestUnclaimedKeyIsNotKeptForLong(t *testing.T) {
 	r := configured(t)
 	r.hangUpOnARegeneration()
-	r.clock.advance(unclaimedFor)
+	r.clock.advance(undeliveredFor)
 	resp := r.key()
 	require.Equal(t, false, resp.Data[fieldReused])
 	require.Equal(t, 2, r.posts())
@@ -165,7 +166,7 @@ func TestKeyWhoseLeaseCannotBeRecordedIsNotGiven(t *testing.T) {
 func TestKeyWhoseDisclosureCannotBeMarkedIsForTheNext(t *testing.T) {
 	r := configured(t)
 	r.hangUpOnARegeneration()
-	r.storage.FailWhen(storagetest.Nth(1, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
 	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	resp := r.key()
@@ -181,7 +182,7 @@ func TestReaderWhoseTimeIsUpIsToldToComeAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := r.request(ctx, logical.ReadOperation, keyPath, nil)
-	require.Equal(t, logical.CodedError(503, errUnderWay.Error()), err)
+	require.Equal(t, logical.CodedError(503, flight.ErrUnderWay.Error()), err)
 	r.sim.Clear()
 	require.True(t, r.works(r.key()))
 	require.Equal(t, 1, r.posts())

@@ -12,10 +12,14 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/role"
 )
 
 const (
-	rolesPath = "roles/"
+	rolesPath = event.PathRoles
 	fieldName = "name"
 
 	nameOfRole = "Name of the role: letters, digits, _, and, but for its ends, - and dots."
@@ -58,22 +62,12 @@ func (b *backend) pathRoles() *framework.Path {
 }
 
 func (b *backend) pathRole() *framework.Path {
+	fields := field.Schema(role.Fields())
+	fields[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
 	return &framework.Path{
-		Pattern:      rolesPath + framework.GenericNameRegex(fieldName) + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, ItemType: "Role", Action: "Create"},
-		Fields: map[string]*framework.FieldSchema{
-			fieldName: {Type: framework.TypeString, Description: nameOfRole, Required: true},
-			fieldTTL: {
-				Type:         framework.TypeDurationSecond,
-				Description:  "Duration of the leases, capped by the mount's maximum; 0 or unset takes the configuration's.",
-				DisplayAttrs: &framework.DisplayAttributes{Name: "TTL"},
-			},
-			fieldMaxKeyAge: {
-				Type:         framework.TypeDurationSecond,
-				Description:  "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read.",
-				DisplayAttrs: &framework.DisplayAttributes{Name: "Maximum key age"},
-			},
-		},
+		Pattern:         rolesPath + framework.GenericNameRegex(fieldName) + "$",
+		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix, ItemType: "Role", Action: "Create"},
+		Fields:          fields,
 		ExistenceCheck:  b.roleExists,
 		Operations:      b.roleOperations(),
 		HelpSynopsis:    roleHelpSynopsis,
@@ -98,25 +92,22 @@ func (b *backend) roleOperations() map[logical.Operation]framework.OperationHand
 		logical.PatchOperation:  change(b.roleWrite, "patch", "Change the named fields of a role; null unsets one.", "The role has been stored."),
 		logical.DeleteOperation: change(b.roleDelete, "delete", "Delete a role.", "There is no such role any more."),
 		logical.ReadOperation: &framework.PathOperation{
-			Callback: b.roleRead,
-			Summary:  "Read a role.",
-			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The role.", Fields: map[string]*framework.FieldSchema{
-				fieldTTL:       {Type: framework.TypeDurationSecond, Description: "Duration of the leases in seconds; 0: the configuration's.", Required: true},
-				fieldMaxKeyAge: {Type: framework.TypeDurationSecond, Description: "How old a key may be to be shared, in seconds; missing: any age."},
-			}}}},
+			Callback:     b.roleRead,
+			Summary:      "Read a role.",
+			Responses:    map[int][]framework.Response{http.StatusOK: {{Description: "The role.", Fields: field.ReadSchema(role.Fields())}}},
 			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "role"},
 		},
 	}
 }
 
-func (b *backend) roleExists(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
-	found, err := b.roles.get(ctx, req.Storage, d.Get(fieldName).(string))
+func (b *backend) roleExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
+	found, err := b.roles.Get(ctx, d.Get(fieldName).(string))
 	return found != nil, err
 }
 
 // rolesList serves LIST mdi/roles.
-func (b *backend) rolesList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	names, err := req.Storage.List(ctx, rolePrefix)
+func (b *backend) rolesList(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	names, err := b.roles.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -133,47 +124,45 @@ func (b *backend) rolesList(ctx context.Context, req *logical.Request, d *framew
 }
 
 // roleRead serves GET mdi/roles/:name.
-func (b *backend) roleRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	found, err := b.roles.get(ctx, req.Storage, d.Get(fieldName).(string))
+func (b *backend) roleRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	found, err := b.roles.Get(ctx, d.Get(fieldName).(string))
 	if err != nil || found == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: found.fields()}, nil
+	return &logical.Response{Data: field.Read(role.Fields(), found)}, nil
 }
 
 // roleWrite serves POST and PATCH mdi/roles/:name.
 func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get(fieldName).(string)
-	var written *role
-	err := b.roles.change(ctx, req.Storage, name, func(old *role) (_ *role, err error) {
+	written, err := b.roles.Change(ctx, name, func(old *role.Role) (*role.Role, error) {
 		if old == nil && req.Operation == logical.PatchOperation {
 			return nil, logical.CodedError(http.StatusNotFound, "there is no role of this name to patch; create it with a write")
 		}
-		written, err = old.update(d)
-		return written, err
+		return old.Update(d)
 	})
 	if err != nil {
 		return nil, refusal(err)
 	}
-	b.tell(ctx, eventRoleWrite, rolesPath+name)
+	b.events.Send(ctx, event.RoleWrite, rolesPath+name)
 	resp := &logical.Response{}
 	b.warnOfTTL(resp, written.TTL)
 	return resp, nil
 }
 
-// warnOfTTL says what becomes of a lease that is to last longer than the mount allows.
+// warnOfTTL warns of leases that are to last longer than the mount allows.
 func (b *backend) warnOfTTL(resp *logical.Response, ttl time.Duration) {
 	if mountMax := b.System().MaxLeaseTTL(); ttl > mountMax {
-		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", fieldTTL, mountMax))
+		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", role.FieldTTL, mountMax))
 	}
 }
 
 // roleDelete serves DELETE mdi/roles/:name.
-func (b *backend) roleDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) roleDelete(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name := d.Get(fieldName).(string)
-	if err := b.roles.remove(ctx, req.Storage, name); err != nil {
+	if err := b.roles.Remove(ctx, name); err != nil {
 		return nil, err
 	}
-	b.tell(ctx, eventRoleDelete, rolesPath+name)
+	b.events.Send(ctx, event.RoleDelete, rolesPath+name)
 	return nil, nil
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/role"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -34,19 +36,19 @@ func (r *rig) list(data map[string]any) any {
 func TestRoleLifeCycle(t *testing.T) {
 	r := newRig(t)
 	require.Nil(t, r.read("roles/hosts"), "404")
-	r.fails(404, logical.PatchOperation, "roles/hosts", map[string]any{fieldTTL: 60})
+	r.fails(404, logical.PatchOperation, "roles/hosts", map[string]any{config.FieldTTL: 60})
 
 	r.write("roles/hosts", nil)
-	require.Equal(t, map[string]any{fieldTTL: int64(0)}, r.read("roles/hosts").Data, "no maximum age")
-	r.write("roles/hosts", map[string]any{fieldTTL: "10m", fieldMaxKeyAge: 0})
-	require.Equal(t, map[string]any{fieldTTL: int64(600), fieldMaxKeyAge: int64(0)}, r.read("roles/hosts").Data)
-	r.write("roles/hosts", map[string]any{fieldMaxKeyAge: "24h"})
-	require.Equal(t, map[string]any{fieldTTL: int64(600), fieldMaxKeyAge: int64(86400)}, r.read("roles/hosts").Data)
-	r.patch("roles/hosts", map[string]any{fieldMaxKeyAge: nil})
+	require.Equal(t, map[string]any{config.FieldTTL: int64(0)}, r.read("roles/hosts").Data, "no maximum age")
+	r.write("roles/hosts", map[string]any{config.FieldTTL: "10m", config.FieldMaxKeyAge: 0})
+	require.Equal(t, map[string]any{config.FieldTTL: int64(600), config.FieldMaxKeyAge: int64(0)}, r.read("roles/hosts").Data)
+	r.write("roles/hosts", map[string]any{config.FieldMaxKeyAge: "24h"})
+	require.Equal(t, map[string]any{config.FieldTTL: int64(600), config.FieldMaxKeyAge: int64(86400)}, r.read("roles/hosts").Data)
+	r.patch("roles/hosts", map[string]any{config.FieldMaxKeyAge: nil})
 	r.restart()
-	require.Equal(t, map[string]any{fieldTTL: int64(600)}, r.read("roles/hosts").Data)
-	r.patch("roles/hosts", map[string]any{fieldTTL: nil})
-	require.Equal(t, map[string]any{fieldTTL: int64(0)}, r.read("roles/hosts").Data)
+	require.Equal(t, map[string]any{config.FieldTTL: int64(600)}, r.read("roles/hosts").Data)
+	r.patch("roles/hosts", map[string]any{config.FieldTTL: nil})
+	require.Equal(t, map[string]any{config.FieldTTL: int64(0)}, r.read("roles/hosts").Data)
 
 	r.delete("roles/hosts")
 	require.Nil(t, r.read("roles/hosts"))
@@ -67,9 +69,9 @@ func TestRolesAreListedInPages(t *testing.T) {
 
 func TestBadRoleIsRefusedAndChangesNothing(t *testing.T) {
 	r := newRig(t)
-	r.write("roles/hosts", map[string]any{fieldTTL: 60, fieldMaxKeyAge: 120})
+	r.write("roles/hosts", map[string]any{config.FieldTTL: 60, config.FieldMaxKeyAge: 120})
 	for _, bad := range []map[string]any{
-		{fieldTTL: "-1m"}, {fieldTTL: "9000h"}, {fieldTTL: "soon"}, {fieldMaxKeyAge: "-1s"}, {fieldMaxKeyAge: "9000h"}, {fieldMaxKeyAge: []any{1}},
+		{config.FieldTTL: "-1m"}, {config.FieldTTL: "9000h"}, {config.FieldTTL: "soon"}, {config.FieldMaxKeyAge: "-1s"}, {config.FieldMaxKeyAge: "9000h"}, {config.FieldMaxKeyAge: []any{1}},
 	} {
 		for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 			text := r.fails(400, op, "roles/hosts", bad)
@@ -78,7 +80,7 @@ func TestBadRoleIsRefusedAndChangesNothing(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, map[string]any{fieldTTL: int64(60), fieldMaxKeyAge: int64(120)}, r.read("roles/hosts").Data)
+	require.Equal(t, map[string]any{config.FieldTTL: int64(60), config.FieldMaxKeyAge: int64(120)}, r.read("roles/hosts").Data)
 	require.Len(t, r.write("roles/hosts", map[string]any{"max_age": 1}).Warnings, 1)
 }
 
@@ -90,19 +92,19 @@ func TestRoleStorageFailures(t *testing.T) {
 		request     logical.Operation
 		path        string
 	}{
-		{"get", rolePrefix, logical.ReadOperation, "roles/hosts"},
-		{"get", rolePrefix, logical.ReadOperation, "key/hosts"},
-		{"put", rolePrefix, logical.PatchOperation, "roles/hosts"},
-		{"get", rolePrefix, logical.PatchOperation, "roles/hosts"},
-		{"delete", rolePrefix, logical.DeleteOperation, "roles/hosts"},
-		{"list", rolePrefix, logical.ListOperation, "roles/"},
+		{"get", role.Prefix, logical.ReadOperation, "roles/hosts"},
+		{"get", role.Prefix, logical.ReadOperation, "key/hosts"},
+		{"put", role.Prefix, logical.PatchOperation, "roles/hosts"},
+		{"get", role.Prefix, logical.PatchOperation, "roles/hosts"},
+		{"delete", role.Prefix, logical.DeleteOperation, "roles/hosts"},
+		{"list", role.Prefix, logical.ListOperation, "roles/"},
 	} {
 		r.restart()
 		r.storage.FailWhen(storagetest.Nth(1, c.storage, c.op))
 		_, err := r.request(t.Context(), c.request, c.path, map[string]any{})
 		require.ErrorIs(t, err, storagetest.ErrBroken, "%s %s", c.request, c.path)
 	}
-	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: rolePrefix + "odd", Value: []byte("{")}))
+	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: role.Prefix + "odd", Value: []byte("{")}))
 	_, err := r.request(t.Context(), logical.ReadOperation, "roles/odd", nil)
 	require.Error(t, err)
 }
@@ -110,8 +112,8 @@ func TestRoleStorageFailures(t *testing.T) {
 func TestRoleThatLeasesForLongerThanTheMount(t *testing.T) {
 	r := newRig(t)
 	longer := r.backend.System().MaxLeaseTTL() + time.Hour
-	require.Len(t, r.write("roles/hosts", map[string]any{fieldTTL: longer.String()}).Warnings, 1)
-	require.Empty(t, r.write("roles/hosts", map[string]any{fieldTTL: "1h"}).Warnings)
+	require.Len(t, r.write("roles/hosts", map[string]any{config.FieldTTL: longer.String()}).Warnings, 1)
+	require.Empty(t, r.write("roles/hosts", map[string]any{config.FieldTTL: "1h"}).Warnings)
 }
 
 func TestMissingRoleSaysWhatToDo(t *testing.T) {

@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 
@@ -54,24 +53,12 @@ func (b *backend) pathRotateKey() *framework.Path {
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
-	for {
-		// A regeneration that is under way serves as well: what it makes has
-		// not been given to anybody when this request arrives. Not so a key
-		// that it has merely found: nobody knows who else has seen that one.
-		got, err := b.flights.share(ctx, toRegenerate, b.regenerate(task{cause: causeManual}))
-		if errors.Is(err, errNotDue) {
-			continue
-		}
-		if err != nil {
-			return nil, refusal(err)
-		}
-		got.taken()
-		if got.joined && got.record.Cause == causeRecovered {
-			continue
-		}
-		return &logical.Response{Data: map[string]any{
-			fieldKeyVersion:    got.record.Version,
-			fieldRegeneratedAt: timestamp(got.record.RegeneratedAt),
-		}}, nil
+	rec, err := b.rotation.Rotate(ctx)
+	if err != nil {
+		return nil, refusal(err)
 	}
+	return &logical.Response{Data: map[string]any{
+		fieldKeyVersion:    rec.Version,
+		fieldRegeneratedAt: timestamp(rec.RegeneratedAt),
+	}}, nil
 }

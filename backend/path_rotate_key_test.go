@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -40,7 +42,7 @@ func TestRotateKeyOfAnUnconfiguredMount(t *testing.T) {
 // lost answer has left, which nobody knows who has seen.
 func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
 	r := configured(t)
-	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
 	_, err := r.tryKey()
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	lost := r.sim.Key()
@@ -52,7 +54,7 @@ func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
 // The same if a reader is about to find that key.
 func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
 	r := configured(t)
-	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
 	_, err := r.tryKey()
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	lost := r.sim.Key()
@@ -71,7 +73,7 @@ func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
 func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	r := configured(t)
 	r.restart()
-	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == keyStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == accesskey.StorageKey })
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	require.Zero(t, r.posts())
@@ -89,7 +91,7 @@ func TestRotateKeyIsNotContentWithAKeyOfThePortal(t *testing.T) {
 			r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
 			r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
 			leaked := r.sim.Key()
-			r.clock.advance(flightBudget)
+			r.clock.advance(flight.Budget)
 			r.write(rotateKeyPath, nil)
 			require.False(t, r.sim.CanRegister(leaked))
 		})

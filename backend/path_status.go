@@ -10,10 +10,16 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
 const (
-	statusPath = "status"
+	statusPath = event.PathStatus
 
 	fieldConfigured          = "configured"
 	fieldCause               = "cause"
@@ -36,7 +42,9 @@ const (
 	fieldNextAttempt         = "next_attempt"
 	fieldThrottledUntil      = "throttled_until"
 	fieldDriftCheckedAt      = "drift_checked_at"
-	fieldDriftResult         = "drift_result"
+
+	fieldDisableAutomatedRotation = config.FieldDisableAutomatedRotation
+	fieldDriftResult              = "drift_result"
 
 	fieldRootUnsettled    = "root_rotation_pending"
 	fieldRootRetiring     = "root_credentials_retiring"
@@ -120,81 +128,89 @@ func statusResponseFields() map[string]*framework.FieldSchema {
 	}
 }
 
-// statusRead serves GET mdi/status. It asks storage only, so it answers whatever
-// state Graph is in.
-func (b *backend) statusRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+// statusRead serves GET mdi/status. It asks storage only, so it answers whatever state
+// Graph is in.
+func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
-	cfg, err := loadConfig(ctx, req.Storage)
+	cfg, err := b.configs.Stored(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := b.keeper.stored(ctx, req.Storage)
+	rec, due, err := b.rotation.Due(ctx)
 	if err != nil {
 		return nil, err
 	}
-	leases, err := b.keeper.ledger.Live(ctx, req.Storage, rec.Version, b.now())
+	leases, err := b.keys.Live(ctx)
 	if err != nil {
 		return nil, err
 	}
-	report, err := b.health.get(ctx, req.Storage)
+	report, err := b.health.Report(ctx)
 	if err != nil {
 		return nil, err
 	}
 	data := map[string]any{
 		fieldConfigured:               cfg != nil,
 		fieldLiveLeases:               leases,
-		fieldDue:                      []chore{},
-		fieldDisableAutomatedRotation: false,
+		fieldDue:                      due,
+		fieldDisableAutomatedRotation: cfg != nil && cfg.DisableRotation,
 	}
 	if cfg != nil {
-		rec = rec.in(cfg.workspace())
-		if data[fieldDue], err = b.due(ctx, cfg, rec); err != nil {
-			return nil, err
-		}
-		next, _ := cfg.Schedule.next(rec, b.now())
+		next, _ := cfg.Schedule.Next(rec.LastRegenerated(), b.now())
 		describeTime(data, fieldNextRotation, next)
-		data[fieldDisableAutomatedRotation] = cfg.DisableRotation
-		cfg.Root.describe(data)
+		describeRoot(data, &cfg.Root)
 	}
-	rec.describe(data)
-	report.describe(data)
-	if rec.Cause != causeExternal && rec.RegeneratedAt.After(report.LastSuccessAt) {
+	describeKey(data, rec)
+	describeHealth(data, report)
+	if rec.Cause != accesskey.CauseExternal && rec.RegeneratedAt.After(report.LastSuccessAt) {
 		describeTime(data, fieldLastSuccessAt, rec.RegeneratedAt)
 	}
 	return &logical.Response{Data: data}, nil
 }
 
-// describe adds to the status what the record tells.
-func (r *keyRecord) describe(data map[string]any) {
-	data[fieldKeyVersion] = r.Version
-	data[fieldDisclosed] = r.Disclosed
-	data[fieldIntentPending] = r.Intent != nil
-	if r.Key != "" {
-		describeTime(data, fieldRegeneratedAt, r.RegeneratedAt)
-		data[fieldCause] = string(r.Cause)
-		data[fieldFingerprint] = r.fingerprint()
+func describeKey(data map[string]any, rec accesskey.Record) {
+	data[fieldKeyVersion] = rec.Version
+	data[fieldDisclosed] = rec.Disclosed
+	data[fieldIntentPending] = rec.Intent != nil
+	if rec.Key != "" {
+		describeTime(data, fieldRegeneratedAt, rec.RegeneratedAt)
+		data[fieldCause] = rec.Cause
+		data[fieldFingerprint] = rec.Fingerprint()
 	}
-	if r.Intent != nil {
-		describeTime(data, fieldIntentStartedAt, r.Intent.StartedAt)
+	if rec.Intent != nil {
+		describeTime(data, fieldIntentStartedAt, rec.Intent.StartedAt)
 	}
 }
 
-// describe adds to the status what the report tells.
-func (r *healthReport) describe(data map[string]any) {
-	data[fieldConsecutiveFailures] = r.Failures
-	data[fieldMissedRotations] = r.MissedRotations
-	describeTime(data, fieldLastSuccessAt, r.LastSuccessAt)
-	describeTime(data, fieldNextAttempt, r.NextAttempt)
-	describeTime(data, fieldThrottledUntil, r.ThrottledUntil)
-	describeTime(data, fieldMissedRotation, r.MissedRotation)
-	describeTime(data, fieldDriftCheckedAt, r.DriftCheckedAt)
-	describeTime(data, fieldLastErrorAt, r.LastErrorAt)
-	describeText(data, fieldDriftResult, string(r.DriftResult))
-	describeText(data, fieldLastError, r.LastError)
-	describeText(data, fieldLastErrorCause, string(r.LastErrorCause))
-	describeText(data, fieldLastErrorCode, r.LastErrorCode)
-	describeText(data, fieldLastErrorRequestID, r.LastErrorRequestID)
+func describeHealth(data map[string]any, report health.Report) {
+	data[fieldConsecutiveFailures] = report.Failures
+	data[fieldMissedRotations] = report.MissedRotations
+	describeTime(data, fieldLastSuccessAt, report.LastSuccessAt)
+	describeTime(data, fieldNextAttempt, report.NextAttempt)
+	describeTime(data, fieldThrottledUntil, report.ThrottledUntil)
+	describeTime(data, fieldMissedRotation, report.MissedRotation)
+	describeTime(data, fieldDriftCheckedAt, report.DriftCheckedAt)
+	describeTime(data, fieldLastErrorAt, report.LastErrorAt)
+	describeText(data, fieldDriftResult, report.DriftResult)
+	describeText(data, fieldLastError, report.LastError)
+	describeText(data, fieldLastErrorCause, report.LastErrorCause)
+	describeText(data, fieldLastErrorCode, report.LastErrorCode)
+	describeText(data, fieldLastErrorRequestID, report.LastErrorRequestID)
+}
+
+func describeRoot(data map[string]any, root *credential.Life) {
+	data[fieldRootUnsettled] = root.Unsettled()
+	data[fieldRootRetiring] = len(root.Retiring)
+	data[fieldRootFailures] = root.Failures
+	describeTime(data, fieldRootExpiresAt, root.EndsAt)
+	if root.Period > 0 {
+		describeTime(data, fieldRootNextRotation, root.Next())
+	}
+	if root.Tended() {
+		describeTime(data, fieldRootNextAttempt, root.NextAttempt)
+	}
+	describeTime(data, fieldRootLastErrorAt, root.LastErrorAt)
+	describeText(data, fieldRootLastError, root.LastError)
 }
 
 func describeTime(data map[string]any, field string, t time.Time) {

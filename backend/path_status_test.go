@@ -9,7 +9,10 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -19,7 +22,7 @@ func TestStatusOfANewMount(t *testing.T) {
 	want := map[string]any{
 		fieldConfigured: false, fieldKeyVersion: 0, fieldDisclosed: false, fieldLiveLeases: 0,
 		fieldIntentPending: false, fieldConsecutiveFailures: 0,
-		fieldDue: []chore{}, fieldMissedRotations: 0, fieldDisableAutomatedRotation: false,
+		fieldDue: []string{}, fieldMissedRotations: 0, fieldDisableAutomatedRotation: false,
 	}
 	require.Equal(t, want, r.status())
 	r.write(configPath, r.config(nil))
@@ -67,12 +70,12 @@ func TestStatusPromisesNoRotationOfTheCredentialByItself(t *testing.T) {
 	status := r.status()
 	require.Equal(t, 1, status[fieldRootFailures])
 	require.NotContains(t, status, fieldRootNextAttempt)
-	r.write(configPath, map[string]any{fieldRootRotationPeriod: "24h"})
+	r.write(configPath, map[string]any{config.FieldRootRotationPeriod: "24h"})
 	require.Contains(t, r.status(), fieldRootNextAttempt)
 }
 
 func TestStatusSaysWhatStorageRefuses(t *testing.T) {
-	for _, c := range [][2]string{{"get", configStorageKey}, {"get", keyStorageKey}, {"list", lease.Prefix}, {"get", healthStorageKey}} {
+	for _, c := range [][2]string{{"get", config.StorageKey}, {"get", accesskey.StorageKey}, {"list", lease.Prefix}, {"get", health.StorageKey}} {
 		r := configured(t)
 		r.restart()
 		r.storage.FailWhen(func(op, key string) bool { return op == c[0] && strings.HasPrefix(key, c[1]) })
@@ -86,7 +89,7 @@ func TestStatusSaysWhatStorageRefuses(t *testing.T) {
 // A report that cannot be stored fails nothing, and is said.
 func TestReportThatCannotBeStored(t *testing.T) {
 	r := configured(t)
-	r.storage.FailWhen(func(_, key string) bool { return key == healthStorageKey })
+	r.storage.FailWhen(func(_, key string) bool { return key == health.StorageKey })
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.fails(400, logical.ReadOperation, keyPath, nil)
 	require.Contains(t, r.log.String(), "storing the report")
@@ -94,7 +97,7 @@ func TestReportThatCannotBeStored(t *testing.T) {
 }
 
 func TestRecordThatCannotBeDecodedIsNotQuoted(t *testing.T) {
-	for _, key := range []string{configStorageKey, keyStorageKey, healthStorageKey} {
+	for _, key := range []string{config.StorageKey, accesskey.StorageKey, health.StorageKey} {
 		r := newRig(t)
 		require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"key": "a-secret`)}))
 		_, err := r.request(t.Context(), logical.ReadOperation, statusPath, nil)

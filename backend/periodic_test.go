@@ -10,7 +10,10 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 )
 
 // tickFor is core's periodic call each minute for as long as d.
@@ -26,12 +29,12 @@ func scheduled(t *testing.T, fields map[string]any) *rig {
 	t.Helper()
 	r := configured(t)
 	r.write(configPath, fields)
-	r.write("roles/hosts", map[string]any{fieldTTL: "168h"})
+	r.write("roles/hosts", map[string]any{config.FieldTTL: "168h"})
 	return r
 }
 
 func TestKeyIsRotatedPeriodically(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationPeriod: "24h"})
+	r := scheduled(t, map[string]any{schedule.FieldPeriod: "24h"})
 	require.Equal(t, "2027-03-01T12:00:00Z", r.status()[fieldNextRotation])
 	held := r.read(hosts)
 	r.tickFor(24*time.Hour - time.Minute)
@@ -45,7 +48,7 @@ func TestKeyIsRotatedPeriodically(t *testing.T) {
 }
 
 func TestKeyIsRotatedByCron(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationSchedule: "0 3 * * *"})
+	r := scheduled(t, map[string]any{schedule.FieldCron: "0 3 * * *"})
 	r.read(hosts)
 	r.tickFor(15 * time.Hour) // to 03:00
 	require.Equal(t, 2, r.posts())
@@ -56,30 +59,30 @@ func TestKeyIsRotatedByCron(t *testing.T) {
 }
 
 func TestSettingOneScheduleClearsTheOther(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationSchedule: "0 3 * * *", fieldRotationWindow: "2h"})
+	r := scheduled(t, map[string]any{schedule.FieldCron: "0 3 * * *", schedule.FieldWindow: "2h"})
 	data := r.read(configPath).Data
-	require.Equal(t, "0 3 * * *", data[fieldRotationSchedule])
-	require.Equal(t, int64(7200), data[fieldRotationWindow])
-	r.write(configPath, map[string]any{fieldRotationPeriod: "1h"})
+	require.Equal(t, "0 3 * * *", data[schedule.FieldCron])
+	require.Equal(t, int64(7200), data[schedule.FieldWindow])
+	r.write(configPath, map[string]any{schedule.FieldPeriod: "1h"})
 	data = r.read(configPath).Data
-	require.Equal(t, "", data[fieldRotationSchedule])
-	require.Equal(t, int64(0), data[fieldRotationWindow])
-	require.Equal(t, int64(3600), data[fieldRotationPeriod])
-	r.write(configPath, map[string]any{fieldRotationSchedule: "0 4 * * *"})
-	require.Equal(t, int64(0), r.read(configPath).Data[fieldRotationPeriod])
-	r.patch(configPath, map[string]any{fieldRotationSchedule: nil})
-	require.Equal(t, "", r.read(configPath).Data[fieldRotationSchedule])
+	require.Equal(t, "", data[schedule.FieldCron])
+	require.Equal(t, int64(0), data[schedule.FieldWindow])
+	require.Equal(t, int64(3600), data[schedule.FieldPeriod])
+	r.write(configPath, map[string]any{schedule.FieldCron: "0 4 * * *"})
+	require.Equal(t, int64(0), r.read(configPath).Data[schedule.FieldPeriod])
+	r.patch(configPath, map[string]any{schedule.FieldCron: nil})
+	require.Equal(t, "", r.read(configPath).Data[schedule.FieldCron])
 
-	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldRotationSchedule: "0 4 * * *", fieldRotationPeriod: 60})
+	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldPeriod: 60})
 	require.Contains(t, text, "cannot be combined")
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldRotationPeriod: 60, fieldRotationWindow: 3600}), fieldRotationWindow)
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldRotationSchedule: "0 4 * * *", fieldRotationWindow: 60}), "1h0m0s")
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldPeriod: 60, schedule.FieldWindow: 3600}), schedule.FieldWindow)
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldWindow: 60}), "1h0m0s")
 }
 
 // One night without Graph costs some twenty attempts, and the rotation happens soon
 // after Graph has come back.
 func TestNightWithoutGraph(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationSchedule: "0 20 * * *"})
+	r := scheduled(t, map[string]any{schedule.FieldCron: "0 20 * * *"})
 	held := r.read(hosts)
 	r.tickFor(8*time.Hour - time.Minute)
 	tokens := r.sim.Calls(graphtest.Token).Started
@@ -90,7 +93,7 @@ func TestNightWithoutGraph(t *testing.T) {
 	for range 10 * 60 {
 		r.tickFor(time.Minute)
 		status := r.status()
-		require.Equal(t, choreRotate, status[fieldDue].([]chore)[0])
+		require.Equal(t, accesskey.WorkRotate, status[fieldDue].([]string)[0])
 		require.Equal(t, "2027-02-28T20:00:00Z", status[fieldNextRotation], "it stays due")
 		require.Equal(t, "rotation", status[fieldLastErrorCause])
 		failures = status[fieldConsecutiveFailures].(int)
@@ -115,7 +118,7 @@ func TestNightWithoutGraph(t *testing.T) {
 
 // Graph answers knocks and refuses the work: then the back-off alone decides.
 func TestKnocksThatDeceiveAreNotRepeated(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationPeriod: "1h"})
+	r := scheduled(t, map[string]any{schedule.FieldPeriod: "1h"})
 	r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
 	r.tickFor(10 * time.Hour)
@@ -124,7 +127,7 @@ func TestKnocksThatDeceiveAreNotRepeated(t *testing.T) {
 }
 
 func TestWindowThatHasPassedIsMissedOnce(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationSchedule: "0 20 * * *", fieldRotationWindow: "1h"})
+	r := scheduled(t, map[string]any{schedule.FieldCron: "0 20 * * *", schedule.FieldWindow: "1h"})
 	r.read(hosts)
 	r.tickFor(8*time.Hour - time.Minute)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
@@ -133,7 +136,7 @@ func TestWindowThatHasPassedIsMissedOnce(t *testing.T) {
 	require.Equal(t, 1, status[fieldMissedRotations])
 	require.Equal(t, "2027-02-28T20:00:00Z", status[fieldMissedRotation])
 	require.Equal(t, "2027-03-01T20:00:00Z", status[fieldNextRotation])
-	require.NotContains(t, status[fieldDue], choreRotate)
+	require.NotContains(t, status[fieldDue], accesskey.WorkRotate)
 	require.Contains(t, r.log.String(), "window of a rotation has passed")
 	r.sim.Clear()
 	r.tickFor(30 * time.Minute)
@@ -141,7 +144,7 @@ func TestWindowThatHasPassedIsMissedOnce(t *testing.T) {
 }
 
 func TestDisabledAutomationPausesScheduleAndRetirement(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldRotationPeriod: "1h", fieldDisableAutomatedRotation: true})
+	r := scheduled(t, map[string]any{schedule.FieldPeriod: "1h", fieldDisableAutomatedRotation: true})
 	held := r.read(hosts)
 	r.revoke(held)
 	r.tickFor(2 * time.Hour)
@@ -175,7 +178,7 @@ func TestThrottlingIsSharedByAllWhoNeedGraph(t *testing.T) {
 }
 
 func TestKeyIsComparedWhileItIsLeased(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldTTL: "24h"})
+	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
 	held := r.read(hosts)
 	r.sim.RegenerateInPortal()
 	r.tickFor(9 * time.Minute)
@@ -191,7 +194,7 @@ func TestKeyIsComparedWhileItIsLeased(t *testing.T) {
 }
 
 func TestComparisonOfATickThatFails(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldTTL: "24h"})
+	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
 	r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
 	r.tickFor(10 * time.Minute)
@@ -203,7 +206,7 @@ func TestComparisonOfATickThatFails(t *testing.T) {
 }
 
 func TestStalenessOfGraphIsTold(t *testing.T) {
-	r := scheduled(t, map[string]any{fieldTTL: "24h"})
+	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
 	r.read(hosts)
 	r.write(rotateKeyPath, nil)
 	r.read(hosts)

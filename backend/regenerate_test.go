@@ -10,6 +10,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -22,7 +25,7 @@ func (r *rig) tryKey() (*logical.Response, error) {
 func TestStorageFailureBeforeTheRequestRegeneratesNothing(t *testing.T) {
 	r := configured(t)
 	old := r.key()
-	r.storage.FailWhen(storagetest.Nth(1, "put", keyStorageKey)) // the intent
+	r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey)) // the intent
 	_, err := r.tryKey()
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	require.Equal(t, 1, r.posts())
@@ -35,7 +38,7 @@ func TestStorageFailureAfterTheRequestNeverServesTheOldKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := configured(t)
 			old := r.key()
-			r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey)) // the new version
+			r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey)) // the new version
 			_, err := r.tryKey()
 			require.ErrorIs(t, err, storagetest.ErrBroken)
 			require.Equal(t, 2, r.posts())
@@ -192,11 +195,11 @@ func TestStorageFailureWhenAnIntentIsWithdrawn(t *testing.T) {
 	r := configured(t)
 	r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
-	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
 	_, err := r.tryKey()
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	r.fails(503, logical.ReadOperation, keyPath, nil)
-	r.clock.advance(flightBudget)
+	r.clock.advance(flight.Budget)
 	require.True(t, r.works(r.key()))
 }
 
@@ -278,14 +281,14 @@ func TestFirstKeyOfATenantThatNamesNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.sim.Inject(fault)
-			r.write(configPath, r.config(map[string]any{fieldVerifyConnection: false}))
+			r.write(configPath, r.config(map[string]any{config.FieldVerifyConnection: false}))
 			require.True(t, r.works(r.key()))
 
 			r = newRig(t)
 			r.sim.Inject(fault, graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-			r.write(configPath, r.config(map[string]any{fieldVerifyConnection: false}))
+			r.write(configPath, r.config(map[string]any{config.FieldVerifyConnection: false}))
 			r.fails(503, logical.ReadOperation, keyPath, nil)
-			r.clock.advance(flightBudget)
+			r.clock.advance(flight.Budget)
 			require.True(t, r.works(r.key()))
 		})
 	}
@@ -300,7 +303,7 @@ func TestIntentOfAClockAheadIsDatedAnew(t *testing.T) {
 	r.clock.advance(-time.Hour)
 	r.restart()
 	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "2027-02-28T11:00:45Z")
-	r.clock.advance(flightBudget)
+	r.clock.advance(flight.Budget)
 	require.True(t, r.works(r.key()))
 }
 
@@ -330,7 +333,7 @@ func TestRefusedRepetitionDoesNotRestoreAKeyThatIsDead(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true},
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
-	r.clock.advance(flightBudget)
+	r.clock.advance(flight.Budget)
 	r.fails(400, logical.UpdateOperation, rotateKeyPath, nil)
 	require.True(t, r.works(r.read(hosts)))
 	require.Equal(t, "external", r.status()[fieldCause])

@@ -12,6 +12,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
@@ -47,14 +50,14 @@ func TestLeaseOnASupersededKeyEndsWithoutConsequence(t *testing.T) {
 
 func TestKeyIsKeptWhenTheConfigurationSaysSo(t *testing.T) {
 	r := configured(t)
-	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: false})
+	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: false})
 	held := r.key()
 	r.revoke(held)
 	r.tick()
 	r.idle()
 	require.True(t, r.works(held))
 
-	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: true})
+	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: true})
 	r.eventually("the change is heeded", func() bool { return !r.works(held) })
 }
 
@@ -110,7 +113,7 @@ func TestRecordsOfSupersededVersionsAreDropped(t *testing.T) {
 
 func TestLedgerSurvivesARestart(t *testing.T) {
 	r := configured(t)
-	r.write(configPath, map[string]any{fieldRegenerateOnRevoke: true})
+	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: true})
 	held := r.key()
 	r.restart()
 	require.Equal(t, 1, r.status()[fieldLiveLeases])
@@ -177,7 +180,7 @@ func TestRetirementFindsAKeyOfThePortal(t *testing.T) {
 	r := configured(t)
 	held := r.key()
 	r.sim.RegenerateInPortal()
-	r.clock.advance(compareNotWithin)
+	r.clock.advance(accesskey.CompareNotBefore)
 	before := r.posts()
 	r.revoke(held)
 	r.eventually("it is noticed", func() bool { return r.status()[fieldCause] == "external" })
@@ -190,7 +193,7 @@ func TestRetirementFindsAKeyOfThePortal(t *testing.T) {
 func TestTickSettlesAnIntent(t *testing.T) {
 	r := configured(t)
 	r.key()
-	r.storage.FailWhen(storagetest.Nth(2, "put", keyStorageKey))
+	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
 	_, err := r.tryKey()
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 	r.tick()
@@ -200,7 +203,7 @@ func TestTickSettlesAnIntent(t *testing.T) {
 
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
 	r.fails(400+103, logical.UpdateOperation, rotateKeyPath, nil)
-	r.clock.advance(flightBudget)
+	r.clock.advance(flight.Budget)
 	r.tick()
 	require.Equal(t, false, r.status()[fieldIntentPending])
 	require.Equal(t, 3, r.posts())
@@ -213,7 +216,7 @@ func TestTickOfAnUnconfiguredMountDoesNothing(t *testing.T) {
 }
 
 func TestTickLogsWhatStorageRefuses(t *testing.T) {
-	for _, key := range []string{keyStorageKey, configStorageKey} {
+	for _, key := range []string{accesskey.StorageKey, config.StorageKey} {
 		r := configured(t)
 		r.key()
 		r.restart()

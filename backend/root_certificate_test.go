@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
@@ -21,14 +23,14 @@ func unprivileged(t *testing.T) *rig {
 	r.impatient()
 	r.clock.advance(time.Until(r.clock.now()) * -1) // to Entra's, by which credentials end
 	r.write(configPath, r.config(map[string]any{
-		fieldClientSecret: nil, fieldClientCertificate: r.certificate(), fieldApplicationObjectID: r.sim.Info().ObjectID,
+		credential.FieldSecret: nil, credential.FieldCertificate: r.certificate(), config.FieldApplicationObjectID: r.sim.Info().ObjectID,
 	}))
 	return r
 }
 
 // apps mounts an engine with a certificate, whose app may look at its registration or not.
 func apps(t *testing.T, run func(t *testing.T, r *rig, privileged bool)) {
-	t.Run("privileged", func(t *testing.T) { run(t, rotatable(t, credentialClientCertificate), true) })
+	t.Run("privileged", func(t *testing.T) { run(t, rotatable(t, credential.ClientCertificate), true) })
 	t.Run("unprivileged", func(t *testing.T) { run(t, unprivileged(t), false) })
 }
 
@@ -40,7 +42,7 @@ func (r *rig) loseKey() string {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddKey, Times: 1, AfterWork: true, Reset: true})
 	r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
 	require.Equal(r.t, before+1, r.credentials())
-	return r.root().Pending.id().Thumbprint
+	return r.root().Pending.ID().Thumbprint
 }
 
 // hours lets time pass, with a tick each hour.
@@ -62,7 +64,7 @@ func TestLostCertificateThatTakesItsTime(t *testing.T) {
 				r.sim.Update(graphtest.WithPropagation(200), graphtest.WithListingLag(lag))
 				thumbprint := r.loseKey()
 				require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
-				require.Equal(t, thumbprint, r.root().Pending.certificate(t), "it is not given up")
+				require.Equal(t, thumbprint, thumbprintOf(t, r.root().Pending), "it is not given up")
 				r.hours(3)
 				require.Nil(t, r.root().Pending)
 				info, err := graph.ParseCertificate(r.stored().Credential.Certificate)
@@ -75,16 +77,16 @@ func TestLostCertificateThatTakesItsTime(t *testing.T) {
 	}
 }
 
-// certificate returns the thumbprint, whether the id is known or not.
-func (m *madeCredential) certificate(t *testing.T) string {
+// thumbprintOf returns the thumbprint of a certificate, whether its id is known or not.
+func thumbprintOf(t *testing.T, m *credential.Made) string {
 	t.Helper()
 	require.NotNil(t, m)
-	return (&madeCredential{Credential: m.Credential}).id().Thumbprint
+	return (&credential.Made{Credential: m.Credential}).ID().Thumbprint
 }
 
-func (r *rig) stored() *config {
+func (r *rig) stored() *config.Config {
 	r.t.Helper()
-	cfg, err := loadConfig(r.t.Context(), r.storage)
+	cfg, err := r.configs.Stored(r.t.Context())
 	require.NoError(r.t, err)
 	return cfg
 }
@@ -96,9 +98,9 @@ func TestLostCertificateIsGivenUp(t *testing.T) {
 		before := r.credentials()
 		thumbprint := r.loseKey()
 		r.restart()
-		r.clock.advance(rootPatience)
+		r.clock.advance(6 * time.Hour)
 		r.hours(3)
-		require.False(t, r.root().unsettled())
+		require.False(t, r.root().Unsettled())
 		require.Empty(t, r.root().Retiring)
 		if privileged {
 			require.Equal(t, before, r.credentials())
@@ -119,7 +121,7 @@ func TestCertificateOfUnknownIDIsNotForgotten(t *testing.T) {
 		thumbprint := r.loseKey()
 		r.write(rotateRootPath, nil)
 		require.Empty(t, r.root().KeyID)
-		require.False(t, r.root().unsettled())
+		require.False(t, r.root().Unsettled())
 		return r, thumbprint
 	}
 	t.Run("deleted", func(t *testing.T) {
@@ -130,7 +132,7 @@ func TestCertificateOfUnknownIDIsNotForgotten(t *testing.T) {
 	})
 	t.Run("configured away", func(t *testing.T) {
 		r, thumbprint := lost(t)
-		r.said(r.write(configPath, map[string]any{fieldClientCertificate: r.certificate()}), []string{thumbprint})
+		r.said(r.write(configPath, map[string]any{credential.FieldCertificate: r.certificate()}), []string{thumbprint})
 	})
 	t.Run("rotated", func(t *testing.T) {
 		r, thumbprint := lost(t)
@@ -158,18 +160,18 @@ func TestCertificateThatIsRefusedIsDropped(t *testing.T) {
 	apps(t, func(t *testing.T, r *rig, _ bool) {
 		r.sim.Update(graphtest.WithMaxCredentialLifetime(time.Hour))
 		r.fails(400, logical.UpdateOperation, rotateRootPath, nil)
-		require.False(t, r.root().unsettled())
+		require.False(t, r.root().Unsettled())
 	})
 	t.Run("after a crash", func(t *testing.T) {
-		r := rotatable(t, credentialClientCertificate)
+		r := rotatable(t, credential.ClientCertificate)
 		r.sim.Inject(graphtest.Fault{Operation: graphtest.AddKey, Times: 1, Reset: true})
 		r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
 		r.sim.Update(graphtest.WithMaxCredentialLifetime(time.Hour))
 		require.Len(t, r.write(rotateRootPath, nil).Warnings, 1, "it may not be listed yet")
 		r.impatient()
-		r.clock.advance(rootListingLag)
+		r.clock.advance(credential.ListingLag)
 		r.fails(400, logical.UpdateOperation, rotateRootPath, nil)
-		require.False(t, r.root().unsettled())
+		require.False(t, r.root().Unsettled())
 	})
 }
 
@@ -179,8 +181,8 @@ func TestRemovalOfACertificateIsLost(t *testing.T) {
 		r.write(rotateRootPath, nil)
 		r.write(rotateRootPath, nil)
 		before, old := r.credentials(), r.root().Retiring[0].KeyID
-		r.clock.advance(rootGrace)
-		r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == configStorageKey })
+		r.clock.advance(credential.Grace)
+		r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == config.StorageKey })
 		r.tick()
 		r.storage.FailWhen(nil)
 		require.Equal(t, before-1, r.credentials())

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -17,7 +19,7 @@ import (
 // how many credentials the app had before.
 func interrupted(t *testing.T, fault graphtest.Fault, opts ...graphtest.Option) (*rig, int) {
 	t.Helper()
-	r := rotatable(t, credentialClientSecret, opts...)
+	r := rotatable(t, credential.ClientSecret, opts...)
 	before := r.credentials()
 	fault.Operation, fault.Times, fault.Reset = graphtest.AddPassword, 1, true
 	r.sim.Inject(fault)
@@ -25,9 +27,9 @@ func interrupted(t *testing.T, fault graphtest.Fault, opts ...graphtest.Option) 
 	return r, before
 }
 
-func (r *rig) root() *rootState {
+func (r *rig) root() *credential.Life {
 	r.t.Helper()
-	cfg, err := loadConfig(r.t.Context(), r.storage)
+	cfg, err := r.configs.Stored(r.t.Context())
 	require.NoError(r.t, err)
 	return &cfg.Root
 }
@@ -43,7 +45,7 @@ func TestSecretThatIsListedLateIsNotForgotten(t *testing.T) {
 	warnings := r.write(rotateRootPath, nil).Warnings
 	require.Len(t, warnings, 1)
 	require.Contains(t, warnings[0], "not known yet")
-	until := r.root().settleable()
+	until := r.root().Settleable()
 	require.Contains(t, warnings[0], timestamp(until))
 	require.Equal(t, true, r.status()[fieldRootUnsettled])
 	require.Equal(t, 1, r.status()[fieldRootFailures], "to wait is no further failure")
@@ -70,7 +72,7 @@ func TestRemovalOfAYoungSecretIsRepeated(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.RemovePassword, Times: 1, Status: 404})
 	require.Empty(t, r.write(rotateRootPath, nil).Warnings)
 	require.Equal(t, before+2, r.credentials())
-	r.clock.advance(rootListingLag)
+	r.clock.advance(credential.ListingLag)
 	r.tick()
 	require.Equal(t, before+1, r.credentials())
 	require.Empty(t, r.root().Retiring)
@@ -83,10 +85,10 @@ func TestSecretThatWasNeverAdded(t *testing.T) {
 	r, before := interrupted(t, graphtest.Fault{})
 	r.tick()
 	require.NotEmpty(t, r.root().Intent)
-	r.clock.advance(rootListingLag)
+	r.clock.advance(credential.ListingLag)
 	r.tick()
 	require.Equal(t, before, r.credentials())
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 }
 
 // What somebody has asked for in vain is not made after another credential has been
@@ -95,11 +97,11 @@ func TestConfiguredSecretEndsTheWishForARotation(t *testing.T) {
 	r, _ := interrupted(t, graphtest.Fault{AfterWork: true}, graphtest.WithListingLag(1))
 	require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
 	r.sim.Update(graphtest.WithApp("", "a-secret-that-the-operator-has-made"))
-	r.write(configPath, map[string]any{fieldClientSecret: "a-secret-that-the-operator-has-made"})
+	r.write(configPath, map[string]any{credential.FieldSecret: "a-secret-that-the-operator-has-made"})
 	require.NotEmpty(t, r.root().Intent)
 	r.clock.advance(time.Hour)
 	r.tick()
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 	require.Equal(t, 1, r.secretsAdded())
 }
 
@@ -113,12 +115,12 @@ func TestWishForARotationOutlivesAnOutage(t *testing.T) {
 		r.tick()
 		require.Equal(t, before, r.credentials())
 		require.Empty(t, r.root().Intent, "Graph has not begun")
-		require.True(t, r.root().unsettled())
+		require.True(t, r.root().Unsettled())
 	}
 	r.clock.advance(time.Hour)
 	r.tick()
 	require.Equal(t, before+1, r.credentials())
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 }
 
 func TestWishForARotationEndsWithARefusal(t *testing.T) {
@@ -127,14 +129,14 @@ func TestWishForARotationEndsWithARefusal(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddPassword, Times: 1, Status: 403})
 	r.clock.advance(time.Hour)
 	r.tick()
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 	require.Contains(t, r.status()[fieldRootLastError], "403")
 }
 
 // A wish that cannot be stored is refused, since nobody would remember it.
 func TestWishForARotationThatCannotBeStored(t *testing.T) {
 	r, _ := interrupted(t, graphtest.Fault{})
-	r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == configStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == config.StorageKey })
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 }
@@ -142,19 +144,19 @@ func TestWishForARotationThatCannotBeStored(t *testing.T) {
 func TestIntentIsDoubtfulForAWhile(t *testing.T) {
 	now := time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
-		root rootState
+		root credential.Life
 		want bool
 	}{
-		"none":                      {rootState{}, false},
-		"new":                       {rootState{Intent: "x", IntentAt: now}, true},
-		"almost old":                {rootState{Intent: "x", IntentAt: now.Add(time.Second - rootListingLag)}, true},
-		"old":                       {rootState{Intent: "x", IntentAt: now.Add(-rootListingLag)}, false},
-		"of another node's clock":   {rootState{Intent: "x", IntentAt: now.Add(time.Second)}, true},
-		"of a clock far ahead":      {rootState{Intent: "x", IntentAt: now.Add(time.Hour)}, false},
-		"of a version without time": {rootState{Intent: "x"}, false},
+		"none":                      {credential.Life{}, false},
+		"new":                       {credential.Life{Intent: "x", IntentAt: now}, true},
+		"almost old":                {credential.Life{Intent: "x", IntentAt: now.Add(time.Second - credential.ListingLag)}, true},
+		"old":                       {credential.Life{Intent: "x", IntentAt: now.Add(-credential.ListingLag)}, false},
+		"of another node's clock":   {credential.Life{Intent: "x", IntentAt: now.Add(time.Second)}, true},
+		"of a clock far ahead":      {credential.Life{Intent: "x", IntentAt: now.Add(time.Hour)}, false},
+		"of a version without time": {credential.Life{Intent: "x"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, c.want, c.root.doubtful(now))
+			require.Equal(t, c.want, c.root.Doubtful(now))
 		})
 	}
 }

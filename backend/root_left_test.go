@@ -14,8 +14,11 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/rootrotation"
 )
 
 // owning mounts an engine that has a credential of its own, one that is retiring, and
@@ -53,20 +56,20 @@ func TestDeletedConfigurationNamesTheCredentialsThatStay(t *testing.T) {
 }
 
 func TestAnotherAppNamesTheCredentialsThatStay(t *testing.T) {
-	r, left := owning(t, credentialClientSecret)
+	r, left := owning(t, credential.ClientSecret)
 	const other = "11111111-2222-3333-4444-555555555555"
-	fields := r.config(map[string]any{fieldClientID: other, fieldVerifyConnection: false})
+	fields := r.config(map[string]any{config.FieldClientID: other, config.FieldVerifyConnection: false})
 	resp := r.write(configPath, fields)
 	r.said(resp, append(left, r.sim.App().ClientID))
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 	require.Empty(t, r.write(configPath, fields).Warnings, "it has been said")
 }
 
 // An engine that has made nothing, and a write that changes nothing about the app, have
 // nothing to warn of.
 func TestNothingStaysThatTheEngineHasNotMade(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
-	require.Empty(t, r.write(configPath, map[string]any{fieldTTL: 60}).Warnings)
+	r := rotatable(t, credential.ClientSecret)
+	require.Empty(t, r.write(configPath, map[string]any{config.FieldTTL: 60}).Warnings)
 	resp, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
 	require.NoError(t, err)
 	require.Nil(t, resp)
@@ -86,16 +89,16 @@ func TestSecretThatMayStayIsNamed(t *testing.T) {
 // The app may have a certificate whose registration was never confirmed. The one who
 // configures another is told.
 func TestCertificateThatMayStayIsNamed(t *testing.T) {
-	r := rotatable(t, credentialClientCertificate)
+	r := rotatable(t, credential.ClientCertificate)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddKey, Times: 1, AfterWork: true, Reset: true})
 	r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
 	info, err := graph.ParseCertificate(r.root().Pending.Credential.Certificate)
 	require.NoError(t, err)
-	r.said(r.write(configPath, map[string]any{fieldClientCertificate: r.certificate()}), []string{info.Thumbprint})
+	r.said(r.write(configPath, map[string]any{credential.FieldCertificate: r.certificate()}), []string{info.Thumbprint})
 }
 
 func TestDisabledMountNamesTheCredentialsThatStay(t *testing.T) {
-	r, left := owning(t, credentialClientSecret)
+	r, left := owning(t, credential.ClientSecret)
 	r.system.TaintedVal = true
 	r.tick()
 	for _, id := range left {
@@ -104,9 +107,9 @@ func TestDisabledMountNamesTheCredentialsThatStay(t *testing.T) {
 }
 
 func TestDisabledMountThatCannotBeRead(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
+	r := rotatable(t, credential.ClientSecret)
 	r.restart()
-	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == configStorageKey })
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == config.StorageKey })
 	r.system.TaintedVal = true
 	r.tick()
 	require.Contains(t, r.log.String(), "look for those named vault-plugin-secrets-mdi")
@@ -117,7 +120,7 @@ func TestDisabledMountThatCannotBeRead(t *testing.T) {
 // the tenant has been changed.
 func late(t *testing.T, kind string, changes ...graphtest.Option) (*rig, string) {
 	t.Helper()
-	adding := map[string]graphtest.Operation{credentialClientSecret: graphtest.AddPassword, credentialClientCertificate: graphtest.AddKey}[kind]
+	adding := map[string]graphtest.Operation{credential.ClientSecret: graphtest.AddPassword, credential.ClientCertificate: graphtest.AddKey}[kind]
 	r := rotatable(t, kind)
 	other, before := r.certificate(), r.sim.Credentials()
 	r.sim.Inject(graphtest.Fault{Operation: adding, Times: 1, AfterWork: true, Latency: time.Minute})
@@ -129,11 +132,11 @@ func late(t *testing.T, kind string, changes ...graphtest.Option) (*rig, string)
 	require.NoError(t, r.sim.Wait(t.Context(), adding, func(c graphtest.Calls) bool { return c.Performed > 0 }))
 	added := slices.DeleteFunc(r.sim.Credentials(), func(c graphtest.Credential) bool { return slices.Contains(before, c) })
 	require.Len(t, added, 1)
-	r.write(configPath, map[string]any{fieldClientCertificate: other})
+	r.write(configPath, map[string]any{credential.FieldCertificate: other})
 	r.sim.Update(changes...)
 	r.sim.Clear()
 	failure := <-answer
-	require.ErrorIs(t, failure, errRootReplaced)
+	require.ErrorIs(t, failure, rootrotation.ErrReplaced)
 	coded, ok := errors.AsType[logical.HTTPCodedError](failure)
 	require.True(t, ok, "a client would repeat it, and so rotate what has just been configured")
 	require.Equal(t, http.StatusBadRequest, coded.Code())
@@ -164,8 +167,8 @@ func TestCredentialThatIsAddedTooLateAndStaysIsNamed(t *testing.T) {
 // Who signs in with something else cannot remove certificates any more, and is told so
 // when that can still be helped.
 func TestCertificatesThatStayWithAnotherKindAreNamed(t *testing.T) {
-	r, left := owning(t, credentialClientCertificate)
-	r.said(r.write(configPath, map[string]any{fieldClientSecret: r.sim.App().ClientSecret}), left)
+	r, left := owning(t, credential.ClientCertificate)
+	r.said(r.write(configPath, map[string]any{credential.FieldSecret: r.sim.App().ClientSecret}), left)
 	require.Empty(t, r.root().Retiring)
 	for _, id := range left {
 		require.True(t, r.has(id))
@@ -173,9 +176,9 @@ func TestCertificatesThatStayWithAnotherKindAreNamed(t *testing.T) {
 }
 
 func TestManagedIdentityCannotRemoveAnything(t *testing.T) {
-	r, left := owning(t, credentialClientSecret)
+	r, left := owning(t, credential.ClientSecret)
 	r.allowed()
-	r.said(r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false}), left)
+	r.said(r.write(configPath, map[string]any{credential.FieldType: credential.ManagedIdentity, config.FieldVerifyConnection: false}), left)
 	require.Empty(t, r.root().Retiring)
 }
 
@@ -183,19 +186,19 @@ func TestManagedIdentityCannotRemoveAnything(t *testing.T) {
 // another authority, which the writer has chosen.
 func (r *rig) elsewhere(other *graphtest.Simulator) map[string]any {
 	return r.config(map[string]any{
-		fieldAuthorityHost: other.URL(), fieldCACertificate: r.sim.CACertificate() + other.CACertificate(), fieldVerifyConnection: false,
+		config.FieldAuthorityHost: other.URL(), config.FieldCACertificate: r.sim.CACertificate() + other.CACertificate(), config.FieldVerifyConnection: false,
 	})
 }
 
 // Who knows the credential that is in use may have it sent anywhere, but not the one that
 // the engine has made to replace it.
 func TestPendingSecretIsNotSentElsewhere(t *testing.T) {
-	r := rotatable(t, credentialClientSecret, graphtest.WithPropagation(200))
+	r := rotatable(t, credential.ClientSecret, graphtest.WithPropagation(200))
 	require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
 	pending := r.root().Pending.KeyID
 	other := graphtest.Start(t)
 	r.said(r.write(configPath, r.elsewhere(other)), []string{pending})
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 	r.impatient()
 	r.clock.advance(time.Hour)
 	r.tick()
@@ -206,15 +209,15 @@ func TestPendingSecretIsNotSentElsewhere(t *testing.T) {
 // What another host says of a removal proves nothing, so none is left to it. The current
 // credential stays the engine's own.
 func TestWhatIsUnfinishedIsNotDoneElsewhere(t *testing.T) {
-	r, left := owning(t, credentialClientSecret)
+	r, left := owning(t, credential.ClientSecret)
 	secret, root := r.stored().Credential.Secret, r.root()
 	other := graphtest.Start(t)
 	fields := r.elsewhere(other)
-	fields[fieldClientSecret] = secret
+	fields[credential.FieldSecret] = secret
 	resp := r.write(configPath, fields)
 	r.said(resp, left[1:])
 	require.NotContains(t, resp.Warnings[0], left[0])
-	require.Equal(t, rootState{KeyID: root.KeyID, Since: root.Since, EndsAt: root.EndsAt}, *r.root())
+	require.Equal(t, credential.Life{KeyID: root.KeyID, Since: root.Since, EndsAt: root.EndsAt}, *r.root())
 	r.clock.advance(time.Hour)
 	r.tick()
 	require.Zero(t, other.Calls(graphtest.Token).Started)
@@ -224,28 +227,28 @@ func TestIntentIsNotSettledElsewhere(t *testing.T) {
 	r, _ := interrupted(t, graphtest.Fault{AfterWork: true})
 	intent := r.root().Intent
 	r.said(r.write(configPath, r.elsewhere(graphtest.Start(t))), []string{intent})
-	require.False(t, r.root().unsettled())
+	require.False(t, r.root().Unsettled())
 }
 
 // The object id is that of an app registration, and of no other.
 func TestObjectIDBelongsToTheApp(t *testing.T) {
 	const other = "11111111-2222-3333-4444-555555555555"
 	r := unprivileged(t)
-	objectID := func() any { return r.read(configPath).Data[fieldApplicationObjectID] }
-	certificate := map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate()}
+	objectID := func() any { return r.read(configPath).Data[config.FieldApplicationObjectID] }
+	certificate := map[string]any{credential.FieldSecret: nil, credential.FieldCertificate: r.certificate()}
 	r.write(configPath, certificate)
 	require.Equal(t, r.sim.Info().ObjectID, objectID())
-	elsewhere := r.config(map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate(), fieldClientID: other, fieldVerifyConnection: false})
+	elsewhere := r.config(map[string]any{credential.FieldSecret: nil, credential.FieldCertificate: r.certificate(), config.FieldClientID: other, config.FieldVerifyConnection: false})
 	r.write(configPath, elsewhere)
 	require.Empty(t, objectID())
-	elsewhere[fieldClientID], elsewhere[fieldApplicationObjectID] = r.sim.App().ClientID, other
+	elsewhere[config.FieldClientID], elsewhere[config.FieldApplicationObjectID] = r.sim.App().ClientID, other
 	r.write(configPath, elsewhere)
 	require.Equal(t, other, objectID())
 
 	r.allowed()
-	ambient := map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false, fieldApplicationObjectID: other}
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), fieldApplicationObjectID)
-	delete(ambient, fieldApplicationObjectID)
+	ambient := map[string]any{credential.FieldType: credential.ManagedIdentity, config.FieldVerifyConnection: false, config.FieldApplicationObjectID: other}
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, ambient), config.FieldApplicationObjectID)
+	delete(ambient, config.FieldApplicationObjectID)
 	r.write(configPath, ambient)
 	require.Empty(t, objectID())
 }
@@ -253,11 +256,11 @@ func TestObjectIDBelongsToTheApp(t *testing.T) {
 // Who configures another credential and then the one before again has ended the rotation:
 // what it has made is on its way out, and must not become the current one.
 func TestRotationEndsWithItsConfigurationEvenIfThatComesBack(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
+	r := rotatable(t, credential.ClientSecret)
 	first := r.config(nil)
 	reached, goOn := make(chan bool), make(chan bool)
 	var proving sync.Once
-	r.pause = func(context.Context, time.Duration) error {
+	r.backend.root.Sleep = func(context.Context, time.Duration) error {
 		proving.Do(func() { close(reached); <-goOn })
 		return nil
 	}
@@ -267,21 +270,21 @@ func TestRotationEndsWithItsConfigurationEvenIfThatComesBack(t *testing.T) {
 		answer <- err
 	}()
 	<-reached
-	r.write(configPath, map[string]any{fieldClientSecret: "mistyped", fieldVerifyConnection: false})
-	r.write(configPath, map[string]any{fieldClientSecret: first[fieldClientSecret]})
+	r.write(configPath, map[string]any{credential.FieldSecret: "mistyped", config.FieldVerifyConnection: false})
+	r.write(configPath, map[string]any{credential.FieldSecret: first[credential.FieldSecret]})
 	close(goOn)
-	require.ErrorContains(t, <-answer, errRootReplaced.Error())
+	require.ErrorContains(t, <-answer, rootrotation.ErrReplaced.Error())
 	require.Empty(t, r.root().KeyID, "the current one is not the engine's")
-	r.clock.advance(rootListingLag + time.Second)
+	r.clock.advance(credential.ListingLag + time.Second)
 	r.tick()
 	require.Empty(t, r.root().Retiring)
 	require.True(t, r.works(r.key()))
 }
 
 func TestCertificateIsRegisteredForNobodyIfItsConfigurationComesBack(t *testing.T) {
-	r := rotatable(t, credentialClientCertificate)
+	r := rotatable(t, credential.ClientCertificate)
 	before := r.credentials()
-	cfg, err := loadConfig(t.Context(), r.storage)
+	cfg, err := r.configs.Stored(t.Context())
 	require.NoError(t, err)
 	other := r.certificate()
 	added := r.credentials()
@@ -292,10 +295,10 @@ func TestCertificateIsRegisteredForNobodyIfItsConfigurationComesBack(t *testing.
 		answer <- err
 	}()
 	require.NoError(t, r.sim.Wait(t.Context(), graphtest.AddKey, func(c graphtest.Calls) bool { return c.Performed > 0 }))
-	r.write(configPath, map[string]any{fieldClientCertificate: other, fieldVerifyConnection: false})
-	r.write(configPath, map[string]any{fieldClientCertificate: cfg.Credential.Certificate, fieldVerifyConnection: false})
+	r.write(configPath, map[string]any{credential.FieldCertificate: other, config.FieldVerifyConnection: false})
+	r.write(configPath, map[string]any{credential.FieldCertificate: cfg.Credential.Certificate, config.FieldVerifyConnection: false})
 	r.sim.Clear()
-	require.ErrorContains(t, <-answer, errRootReplaced.Error())
+	require.ErrorContains(t, <-answer, rootrotation.ErrReplaced.Error())
 	require.Equal(t, added, r.credentials(), "what was added has been removed")
 	require.GreaterOrEqual(t, added, before)
 	require.True(t, r.works(r.key()))

@@ -10,7 +10,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/rootrotation"
 )
 
 // Two hundred readers, each of whom needs Graph, half of them all at once, while the
@@ -22,7 +24,7 @@ func TestReadersGoOnWhileEverythingIsReplaced(t *testing.T) {
 		// MSAL replaces a token five minutes before it ends: this one serves for 2 s.
 		const usable = 2 * time.Second
 		r := rotatable(t, kind, graphtest.WithTokenLifetime(5*time.Minute+usable))
-		r.write("roles/fresh", map[string]any{fieldMaxKeyAge: 0})
+		r.write("roles/fresh", map[string]any{config.FieldMaxKeyAge: 0})
 		tokens, began := r.sim.Calls(graphtest.Token).Performed, time.Now()
 		leave := r.keepReading(100, "key/fresh", deploymentPackagePath)
 		defer leave()
@@ -36,8 +38,8 @@ func TestReadersGoOnWhileEverythingIsReplaced(t *testing.T) {
 		leave()
 
 		issued, lifetimes := r.sim.Calls(graphtest.Token).Performed-tokens, int(time.Since(began)/usable)+1
-		require.GreaterOrEqual(t, issued, 2+rootProofs, "one after the end, one for the challenge, and the proofs")
-		require.LessOrEqual(t, issued, lifetimes+1+rootProofs, "one a lifetime, one for the challenge, and the proofs")
+		require.GreaterOrEqual(t, issued, 2+rootrotation.Proofs, "one after the end, one for the challenge, and the proofs")
+		require.LessOrEqual(t, issued, lifetimes+1+rootrotation.Proofs, "one a lifetime, one for the challenge, and the proofs")
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -23,10 +25,10 @@ func rotatable(t *testing.T, kind string, opts ...graphtest.Option) *rig {
 		graphtest.WithForeignPassword("somebody else's"))...)
 	r.impatient()
 	r.clock.advance(time.Until(r.clock.now()) * -1) // to Entra's, by which credentials end
-	if kind == credentialClientSecret {
+	if kind == credential.ClientSecret {
 		r.write(configPath, r.config(nil))
 	} else {
-		r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientCertificate: r.certificate()}))
+		r.write(configPath, r.config(map[string]any{credential.FieldSecret: nil, credential.FieldCertificate: r.certificate()}))
 	}
 	return r
 }
@@ -34,7 +36,7 @@ func rotatable(t *testing.T, kind string, opts ...graphtest.Option) *rig {
 // impatient lets pauses end at once, as long as there is time.
 func (r *rig) impatient() {
 	left := 100
-	r.pause = func(ctx context.Context, _ time.Duration) error {
+	r.backend.root.Sleep = func(ctx context.Context, _ time.Duration) error {
 		if left--; left < 0 {
 			return context.DeadlineExceeded
 		}
@@ -46,7 +48,7 @@ func (r *rig) impatient() {
 func (r *rig) credentials() int { return len(r.sim.Credentials()) }
 
 func kinds(t *testing.T, run func(t *testing.T, kind string)) {
-	for _, kind := range []string{credentialClientSecret, credentialClientCertificate} {
+	for _, kind := range []string{credential.ClientSecret, credential.ClientCertificate} {
 		t.Run(kind, func(t *testing.T) { run(t, kind) })
 	}
 }
@@ -62,7 +64,7 @@ func TestRotateRoot(t *testing.T) {
 		r.impatient()
 		require.True(t, r.works(r.key()))
 		require.False(t, r.works(held))
-		require.Equal(t, kind, r.read(configPath).Data[fieldCredentialType])
+		require.Equal(t, kind, r.read(configPath).Data[credential.FieldType])
 
 		// The second rotation retires what the first one made.
 		r.sim.Update(graphtest.WithPropagation())
@@ -70,7 +72,7 @@ func TestRotateRoot(t *testing.T) {
 		require.Equal(t, before+2, r.credentials())
 		r.tick()
 		require.Equal(t, before+2, r.credentials(), "the grace period is not over")
-		r.clock.advance(rootGrace)
+		r.clock.advance(credential.Grace)
 		r.tick()
 		require.Equal(t, before+1, r.credentials())
 		require.True(t, r.works(r.key()))
@@ -83,9 +85,9 @@ func TestRotateRootOfAKindThatRenewsItself(t *testing.T) {
 	url := r.sim.StartMetadata(t)
 	t.Setenv("IDENTITY_ENDPOINT", url+"/msi/token")
 	t.Setenv("IDENTITY_HEADER", r.sim.IdentityHeader())
-	r.write(configPath, r.config(map[string]any{fieldClientSecret: nil, fieldClientID: nil, fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false}))
+	r.write(configPath, r.config(map[string]any{credential.FieldSecret: nil, config.FieldClientID: nil, credential.FieldType: credential.ManagedIdentity, config.FieldVerifyConnection: false}))
 	require.Contains(t, r.fails(400, logical.UpdateOperation, rotateRootPath, nil), "renew themselves")
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{fieldRootRotationPeriod: "24h"}), fieldRootRotationPeriod)
+	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{config.FieldRootRotationPeriod: "24h"}), config.FieldRootRotationPeriod)
 }
 
 func TestRotateRootWithoutPermission(t *testing.T) {
@@ -93,9 +95,9 @@ func TestRotateRootWithoutPermission(t *testing.T) {
 	r.impatient()
 	text := r.fails(400, logical.UpdateOperation, rotateRootPath, nil)
 	require.Contains(t, text, "Application.ReadWrite.OwnedBy")
-	cfg, err := loadConfig(t.Context(), r.storage)
+	cfg, err := r.configs.Stored(t.Context())
 	require.NoError(t, err)
-	require.False(t, cfg.Root.unsettled())
+	require.False(t, cfg.Root.Unsettled())
 	require.Equal(t, 1, cfg.Root.Failures)
 	require.True(t, r.works(r.key()))
 }
@@ -105,12 +107,12 @@ func TestCertificateIsRotatedWithoutPermission(t *testing.T) {
 	r := newRig(t)
 	r.impatient()
 	r.write(configPath, r.config(map[string]any{
-		fieldClientSecret: nil, fieldClientCertificate: r.certificate(), fieldApplicationObjectID: r.sim.Info().ObjectID,
+		credential.FieldSecret: nil, credential.FieldCertificate: r.certificate(), config.FieldApplicationObjectID: r.sim.Info().ObjectID,
 	}))
 	before := r.credentials()
 	r.write(rotateRootPath, nil)
 	r.write(rotateRootPath, nil)
-	r.clock.advance(rootGrace)
+	r.clock.advance(credential.Grace)
 	r.tick()
 	require.Equal(t, before+1, r.credentials())
 	require.True(t, r.works(r.key()))
@@ -120,14 +122,14 @@ func TestRootIsRotatedByItself(t *testing.T) {
 	kinds(t, func(t *testing.T, kind string) {
 		r := rotatable(t, kind)
 		before := r.credentials()
-		r.write(configPath, map[string]any{fieldRootRotationPeriod: "720h"})
+		r.write(configPath, map[string]any{config.FieldRootRotationPeriod: "720h"})
 		r.clock.advance(720*time.Hour - time.Minute)
 		r.tick()
 		require.Equal(t, before, r.credentials())
 		r.clock.advance(time.Minute)
 		r.tick()
 		require.Equal(t, before+1, r.credentials())
-		r.clock.advance(rootGrace)
+		r.clock.advance(credential.Grace)
 		r.tick()
 		require.Equal(t, before+1, r.credentials())
 	})
@@ -159,7 +161,7 @@ func TestRotateRootIsInterruptedAnywhere(t *testing.T) {
 			before := r.credentials()
 			r.write(rotateRootPath, nil) // so that there is one of its own to retire
 			failed := false
-			fails := storagetest.Nth(n, "put", configStorageKey)
+			fails := storagetest.Nth(n, "put", config.StorageKey)
 			r.storage.FailWhen(func(op, key string) bool {
 				// From this write on the process is dead.
 				failed = failed || fails(op, key)
@@ -224,13 +226,13 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 		require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
 		require.Equal(t, before+1, r.credentials())
 		r.sim.Update(graphtest.WithPropagation())
-		if kind == credentialClientSecret {
+		if kind == credential.ClientSecret {
 			r.sim.Update(graphtest.WithApp("", "a-secret-that-the-operator-has-made"))
-			r.write(configPath, map[string]any{fieldClientSecret: "a-secret-that-the-operator-has-made"})
+			r.write(configPath, map[string]any{credential.FieldSecret: "a-secret-that-the-operator-has-made"})
 		} else {
-			r.write(configPath, map[string]any{fieldClientCertificate: r.certificate()})
+			r.write(configPath, map[string]any{credential.FieldCertificate: r.certificate()})
 		}
-		cfg, err := loadConfig(t.Context(), r.storage)
+		cfg, err := r.configs.Stored(t.Context())
 		require.NoError(t, err)
 		chosen := cfg.Credential
 		r.impatient()
@@ -238,7 +240,7 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 			r.clock.advance(time.Hour)
 			r.tick()
 		}
-		cfg, err = loadConfig(t.Context(), r.storage)
+		cfg, err = r.configs.Stored(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, chosen, cfg.Credential, "nobody asked for another one")
 		require.Empty(t, cfg.Root.Retiring)
@@ -248,17 +250,17 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 
 // An answer was lost, and the operator configures a new secret: it is not replaced.
 func TestInterruptedRotationDoesNotReplaceAConfiguredSecret(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
+	r := rotatable(t, credential.ClientSecret)
 	before := r.credentials()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddPassword, Times: 1, AfterWork: true, Reset: true})
 	_, err := r.request(t.Context(), logical.UpdateOperation, rotateRootPath, nil)
 	require.Error(t, err)
 	require.Equal(t, before+1, r.credentials())
 	r.sim.Update(graphtest.WithApp("", "a-secret-that-the-operator-has-made"))
-	r.write(configPath, map[string]any{fieldClientSecret: "a-secret-that-the-operator-has-made"})
+	r.write(configPath, map[string]any{credential.FieldSecret: "a-secret-that-the-operator-has-made"})
 	r.clock.advance(time.Hour)
 	r.tick()
-	cfg, err := loadConfig(t.Context(), r.storage)
+	cfg, err := r.configs.Stored(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, cfg.Root.Intent, "it has been settled")
 	require.Equal(t, "a-secret-that-the-operator-has-made", cfg.Credential.Secret)
@@ -266,10 +268,10 @@ func TestInterruptedRotationDoesNotReplaceAConfiguredSecret(t *testing.T) {
 
 // A longer period does not let a credential end that was made for a shorter one.
 func TestLongerPeriodDoesNotLetTheCredentialEnd(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
-	r.write(configPath, map[string]any{fieldRootRotationPeriod: "1h"})
+	r := rotatable(t, credential.ClientSecret)
+	r.write(configPath, map[string]any{config.FieldRootRotationPeriod: "1h"})
 	r.write(rotateRootPath, nil)
-	r.write(configPath, map[string]any{fieldRootRotationPeriod: "720h"})
+	r.write(configPath, map[string]any{config.FieldRootRotationPeriod: "720h"})
 	before := r.credentials()
 	r.clock.advance(90 * time.Minute)
 	r.tick()
@@ -278,7 +280,7 @@ func TestLongerPeriodDoesNotLetTheCredentialEnd(t *testing.T) {
 
 // A secret that was removed before it ever worked is given up.
 func TestPendingCredentialThatNeverWorksIsGivenUp(t *testing.T) {
-	r := rotatable(t, credentialClientSecret, graphtest.WithPropagation(100000))
+	r := rotatable(t, credential.ClientSecret, graphtest.WithPropagation(100000))
 	require.Len(t, r.write(rotateRootPath, nil).Warnings, 1)
 	r.sim.Update(graphtest.WithPropagation())
 	for range 8 {
@@ -292,10 +294,10 @@ func TestPendingCredentialThatNeverWorksIsGivenUp(t *testing.T) {
 }
 
 func TestSwitchingToAManagedIdentityEndsTheRotations(t *testing.T) {
-	r := rotatable(t, credentialClientSecret)
+	r := rotatable(t, credential.ClientSecret)
 	r.allowed()
-	r.write(configPath, map[string]any{fieldRootRotationPeriod: "1h"})
-	r.write(configPath, map[string]any{fieldCredentialType: credentialManagedIdentity, fieldVerifyConnection: false})
-	require.Equal(t, int64(0), r.read(configPath).Data[fieldRootRotationPeriod])
+	r.write(configPath, map[string]any{config.FieldRootRotationPeriod: "1h"})
+	r.write(configPath, map[string]any{credential.FieldType: credential.ManagedIdentity, config.FieldVerifyConnection: false})
+	require.Equal(t, int64(0), r.read(configPath).Data[config.FieldRootRotationPeriod])
 	require.NotContains(t, r.status(), fieldRootNextRotation)
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
 const (
@@ -63,27 +65,34 @@ func keyResponseFields() map[string]*framework.FieldSchema {
 	}
 }
 
-// keyResponse makes the answer of a read out of a lease. It is small, because core
-// stores a copy of it with every lease.
-func (b *backend) keyResponse(l *grant, reused bool) *logical.Response {
+// keyResponse makes the answer to a read. It is small, because core stores a copy of it
+// with every lease.
+func (b *backend) keyResponse(got *rotation.Answer, err error) (*logical.Response, error) {
+	if err != nil {
+		return nil, refusal(err)
+	}
+	l := got.Lease
 	resp := b.Secret(secretTypeKey).Response(map[string]any{
-		fieldDeploymentAccessKey: l.record.Key,
-		fieldKeyVersion:          l.record.Version,
-		fieldRegeneratedAt:       timestamp(l.record.RegeneratedAt),
-		fieldReused:              reused,
+		fieldDeploymentAccessKey: l.Record.Key,
+		fieldKeyVersion:          l.Record.Version,
+		fieldRegeneratedAt:       timestamp(l.Record.RegeneratedAt),
+		fieldReused:              got.Reused,
 	}, map[string]any{
-		internalKeyVersion: l.record.Version,
-		internalLeaseID:    l.id,
+		internalKeyVersion: l.Record.Version,
+		internalLeaseID:    l.ID,
 	})
-	resp.Secret.TTL = l.ttl
-	resp.Secret.MaxTTL = l.ttl // Response leaves it out
-	return resp
+	resp.Secret.TTL = l.TTL
+	resp.Secret.MaxTTL = l.TTL // Response leaves it out
+	if got.Unverified != "" {
+		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unverified)
+	}
+	return resp, nil
 }
 
-// revokeKey ends a lease: it removes the lease's record, and has the key looked
-// after, which may have been its last. It needs neither a configuration nor Graph,
-// and a second call is as good as the first: a revocation that fails again and
-// again would end as an irrevocable lease and keep the mount from being disabled.
+// revokeKey ends a lease: it removes the lease's record, and wakes the retirement, because
+// it may have been the last. It needs neither a configuration nor Graph, and succeeds a
+// second time: a revocation that fails again and again would end as an irrevocable lease
+// and keep the mount from being disabled.
 func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	version, id, ok := leaseOf(req.Secret)
 	if !ok {
@@ -92,22 +101,15 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 	}
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
-	superseded, err := b.keeper.superseded(ctx, req.Storage, version)
-	if superseded {
-		return nil, nil // the records of its version are dropped as a whole
-	}
-	if err == nil {
-		err = b.keeper.ledger.Remove(ctx, req.Storage, version, id)
-	}
-	if err != nil {
-		// Asked after the failure and not before, because each revocation would
-		// pay for it with two calls to core.
+	if err := b.keys.Revoke(ctx, version, id); err != nil {
+		// Asked after the failure and not before, because each revocation would pay for
+		// it with two calls to core.
 		if !b.WriteSafeReplicationState() {
 			return nil, nil // the record ends by time
 		}
 		return nil, err
 	}
-	b.retirement.consider()
+	b.retirement.wake()
 	return nil, nil
 }
 

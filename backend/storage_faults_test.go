@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
@@ -104,7 +105,7 @@ func (c *storageCase) begin() {
 
 func (c *storageCase) settled() {
 	select {
-	case <-c.retirement.nudge:
+	case <-c.retirement.woken:
 		c.retireIfDue(c.t.Context())
 	default:
 	}
@@ -160,7 +161,7 @@ func (c *storageCase) end() {
 // checkAfterwards lets time pass, in which the engine has to settle everything.
 func (c *storageCase) checkAfterwards() {
 	c.tickFor(3 * time.Minute)
-	if cfg, err := loadConfig(c.t.Context(), c.storage); err == nil && cfg != nil {
+	if cfg, err := c.configs.Stored(c.t.Context()); err == nil && cfg != nil {
 		c.write("roles/afterwards", nil)
 		before := len(c.leases)
 		c.do(logical.ReadOperation, "key/afterwards", nil)
@@ -169,7 +170,7 @@ func (c *storageCase) checkAfterwards() {
 	c.end()
 	c.tickFor(10 * time.Minute)
 	// Records of leases that were never given end by time.
-	c.clock.advance(defaultTTL + lease.Grace)
+	c.clock.advance(config.DefaultTTL + lease.Grace)
 	c.tickFor(2 * time.Minute)
 	c.checkNoKeyIsLeft()
 	require.Zero(c.t, c.leaseRecords(), c)

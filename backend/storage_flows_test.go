@@ -7,8 +7,11 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 )
 
 // storageFlow is something that the engine does with its storage.
@@ -32,7 +35,7 @@ func (c *storageCase) share() {
 
 func (c *storageCase) rotateDaily() {
 	c.share()
-	c.write(configPath, map[string]any{fieldRotationPeriod: "24h"})
+	c.write(configPath, map[string]any{schedule.FieldPeriod: "24h"})
 	c.settled()
 	c.clock.advance(24 * time.Hour)
 }
@@ -44,7 +47,7 @@ func (c *storageCase) doubt(carriedOut bool) {
 		graphtest.Fault{Operation: graphtest.Get, Times: 1, Status: 403})
 	c.do(logical.UpdateOperation, rotateKeyPath, nil)
 	c.sim.Clear()
-	c.clock.advance(flightBudget)
+	c.clock.advance(flight.Budget)
 }
 
 func (c *storageCase) revokeAll() {
@@ -124,7 +127,7 @@ var storageFlows = []storageFlow{
 	},
 	{
 		"last lease that ends by time",
-		func(c *storageCase) { c.share(); c.clock.advance(defaultTTL + lease.Grace) },
+		func(c *storageCase) { c.share(); c.clock.advance(config.DefaultTTL + lease.Grace) },
 		func(c *storageCase) { c.ticks() },
 	},
 	{
@@ -158,12 +161,12 @@ var storageFlows = []storageFlow{
 	},
 	{
 		"comparison by a read",
-		func(c *storageCase) { c.share(); c.clock.advance(defaultDriftCheckInterval) },
+		func(c *storageCase) { c.share(); c.clock.advance(config.DefaultDriftCheckInterval) },
 		func(c *storageCase) { c.reads(hosts) },
 	},
 	{
 		"comparison by a tick",
-		func(c *storageCase) { c.share(); c.clock.advance(defaultDriftCheckInterval) },
+		func(c *storageCase) { c.share(); c.clock.advance(config.DefaultDriftCheckInterval) },
 		func(c *storageCase) { c.ticks() },
 	},
 	{
@@ -171,7 +174,7 @@ var storageFlows = []storageFlow{
 		func(c *storageCase) {
 			c.share()
 			c.sim.RegenerateInPortal()
-			c.clock.advance(defaultDriftCheckInterval)
+			c.clock.advance(config.DefaultDriftCheckInterval)
 		},
 		func(c *storageCase) { c.reads(hosts) },
 	},
@@ -181,7 +184,7 @@ var storageFlows = []storageFlow{
 	},
 	{
 		"another schedule", (*storageCase).share,
-		func(c *storageCase) { c.writes(configPath, map[string]any{fieldRotationSchedule: "0 3 * * *"}) },
+		func(c *storageCase) { c.writes(configPath, map[string]any{schedule.FieldCron: "0 3 * * *"}) },
 	},
 	{
 		"another tenant", (*storageCase).share,
@@ -198,9 +201,9 @@ var storageFlows = []storageFlow{
 	{
 		"roles", (*storageCase).share,
 		func(c *storageCase) {
-			c.writes("roles/more", map[string]any{fieldTTL: 600})
-			c.writes("roles/more", map[string]any{fieldMaxKeyAge: 600})
-			c.do(logical.PatchOperation, "roles/more", map[string]any{fieldTTL: nil})
+			c.writes("roles/more", map[string]any{config.FieldTTL: 600})
+			c.writes("roles/more", map[string]any{config.FieldMaxKeyAge: 600})
+			c.do(logical.PatchOperation, "roles/more", map[string]any{config.FieldTTL: nil})
 			c.reads("roles/more")
 			c.do(logical.ListOperation, rolesPath, nil)
 			c.reads("key/more")

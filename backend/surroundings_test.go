@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
@@ -41,12 +43,10 @@ func TestVaultIssuesNoIdentityToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			r.allowed()
-			r.connections.system = func() logical.SystemView {
-				return issuer{r.system, func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
-					return nil, test.failure
-				}}
-			}
-			fields := r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: credentialIdentityToken})
+			r.issuing(func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+				return nil, test.failure
+			})
+			fields := r.config(map[string]any{credential.FieldSecret: nil, credential.FieldType: credential.IdentityToken})
 			text := r.fails(test.status, logical.UpdateOperation, configPath, fields)
 			require.Contains(t, text, test.says)
 			require.Equal(t, test.status == 400, strings.Contains(text, "Enterprise"))
@@ -64,40 +64,40 @@ func TestVaultIssuesNoIdentityToken(t *testing.T) {
 // What the surroundings provide must be asked for by name, and goes nowhere else than
 // to Microsoft unless the plugin's own environment says so.
 func TestCredentialsOfTheSurroundingsGoNowhereElse(t *testing.T) {
-	t.Setenv(envTokenFile, filepath.Join(t.TempDir(), "token"))
-	for _, kind := range []string{credentialWorkloadIdentity, credentialManagedIdentity, credentialIdentityToken} {
+	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", filepath.Join(t.TempDir(), "token"))
+	for _, kind := range []string{credential.WorkloadIdentity, credential.ManagedIdentity, credential.IdentityToken} {
 		r := newRig(t)
-		text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{fieldClientSecret: nil, fieldCredentialType: kind, fieldVerifyConnection: false}))
-		require.Contains(t, text, fieldGraphEndpoint)
-		require.Contains(t, text, envAllowedHosts)
+		text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{credential.FieldSecret: nil, credential.FieldType: kind, config.FieldVerifyConnection: false}))
+		require.Contains(t, text, config.FieldGraphEndpoint)
+		require.Contains(t, text, "MDI_ALLOWED_HOSTS")
 		require.Zero(t, r.sim.Calls(graphtest.Token).Started)
-		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{fieldClientSecret: nil})), fieldCredentialType)
+		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{credential.FieldSecret: nil})), credential.FieldType)
 	}
 }
 
 // Who chooses the certificate authority can be any host, if the network helps: then
 // Microsoft's own have to be allowed as well.
 func TestCredentialsOfTheSurroundingsTrustNoChosenAuthority(t *testing.T) {
-	t.Setenv(envTokenFile, filepath.Join(t.TempDir(), "token"))
+	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", filepath.Join(t.TempDir(), "token"))
 	const graphHost, signInHost = "graph.microsoft.com", "login.microsoftonline.com"
 	for kind, hosts := range map[string][]string{
-		credentialWorkloadIdentity: {graphHost, signInHost},
-		credentialIdentityToken:    {graphHost, signInHost},
-		credentialManagedIdentity:  {graphHost}, // Entra is not asked
+		credential.WorkloadIdentity: {graphHost, signInHost},
+		credential.IdentityToken:    {graphHost, signInHost},
+		credential.ManagedIdentity:  {graphHost}, // Entra is not asked
 	} {
 		t.Run(kind, func(t *testing.T) {
 			r := newRig(t)
 			write := r.config(map[string]any{
-				fieldClientSecret: nil, fieldGraphEndpoint: nil, fieldAuthorityHost: nil, fieldCredentialType: kind, fieldVerifyConnection: false,
+				credential.FieldSecret: nil, config.FieldGraphEndpoint: nil, config.FieldAuthorityHost: nil, credential.FieldType: kind, config.FieldVerifyConnection: false,
 			})
 			for n, host := range hosts {
-				t.Setenv(envAllowedHosts, strings.Join(hosts[:n], ","))
+				t.Setenv("MDI_ALLOWED_HOSTS", strings.Join(hosts[:n], ","))
 				text := r.fails(400, logical.UpdateOperation, configPath, write)
-				require.Contains(t, text, fieldCACertificate)
+				require.Contains(t, text, config.FieldCACertificate)
 				require.Contains(t, text, host)
-				require.Contains(t, text, envAllowedHosts)
+				require.Contains(t, text, "MDI_ALLOWED_HOSTS")
 			}
-			t.Setenv(envAllowedHosts, strings.Join(hosts, ","))
+			t.Setenv("MDI_ALLOWED_HOSTS", strings.Join(hosts, ","))
 			r.write(configPath, write)
 		})
 	}
@@ -113,11 +113,11 @@ func TestAllowedHostIsWithdrawn(t *testing.T) {
 	require.True(t, r.works(r.key()))
 	asked := r.sim.Calls(graphtest.ManagedIdentity).Started
 
-	t.Setenv(envAllowedHosts, "graph.example.com")
+	t.Setenv("MDI_ALLOWED_HOSTS", "graph.example.com")
 	r.restart()
 	text := r.fails(400, logical.ReadOperation, keyPath, nil)
-	require.Contains(t, text, fieldGraphEndpoint)
-	require.Contains(t, text, envAllowedHosts)
+	require.Contains(t, text, config.FieldGraphEndpoint)
+	require.Contains(t, text, "MDI_ALLOWED_HOSTS")
 	r.fails(400, logical.ReadOperation, deploymentPackagePath, nil)
 	r.tick()
 	require.Equal(t, asked, r.sim.Calls(graphtest.ManagedIdentity).Started)
@@ -136,7 +136,7 @@ func TestHintsAboutAManagedIdentity(t *testing.T) {
 		r.allowed()
 		r.managedIdentity()
 		text := r.fails(400, logical.UpdateOperation, configPath, r.managedConfig())
-		require.Contains(t, text, fieldCredentialType+": the token does not carry")
+		require.Contains(t, text, credential.FieldType+": the token does not carry")
 		require.Contains(t, text, "service principal")
 		require.NotContains(t, text, "consent")
 	})

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
@@ -112,7 +114,7 @@ func TestUpgradeRevokesLeasesAndRetiresTheirKey(t *testing.T) {
 		r.eventually("retired", func() bool { return r.posts() == 1 })
 		require.False(t, r.sim.CanRegister(left.Key))
 		r.idle()
-		require.Equal(t, string(causeRetired), r.status()[fieldCause])
+		require.Equal(t, accesskey.CauseRetired, r.status()[fieldCause])
 	}, "leases")
 }
 
@@ -141,7 +143,7 @@ func TestUpgradeGoesOnWithTheSchedule(t *testing.T) {
 		r.clock.advance(720*time.Hour + time.Minute)
 		r.tick()
 		require.Equal(t, 1, r.posts())
-		require.Equal(t, string(causeRotation), r.status()[fieldCause])
+		require.Equal(t, accesskey.CauseRotation, r.status()[fieldCause])
 		r.clock.advance(time.Hour)
 		r.tick()
 		require.Equal(t, 1, r.posts(), "its key has not been disclosed")
@@ -178,10 +180,10 @@ func TestUpgradeSignsInWithTheCredential(t *testing.T) {
 func TestUpgradeFinishesTheRotationOfTheCredential(t *testing.T) {
 	upgrades(t, func(t *testing.T, r *rig, _ upgradetest.State) {
 		foreign := r.secretsOfOthers()
-		r.clock.advance(rootGrace)
+		r.clock.advance(credential.Grace)
 		r.tick()
 		r.write(rotateRootPath, nil)
-		r.clock.advance(rootGrace)
+		r.clock.advance(credential.Grace)
 		r.tick()
 		require.Equal(t, false, r.status()[fieldRootUnsettled])
 		require.Equal(t, foreign, r.secretsOfOthers())

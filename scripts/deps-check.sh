@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# The direction of imports (cmd → backend → backend/graph) and what may be in the
-# shipped binary, checked on the real dependency graph.
+# The direction of imports, package by package, and what may be in the shipped binary,
+# checked on the real dependency graph.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -10,9 +10,30 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 MODULE=example.com/vault-plugin-secrets-mdi
 
+# What each package of the engine may import of the others. A package that is not listed
+# must not exist.
+IMPORTS='
+backend          accesskey config credential event field flight graph health lease role rootrotation rotation
+accesskey        lease
+config           accesskey credential field graph schedule
+credential       field graph
+event            graph
+field
+flight
+graph
+health           accesskey graph
+lease
+role             accesskey field
+rootrotation     config credential event field flight graph health
+rotation         accesskey config event field flight graph health
+schedule         field
+'
+
 main() {
 	cd "$ROOT"
+	walls
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/graphtest" "the simulator never ships"
+	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/storagetest" "a storage that fails on demand never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/scripts" "what tests and measures never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/upgradetest" "what older versions left behind never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi 'github.com/hashicorp/vault/(command|vault|helper|sdk/helper/testcluster)' "BUSL-1.1 and test code never ship"
@@ -22,6 +43,26 @@ main() {
 	justified
 	go mod verify
 }
+
+# walls fails if a package of the engine imports another one that its row in IMPORTS does
+# not have.
+walls() {
+	local package imports found allowed name
+	while read -r package imports; do
+		package=${package#"$MODULE/backend/"} package=${package#"$MODULE/"}
+		allowed=$(awk -v package="$package" '$1 == package { $1 = ""; print $0 " "; found = 1 } END { exit !found }' <<<"$IMPORTS") ||
+			fail "backend/$package is not listed in $0: say what it may import"
+		for name in $imports; do
+			found=${name#"$MODULE/backend"}
+			[[ $name != "$found" ]] || continue
+			[[ " $allowed" == *" ${found#/} "* ]] || fail "$package must not import backend$found"
+		done
+	done < <(go list -f '{{.ImportPath}} {{join .Imports " "}}' ./backend $(engine))
+	say "backend: each package imports only what it may"
+}
+
+# engine lists the packages below backend that are in the plugin.
+engine() { go list -deps ./cmd/vault-plugin-secrets-mdi | grep "^$MODULE/backend/"; }
 
 # justified fails if go.mod does not say what a direct dependency is for.
 justified() {

@@ -27,7 +27,7 @@ type retrier struct {
 	sleep func(ctx context.Context, d time.Duration) error
 }
 
-func newRetrier() retrier { return retrier{sleep: sleep} }
+func newRetrier() retrier { return retrier{sleep: Sleep} }
 
 // do runs attempt until it succeeds or must not be repeated, and returns its
 // last error: also if the caller's time ends during a wait, since that error
@@ -41,7 +41,7 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 		}
 		wait := e.RetryAfter
 		if wait == 0 {
-			wait = backoff(n)
+			wait = Backoff(time.Second, maxWait, n)
 		}
 		if wait > maxWait || !fits(ctx, wait) || r.sleep(ctx, wait) != nil {
 			return err
@@ -69,12 +69,15 @@ func repeatable(e *Error, n int, idempotent bool) bool {
 	return idempotent && n == 0 && e.Reason == reasonConnLost
 }
 
-// backoff is the wait before repetition n+1 where nobody asked for another: 1 s,
-// 2 s and so on, and up to a quarter more, lest all who failed together come
-// back together.
-func backoff(n int) time.Duration {
-	wait := time.Second << n
-	return wait + rand.N(wait/4) //nolint:gosec // nothing depends on this being hard to guess
+// Backoff returns how long to wait after so many failures in succession: first, then twice
+// as long each time up to last, and up to a fifth more, so that not all who failed
+// together come back together.
+func Backoff(first, last time.Duration, failures int) time.Duration {
+	wait := last
+	if failures < 16 {
+		wait = min(last, first<<failures)
+	}
+	return wait + rand.N(wait/5) //nolint:gosec // nothing depends on this being hard to guess
 }
 
 func fits(ctx context.Context, wait time.Duration) bool {
@@ -82,7 +85,8 @@ func fits(ctx context.Context, wait time.Duration) bool {
 	return !ok || time.Until(deadline) > wait
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or returns the error of the context if that ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

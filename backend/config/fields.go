@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package config
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
+)
+
+// Names of the fields, besides those of packages credential and schedule.
+const (
+	FieldTenantID                 = "tenant_id"
+	FieldClientID                 = "client_id"
+	FieldApplicationObjectID      = "application_object_id"
+	FieldRootRotationPeriod       = "root_rotation_period"
+	FieldEnvironment              = "environment"
+	FieldGraphEndpoint            = "graph_endpoint"
+	FieldAuthorityHost            = "authority_host"
+	FieldCACertificate            = "ca_certificate"
+	FieldGraphAPIVersion          = "graph_api_version"
+	FieldTTL                      = "ttl"
+	FieldMaxKeyAge                = "max_key_age"
+	FieldDriftCheckInterval       = "drift_check_interval"
+	FieldRegenerateOnRevoke       = "regenerate_on_revoke"
+	FieldDisableAutomatedRotation = "disable_automated_rotation"
+	FieldVerifyConnection         = "verify_connection"
+)
+
+// Defaults.
+const (
+	DefaultTTL                = time.Hour
+	DefaultDriftCheckInterval = 10 * time.Minute
+)
+
+// Fields are the fields of the configuration. This is the one place to add a field to:
+// schema, write, read and API reference follow.
+func Fields() []field.Spec[Config] {
+	fields := []field.Spec[Config]{
+		{
+			Name: FieldTenantID, Title: "Tenant ID", Type: framework.TypeString, Redirects: true,
+			Description: "Directory (tenant) ID of the Entra tenant, a GUID.",
+			Set:         func(c *Config, value any) error { return setGUID(&c.TenantID, value) },
+			Get:         func(c *Config) any { return c.TenantID },
+		},
+		{
+			Name: FieldClientID, Title: "Client ID", Type: framework.TypeString, Redirects: true,
+			Description: "Application (client) ID of the app registration, a GUID.",
+			Set:         func(c *Config, value any) error { return setOptionalGUID(&c.ClientID, value) },
+			Get:         func(c *Config) any { return c.ClientID },
+		},
+		{
+			Name: FieldApplicationObjectID, Title: "Application object ID", Type: framework.TypeString,
+			Description: "Object ID of the app registration (not of the enterprise application), for rotating a certificate without any permission.",
+			Set:         func(c *Config, value any) error { return setOptionalGUID(&c.ObjectID, value) },
+			Get:         func(c *Config) any { return c.ObjectID },
+		},
+		{
+			Name: FieldEnvironment, Title: "Environment", Type: framework.TypeString, Default: graph.AzurePublicCloud, Allowed: graph.CloudNames(), Redirects: true,
+			Description: "The Microsoft cloud of the tenant.",
+			Set:         (*Config).setEnvironment,
+			Get:         func(c *Config) any { return c.Environment },
+		},
+		{
+			Name: FieldGraphEndpoint, Title: "Graph endpoint", Group: "Network", Type: framework.TypeString, Redirects: true,
+			Description: "Root of an https endpoint to use instead of the cloud's Microsoft Graph, such as a private endpoint.",
+			Set:         func(c *Config, value any) error { return setEndpoint(&c.GraphEndpoint, value) },
+			Get:         func(c *Config) any { return c.GraphEndpoint },
+		},
+		{
+			Name: FieldAuthorityHost, Title: "Authority host", Group: "Network", Type: framework.TypeString, Redirects: true,
+			Description: "Root of an https endpoint to use instead of the cloud's Entra sign-in.",
+			Set:         func(c *Config, value any) error { return setEndpoint(&c.AuthorityHost, value) },
+			Get:         func(c *Config) any { return c.AuthorityHost },
+		},
+		{
+			Name: FieldCACertificate, Title: "CA certificate", Group: "Network", Type: framework.TypeString, Multiline: true, Redirects: true,
+			Description: "PEM certificates to trust in addition to the system's, such as that of a TLS-inspecting proxy.",
+			Set:         (*Config).setCACertificate,
+			Get:         func(c *Config) any { return c.CACertificate },
+		},
+		{
+			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.Beta, Allowed: []string{graph.Beta, graph.V1},
+			Description: "Version of Microsoft Graph to call.",
+			Set:         (*Config).setGraphAPIVersion,
+			Get:         func(c *Config) any { return c.GraphAPIVersion },
+		},
+		{
+			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond, Default: int(DefaultTTL.Seconds()),
+			Description: "Duration of the leases on the key, capped by the mount's maximum.",
+			Set:         func(c *Config, value any) error { return field.Duration(&c.TTL, value, time.Second) },
+			Get:         func(c *Config) any { return field.Seconds(c.TTL) },
+		},
+		{
+			Name: FieldMaxKeyAge, Title: "Maximum key age", Type: framework.TypeDurationSecond, Default: 0,
+			Description: "How old a key may be for a read of key to share it; 0 regenerates it at every read. Roles have their own.",
+			Set:         func(c *Config, value any) error { return field.Duration(&c.MaxKeyAge, value, 0) },
+			Get:         func(c *Config) any { return field.Seconds(c.MaxKeyAge) },
+		},
+		{
+			Name: FieldDriftCheckInterval, Title: "Drift check interval", Type: framework.TypeDurationSecond, Default: int(DefaultDriftCheckInterval.Seconds()),
+			Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0 never does.",
+			Set:         func(c *Config, value any) error { return field.Duration(&c.DriftCheckInterval, value, 0) },
+			Get:         func(c *Config) any { return field.Seconds(c.DriftCheckInterval) },
+		},
+		{
+			Name: FieldRegenerateOnRevoke, Title: "Regenerate on revoke", Type: framework.TypeBool, Default: true,
+			Description: "Whether the key is regenerated when its last lease has ended.",
+			Set:         func(c *Config, value any) error { return setFlag(&c.RegenerateOnRevoke, value) },
+			Get:         func(c *Config) any { return c.RegenerateOnRevoke },
+		},
+		{
+			Name: FieldDisableAutomatedRotation, Title: "Disable automated rotation", Group: "Rotation", Type: framework.TypeBool,
+			Description: "Pauses the rotation by schedule and the retirement of keys without leases.",
+			Set:         func(c *Config, value any) error { return setFlag(&c.DisableRotation, value) },
+			Get:         func(c *Config) any { return c.DisableRotation },
+		},
+		{
+			Name: FieldRootRotationPeriod, Title: "Root rotation period", Group: "Rotation", Type: framework.TypeDurationSecond,
+			Description: "How often the client secret or certificate is replaced automatically, 1h at least; 0: not.",
+			Set: func(c *Config, value any) error {
+				return field.Period(&c.Root.Period, value, credential.ShortestPeriod)
+			},
+			Get: func(c *Config) any { return field.Seconds(c.Root.Period) },
+		},
+		{
+			Name: FieldVerifyConnection, Title: "Verify connection", Type: framework.TypeBool, Default: true,
+			Description: "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored.",
+		},
+	}
+	fields = append(fields, field.In(credential.Fields(), func(c *Config) *credential.Credential { return &c.Credential })...)
+	return append(fields, field.In(schedule.Fields(), func(c *Config) *schedule.Schedule { return &c.Schedule })...)
+}
+
+var guidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+func setGUID(target *string, value any) error {
+	id := strings.ToLower(strings.TrimSpace(value.(string)))
+	if !guidPattern.MatchString(id) {
+		return errors.New("must be a GUID such as 00000000-0000-0000-0000-000000000000, as the app registration's overview shows it")
+	}
+	*target = id
+	return nil
+}
+
+func setOptionalGUID(target *string, value any) error {
+	if value.(string) == "" {
+		*target = ""
+		return nil
+	}
+	return setGUID(target, value)
+}
+
+func setFlag(target *bool, value any) error {
+	*target = value.(bool)
+	return nil
+}
+
+// setEndpoint takes the root of an https endpoint: a scheme and a host, nothing that
+// could redirect a path or carry a credential.
+func setEndpoint(target *string, value any) error {
+	text := strings.TrimRight(strings.TrimSpace(value.(string)), "/")
+	if text != "" {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
+			return errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
+		}
+	}
+	*target = text
+	return nil
+}
+
+func (c *Config) setEnvironment(value any) error {
+	cloud, err := graph.CloudNamed(value.(string))
+	if err != nil {
+		return err
+	}
+	c.Environment = cloud.Name
+	return nil
+}
+
+func (c *Config) setCACertificate(value any) error {
+	text := strings.TrimSpace(value.(string))
+	for rest := []byte(text); len(rest) > 0; {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil || block.Type != "CERTIFICATE" {
+			return errors.New("must be one or more PEM blocks of type CERTIFICATE")
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return errors.New("holds a PEM block that is not an X.509 certificate")
+		}
+	}
+	c.CACertificate = text
+	return nil
+}
+
+func (c *Config) setGraphAPIVersion(value any) error {
+	version := value.(string)
+	if version != graph.Beta && version != graph.V1 {
+		return fmt.Errorf("must be %s or %s", graph.Beta, graph.V1)
+	}
+	c.GraphAPIVersion = version
+	return nil
+}

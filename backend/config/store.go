@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package config
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
+)
+
+// verifyBudget bounds the sign-in and the call by which a configuration is verified.
+const verifyBudget = 9 * time.Second
+
+// ErrUnconfigured is returned by everything that needs a configuration.
+var ErrUnconfigured = accesskey.ErrUnconfigured
+
+// ErrChanged is returned to the writer of a configuration whose fields no longer make of
+// it what was verified.
+var ErrChanged = errors.New("the configuration has been changed by other work meanwhile: nothing has been stored, repeat the request")
+
+// VerificationError is a configuration that was refused because it does not work.
+type VerificationError struct{ err error }
+
+func (e *VerificationError) Error() string {
+	return "nothing has been stored, because this configuration does not work (" +
+		FieldVerifyConnection + "=false stores it nevertheless): " + graph.Explain(e.err) + e.whereToLook()
+}
+
+// whereToLook names the fields that decide where a request goes that nothing answered.
+func (e *VerificationError) whereToLook() string {
+	remote, ok := errors.AsType[*graph.Error](e.err)
+	if !ok || !remote.FoundNobody() {
+		return ""
+	}
+	name := FieldGraphEndpoint
+	if remote.Op == graph.OpSignIn {
+		name = FieldAuthorityHost
+	}
+	return ": check " + name + ", " + FieldEnvironment + " and the proxy of the plugin's environment"
+}
+
+func (e *VerificationError) Unwrap() error { return e.err }
+
+// Connection is a configuration and the Graph client that was made of it. It is not
+// changed once made: work that began before a configuration write goes on with the old one.
+type Connection struct {
+	Config *Config
+	Graph  *graph.Client
+}
+
+// Store keeps the configuration and the current connection, so that one client, with its
+// token, serves for the life of a configuration. It tells the key store which workspace
+// is configured.
+type Store struct {
+	storage logical.Storage
+	keys    *accesskey.Store
+	agent   string // user agent
+	system  func() logical.SystemView
+	now     func() time.Time
+
+	mu      sync.Mutex
+	current *Connection
+}
+
+// New returns the store of a mount. The version is the engine's, for Microsoft's logs.
+func New(storage logical.Storage, keys *accesskey.Store, version string, system func() logical.SystemView, now func() time.Time) *Store {
+	return &Store{storage: storage, keys: keys, agent: "vault-plugin-secrets-mdi/" + strings.TrimPrefix(version, "v"), system: system, now: now}
+}
+
+// Stored returns the stored configuration, nil if there is none.
+func (s *Store) Stored(ctx context.Context) (*Config, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load(ctx)
+}
+
+// load reads the configuration. The caller holds the lock.
+func (s *Store) load(ctx context.Context) (*Config, error) {
+	entry, err := s.storage.Get(ctx, StorageKey)
+	if err != nil {
+		return nil, err
+	}
+	var cfg *Config
+	if entry != nil {
+		cfg = &Config{}
+		if err := entry.DecodeJSON(cfg); err != nil {
+			return nil, errUnreadable
+		}
+		if cfg.Root.EndsAt.IsZero() { // as earlier versions have stored it
+			cfg.Root.EndsAt = cfg.Credential.EndsAt()
+		}
+	}
+	s.announce(ctx, cfg)
+	return cfg, nil
+}
+
+// announce tells the key store what is configured.
+func (s *Store) announce(ctx context.Context, cfg *Config) {
+	_, _ = s.keys.Apply(ctx, accesskey.Event{Kind: accesskey.Configured, Policy: cfg.Policy()}) // never fails
+}
+
+// Current returns the current connection, or ErrUnconfigured.
+func (s *Store) Current(ctx context.Context) (*Connection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		return s.current, nil
+	}
+	cfg, err := s.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if cfg == nil {
+		return nil, ErrUnconfigured
+	}
+	conn, err := s.Connect(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.current = conn
+	return conn, nil
+}
+
+// Connect makes a connection of cfg, which is not the current one yet. It sends nothing.
+// What the plugin's environment no longer allows is refused here too: a configuration may
+// have been stored when it did.
+func (s *Store) Connect(cfg *Config) (*Connection, error) {
+	if err := cfg.checkHosts(); err != nil {
+		return nil, err
+	}
+	client, err := graph.New(graph.Config{
+		TenantID:       cfg.TenantID,
+		ClientID:       cfg.ClientID,
+		Credential:     cfg.Credential.ForGraph(cfg.ClientID, s.system),
+		Cloud:          cfg.cloud(),
+		GraphEndpoint:  cfg.GraphEndpoint,
+		AuthorityHost:  cfg.AuthorityHost,
+		APIVersion:     cfg.GraphAPIVersion,
+		CACertificates: cfg.CACertificate,
+		UserAgent:      s.agent,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{Config: cfg, Graph: client}, nil
+}
+
+// Try returns a connection for what the fields of d make of the stored configuration,
+// having verified it where that is wanted: what cannot work is refused within
+// verifyBudget, whatever other work is under way.
+func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, error) {
+	old, err := s.Stored(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next, err := old.update(d, s.now())
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.Connect(next)
+	if err != nil {
+		return nil, err
+	}
+	if wanted, asked := verification(d); asked || wanted && !old.SameConnection(next) {
+		return conn, verify(ctx, conn)
+	}
+	return conn, nil
+}
+
+// Resolve returns the stored configuration, which may be nil, and a connection for what
+// the fields of d make of it by now; tried is what they made of it before. A client that
+// is in use stays, with its token. The error is ErrChanged if the result is not what was
+// verified, and should have been.
+func (s *Store) Resolve(ctx context.Context, d *framework.FieldData, tried *Connection) (old *Config, conn *Connection, err error) {
+	if old, err = s.Stored(ctx); err != nil {
+		return nil, nil, err
+	}
+	next, err := old.update(d, s.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	if old.SameConnection(next) {
+		if current, err := s.Current(ctx); err == nil {
+			return old, &Connection{Config: next, Graph: current.Graph}, nil
+		}
+	}
+	wanted, _ := verification(d)
+	switch {
+	case tried.Config.SameConnection(next):
+		return old, &Connection{Config: next, Graph: tried.Graph}, nil
+	case wanted && !old.SameConnection(next):
+		return nil, nil, ErrChanged
+	default:
+		conn, err = s.Connect(next)
+		return old, conn, err
+	}
+}
+
+// verification reports whether a write wants what it changes to be verified, which is the
+// default, and whether it asks for that by name, and so also if it changes nothing.
+func verification(d *framework.FieldData) (wanted, asked bool) {
+	value, _ := field.Value(d, FieldVerifyConnection)
+	wanted = value.(bool)
+	return wanted, wanted && d.Raw[FieldVerifyConnection] != nil
+}
+
+// verify signs in and asks Graph for the key, which shows that tenant, client, credential,
+// endpoints and permission fit together. It needs the very permission that regenerating
+// does, and changes nothing.
+func verify(ctx context.Context, conn *Connection) error {
+	ctx, cancel := context.WithTimeout(ctx, verifyBudget)
+	defer cancel()
+	if err := conn.Graph.SignIn(ctx); err != nil {
+		return &VerificationError{err}
+	}
+	if roles, ok := conn.Graph.Roles(ctx); ok && !slices.Contains(roles, graph.Permission) {
+		return &VerificationError{&field.Error{Field: conn.Config.identityField(), Problem: "the token does not carry the application permission " +
+			graph.Permission + " of Microsoft Graph: " + conn.Graph.GrantHint(graph.Permission)}}
+	}
+	if _, err := conn.Graph.DeploymentAccessKey(ctx); err != nil {
+		return &VerificationError{err}
+	}
+	return nil
+}
+
+// Save stores the configuration of conn and makes conn the current connection.
+func (s *Store) Save(ctx context.Context, conn *Connection) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Dropped first: a failed write may have been carried out nevertheless, and then
+	// what holds is what storage says at the next request.
+	s.current = nil
+	entry, err := logical.StorageEntryJSON(StorageKey, conn.Config)
+	if err != nil {
+		return err
+	}
+	if err := s.storage.Put(ctx, entry); err != nil {
+		return err
+	}
+	s.current = conn
+	s.announce(ctx, conn.Config)
+	return nil
+}
+
+// Remove deletes the stored configuration.
+func (s *Store) Remove(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = nil
+	if err := s.storage.Delete(ctx, StorageKey); err != nil {
+		return err
+	}
+	s.announce(ctx, nil)
+	return nil
+}
+
+// Forget drops the current connection; the next use reads what is stored.
+func (s *Store) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = nil
+}

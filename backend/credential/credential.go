@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package credential has the kinds of credential by which the app signs in, where they
+// come from, and the life at Entra of those that the engine makes.
+//
+// A credential is of exactly one kind and holds nothing that belongs to another. It is
+// the writer's own (a client secret or a certificate), or ambient: the plugin's
+// environment or Vault provides it, so it must be asked for by name.
+package credential
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
+)
+
+// The kinds of credential.
+const (
+	ClientSecret      = "client_secret"
+	ClientCertificate = "client_certificate"
+	IdentityToken     = "vault_identity_token"
+	WorkloadIdentity  = "workload_identity"
+	ManagedIdentity   = "managed_identity"
+)
+
+// Names of the fields.
+const (
+	FieldType        = "credential_type" //nolint:gosec // the name of a field
+	FieldSecret      = "client_secret"
+	FieldCertificate = "client_certificate"
+	FieldAudience    = "identity_token_audience"
+	FieldTokenTTL    = "identity_token_ttl"
+)
+
+const (
+	// defaultAudience is what Entra recommends for federated credentials.
+	// https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
+	defaultAudience = "api://AzureADTokenExchange" //nolint:gosec // a name, and no token
+	defaultTokenTTL = time.Hour
+)
+
+// Credential is how the app signs in.
+type Credential struct {
+	Type        string `json:"credential_type"`
+	Secret      string `json:"client_secret,omitempty"`
+	Certificate string `json:"client_certificate,omitempty"`
+	// Audience and TokenTTL are of the identity tokens that Vault issues.
+	Audience string        `json:"identity_token_audience,omitempty"`
+	TokenTTL time.Duration `json:"identity_token_ttl,omitempty"`
+}
+
+func kinds() []string {
+	return []string{ClientSecret, ClientCertificate, IdentityToken, WorkloadIdentity, ManagedIdentity}
+}
+
+// belongsTo names the kind that a field belongs to, if it belongs to one alone.
+var belongsTo = map[string]string{
+	FieldSecret:      ClientSecret,
+	FieldCertificate: ClientCertificate,
+	FieldAudience:    IdentityToken,
+	FieldTokenTTL:    IdentityToken,
+}
+
+// Fields are the fields of a credential.
+func Fields() []field.Spec[Credential] {
+	return []field.Spec[Credential]{
+		{
+			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds(),
+			Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name.",
+			Get:         func(c *Credential) any { return c.Type },
+		},
+		{
+			Name: FieldSecret, Title: "Client secret", Type: framework.TypeString, Secret: true,
+			Description: "A client secret of the app registration: its value, not its ID. Never read back.",
+			Set:         (*Credential).setSecret,
+		},
+		{
+			Name: FieldCertificate, Title: "Client certificate", Type: framework.TypeString, Secret: true, Multiline: true,
+			Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back.",
+			Set:         (*Credential).setCertificate,
+		},
+		{
+			Name: FieldAudience, Title: "Identity token audience", Type: framework.TypeString, Optional: true,
+			Description: "Audience of the identity tokens that Vault issues for vault_identity_token; " + defaultAudience + " by default.",
+			Set:         (*Credential).setAudience,
+			Get:         func(c *Credential) any { return c.ofTokens(c.Audience) },
+		},
+		{
+			Name: FieldTokenTTL, Title: "Identity token TTL", Type: framework.TypeDurationSecond, Optional: true,
+			Description: "How long these tokens are valid; 1h by default.",
+			Set:         func(c *Credential, value any) error { return field.Duration(&c.TokenTTL, value, time.Minute) },
+			Get:         func(c *Credential) any { return c.ofTokens(field.Seconds(c.TokenTTL)) },
+		},
+	}
+}
+
+// ofTokens returns a value that only identity tokens have.
+func (c *Credential) ofTokens(value any) any {
+	if c.Type != IdentityToken {
+		return nil
+	}
+	return value
+}
+
+// Update returns the credential that results from writing the fields of d over c.
+// A secret or a certificate implies its type; what the environment or Vault provides
+// must be asked for by name. An error is a [*field.Error].
+func (c Credential) Update(d *framework.FieldData) (Credential, error) {
+	kind, err := c.typeAfter(d)
+	if err != nil {
+		return c, err
+	}
+	next := c
+	if kind != c.Type {
+		next = Credential{Type: kind}
+		if kind == IdentityToken {
+			next.Audience, next.TokenTTL = defaultAudience, defaultTokenTTL
+		}
+	}
+	for _, spec := range Fields() {
+		raw, given := d.Raw[spec.Name]
+		if spec.Set == nil || !given {
+			continue
+		}
+		if of := belongsTo[spec.Name]; of != kind {
+			if raw == nil {
+				continue // nothing to remove
+			}
+			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + of + ", and not to " + kind}
+		}
+		value, _ := field.Value(d, spec.Name)
+		if err := spec.Set(&next, value); err != nil {
+			return c, &field.Error{Field: spec.Name, Problem: err.Error()}
+		}
+	}
+	return next, next.complete()
+}
+
+// typeAfter returns the type of the credential after a write of d.
+func (c Credential) typeAfter(d *framework.FieldData) (string, error) {
+	secret, certificate := d.Raw[FieldSecret] != nil, d.Raw[FieldCertificate] != nil
+	named, _ := d.Raw[FieldType].(string)
+	switch {
+	case secret && certificate:
+		return "", &field.Error{Field: FieldCertificate, Problem: "cannot be combined with " + FieldSecret + ": an app signs in with one of them"}
+	case named != "":
+		if !slices.Contains(kinds(), named) {
+			return "", &field.Error{Field: FieldType, Problem: "must be one of " + strings.Join(kinds(), ", ")}
+		}
+		return named, nil
+	case secret:
+		return ClientSecret, nil
+	case certificate:
+		return ClientCertificate, nil
+	case c.Type == "":
+		return "", &field.Error{Field: FieldType, Problem: "a credential is required: " + FieldSecret + ", " + FieldCertificate +
+			", or a " + FieldType + " that needs none"}
+	default:
+		return c.Type, nil
+	}
+}
+
+// complete returns an error if the credential lacks what its kind needs.
+func (c Credential) complete() error {
+	switch {
+	case c.Type == ClientSecret && c.Secret == "":
+		return &field.Error{Field: FieldSecret, Problem: "is required"}
+	case c.Type == ClientCertificate && c.Certificate == "":
+		return &field.Error{Field: FieldCertificate, Problem: "is required"}
+	default:
+		return nil
+	}
+}
+
+// SuppliedBy reports whether a write carries the credential itself, or names one that the
+// environment or Vault provides, so that its writer is known to mean it.
+func (c Credential) SuppliedBy(d *framework.FieldData) bool {
+	switch c.Type {
+	case ClientSecret:
+		return d.Raw[FieldSecret] != nil
+	case ClientCertificate:
+		return d.Raw[FieldCertificate] != nil
+	default:
+		return d.Raw[FieldType] != nil
+	}
+}
+
+// Ambient reports whether the credential is not the writer's own.
+func (c Credential) Ambient() bool { return c.Type != ClientSecret && c.Type != ClientCertificate }
+
+// EndsAt returns when the credential ends, or zero if that is not in it.
+func (c Credential) EndsAt() time.Time {
+	if c.Type != ClientCertificate {
+		return time.Time{}
+	}
+	// The error may be that it has ended. One that cannot be parsed has no end.
+	info, _ := graph.ParseCertificate(c.Certificate)
+	return info.NotAfter
+}
+
+func (c *Credential) setSecret(value any) error {
+	// A secret read from a file tends to end in a newline, which no secret of
+	// Entra's contains.
+	secret := strings.TrimSpace(value.(string))
+	if secret == "" {
+		return errors.New("must not be empty")
+	}
+	c.Secret = secret
+	return nil
+}
+
+func (c *Credential) setCertificate(value any) error {
+	pem := strings.TrimSpace(value.(string))
+	if _, err := graph.ParseCertificate(pem); err != nil {
+		if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
+			return errors.New(refused.Problem)
+		}
+		return err
+	}
+	c.Certificate = pem
+	return nil
+}
+
+func (c *Credential) setAudience(value any) error {
+	audience := strings.TrimSpace(value.(string))
+	if audience == "" {
+		audience = defaultAudience
+	}
+	c.Audience = audience
+	return nil
+}

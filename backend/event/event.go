@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package event sends what happens in the engine to Vault's event bus, and records it as
+// observations, which a server may keep in a ledger of its own.
+//
+// Not every server takes them. That is no reason for a request to fail or to wait: events
+// are sent one after the other in the background, and the log and mdi/status say the
+// same. Reads of the key are not among them, because core observes each lease itself.
+package event
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// The types of events. An event comes under the path that a subscriber must be allowed
+// to read. The metadata of each has that path and, if it is about the key, key_version;
+// what else it has is said here.
+const (
+	KeyRotate     = "mdi/key-rotate"      // there is a new key; cause
+	KeyRotateFail = "mdi/key-rotate-fail" // a regeneration failed; cause, code, request_id
+	KeyRetire     = "mdi/key-retire"      // a key that had been handed out no longer works
+	KeyRetireFail = "mdi/key-retire-fail" // a key that was handed out lives on without the engine
+	KeyDrift      = "mdi/key-drift"       // the key was regenerated outside the engine
+	RotationMiss  = "mdi/rotation-missed" // the window of a rotation has passed; due_at
+
+	RootRotate     = "mdi/root-rotate" // the app's own credential has been replaced
+	RootRotateFail = "mdi/root-rotate-fail"
+
+	ConfigWrite  = "mdi/config-write"
+	ConfigDelete = "mdi/config-delete"
+	RoleWrite    = "mdi/role-write"
+	RoleDelete   = "mdi/role-delete"
+)
+
+// formerNames are types that have been renamed. They are sent under both names until the
+// next minor version, so that no subscription falls silent.
+var formerNames = map[string]string{KeyRetireFail: "mdi/key-lives-on"}
+
+// Paths of the engine under which events come.
+const (
+	PathConfig     = "config"
+	PathRoles      = "roles/"
+	PathStatus     = "status"
+	PathRotateRoot = "rotate-root"
+)
+
+// Names of metadata.
+const (
+	Cause     = "cause"
+	Code      = "code"
+	RequestID = "request_id"
+	DueAt     = "due_at"
+
+	keyVersion = "key_version"
+)
+
+const (
+	// budget bounds the sending of one event, and the recording of one observation.
+	budget = time.Second
+
+	// mostWaiting is how many events may wait. A server that takes none in time loses
+	// those beyond.
+	mostWaiting = 1000
+)
+
+// sink is what Vault offers to a plugin.
+type sink interface {
+	RecordObservation(ctx context.Context, observationType string, data map[string]any) error
+	SendEvent(ctx context.Context, eventType logical.EventType, event *logical.EventData) error
+}
+
+// Sender sends events in the order in which they happen.
+type Sender struct {
+	sink sink
+
+	mu    sync.Mutex
+	queue []func()
+	busy  bool
+}
+
+// New returns a sender to a backend.
+func New(to sink) *Sender { return &Sender{sink: to} }
+
+// Send sends an event about a path, with metadata as pairs of names and values. It does
+// not wait, and what fails is logged at level trace.
+func (s *Sender) Send(ctx context.Context, event, path string, metadata ...string) {
+	ctx = context.WithoutCancel(ctx)
+	for _, name := range []string{event, formerNames[event]} {
+		if name != "" {
+			s.enqueue(mostWaiting, func() { s.sendNow(ctx, name, path, metadata) })
+		}
+	}
+}
+
+// SendOfKey sends an event about a version of the key.
+func (s *Sender) SendOfKey(ctx context.Context, event string, version int, metadata ...string) {
+	s.Send(ctx, event, PathStatus, append([]string{keyVersion, strconv.Itoa(version)}, metadata...)...)
+}
+
+// Flush waits until all events so far have been sent, but not for long. The process may
+// end with the mount.
+func (s *Sender) Flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*budget)
+	defer cancel()
+	done := make(chan struct{})
+	s.enqueue(math.MaxInt, func() { close(done) })
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (s *Sender) sendNow(ctx context.Context, event, path string, metadata []string) {
+	metadata = append([]string{logical.EventMetadataPath, path}, metadata...)
+	observed := map[string]any{}
+	for pair := range slices.Chunk(metadata, 2) {
+		observed[pair[0]] = pair[1]
+	}
+	logger := hclog.FromContext(ctx)
+	if err := briefly(ctx, func(ctx context.Context) error { return s.sink.RecordObservation(ctx, event, observed) }); err != nil {
+		logger.Trace("observation not recorded", "type", event, "error", err)
+	}
+	metadata = append(metadata, logical.EventMetadataModified, "true")
+	if err := briefly(ctx, func(ctx context.Context) error { return logical.SendEvent(ctx, s.sink, event, metadata...) }); err != nil {
+		logger.Trace("event not sent", "type", event, "error", err)
+	}
+}
+
+func briefly(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	return do(ctx)
+}
+
+// enqueue adds a task, unless most are waiting already. The goroutine that runs them
+// ends when there are none left.
+func (s *Sender) enqueue(most int, task func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) >= most {
+		return
+	}
+	s.queue = append(s.queue, task)
+	if !s.busy {
+		s.busy = true
+		go s.run()
+	}
+}
+
+func (s *Sender) run() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.busy = false
+			s.mu.Unlock()
+			return
+		}
+		task := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		task()
+	}
+}

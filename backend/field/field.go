@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package field declares the fields that clients write.
+//
+// A field is declared once, as a [Spec]: name, type, default, check, description,
+// whether it is secret, and whether changing it leads the credential elsewhere. The
+// schema of the path, the write, what a read returns and the API reference all come from
+// that table. A write that cannot be carried out is an [Error], which names the field
+// and what is allowed, and never repeats the value.
+package field
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+)
+
+// Error is a request that the client has to change first: the engine answers it with 400.
+type Error struct {
+	Field   string
+	Problem string // what is wrong and what is allowed, never the value
+}
+
+func (e *Error) Error() string { return e.Field + ": " + e.Problem }
+
+// Spec declares one field of a T.
+type Spec[T any] struct {
+	Name        string
+	Title       string // for user interfaces
+	Group       string // likewise; "" for none
+	Type        framework.FieldType
+	Default     any // nil: none. A write that creates a T and leaves the field out sets it
+	Description string
+	Allowed     []string // values; nil: not a choice
+	Multiline   bool     // a text of several lines
+	Secret      bool     // never read back
+	Optional    bool     // a read may lack it
+	// Redirects says that the field decides where a credential is sent, so that changing
+	// it takes the credential in the same write.
+	Redirects bool
+
+	// Set checks a value and stores it in a T. Its error lacks the field's name. It is
+	// nil for a field that takes more than its own value to check: the owner of T does.
+	Set func(*T, any) error
+	// Get returns what a read shows. It is nil for a field that is not stored, and for a
+	// secret.
+	Get func(*T) any
+}
+
+// In turns the specs of a part of T into specs of T.
+func In[T, P any](specs []Spec[P], part func(*T) *P) []Spec[T] {
+	lifted := make([]Spec[T], len(specs))
+	for i, s := range specs {
+		l := Spec[T]{
+			Name: s.Name, Title: s.Title, Group: s.Group, Type: s.Type, Default: s.Default, Description: s.Description,
+			Allowed: s.Allowed, Multiline: s.Multiline, Secret: s.Secret, Optional: s.Optional, Redirects: s.Redirects,
+		}
+		if s.Get != nil {
+			l.Get = func(t *T) any { return s.Get(part(t)) }
+		}
+		lifted[i] = l // without Set: the part checks its own
+	}
+	return lifted
+}
+
+// Schema returns the fields of a write. Descriptions name the allowed values and the
+// default, which path-help does not show otherwise.
+func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
+	schema := map[string]*framework.FieldSchema{}
+	for _, s := range specs {
+		f := &framework.FieldSchema{
+			Type: s.Type, Default: s.Default, Description: s.Description,
+			DisplayAttrs: &framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret},
+		}
+		if s.Multiline {
+			f.DisplayAttrs.EditType = "textarea"
+		}
+		if len(s.Allowed) > 0 {
+			for _, value := range s.Allowed {
+				f.AllowedValues = append(f.AllowedValues, value)
+			}
+			f.Description += " One of " + strings.Join(s.Allowed, ", ") + "."
+		}
+		if s.Default != nil {
+			f.Description += " Default: " + s.shownDefault() + "."
+		}
+		schema[s.Name] = f
+	}
+	return schema
+}
+
+// ReadSchema returns the fields of a read.
+func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
+	schema := Schema(specs)
+	for _, s := range specs {
+		schema[s.Name].Required = !s.Optional
+	}
+	maps.DeleteFunc(schema, func(name string, _ *framework.FieldSchema) bool { return !shown(specs, name) })
+	return schema
+}
+
+func shown[T any](specs []Spec[T], name string) bool {
+	for _, s := range specs {
+		if s.Name == name {
+			return s.Get != nil
+		}
+	}
+	return false
+}
+
+// shownDefault returns the default as a person would write it: 1h and not 3600.
+func (s Spec[T]) shownDefault() string {
+	seconds, isNumber := s.Default.(int)
+	if s.Type != framework.TypeDurationSecond || !isNumber || seconds == 0 {
+		return fmt.Sprint(s.Default)
+	}
+	text := (time.Duration(seconds) * time.Second).String()
+	text = strings.Replace(text, "m0s", "m", 1)
+	return strings.Replace(text, "h0m", "h", 1)
+}
+
+// Read returns what a read of t shows. A Get that returns nil leaves the field out.
+func Read[T any](specs []Spec[T], t *T) map[string]any {
+	data := map[string]any{}
+	for _, s := range specs {
+		if s.Get == nil {
+			continue
+		}
+		if value := s.Get(t); value != nil {
+			data[s.Name] = value
+		}
+	}
+	return data
+}
+
+// Write sets the fields of t that d names: a JSON null asks for the default. If t is new,
+// it also sets those that have a default and that d leaves out. Its error is an [*Error].
+func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) error {
+	for _, s := range specs {
+		value, given := Value(d, s.Name)
+		if s.Set == nil || !given && (!isNew || s.Default == nil) {
+			continue
+		}
+		if !given {
+			value = d.GetDefaultOrZero(s.Name)
+		}
+		if err := s.Set(t, value); err != nil {
+			return &Error{s.Name, err.Error()}
+		}
+	}
+	return nil
+}
+
+// Value returns the value of a field, which for a JSON null is the default, and whether
+// the request names the field.
+func Value(d *framework.FieldData, name string) (value any, given bool) {
+	raw, given := d.Raw[name]
+	if given && raw == nil {
+		return d.GetDefaultOrZero(name), true
+	}
+	return d.Get(name), given
+}
+
+// longest is far beyond the life of a key that is needed for one installation. A longer
+// duration is a mistake in the unit.
+const longest = 366 * 24 * time.Hour
+
+// Duration stores a TypeDurationSecond of at least shortest in target.
+func Duration(target *time.Duration, value any, shortest time.Duration) error {
+	seconds := value.(int)
+	if seconds < int(shortest.Seconds()) || seconds > int(longest.Seconds()) {
+		return fmt.Errorf("must be between %s and %dh", shortest, int(longest.Hours()))
+	}
+	*target = time.Duration(seconds) * time.Second
+	return nil
+}
+
+// Period stores a TypeDurationSecond of at least shortest, or 0 for none, in target.
+func Period(target *time.Duration, value any, shortest time.Duration) error {
+	if value.(int) == 0 {
+		*target = 0
+		return nil
+	}
+	if err := Duration(target, value, shortest); err != nil {
+		return fmt.Errorf("%w, or 0 for none", err)
+	}
+	return nil
+}
+
+// Seconds returns a duration as a read shows it.
+func Seconds(d time.Duration) any { return int64(d.Seconds()) }

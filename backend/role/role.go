@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package role owns the roles: on which terms their readers get the key. Roles are the
+// unit of policy, so a role says nothing about its readers.
+package role
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+)
+
+// Prefix is where roles are stored, by name.
+const Prefix = "role/"
+
+// Names of the fields.
+const (
+	FieldTTL       = "ttl"
+	FieldMaxKeyAge = "max_key_age"
+)
+
+var errUnreadable = errors.New("the stored role cannot be decoded")
+
+// Role is on which terms its readers get the key.
+type Role struct {
+	TTL       time.Duration  `json:"ttl"`         // 0: the configuration's
+	MaxKeyAge *time.Duration `json:"max_key_age"` // nil: a key of any age is shared
+}
+
+// Fields are the fields of a role.
+func Fields() []field.Spec[Role] {
+	return []field.Spec[Role]{
+		{
+			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond,
+			Description: "Duration of the leases, capped by the mount's maximum; 0 or unset takes the configuration's.",
+			Set:         func(r *Role, value any) error { return field.Duration(&r.TTL, value, 0) },
+			Get:         func(r *Role) any { return field.Seconds(r.TTL) },
+		},
+		{
+			Name: FieldMaxKeyAge, Title: "Maximum key age", Type: framework.TypeDurationSecond, Optional: true,
+			Description: "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read.",
+			Set:         (*Role).setMaxKeyAge,
+			Get:         (*Role).maxKeyAge,
+		},
+	}
+}
+
+func (r *Role) setMaxKeyAge(value any) error {
+	r.MaxKeyAge = new(time.Duration)
+	return field.Duration(r.MaxKeyAge, value, 0)
+}
+
+func (r *Role) maxKeyAge() any {
+	if r.MaxKeyAge == nil {
+		return nil
+	}
+	return field.Seconds(*r.MaxKeyAge)
+}
+
+// Update returns the role that results from writing the fields of d over r, which is nil
+// for a new one. Fields that d does not name keep their value; a JSON null unsets. Its
+// error is a [*field.Error].
+func (r *Role) Update(d *framework.FieldData) (*Role, error) {
+	next := Role{}
+	if r != nil {
+		next = *r
+	}
+	if err := field.Write(Fields(), &next, d, false); err != nil {
+		return nil, err
+	}
+	if raw, given := d.Raw[FieldMaxKeyAge]; given && raw == nil {
+		next.MaxKeyAge = nil
+	}
+	return &next, nil
+}
+
+// Terms returns the terms of the role's readers, given those of a read without a role.
+func (r *Role) Terms(base accesskey.Terms) accesskey.Terms {
+	base.MaxAge = accesskey.AnyAge
+	if r.TTL != 0 {
+		base.TTL = r.TTL
+	}
+	if r.MaxKeyAge != nil {
+		base.MaxAge = *r.MaxKeyAge
+	}
+	return base
+}
+
+// Store keeps the roles and remembers those that have been used.
+type Store struct {
+	storage logical.Storage
+
+	mu    sync.RWMutex
+	known map[string]*Role
+}
+
+// NewStore returns the store of a mount.
+func NewStore(storage logical.Storage) *Store { return &Store{storage: storage} }
+
+// Get returns a role, nil if there is none of that name.
+func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
+	s.mu.RLock()
+	found, known := s.known[name]
+	s.mu.RUnlock()
+	if known {
+		return found, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load(ctx, name)
+}
+
+// load reads a role. The caller holds the lock. Names that do not exist are not
+// remembered: there is no end of them.
+func (s *Store) load(ctx context.Context, name string) (*Role, error) {
+	entry, err := s.storage.Get(ctx, Prefix+name)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	found := &Role{}
+	if err := entry.DecodeJSON(found); err != nil {
+		return nil, errUnreadable
+	}
+	s.remember(name, found)
+	return found, nil
+}
+
+// Change stores what edit makes of a role, which is nil if there is none.
+func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role, error)) (*Role, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, err := s.load(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	next, err := edit(old)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := logical.StorageEntryJSON(Prefix+name, next)
+	if err != nil {
+		return nil, err
+	}
+	delete(s.known, name) // a failed write may have been carried out
+	if err := s.storage.Put(ctx, entry); err != nil {
+		return nil, err
+	}
+	s.remember(name, next)
+	return next, nil
+}
+
+// Remove deletes a role. It succeeds if there is none.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.known, name)
+	return s.storage.Delete(ctx, Prefix+name)
+}
+
+// List returns the names of the roles.
+func (s *Store) List(ctx context.Context) ([]string, error) { return s.storage.List(ctx, Prefix) }
+
+// Forget drops what the store remembers of roles that another node has written.
+func (s *Store) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = nil
+}
+
+func (s *Store) remember(name string, found *Role) {
+	if s.known == nil {
+		s.known = map[string]*Role{}
+	}
+	s.known[name] = found
+}

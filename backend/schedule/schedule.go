@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MPL-2.0
+
+// Package schedule says when the key is regenerated automatically.
+//
+// A due time is computed from stored times and never from ticks, so that a rotation that
+// could not happen stays due, and a restart neither loses nor repeats one.
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/rotation"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+)
+
+const (
+	// shortestPeriod is how often core calls the periodic function.
+	shortestPeriod = time.Minute
+
+	// shortestWindow is that of Vault's other engines. Package sdk/rotation has it too,
+	// and does not enforce it where fields are parsed.
+	shortestWindow = time.Hour
+
+	// slack is how much earlier than its period a rotation may happen. A key is made
+	// shortly after the tick that found it due, so one period later it would be just too
+	// young at the tick, and each rotation would take a tick more than its period.
+	slack = 5 * time.Second
+)
+
+// Schedule regenerates the key periodically, or at the times of a cron expression (five
+// fields, UTC). The zero value is no schedule.
+type Schedule struct {
+	Period time.Duration `json:"rotation_period"`
+	Cron   string        `json:"rotation_schedule"`
+	// Window is how long after its time a rotation by cron may still happen; 0:
+	// until it has.
+	Window time.Duration `json:"rotation_window"`
+	// Since is when the schedule was set. It takes the place of the last regeneration if
+	// there was none, and by cron no earlier time falls due.
+	Since time.Time `json:"rotation_since"`
+}
+
+// Names of the fields.
+const (
+	FieldPeriod = "rotation_period"
+	FieldCron   = "rotation_schedule"
+	FieldWindow = "rotation_window"
+)
+
+// Fields are the fields of a schedule.
+func Fields() []field.Spec[Schedule] {
+	return []field.Spec[Schedule]{
+		{
+			Name: FieldPeriod, Title: "Rotation period", Group: "Rotation", Type: framework.TypeDurationSecond,
+			Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule.",
+			Set:         func(s *Schedule, value any) error { return field.Period(&s.Period, value, shortestPeriod) },
+			Get:         func(s *Schedule) any { return field.Seconds(s.Period) },
+		},
+		{
+			Name: FieldCron, Title: "Rotation schedule", Group: "Rotation", Type: framework.TypeString,
+			Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period.",
+			Set:         (*Schedule).setCron,
+			Get:         func(s *Schedule) any { return s.Cron },
+		},
+		{
+			Name: FieldWindow, Title: "Rotation window", Group: "Rotation", Type: framework.TypeDurationSecond,
+			Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has.",
+			Set:         func(s *Schedule, value any) error { return field.Period(&s.Window, value, shortestWindow) },
+			Get:         func(s *Schedule) any { return field.Seconds(s.Window) },
+		},
+	}
+}
+
+var (
+	errNeverDue = errors.New("never falls due: there is no such date")
+
+	errTimeZone = errors.New("a time zone cannot be named: the times are UTC")
+)
+
+func (s *Schedule) setCron(value any) error {
+	s.Cron = strings.TrimSpace(value.(string))
+	if s.Cron == "" {
+		return nil
+	}
+	if err := checkCron(s.Cron); err != nil {
+		return fmt.Errorf("is no cron expression of five fields (minute, hour, day of month, month, day of week; UTC): %w", err)
+	}
+	return nil
+}
+
+func checkCron(expression string) error {
+	if strings.Contains(expression, "=") {
+		// The parser takes TZ=… and then ignores it, and panics if nothing follows.
+		return errTimeZone
+	}
+	parsed, err := rotation.DefaultScheduler.Parse(expression)
+	if err != nil {
+		return err
+	}
+	if parsed.Next(time.Unix(0, 0)).IsZero() {
+		return errNeverDue
+	}
+	return nil
+}
+
+// Next returns when a key that was last regenerated at last (zero: never) is due to be
+// regenerated. If the window of a rotation has passed, that one is returned as missed,
+// and the next is the first that can still happen. Zero times mean never.
+func (s *Schedule) Next(last, now time.Time) (next, missed time.Time) {
+	if last.IsZero() || (s.Cron != "" && s.Since.After(last)) {
+		last = s.Since
+	}
+	if last.After(now) {
+		last = now // a clock was ahead: a negative age counts as zero
+	}
+	switch {
+	case s.Period == 0 && s.Cron == "":
+		return time.Time{}, time.Time{}
+	case s.Period > 0:
+		return last.Add(s.Period), time.Time{}
+	}
+	// What is stored has been parsed before.
+	parsed, err := rotation.DefaultScheduler.Parse(s.Cron)
+	if err != nil {
+		return time.Time{}, time.Time{}
+	}
+	next = parsed.Next(last)
+	if s.Window == 0 || now.Before(next.Add(s.Window)) {
+		return next, time.Time{}
+	}
+	// The windows of all times up to now - window have passed.
+	return parsed.Next(now.Add(-s.Window)), next
+}
+
+// Due returns from when on the rotation that Next returns may happen.
+func (s *Schedule) Due(last, now time.Time) time.Time {
+	next, _ := s.Next(last, now)
+	if s.Period > 0 {
+		return next.Add(-slack)
+	}
+	return next
+}
+
+// Update writes the fields of d over s, which was old before. Setting a period clears the
+// cron expression and its window, and the other way round. Its error is a [*field.Error].
+func (s *Schedule) Update(d *framework.FieldData, old Schedule, now time.Time) error {
+	if err := field.Write(Fields(), s, d, false); err != nil {
+		return err
+	}
+	sets := func(name string, notZero bool) bool {
+		_, given := field.Value(d, name)
+		return given && notZero
+	}
+	setsPeriod, setsCron, setsWindow := sets(FieldPeriod, s.Period != 0), sets(FieldCron, s.Cron != ""), sets(FieldWindow, s.Window != 0)
+	if setsPeriod && setsCron {
+		return &field.Error{Field: FieldCron, Problem: "cannot be combined with " + FieldPeriod + ": set one of them"}
+	}
+	if setsPeriod {
+		s.Cron = ""
+	}
+	if setsCron {
+		s.Period = 0
+	}
+	if s.Cron == "" {
+		if setsWindow {
+			return &field.Error{Field: FieldWindow, Problem: "needs " + FieldCron + ": a rotation by period can happen at any time after it is due"}
+		}
+		s.Window = 0
+	}
+	if s.Period != old.Period || s.Cron != old.Cron {
+		s.Since = now
+	}
+	return nil
+}
