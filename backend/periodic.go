@@ -202,6 +202,6 @@ func (b *backend) mayTry(ctx context.Context, c chore, conn *connection) bool {
 	case report.throttled(now), report.Deceived:
 		return false
 	default:
-		return conn.graph.Answers(ctx)
+		return conn.graph.Probe(ctx)
 	}
 }

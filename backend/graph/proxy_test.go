@@ -89,7 +89,7 @@ func TestEverythingGoesThroughTheProxy(t *testing.T) {
 	key, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
-	require.True(t, client.Answers(t.Context()))
+	require.True(t, client.Probe(t.Context()))
 	require.Equal(t, []string{login + ":443", login + ":443", graphHost + ":443", graphHost + ":443"}, proxy.tunnels,
-		"discovery, token, key, knock")
+		"discovery, token, key, probe")
 }
