@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// minKeyBits is the least that is held to be safe (NIST SP 800-131A).
+// minKeyBits is the smallest RSA key that is considered safe (NIST SP 800-131A).
 const minKeyBits = 2048
 
 // Types of PEM blocks.
@@ -38,9 +38,9 @@ type CertificateInfo struct {
 }
 
 // ParseCertificate checks the PEM of a [ClientCertificate]. Its error is a
-// *ConfigError that quotes nothing of it. A certificate that has expired, or is
-// not valid yet, is an error too, but then the info is there all the same:
-// [New] accepts it, since its judge is Entra and Entra's clock.
+// *ConfigError that quotes none of it. A certificate that has expired or is not valid
+// yet is an error too, but its info is returned as well: [New] accepts it, since Entra
+// decides, by Entra's clock.
 func ParseCertificate(text string) (CertificateInfo, error) {
 	bundle, err := parseBundle(text)
 	if err != nil {
@@ -56,9 +56,9 @@ func ParseCertificate(text string) (CertificateInfo, error) {
 	return info, err
 }
 
-// bundle is a ClientCertificate in its parts.
+// bundle is a parsed ClientCertificate.
 type bundle struct {
-	chain []*x509.Certificate // first the one of key
+	chain []*x509.Certificate // starts with the certificate of key
 	key   *rsa.PrivateKey
 }
 
@@ -90,7 +90,7 @@ func (b *bundle) add(block *pem.Block) error {
 		if err != nil {
 			return certificateError("contains a certificate that cannot be parsed")
 		}
-		// The same one twice is no harm: bundles are made with cat.
+		// Duplicates are harmless: people make bundles with cat.
 		if !slices.ContainsFunc(b.chain, cert.Equal) {
 			b.chain = append(b.chain, cert)
 		}
@@ -133,7 +133,7 @@ func parseKeyBlock(block *pem.Block) (*rsa.PrivateKey, error) {
 	return private, nil
 }
 
-// putFirst moves the certificate of the key to the front.
+// putFirst moves the key's certificate to the front.
 func (b *bundle) putFirst() error {
 	isOurs := func(cert *x509.Certificate) bool { return b.key.PublicKey.Equal(cert.PublicKey) }
 	at := slices.IndexFunc(b.chain, isOurs)
@@ -141,7 +141,7 @@ func (b *bundle) putFirst() error {
 		return certificateError("contains no certificate that belongs to its private key")
 	}
 	if slices.ContainsFunc(b.chain[at+1:], isOurs) {
-		return certificateError("contains more than one certificate of its private key: keep the one that the app registration has")
+		return certificateError("contains more than one certificate for its private key: keep the one that the app registration has")
 	}
 	b.chain[0], b.chain[at] = b.chain[at], b.chain[0]
 	return nil
@@ -163,7 +163,7 @@ func (b *bundle) thumbprint() [sha1.Size]byte {
 	return sha1.Sum(b.chain[0].Raw) //nolint:gosec // see the import
 }
 
-// x5t is the thumbprint as in the header of a JWT (RFC 7515, section 4.1.7).
+// x5t returns the thumbprint in the form of a JWT header (RFC 7515, section 4.1.7).
 func (b *bundle) x5t() string {
 	sum := b.thumbprint()
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -21,8 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ours and theirs are two certificates with keys, made once since that takes
-// its time.
+// ours and theirs return certificates with keys, made once because that is slow.
 var (
 	ours   = sync.OnceValues(func() (string, string) { return newPair("ours") })
 	theirs = sync.OnceValues(func() (string, string) { return newPair("theirs") })
@@ -45,7 +44,7 @@ func parsed(t *testing.T, text string) *x509.Certificate {
 	return cert
 }
 
-// asPKCS1 is the same key in its older form.
+// asPKCS1 converts a key from PKCS#8.
 func asPKCS1(t *testing.T, key string) string {
 	t.Helper()
 	block, _ := pem.Decode([]byte(key))
@@ -102,7 +101,7 @@ func TestCertificateInfo(t *testing.T) {
 	require.False(t, leaf.IsCA)
 }
 
-// TestThumbprintsAreOpenSSLs compares with another implementation.
+// TestThumbprintsAreOpenSSLs compares the thumbprints with another implementation's.
 func TestThumbprintsAreOpenSSLs(t *testing.T) {
 	program, err := exec.LookPath("openssl")
 	if err != nil {
@@ -189,7 +188,7 @@ func requireCertificateError(t *testing.T, err error, problem string) {
 	require.NotContains(t, e.Error(), "hunter2")
 }
 
-// TestCertificatesOutOfTime: they are described, and Entra is to judge.
+// TestCertificatesOutOfTime: New accepts them, since Entra decides.
 func TestCertificatesOutOfTime(t *testing.T) {
 	for problem, start := range map[string]time.Duration{"expired": -2 * time.Hour, "not valid yet": time.Hour} {
 		made, err := NewCertificate("x", time.Hour, time.Now().Add(start))

@@ -34,14 +34,14 @@ func TestFromSignInToRegistration(t *testing.T) {
 				require.True(t, sim.CanRegister(replaced))
 				require.False(t, sim.CanRegister(before))
 
-				require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the token is kept")
+				require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the token is cached")
 			})
 		}
 	}
 }
 
-// TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so
-// the token must be one for that Graph.
+// TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so the token
+// must be for that Graph.
 func TestTokenIsForTheCloud(t *testing.T) {
 	for _, name := range CloudNames() {
 		cloud, err := CloudNamed(name)
@@ -84,7 +84,7 @@ func TestRequest(t *testing.T) {
 		require.NoError(t, uuid.Validate(r.Header.Get("client-request-id")))
 		ids[r.Header.Get("client-request-id")] = true
 	}
-	require.Len(t, ids, 2, "each attempt has an id of its own")
+	require.Len(t, ids, 2, "each attempt has its own id")
 	require.NotEqual(t, seen[0].RemoteAddr, seen[1].RemoteAddr, "a 503 is repeated on a new connection")
 }
 
@@ -187,7 +187,7 @@ func TestGETIsRepeatedWhereThePOSTIsNot(t *testing.T) {
 			sim.Inject(fault)
 			_, err = client.DeploymentAccessKey(t.Context())
 			require.Error(t, err)
-			require.Equal(t, 4, sim.Calls(graphtest.Get).Started, "once more and not for ever")
+			require.Equal(t, 4, sim.Calls(graphtest.Get).Started, "repeated once, not forever")
 		})
 	}
 }
@@ -211,7 +211,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	e := failed(t, err)
 	require.Equal(t, Throttled, e.Kind)
 	require.Equal(t, 2*time.Second, e.RetryAfter)
-	require.Len(t, waited.all, 2, "no wait that is longer than the caller's time")
+	require.Len(t, waited.all, 2, "it does not wait longer than the caller")
 }
 
 func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
@@ -226,11 +226,10 @@ func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
 	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 400, Code: "53003"})
 	_, err = client.RegenerateDeploymentAccessKey(t.Context())
-	require.Equal(t, "AADSTS53003", failed(t, err).Code, "who cannot sign in again learns why")
+	require.Equal(t, "AADSTS53003", failed(t, err).Code, "the failed sign-in is reported, not the 401")
 }
 
-// TestManyRefusedTokensAreOneSignIn: all calls hold the same token when Graph
-// refuses it.
+// TestManyRefusedTokensAreOneSignIn: Graph refuses the same token to many calls.
 func TestManyRefusedTokensAreOneSignIn(t *testing.T) {
 	const callers = 20
 	sim := graphtest.Start(t)
@@ -251,7 +250,7 @@ func TestManyRefusedTokensAreOneSignIn(t *testing.T) {
 	require.Equal(t, 2, sim.Calls(graphtest.Discovery).Started)
 }
 
-func TestACallerWhoIsGoneSendsNothing(t *testing.T) {
+func TestAnEndedContextSendsNothing(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	gone, cancel := context.WithCancel(t.Context())
@@ -268,7 +267,7 @@ func TestACallerWhoIsGoneSendsNothing(t *testing.T) {
 	}
 }
 
-func TestACallerWhoLeavesAfterThePOST(t *testing.T) {
+func TestACallerThatLeavesAfterThePOST(t *testing.T) {
 	for name, body := range map[string]graphtest.Fault{
 		"before the work": {Latency: time.Hour, Stubborn: true},
 		"after the work":  {Latency: time.Hour, AfterWork: true},
@@ -295,15 +294,15 @@ func TestACallerWhoLeavesAfterThePOST(t *testing.T) {
 	}
 }
 
-// TestACallerWhoLeavesDuringTheBody needs an answer that begins and does not end.
-func TestACallerWhoLeavesDuringTheBody(t *testing.T) {
+// TestACallerThatLeavesDuringTheBody needs an answer that begins and does not end.
+func TestACallerThatLeavesDuringTheBody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	client := served(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"deployment`))
 		_ = http.NewResponseController(w).Flush()
 		cancel()
 		<-r.Context().Done()
-		panic(http.ErrAbortHandler) // returning would end the answer in good order
+		panic(http.ErrAbortHandler) // returning would complete the answer
 	}, nil)
 	_, err := client.RegenerateDeploymentAccessKey(ctx)
 	e := failed(t, err)

@@ -18,19 +18,19 @@ const (
 	V1   = "v1.0"
 )
 
-// Config is what a Client is made of. Nothing in it is optional unless said.
+// Config configures a Client. A field is required unless its comment says otherwise.
 type Config struct {
 	TenantID   string // the tenant's GUID or one of its domains; optional for a ManagedIdentity
 	ClientID   string // the app registration's application id; optional for a ManagedIdentity
 	Credential Credential
 	Cloud      Cloud
 
-	// GraphEndpoint is an https URL used instead of Cloud.GraphRoot, for a
-	// private endpoint or a proxy in front of Graph; "" for none. Tokens are
-	// for Cloud.GraphRoot all the same, since that is who checks them in the end.
+	// GraphEndpoint is an https URL used instead of Cloud.GraphRoot, for a private
+	// endpoint or a proxy in front of Graph; "" for none. Tokens are still issued for
+	// Cloud.GraphRoot, since Graph checks them in the end.
 	GraphEndpoint string
-	// AuthorityHost is an https URL used instead of Cloud.AuthorityHost; "" for
-	// none. It is taken at its word: Microsoft is not asked whether it knows it.
+	// AuthorityHost is an https URL used instead of Cloud.AuthorityHost; "" for none.
+	// MSAL does not ask Microsoft whether it knows this host.
 	AuthorityHost string
 	// APIVersion is Beta or V1.
 	APIVersion string
@@ -43,8 +43,8 @@ type Config struct {
 	Logger hclog.Logger
 }
 
-// namePattern holds for GUIDs and domain names. It keeps whatever else could be
-// written there out of the paths of sign-in URLs.
+// namePattern matches GUIDs and domain names. It keeps everything else out of the paths
+// of sign-in URLs.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 
 func (cfg *Config) validate() error {

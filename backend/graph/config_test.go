@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// validConfig is a configuration that nothing answers to, changed by change.
+// validConfig returns a valid configuration that no server answers, changed by change.
 func validConfig(change func(*Config)) Config {
 	cfg := Config{
 		TenantID:   "2f7d5a44-7a0e-4f3f-8d1a-7c3a6b6c1f00",
@@ -121,7 +121,7 @@ func TestCertificatesAreAddedToTheSystems(t *testing.T) {
 	cert, _ := makeCertificate(t)
 	none, err := certPool("")
 	require.NoError(t, err)
-	require.Nil(t, none, "nil stands for the system's certificates")
+	require.Nil(t, none, "nil means the system's certificates")
 
 	system, err := x509.SystemCertPool()
 	require.NoError(t, err)

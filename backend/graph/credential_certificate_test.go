@@ -34,8 +34,8 @@ func TestSignInWithACertificate(t *testing.T) {
 	}
 }
 
-// TestSignInByNameAndIssuer: Entra does not know the certificate, which comes
-// along in the assertion, but whoever issued it.
+// TestSignInByNameAndIssuer: Entra does not know the certificate, which the assertion
+// contains, but knows its issuer.
 func TestSignInByNameAndIssuer(t *testing.T) {
 	cert, key := ours()
 	sim := graphtest.Start(t, graphtest.WithSubjectName(cert, "ours"))

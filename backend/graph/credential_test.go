@@ -64,7 +64,7 @@ func TestClientDoesNotShowItsSecret(t *testing.T) {
 func TestANewSecretDoesNotShow(t *testing.T) {
 	const value = "hunter2~Xyz"
 	added := PasswordCredential{KeyID: "id", Secret: value}
-	encoded, err := json.Marshal(added) //nolint:gosec // that it does not show is the point
+	encoded, err := json.Marshal(added) //nolint:gosec // the test is that it does not show
 	require.NoError(t, err)
 	for _, text := range []string{string(encoded), fmt.Sprintf("%v %+v %#v", added, added, &added)} {
 		require.Contains(t, text, "id")

@@ -36,8 +36,7 @@ func (w *waits) sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// simulated returns a client of the simulator that does not really wait between
-// attempts.
+// simulated returns a client of the simulator that does not sleep between attempts.
 func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*Client, *waits) {
 	t.Helper()
 	app := sim.App()
@@ -55,7 +54,7 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	return client, waited
 }
 
-// fixedToken is a tokenSource for tests in which sign-in does not matter.
+// fixedToken is a tokenSource for tests that are not about sign-in.
 type fixedToken string
 
 func (f fixedToken) token(context.Context) (token, error) { return token{bearer: string(f)}, nil }
@@ -63,7 +62,7 @@ func (fixedToken) drop(token, string)                     {}
 
 const testToken = "test.access.token"
 
-// served returns a client whose Graph is a test server with that handler.
+// served returns a client whose Graph is a test server with this handler.
 func served(t *testing.T, handler http.HandlerFunc, change func(*Config)) *Client {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
@@ -77,7 +76,7 @@ func served(t *testing.T, handler http.HandlerFunc, change func(*Config)) *Clien
 	})
 }
 
-// clientOf returns a client that need not sign in.
+// clientOf returns a client that does not sign in.
 func clientOf(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	client, err := New(validConfig(change))
@@ -91,7 +90,7 @@ func encodeCertificate(server *httptest.Server) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }
 
-// failed returns err as what a call must return.
+// failed checks that err is an *Error that wraps nothing, and returns it.
 func failed(t *testing.T, err error) *Error {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
@@ -100,7 +99,7 @@ func failed(t *testing.T, err error) *Error {
 	return e
 }
 
-// everythingAbout prints err in all ways that would show what hides in it.
+// everythingAbout prints err in every way that could reveal what it contains.
 func everythingAbout(err error) string {
 	var b bytes.Buffer
 	for ; err != nil; err = errors.Unwrap(err) {
@@ -109,8 +108,8 @@ func everythingAbout(err error) string {
 	return b.String()
 }
 
-// requireNoSecrets fails if the text has anything that the simulator issued.
-// It names no secret, only the text.
+// requireNoSecrets fails if the text has anything that the simulator issued. Its message
+// does not quote the text.
 func requireNoSecrets(t *testing.T, sim *graphtest.Simulator, text string) {
 	t.Helper()
 	for _, secret := range sim.Issued() {
@@ -120,7 +119,7 @@ func requireNoSecrets(t *testing.T, sim *graphtest.Simulator, text string) {
 	}
 }
 
-// safeBuffer is a log that goroutines share.
+// safeBuffer is a log that several goroutines can write to.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -142,7 +141,7 @@ func debugLogger(out *safeBuffer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace})
 }
 
-// hushed is for servers whose failed handshakes are intended.
+// hushed is the log of servers whose handshakes are meant to fail.
 func hushed() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func gzipped(t *testing.T, text string) []byte {

@@ -26,7 +26,7 @@ func TestRetry(t *testing.T) {
 	}{
 		"throttled":            {failure: &Error{Status: 429}, times: 1, attempts: 2, waits: around(time.Second), succeeded: true},
 		"throttled, told":      {failure: &Error{Status: 429, RetryAfter: 2 * time.Second}, times: 1, attempts: 2, waits: exactly(2 * time.Second), succeeded: true},
-		"throttled for ever":   {failure: &Error{Status: 429}, times: forever, attempts: 3, waits: around(3 * time.Second)},
+		"throttled forever":    {failure: &Error{Status: 429}, times: forever, attempts: 3, waits: around(3 * time.Second)},
 		"unavailable":          {failure: &Error{Status: 503}, times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
 		"told to wait long":    {failure: &Error{Status: 429, RetryAfter: 6 * time.Second}, times: 1, attempts: 1},
 		"told to wait 5 s":     {failure: &Error{Status: 503, RetryAfter: 5 * time.Second}, times: 1, attempts: 2, waits: exactly(5 * time.Second), succeeded: true},

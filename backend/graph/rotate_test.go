@@ -17,7 +17,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// owning is a simulator whose application may replace its own credentials.
+// owning returns a simulator whose application may replace its own credentials.
 func owning(t *testing.T, options ...graphtest.Option) *graphtest.Simulator {
 	t.Helper()
 	return graphtest.Start(t, append([]graphtest.Option{
@@ -64,7 +64,7 @@ func TestReplacingTheSecret(t *testing.T) {
 
 func TestReplacingTheCertificate(t *testing.T) {
 	cert, key := ours()
-	// No role that would allow it: the proof does.
+	// The proof allows it; no role would.
 	sim := graphtest.Start(t, graphtest.WithCertificate(cert))
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
 	objectID := objectIDOf(t, sim)
@@ -179,7 +179,7 @@ func TestConflictsAreRepeated(t *testing.T) {
 	require.Empty(t, waited.all)
 }
 
-// TestAddingIsNotRepeated where it may have happened, unlike removing.
+// TestAddingIsNotRepeated if it may have happened. Removing is.
 func TestAddingIsNotRepeated(t *testing.T) {
 	for name, fault := range map[string]graphtest.Fault{
 		"error":   {Status: 500, AfterWork: true, Times: 1},
@@ -233,7 +233,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 			`{"secretText":"hunter2"}`: reasons[op],
 		} {
 			if op == OpApplication && body == `{"keyId":5}` {
-				reason = reasonNoApplication // that is not where a key's id is
+				reason = reasonNoApplication // the id of a key is elsewhere
 			}
 			client := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }, nil)
 			err := call(t, client)
@@ -244,7 +244,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 	}
 }
 
-// TestRemovingWhatIsNotThere: a 400 alone does not say so.
+// TestRemovingWhatIsNotThere: a 400 alone does not prove that it is gone.
 func TestRemovingWhatIsNotThere(t *testing.T) {
 	const there = "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b01"
 	for name, test := range map[string]struct {
@@ -253,12 +253,12 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 		keyID       string
 		gone        bool
 	}{
-		"404":                       {404, 500, there, true},
-		"400, not there":            {400, 200, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", true},
-		"400, but there":            {400, 200, there, false},
-		"400, and there as key":     {400, 200, strings.ToUpper(there[:35] + "3"), false},
-		"400, and nobody may look":  {400, 403, "x", false},
-		"another refusal, of which": {403, 200, "x", false},
+		"404":                        {404, 500, there, true},
+		"400, not there":             {400, 200, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", true},
+		"400, but there":             {400, 200, there, false},
+		"400, and there as key":      {400, 200, strings.ToUpper(there[:35] + "3"), false},
+		"400, and reading forbidden": {400, 403, "x", false},
+		"another refusal":            {403, 200, "x", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := served(t, func(w http.ResponseWriter, r *http.Request) {
@@ -334,7 +334,7 @@ func TestThumbprintIn(t *testing.T) {
 	}
 }
 
-func TestCallsAboutCredentialsHeedTheContext(t *testing.T) {
+func TestCallsAboutCredentialsRespectTheContext(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, clientOf(t, nil).RemovePassword(gone, "x"), gone.Err())

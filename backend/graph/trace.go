@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// trace remembers by which id Graph knows the last request that it answered.
+// trace records Graph's id of the last request that it answered.
 type trace struct {
 	mu        sync.Mutex
 	requestID string
@@ -17,13 +17,13 @@ type trace struct {
 
 type traceKey struct{}
 
-// WithTrace returns a context that remembers Graph's answers to what is asked in it,
-// for [LastRequestID].
+// WithTrace returns a context that records the ids of Graph's answers, for
+// [LastRequestID].
 func WithTrace(ctx context.Context) context.Context {
 	return context.WithValue(ctx, traceKey{}, &trace{})
 }
 
-// LastRequestID returns Graph's request-id of the last answer in a context, "" if
+// LastRequestID returns the request-id of Graph's last answer in a context, or "" if
 // there was none.
 func LastRequestID(ctx context.Context) string {
 	t, ok := ctx.Value(traceKey{}).(*trace)

@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	// dialTimeout and handshakeTimeout are generous for a reachable host. They
-	// leave time to report an unreachable one while a caller still waits.
+	// dialTimeout and handshakeTimeout are generous for a reachable host, and leave time
+	// to report an unreachable one while the caller still waits.
 	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 5 * time.Second
-	// exchangeTimeout bounds one exchange from dialling to the last byte of the
-	// answer, whatever the caller allows.
+	// exchangeTimeout limits one exchange, from dialling to the last byte of the answer,
+	// whatever the caller allows.
 	exchangeTimeout = 30 * time.Second
 
 	maxHeaderBytes = 256 << 10
-	// maxBodyBytes is far above any answer of Entra or these Graph calls. Without
-	// it MSAL would read for as long as somebody sends.
+	// maxBodyBytes is far above any answer of Entra or of these Graph calls. Without it
+	// MSAL would read for as long as the other side sends.
 	maxBodyBytes = 1 << 20
 )
 
@@ -48,9 +48,9 @@ func newHTTPClient(cfg *Config) (*http.Client, error) {
 	return newClient(cfg, &exchange{next: newTransport(roots)}), nil
 }
 
-// newMetadataClient returns the client for the tokens of a managed identity.
-// They come from the machine itself or its host, mostly without TLS, and a proxy
-// has no business there: it would get a token of its own machine, or learn ours.
+// newMetadataClient returns the client that requests a managed identity's tokens. They
+// come from the machine itself or its host, mostly without TLS. A proxy must not take
+// part: it would get a token of its own machine, or see ours.
 func newMetadataClient(cfg *Config) *http.Client {
 	transport := newTransport(nil)
 	transport.Proxy = nil
@@ -65,18 +65,17 @@ func newClient(cfg *Config, x *exchange) *http.Client {
 	return &http.Client{
 		Transport: x,
 		Timeout:   exchangeTimeout,
-		// A redirect would carry the token, or the client secret, to somewhere
-		// that nobody configured.
+		// A redirect would send the token, or the client secret, to an address that is
+		// not configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 // newTransport returns a transport that makes a new HTTP/1.1 connection for each
-// request. Calls are minutes apart, so a pool would save next to nothing, and it
-// would cost certainty: on a pooled connection net/http repeats requests on its
-// own (over HTTP/2 even a POST, after some errors of the other side), and a
-// connection that the other side has just closed makes it impossible to tell
-// whether the request arrived.
+// request. Calls are minutes apart, so a pool would save next to nothing. It would cost
+// certainty: net/http repeats requests on pooled connections (over HTTP/2 even a POST,
+// after some errors of the other side), and if the other side has just closed the
+// connection, the client cannot know whether a request arrived.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -85,7 +84,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    roots,
-			// New connections, but not each with the whole handshake.
+			// Lets new connections resume TLS sessions and skip the full handshake.
 			ClientSessionCache: tls.NewLRUClientSessionCache(0),
 		},
 		TLSHandshakeTimeout:    handshakeTimeout,
@@ -94,8 +93,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// checkTunnel replaces net/http's own check, which makes an error of the text
-// that the proxy sent.
+// checkTunnel replaces net/http's own check, whose error quotes what the proxy sent.
 func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode != http.StatusOK {
 		return errProxyRefused
@@ -130,18 +128,18 @@ func certPool(extra string) (*x509.CertPool, error) {
 	}
 }
 
-// exchange does for each request, whether MSAL's or ours, what must not be
-// forgotten for any.
+// exchange enforces what every request needs, whether MSAL's or this package's: https,
+// a user agent, a log line and a limit to the answer.
 type exchange struct {
 	next      http.RoundTripper
 	userAgent string
 	logger    hclog.Logger
-	plain     bool // whether http will do
+	plain     bool // whether http is allowed
 }
 
 // RoundTrip implements http.RoundTripper.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
-	// Where to send the client secret is read from a discovery document.
+	// A discovery document says where to send the client secret: it must not be http.
 	if req.URL.Scheme != "https" && !x.plain {
 		return nil, errInsecureURL
 	}
@@ -159,8 +157,8 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// log says how an exchange went, without the error's text: reporting the
-// failure is up to whoever called.
+// log says how an exchange went, without the error's text: the caller reports the
+// failure.
 func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duration) {
 	logger := LoggerOf(req.Context(), x.logger)
 	args := []any{
@@ -182,8 +180,8 @@ type cappedBody struct {
 
 // Read implements io.Reader.
 func (b *cappedBody) Read(p []byte) (int, error) {
-	// One byte more than allowed, to tell a body of exactly that size from a
-	// larger one.
+	// Read one byte more than allowed, to distinguish a body of exactly that size from
+	// a larger one.
 	if len(p) > b.left+1 {
 		p = p[:b.left+1]
 	}
