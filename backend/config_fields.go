@@ -3,10 +3,7 @@
 package backend
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -33,21 +30,13 @@ func guidInto(target *string) func(any) error {
 	}
 }
 
-// rootInto takes the root of an https endpoint: a scheme and a host, nothing that
-// could redirect a path or carry a credential.
 func rootInto(target *string) func(any) error {
 	return func(value any) error {
-		text := strings.TrimRight(strings.TrimSpace(value.(string)), "/")
-		if text == "" {
-			*target = ""
-			return nil
+		root, err := graph.ParseEndpoint(value.(string))
+		if err == nil {
+			*target = root
 		}
-		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
-			return fmt.Errorf("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
-		}
-		*target = text
-		return nil
+		return err
 	}
 }
 
@@ -62,15 +51,8 @@ func (c *config) setEnvironment(value any) error {
 
 func (c *config) setCACertificate(value any) error {
 	text := strings.TrimSpace(value.(string))
-	for rest := []byte(text); len(rest) > 0; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" {
-			return fmt.Errorf("must be one or more PEM blocks of type CERTIFICATE")
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("holds a PEM block that is not an X.509 certificate")
-		}
+	if _, err := graph.ParseCertificates(text); err != nil {
+		return err
 	}
 	c.CACertificate = text
 	return nil

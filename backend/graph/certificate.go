@@ -9,8 +9,10 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -54,6 +56,25 @@ func ParseCertificate(text string) (CertificateInfo, error) {
 		err = certificateError("is not valid yet")
 	}
 	return info, err
+}
+
+// ParseCertificates returns the certificates of [Config.CACertificates], which is one or
+// more PEM blocks of type CERTIFICATE, or "" for none. The error says what is allowed
+// and quotes nothing.
+func ParseCertificates(text string) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for rest := []byte(strings.TrimSpace(text)); len(rest) > 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || block.Type != pemCertificate {
+			return nil, errors.New("must be one or more PEM blocks of type CERTIFICATE")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, errors.New("holds a PEM block that is not an X.509 certificate")
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
 }
 
 // bundle is a parsed ClientCertificate.

@@ -4,6 +4,7 @@ package graph
 
 import (
 	"cmp"
+	"errors"
 	"net/url"
 	"regexp"
 	"slices"
@@ -62,20 +63,21 @@ func (cfg *Config) validate() error {
 	case cfg.APIVersion != Beta && cfg.APIVersion != V1:
 		return &ConfigError{"graph_api_version", "must be " + Beta + " or " + V1}
 	}
-	if err := cfg.checkRoot("graph_endpoint", cfg.graphRoot()); err != nil {
+	if err := cfg.normalize("graph_endpoint", &cfg.GraphEndpoint); err != nil {
 		return err
 	}
-	return cfg.checkRoot("authority_host", cfg.authorityRoot())
+	return cfg.normalize("authority_host", &cfg.AuthorityHost)
 }
 
-// checkRoot accepts https://host and https://host:port, unless the host is Microsoft's
-// in another cloud, where neither the tenant nor its tokens are known. A path, a query
-// or credentials in it would be dropped or leaked somewhere later on.
-func (cfg *Config) checkRoot(field, root string) error {
-	u, err := url.Parse(root)
-	if err != nil || u.Hostname() == "" || root != "https://"+u.Host {
-		return &ConfigError{field, "must be an https URL of a host and nothing more, such as https://graph.example.com"}
+// normalize replaces an endpoint by its parsed form. It refuses Microsoft's hosts in
+// other clouds, which know neither the tenant nor its tokens.
+func (cfg *Config) normalize(field string, endpoint *string) error {
+	root, err := ParseEndpoint(*endpoint)
+	if err != nil {
+		return &ConfigError{field, err.Error()}
 	}
+	*endpoint = root
+	u := url.URL{Host: strings.TrimPrefix(root, "https://")}
 	if in := owners(strings.ToLower(u.Hostname())); len(in) > 0 && !slices.Contains(in, cfg.Cloud.Name) {
 		return &ConfigError{field, "is Microsoft's host for " + strings.Join(in, " and ") + ", and environment is " + cfg.Cloud.Name +
 			": set the environment that the tenant lives in, and leave the field empty"}
@@ -83,10 +85,20 @@ func (cfg *Config) checkRoot(field, root string) error {
 	return nil
 }
 
-func (cfg *Config) graphRoot() string {
-	return strings.TrimSuffix(cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot), "/")
+// ParseEndpoint returns the root of an https endpoint, https://host or
+// https://host:port, without surrounding white space and trailing slashes; "" stays "".
+// A path, a query or a user would be dropped or leaked later on. The error says what is
+// allowed and quotes nothing.
+func ParseEndpoint(text string) (string, error) {
+	root := strings.TrimRight(strings.TrimSpace(text), "/")
+	if u, err := url.Parse(root); root != "" && (err != nil || u.Hostname() == "" || root != "https://"+u.Host) {
+		return "", errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
+	}
+	return root, nil
 }
 
+func (cfg *Config) graphRoot() string { return cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot) }
+
 func (cfg *Config) authorityRoot() string {
-	return strings.TrimSuffix(cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost), "/")
+	return cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)
 }

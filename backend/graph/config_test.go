@@ -117,6 +117,46 @@ func TestNewAccepts(t *testing.T) {
 	}
 }
 
+func TestParseEndpoint(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                               "",
+		" / ":                            "",
+		"https://graph.example.com":      "https://graph.example.com",
+		"\thttps://[::1]:8443// \n":      "https://[::1]:8443",
+		"https://Graph.Example.com:443/": "https://Graph.Example.com:443",
+	} {
+		root, err := ParseEndpoint(text)
+		require.NoError(t, err, "%q", text)
+		require.Equal(t, want, root)
+	}
+	for _, text := range []string{"https://", "https://:443", "http://hunter2", "HTTPS://hunter2", "https://hunter2/beta", "https://me:hunter2@host", "https://host?hunter2", "https://host#"} {
+		root, err := ParseEndpoint(text)
+		require.ErrorContains(t, err, "root of an https endpoint", "%q", text)
+		require.NotContains(t, err.Error(), "hunter2")
+		require.Empty(t, root)
+	}
+}
+
+func TestParseCertificates(t *testing.T) {
+	cert, key := makeCertificate(t)
+	for text, want := range map[string]int{"": 0, "\n": 0, cert: 1, "a remark\n" + cert + "\n\n" + cert + "\n": 2} {
+		certs, err := ParseCertificates(text)
+		require.NoError(t, err)
+		require.Len(t, certs, want)
+	}
+	for text, want := range map[string]string{
+		"hunter2":                             "one or more PEM blocks",
+		cert + "hunter2":                      "one or more PEM blocks",
+		cert + key:                            "type CERTIFICATE",
+		encodePEM("CERTIFICATE", []byte("x")): "not an X.509 certificate",
+	} {
+		certs, err := ParseCertificates(text)
+		require.ErrorContains(t, err, want)
+		require.NotContains(t, err.Error(), "hunter2")
+		require.Nil(t, certs)
+	}
+}
+
 func TestCertificatesAreAddedToTheSystems(t *testing.T) {
 	cert, _ := makeCertificate(t)
 	none, err := certPool("")

@@ -6,13 +6,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -101,31 +99,24 @@ func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Re
 	return nil
 }
 
-// certPool returns the system's certificates and those of extra, or nil, which
-// stands for the system's, if there are none.
+// certPool returns the system's certificates and those of extra, or nil, which means the
+// system's, if there are none in extra.
 func certPool(extra string) (*x509.CertPool, error) {
-	if extra == "" {
+	certs, err := ParseCertificates(extra)
+	if err != nil {
+		return nil, &ConfigError{"ca_certificate", err.Error()}
+	}
+	if len(certs) == 0 {
 		return nil, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
-		pool = x509.NewCertPool() // what was configured still holds
+		pool = x509.NewCertPool() // the configured ones still count
 	}
-	rest := []byte(extra)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return nil, &ConfigError{"ca_certificate", "must be one or more certificates as PEM"}
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if block.Type != "CERTIFICATE" || err != nil {
-			return nil, &ConfigError{"ca_certificate", "contains something that is not a certificate"}
-		}
+	for _, cert := range certs {
 		pool.AddCert(cert)
-		if strings.TrimSpace(string(rest)) == "" {
-			return pool, nil
-		}
 	}
+	return pool, nil
 }
 
 // exchange enforces what every request needs, whether MSAL's or this package's: https,
