@@ -5,8 +5,6 @@ package graph
 import (
 	"context"
 	"sync"
-
-	"github.com/hashicorp/go-hclog"
 )
 
 // trace records Graph's id of the last request that it answered.
@@ -41,13 +39,4 @@ func answered(ctx context.Context, requestID string) {
 		defer t.mu.Unlock()
 		t.requestID = requestID
 	}
-}
-
-// LoggerOf returns the logger that a context carries (see [hclog.WithContext]), whose
-// lines tell what work they belong to, or else the one given.
-func LoggerOf(ctx context.Context, otherwise hclog.Logger) hclog.Logger {
-	if carried := hclog.FromContext(ctx); carried != hclog.L() {
-		return carried
-	}
-	return otherwise
 }
