@@ -26,7 +26,7 @@ func owning(t *testing.T, options ...graphtest.Option) *graphtest.Simulator {
 }
 
 func TestReplacingTheSecret(t *testing.T) {
-	sim := owning(t, graphtest.WithForeignPassword("somebody else's"))
+	sim := owning(t, graphtest.WithForeignPassword("another client's"))
 	var log safeBuffer
 	client, _ := simulated(t, sim, func(c *Config) { c.Logger, c.APIVersion = debugLogger(&log), Beta })
 	before, objectID, err := client.Passwords(t.Context())
@@ -49,13 +49,13 @@ func TestReplacingTheSecret(t *testing.T) {
 	renewed, _ := simulated(t, sim, func(c *Config) { c.Credential = added.Secret })
 	require.NoError(t, renewed.SignIn(t.Context()))
 
-	own := before[slices.IndexFunc(before, func(p PasswordCredential) bool { return p.DisplayName != "somebody else's" })]
+	own := before[slices.IndexFunc(before, func(p PasswordCredential) bool { return p.DisplayName != "another client's" })]
 	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID))
 	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID), "a repetition")
 	require.Equal(t, 1, sim.Calls(graphtest.RemovePassword).Performed)
 	after, _, err := renewed.Passwords(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"somebody else's", "vault"}, []string{after[0].DisplayName, after[1].DisplayName})
+	require.Equal(t, []string{"another client's", "vault"}, []string{after[0].DisplayName, after[1].DisplayName})
 
 	old, _ := simulated(t, sim, nil)
 	require.Equal(t, "AADSTS7000215", failed(t, old.SignIn(t.Context())).Code)

@@ -14,8 +14,8 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// A client signs in, replaces the key and registers a sensor with it. A test would call
-// graphtest.Start(t) instead of starting and stopping a server.
+// A client signs in and replaces the key, and the simulator says whether the new key works.
+// A test would call graphtest.Start(t) instead of starting and stopping a server.
 func Example() {
 	sim, err := graphtest.New()
 	if err != nil {
