@@ -102,7 +102,7 @@ func TestNoAssertion(t *testing.T) {
 			require.NotContains(t, everythingAbout(err), "hunter2")
 			require.False(t, failed(t, err).FoundNobody(), "no request was sent")
 			require.Zero(t, sim.Calls(graphtest.Token).Started)
-			require.Empty(t, waited.all)
+			require.Empty(t, waited.All)
 		})
 	}
 	require.Equal(t, "why", (&AssertionError{Reason: "why"}).Error())

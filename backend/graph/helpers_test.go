@@ -6,13 +6,19 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,13 +32,13 @@ import (
 // waits records how long a client would have waited between attempts.
 type waits struct {
 	mu  sync.Mutex
-	all []time.Duration
+	All []time.Duration
 }
 
 func (w *waits) sleep(ctx context.Context, d time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.all = append(w.all, d)
+	w.All = append(w.All, d)
 	return ctx.Err()
 }
 
@@ -152,4 +158,51 @@ func gzipped(t *testing.T, text string) []byte {
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	return b.Bytes()
+}
+
+// validConfig returns a valid configuration that no server answers, changed by change.
+func validConfig(change func(*Config)) Config {
+	cfg := Config{
+		TenantID:   "2f7d5a44-7a0e-4f3f-8d1a-7c3a6b6c1f00",
+		ClientID:   "9e3b8f7e-64a3-4d8a-b4a7-0f0d9f6b1c11",
+		Credential: ClientSecret("a-client-secret"),
+		Cloud:      clouds[0],
+		APIVersion: Beta,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	return cfg
+}
+
+// ours and theirs return certificates with keys, made once because that is slow.
+var (
+	ours   = sync.OnceValues(func() (string, string) { return newPair("ours") })
+	theirs = sync.OnceValues(func() (string, string) { return newPair("theirs") })
+)
+
+func newPair(cn string) (cert, key string) {
+	made, err := NewCertificate(cn, time.Hour, time.Now())
+	if err != nil {
+		panic(err)
+	}
+	at := strings.Index(made.PEM, "-----BEGIN PRIVATE KEY-----")
+	return made.PEM[:at], made.PEM[at:]
+}
+
+// makeCertificate returns a certificate and its key as PEM.
+func makeCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	return encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", keyDER)
+}
+
+func encodePEM(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }

@@ -161,7 +161,7 @@ func TestConflictsAreRepeated(t *testing.T) {
 		conflict.Times = times
 		sim.Inject(conflict)
 		_, err := client.AddPassword(t.Context(), "vault", time.Now().Add(time.Hour))
-		require.Len(t, waited.all, min(times, 2))
+		require.Len(t, waited.All, min(times, 2))
 		if succeeds {
 			require.NoError(t, err)
 			require.Equal(t, 1, sim.Calls(graphtest.AddPassword).Performed)
@@ -176,7 +176,7 @@ func TestConflictsAreRepeated(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.AddPassword, Status: 409, Code: "AnotherConflict"})
 	_, err := client.AddPassword(t.Context(), "vault", time.Now().Add(time.Hour))
 	require.Equal(t, http.StatusConflict, failed(t, err).Status)
-	require.Empty(t, waited.all)
+	require.Empty(t, waited.All)
 }
 
 // TestAddingIsNotRepeated if it may have happened. Removing is.

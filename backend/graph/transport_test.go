@@ -4,6 +4,8 @@ package graph
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -168,4 +170,22 @@ func TestCompressedBodiesAreCappedAfterwards(t *testing.T) {
 	}, nil)
 	_, err := client.DeploymentAccessKey(t.Context())
 	require.Equal(t, reasonTooLarge, failed(t, err).Reason)
+}
+
+func TestCertificatesAreAddedToTheSystems(t *testing.T) {
+	cert, _ := makeCertificate(t)
+	none, err := certPool("")
+	require.NoError(t, err)
+	require.Nil(t, none, "nil means the system's certificates")
+
+	system, err := x509.SystemCertPool()
+	require.NoError(t, err)
+	block, _ := pem.Decode([]byte(cert))
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	system.AddCert(parsed)
+
+	pool, err := certPool(cert)
+	require.NoError(t, err)
+	require.True(t, pool.Equal(system))
 }
