@@ -53,8 +53,8 @@ const newKeyBits = 2048
 // clockSkew is how far Microsoft's clock may be behind this machine's.
 const clockSkew = 5 * time.Minute
 
-// NewCertificate makes a self-signed certificate with a new RSA key, for signing in. It
-// is valid for validity from now on, and from a few minutes earlier since clocks differ.
+// NewCertificate makes a self-signed certificate with a new RSA key, for signing in. It is
+// valid from a few minutes before now, since clocks differ, until validity after now.
 func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCertificate, error) {
 	if cn == "" || validity <= 0 {
 		return ClientCertificate{}, errors.New("a certificate needs a name and a validity")

@@ -22,8 +22,8 @@ const (
 )
 
 const (
-	// codeBadProof is Graph's answer to a bad proof for addKey. From all other calls it
-	// means a bad access token.
+	// codeBadProof is Graph's documented answer to a bad proof for addKey. For calls
+	// without a proof it means a bad access token.
 	codeBadProof = "Authentication_MissingOrMalformed"
 	hintProof    = "Graph did not accept the proof: check that the certificate that signed it is registered with the application and valid now, and check the clock of this machine"
 )

@@ -120,7 +120,7 @@ func certPool(extra string) (*x509.CertPool, error) {
 }
 
 // exchange enforces what every request needs, whether MSAL's or this package's: https,
-// a user agent, a log line and a limit to the answer.
+// a user agent, a log line and a limit on the size of the answer.
 type exchange struct {
 	next      http.RoundTripper
 	userAgent string

@@ -6,7 +6,7 @@
 // registration of a Defender for Identity sensor with that key.
 //
 // A test starts a simulator, points the code under test at its URL, both for Entra and for
-// Graph, lets it trust the certificate authority, and asks the simulator what happened:
+// Graph, makes it trust the simulator's authority, and asks the simulator what happened:
 //
 //	func TestTheAnswerIsLost(t *testing.T) {
 //		sim := graphtest.Start(t)

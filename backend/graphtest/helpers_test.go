@@ -178,7 +178,8 @@ func (c *tester) register(key string) int {
 	return r.status
 }
 
-// wait waits until the counts satisfy a condition. Only a failing test reaches the deadline.
+// wait waits until the counts satisfy a condition. Only a failing test reaches the
+// deadline.
 func (c *tester) wait(op graphtest.Operation, condition func(graphtest.Calls) bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)

@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The paths of the two services that hand out tokens of managed identities.
+// The paths of the two services that issue tokens to managed identities.
 const (
 	appServicePath = "/msi/token"
 	metadataPath   = "/metadata/identity/oauth2/token"

@@ -77,8 +77,8 @@ func making(flags *flag.FlagSet, what string, do func(context.Context, *graphtes
 	}
 }
 
-// replaceFile replaces a file in one step, so that a reader, such as a running plugin, finds
-// either the old text or the new one.
+// replaceFile replaces a file in one step, so that a reader, such as a running plugin,
+// finds either the old text or the new one.
 func replaceFile(file, text string) error {
 	root, err := os.OpenRoot(filepath.Dir(file))
 	if err != nil {
