@@ -3,11 +3,8 @@
 package config
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -168,18 +165,9 @@ func setFlag(target *bool, value any) error {
 	return nil
 }
 
-// setEndpoint takes the root of an https endpoint: a scheme and a host, nothing that
-// could redirect a path or carry a credential.
-func setEndpoint(target *string, value any) error {
-	text := strings.TrimRight(strings.TrimSpace(value.(string)), "/")
-	if text != "" {
-		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host}) {
-			return errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
-		}
-	}
-	*target = text
-	return nil
+func setEndpoint(target *string, value any) (err error) {
+	*target, err = graph.ParseEndpoint(value.(string))
+	return err
 }
 
 func (c *Config) setEnvironment(value any) error {
@@ -192,19 +180,9 @@ func (c *Config) setEnvironment(value any) error {
 }
 
 func (c *Config) setCACertificate(value any) error {
-	text := strings.TrimSpace(value.(string))
-	for rest := []byte(text); len(rest) > 0; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" {
-			return errors.New("must be one or more PEM blocks of type CERTIFICATE")
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return errors.New("holds a PEM block that is not an X.509 certificate")
-		}
-	}
-	c.CACertificate = text
-	return nil
+	c.CACertificate = strings.TrimSpace(value.(string))
+	_, err := graph.ParseCertificates(c.CACertificate)
+	return err
 }
 
 func (c *Config) setGraphAPIVersion(value any) error {

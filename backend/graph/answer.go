@@ -20,8 +20,8 @@ const (
 	maxRetryAfter         = 24 * time.Hour
 )
 
-// idPattern is what a code or an id of Microsoft looks like. Whatever else
-// stands in its place comes from somebody else, and is not repeated.
+// idPattern matches the codes and ids that Microsoft sends. Anything else may come
+// from a proxy, or hold a secret, and is not repeated.
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 
 func plausible(id string) string {
@@ -31,19 +31,19 @@ func plausible(id string) string {
 	return ""
 }
 
-// requestID is the id that the answering service gave the request: Graph and
-// Entra name the header differently.
+// requestID returns the id that the service gave the request. Graph and Entra name
+// the header differently.
 func requestID(h http.Header) string {
 	return cmp.Or(plausible(h.Get("request-id")), plausible(h.Get("x-ms-request-id")))
 }
 
-// retryAfter reads the header of that name, which is a number of seconds or a
-// date (RFC 9110, section 10.2.3). It is 0 where there is none, or none to heed.
+// retryAfter reads the header Retry-After, a number of seconds or a date (RFC 9110,
+// section 10.2.3). It returns 0 if the header is missing or malformed.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After") // net/http has trimmed it
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
-		// ParseInt returns the nearest number to one that is out of range.
+		// If the number is out of range, ParseInt returns the nearest one.
 		limit := int64(maxRetryAfter / time.Second)
 		return time.Duration(min(max(seconds, 0), limit)) * time.Second
 	}
@@ -54,7 +54,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(date.Sub(now), 0), maxRetryAfter)
 }
 
-// answerError starts the Error for an answer that is not a success.
+// answerError returns what the status and the headers say about a failed request.
 func answerError(op string, resp *http.Response) *Error {
 	e := &Error{
 		Op:         op,
@@ -72,12 +72,12 @@ func answerError(op string, resp *http.Response) *Error {
 	return e
 }
 
-// graphError is an answer of Graph that is not a success. Its body is JSON only
-// if Graph itself wrote it; where a proxy did, the status has to do.
+// graphError describes a failed request to Graph. The body is JSON only if Graph
+// wrote it; if a proxy did, only the status counts.
 func graphError(op string, resp *http.Response, body []byte) *Error {
 	type inner struct {
 		RequestID string `json:"request-id"`
-		Inner     *inner `json:"innerError"` // also spelled innererror; package json does not mind
+		Inner     *inner `json:"innerError"` // also spelled innererror; package json ignores case
 	}
 	var content struct {
 		Error struct {
@@ -96,28 +96,28 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 	return e
 }
 
-// signInError turns an error of MSAL into one that is safe to show. MSAL's can
-// contain the access token (an answer it could not parse) and lead to the client
-// secret (the request), so nothing of it is kept but status, code and id.
+// signInError turns an error of MSAL into one that is safe to show. MSAL's errors
+// can contain the access token (in an answer that it could not parse) and refer to
+// the client secret (in the request), so only status, code and id are kept.
 func signInError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
-		return e // this package's own: a client assertion was not to be had
+		return e // from this package: there was no client assertion
 	}
 	call, ok := errors.AsType[msal.CallErr](err)
 	if !ok || call.Resp == nil {
 		return failure(OpSignIn, err)
 	}
-	// MSAL has read the body already, through our transport with its limit, and
-	// replaced it with a copy in memory, which has no error to return.
+	// MSAL has already read the body, through this package's transport and its
+	// limit. What is left is a copy in memory, which cannot fail.
 	body, _ := io.ReadAll(call.Resp.Body)
 	return entraError(call.Resp, body)
 }
 
-// aadstsPattern finds the code in an error description, which starts with it.
+// aadstsPattern finds the code at the start of an error description.
 var aadstsPattern = regexp.MustCompile(`^AADSTS[0-9]{1,10}\b`)
 
-// entraError is an answer of Entra that is not a success. See
-// https://learn.microsoft.com/entra/identity-platform/reference-error-codes#handling-error-codes-in-your-application.
+// entraError describes a failed request to Entra.
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes#handling-error-codes-in-your-application
 func entraError(resp *http.Response, body []byte) *Error {
 	var content struct {
 		Error         string `json:"error"`

@@ -27,14 +27,13 @@ type PasswordCredential struct {
 type KeyCredential struct {
 	KeyID       string
 	DisplayName string
-	Thumbprint  string // as in CertificateInfo, or "" if Graph does not tell
+	Thumbprint  string // as in CertificateInfo, or "" if Graph does not say
 	Start       time.Time
 	End         time.Time
 }
 
-// Passwords returns the client secrets that the app registration has, without
-// their values, and the object id of the app registration. It needs the
-// permission [ApplicationPermission].
+// Passwords returns the client secrets of the app registration, without their
+// values, and its object id. It needs the permission [ApplicationPermission].
 // https://learn.microsoft.com/graph/api/application-get
 func (c *Client) Passwords(ctx context.Context) (credentials []PasswordCredential, objectID string, err error) {
 	found, err := c.application(ctx)
@@ -47,8 +46,8 @@ func (c *Client) Passwords(ctx context.Context) (credentials []PasswordCredentia
 	return credentials, found.ID, nil
 }
 
-// KeyCredentials returns the certificates that the app registration has, and its
-// object id. It needs the permission [ApplicationPermission].
+// KeyCredentials returns the certificates of the app registration and its object
+// id. It needs the permission [ApplicationPermission].
 // https://learn.microsoft.com/graph/api/application-get
 func (c *Client) KeyCredentials(ctx context.Context) (credentials []KeyCredential, objectID string, err error) {
 	found, err := c.application(ctx)
@@ -61,7 +60,7 @@ func (c *Client) KeyCredentials(ctx context.Context) (credentials []KeyCredentia
 	return credentials, found.ID, nil
 }
 
-// application is the app registration, with what was selected of it.
+// application holds the selected properties of the app registration.
 type application struct {
 	ID        string         `json:"id"`
 	Passwords []passwordJSON `json:"passwordCredentials"`
@@ -94,8 +93,8 @@ func (k keyJSON) credential() KeyCredential {
 	return KeyCredential{k.KeyID, k.DisplayName, thumbprintIn(k.Identifier), k.Start, k.End}
 }
 
-// thumbprintIn reads a key's identifier, which for certificates is the SHA-1
-// thumbprint, in base64 or, as of older tools, in hexadecimal.
+// thumbprintIn returns the SHA-1 thumbprint in a certificate's customKeyIdentifier,
+// or "" if it holds none. Older tools wrote it in hexadecimal instead of base64.
 func thumbprintIn(identifier string) string {
 	const hexDigits = 40
 	if sum, err := base64.StdEncoding.DecodeString(identifier); err == nil && 2*len(sum) == hexDigits {
@@ -126,7 +125,7 @@ func (c *Client) application(ctx context.Context) (application, error) {
 	return found, err
 }
 
-// action is a call that changes the credentials of the app registration.
+// action returns a call that changes the credentials of the app registration.
 func (c *Client) action(name string, parameters any) (operation, error) {
 	body, err := json.Marshal(parameters)
 	if err != nil {
@@ -135,10 +134,10 @@ func (c *Client) action(name string, parameters any) (operation, error) {
 	return operation{name: name, method: http.MethodPost, url: c.app + "/" + name, body: body}, nil
 }
 
-// remove calls an action that removes the credential with that id. That it is
-// not there any more is a success. Graph says so by 404, or by a 400 that it also
-// uses for other purposes, so in case of a 400 the app registration decides. Where
-// it may not be read, the error says so (see [Error.PerhapsGone]).
+// remove calls an action that removes the credential with that id. If the credential
+// is already gone, that is a success. Graph reports it as a 404, or as a 400 that has
+// other causes too: then remove looks at the app registration. If the application may
+// not read it, the error says so (see [Error.PerhapsGone]).
 func (c *Client) remove(ctx context.Context, name, keyID string, parameters any) error {
 	op, err := c.action(name, parameters)
 	if err != nil {
@@ -154,15 +153,15 @@ func (c *Client) remove(ctx context.Context, name, keyID string, parameters any)
 	case http.StatusNotFound:
 		return nil
 	case http.StatusBadRequest:
-		return c.judge(ctx, keyID, e)
+		return c.checkGone(ctx, keyID, e)
 	default:
 		return err
 	}
 }
 
-// judge returns nil if the app registration has no credential with that id, or else why
-// its removal was refused.
-func (c *Client) judge(ctx context.Context, keyID string, refusal *Error) error {
+// checkGone returns nil if the app registration has no credential with that id, and
+// otherwise the refusal to remove it.
+func (c *Client) checkGone(ctx context.Context, keyID string, refusal *Error) error {
 	found, err := c.application(ctx)
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusForbidden {
 		refusal.Reason = reasonInvisible
@@ -175,11 +174,11 @@ func (c *Client) judge(ctx context.Context, keyID string, refusal *Error) error 
 	return nil
 }
 
-const reasonInvisible = "there is probably no such certificate, but the app may not look at its registration"
+const reasonInvisible = "there is probably no such certificate, but the application is not allowed to read its registration"
 
-// PerhapsGone tells whether Graph has accepted the proof for the removal of a certificate
-// and refused the removal itself, most likely because there is no such certificate, and
-// the app may not look. What is wrong with a proof is answered otherwise.
+// PerhapsGone reports whether Graph accepted the proof but refused to remove the
+// certificate, most likely because it is already gone, and the application may not read
+// its registration to find out. Graph answers a bad proof differently.
 func (e *Error) PerhapsGone() bool {
 	return e.Op == OpRemoveKey && e.Reason == reasonInvisible
 }

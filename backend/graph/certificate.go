@@ -9,12 +9,14 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
-// minKeyBits is the least that is held to be safe (NIST SP 800-131A).
+// minKeyBits is the smallest RSA key that is considered safe (NIST SP 800-131A).
 const minKeyBits = 2048
 
 // Types of PEM blocks.
@@ -38,9 +40,9 @@ type CertificateInfo struct {
 }
 
 // ParseCertificate checks the PEM of a [ClientCertificate]. Its error is a
-// *ConfigError that quotes nothing of it. A certificate that has expired, or is
-// not valid yet, is an error too, but then the info is there all the same:
-// [New] accepts it, since its judge is Entra and Entra's clock.
+// *ConfigError that quotes none of it. A certificate that has expired or is not valid
+// yet is an error too, but its info is returned as well: [New] accepts it, since Entra
+// decides, by Entra's clock.
 func ParseCertificate(text string) (CertificateInfo, error) {
 	bundle, err := parseBundle(text)
 	if err != nil {
@@ -56,9 +58,28 @@ func ParseCertificate(text string) (CertificateInfo, error) {
 	return info, err
 }
 
-// bundle is a ClientCertificate in its parts.
+// ParseCertificates returns the certificates of [Config.CACertificates], which is one or
+// more PEM blocks of type CERTIFICATE, or "" for none. The error says what is allowed
+// and quotes nothing.
+func ParseCertificates(text string) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for rest := []byte(strings.TrimSpace(text)); len(rest) > 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil || block.Type != pemCertificate {
+			return nil, errors.New("must be one or more PEM blocks of type CERTIFICATE")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, errors.New("holds a PEM block that is not an X.509 certificate")
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
+}
+
+// bundle is a parsed ClientCertificate.
 type bundle struct {
-	chain []*x509.Certificate // first the one of key
+	chain []*x509.Certificate // starts with the certificate of key
 	key   *rsa.PrivateKey
 }
 
@@ -90,7 +111,7 @@ func (b *bundle) add(block *pem.Block) error {
 		if err != nil {
 			return certificateError("contains a certificate that cannot be parsed")
 		}
-		// The same one twice is no harm: bundles are made with cat.
+		// Duplicates are harmless: people make bundles with cat.
 		if !slices.ContainsFunc(b.chain, cert.Equal) {
 			b.chain = append(b.chain, cert)
 		}
@@ -133,7 +154,7 @@ func parseKeyBlock(block *pem.Block) (*rsa.PrivateKey, error) {
 	return private, nil
 }
 
-// putFirst moves the certificate of the key to the front.
+// putFirst moves the key's certificate to the front.
 func (b *bundle) putFirst() error {
 	isOurs := func(cert *x509.Certificate) bool { return b.key.PublicKey.Equal(cert.PublicKey) }
 	at := slices.IndexFunc(b.chain, isOurs)
@@ -141,7 +162,7 @@ func (b *bundle) putFirst() error {
 		return certificateError("contains no certificate that belongs to its private key")
 	}
 	if slices.ContainsFunc(b.chain[at+1:], isOurs) {
-		return certificateError("contains more than one certificate of its private key: keep the one that the app registration has")
+		return certificateError("contains more than one certificate for its private key: keep the one that the app registration has")
 	}
 	b.chain[0], b.chain[at] = b.chain[at], b.chain[0]
 	return nil
@@ -163,7 +184,7 @@ func (b *bundle) thumbprint() [sha1.Size]byte {
 	return sha1.Sum(b.chain[0].Raw) //nolint:gosec // see the import
 }
 
-// x5t is the thumbprint as in the header of a JWT (RFC 7515, section 4.1.7).
+// x5t returns the thumbprint in the form of a JWT header (RFC 7515, section 4.1.7).
 func (b *bundle) x5t() string {
 	sum := b.thumbprint()
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graph
+package graph_test
 
 import (
 	"crypto/ecdsa"
@@ -14,28 +14,13 @@ import (
 	"math/big"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// ours and theirs are two certificates with keys, made once since that takes
-// its time.
-var (
-	ours   = sync.OnceValues(func() (string, string) { return newPair("ours") })
-	theirs = sync.OnceValues(func() (string, string) { return newPair("theirs") })
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
-
-func newPair(cn string) (cert, key string) {
-	made, err := NewCertificate(cn, time.Hour, time.Now())
-	if err != nil {
-		panic(err)
-	}
-	at := strings.Index(made.PEM, "-----BEGIN PRIVATE KEY-----")
-	return made.PEM[:at], made.PEM[at:]
-}
 
 func parsed(t *testing.T, text string) *x509.Certificate {
 	t.Helper()
@@ -45,26 +30,26 @@ func parsed(t *testing.T, text string) *x509.Certificate {
 	return cert
 }
 
-// asPKCS1 is the same key in its older form.
+// asPKCS1 converts a key from PKCS#8.
 func asPKCS1(t *testing.T, key string) string {
 	t.Helper()
 	block, _ := pem.Decode([]byte(key))
 	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	require.NoError(t, err)
-	return encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private.(*rsa.PrivateKey)))
+	return graph.EncodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private.(*rsa.PrivateKey)))
 }
 
 func pkcs8(t *testing.T, key any) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(t, err)
-	return encodePEM("PRIVATE KEY", der)
+	return graph.EncodePEM("PRIVATE KEY", der)
 }
 
 func TestParseCertificateAccepts(t *testing.T) {
-	cert, key := ours()
-	other, _ := theirs()
-	want, err := ParseCertificate(cert + key)
+	cert, key := graph.Ours()
+	other, _ := graph.Theirs()
+	want, err := graph.ParseCertificate(cert + key)
 	require.NoError(t, err)
 	for name, text := range map[string]string{
 		"key first":          key + cert,
@@ -75,7 +60,7 @@ func TestParseCertificateAccepts(t *testing.T) {
 		"Windows' newlines":  strings.ReplaceAll(cert+key, "\n", "\r\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			info, err := ParseCertificate(text)
+			info, err := graph.ParseCertificate(text)
 			require.NoError(t, err)
 			require.Equal(t, want, info)
 		})
@@ -84,12 +69,12 @@ func TestParseCertificateAccepts(t *testing.T) {
 
 func TestCertificateInfo(t *testing.T) {
 	now := time.Now().Truncate(time.Second).UTC()
-	made, err := NewCertificate("vault-mdi", 90*24*time.Hour, now)
+	made, err := graph.NewCertificate("vault-mdi", 90*24*time.Hour, now)
 	require.NoError(t, err)
-	info, err := ParseCertificate(made.PEM)
+	info, err := graph.ParseCertificate(made.PEM)
 	require.NoError(t, err)
 	require.Equal(t, "CN=vault-mdi", info.Subject)
-	require.Equal(t, now.Add(-clockSkew), info.NotBefore)
+	require.Equal(t, now.Add(-5*time.Minute), info.NotBefore)
 	require.Equal(t, now.Add(90*24*time.Hour), info.NotAfter)
 	require.Regexp(t, "^[0-9A-F]{40}$", info.Thumbprint)
 	require.Regexp(t, "^[0-9A-F]{64}$", info.SHA256)
@@ -102,14 +87,14 @@ func TestCertificateInfo(t *testing.T) {
 	require.False(t, leaf.IsCA)
 }
 
-// TestThumbprintsAreOpenSSLs compares with another implementation.
+// TestThumbprintsAreOpenSSLs compares the thumbprints with another implementation's.
 func TestThumbprintsAreOpenSSLs(t *testing.T) {
 	program, err := exec.LookPath("openssl")
 	if err != nil {
 		t.Skip("there is no openssl")
 	}
-	cert, key := ours()
-	info, err := ParseCertificate(cert + key)
+	cert, key := graph.Ours()
+	info, err := graph.ParseCertificate(cert + key)
 	require.NoError(t, err)
 	for option, want := range map[string]string{"-sha1": info.Thumbprint, "-sha256": info.SHA256} {
 		cmd := exec.CommandContext(t.Context(), program, "x509", "-noout", "-fingerprint", option) //nolint:gosec // both from this test
@@ -122,9 +107,9 @@ func TestThumbprintsAreOpenSSLs(t *testing.T) {
 }
 
 func TestParseCertificateRefuses(t *testing.T) {
-	cert, key := ours()
-	other, otherKey := theirs()
-	ecCert, ecKey := makeCertificate(t)
+	cert, key := graph.Ours()
+	other, otherKey := graph.Theirs()
+	ecCert, ecKey := graph.MakeCertificate(t)
 	elliptical, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	sec1, err := x509.MarshalECPrivateKey(elliptical)
@@ -154,27 +139,27 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"the same key twice":    {cert + key + key, "more than one private key"},
 		"another's key":         {cert + otherKey, "belongs to"},
 		"another's certificate": {other + key, "belongs to"},
-		"renewed, both there":   {cert + encodePEM("CERTIFICATE", renewed) + key, "more than one certificate"},
-		"PKCS#8, encrypted":     {cert + encodePEM("ENCRYPTED PRIVATE KEY", []byte("x")), "encrypted"},
+		"renewed, both there":   {cert + graph.EncodePEM("CERTIFICATE", renewed) + key, "more than one certificate"},
+		"PKCS#8, encrypted":     {cert + graph.EncodePEM("ENCRYPTED PRIVATE KEY", []byte("x")), "encrypted"},
 		"PKCS#1, encrypted":     {cert + legacy, "encrypted"},
 		"elliptic curve":        {ecCert + ecKey, "not RSA"},
-		"elliptic curve, SEC1":  {cert + encodePEM("EC PRIVATE KEY", sec1), "not RSA"},
+		"elliptic curve, SEC1":  {cert + graph.EncodePEM("EC PRIVATE KEY", sec1), "not RSA"},
 		"Edwards curve":         {cert + pkcs8(t, edwards), "not RSA"},
 		"small key":             {cert + pkcs8(t, small), "2048 bits"},
-		"a broken key":          {cert + encodePEM("PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
-		"a broken old key":      {cert + encodePEM("RSA PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
-		"a broken certificate":  {encodePEM("CERTIFICATE", []byte("hunter2")) + key, "cannot be parsed"},
-		"something else":        {cert + key + encodePEM("hunter2", []byte("hunter2")), "neither"},
+		"a broken key":          {cert + graph.EncodePEM("PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
+		"a broken old key":      {cert + graph.EncodePEM("RSA PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
+		"a broken certificate":  {graph.EncodePEM("CERTIFICATE", []byte("hunter2")) + key, "cannot be parsed"},
+		"something else":        {cert + key + graph.EncodePEM("hunter2", []byte("hunter2")), "neither"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			info, err := ParseCertificate(test.text)
+			info, err := graph.ParseCertificate(test.text)
 			requireCertificateError(t, err, test.problem)
 			require.Zero(t, info)
-			_, err = New(validConfig(func(c *Config) { c.Credential = ClientCertificate{PEM: test.text} }))
+			_, err = graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: test.text} }))
 			requireCertificateError(t, err, test.problem)
-			_, err = ProofOfPossession(ClientCertificate{PEM: test.text}, "x", time.Now())
+			_, err = graph.ProofOfPossession(graph.ClientCertificate{PEM: test.text}, "x", time.Now())
 			requireCertificateError(t, err, test.problem)
-			_, err = clientOf(t, nil).AddKey(t.Context(), "x", test.text, "proof")
+			_, err = graph.ClientOf(t, nil).AddKey(t.Context(), "x", test.text, "proof")
 			requireCertificateError(t, err, test.problem)
 		})
 	}
@@ -182,29 +167,29 @@ func TestParseCertificateRefuses(t *testing.T) {
 
 func requireCertificateError(t *testing.T, err error, problem string) {
 	t.Helper()
-	e, ok := errors.AsType[*ConfigError](err)
+	e, ok := errors.AsType[*graph.ConfigError](err)
 	require.True(t, ok, "%v", err)
 	require.Equal(t, "client_certificate", e.Field)
 	require.Contains(t, e.Problem, problem)
 	require.NotContains(t, e.Error(), "hunter2")
 }
 
-// TestCertificatesOutOfTime: they are described, and Entra is to judge.
+// TestCertificatesOutOfTime: New accepts them, since Entra decides.
 func TestCertificatesOutOfTime(t *testing.T) {
 	for problem, start := range map[string]time.Duration{"expired": -2 * time.Hour, "not valid yet": time.Hour} {
-		made, err := NewCertificate("x", time.Hour, time.Now().Add(start))
+		made, err := graph.NewCertificate("x", time.Hour, time.Now().Add(start))
 		require.NoError(t, err)
-		info, err := ParseCertificate(made.PEM)
+		info, err := graph.ParseCertificate(made.PEM)
 		requireCertificateError(t, err, problem)
 		require.NotEmpty(t, info.Thumbprint)
-		_, err = New(validConfig(func(c *Config) { c.Credential = made }))
+		_, err = graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = made }))
 		require.NoError(t, err)
 	}
 }
 
 func TestNewCertificateRefuses(t *testing.T) {
-	_, err := NewCertificate("", time.Hour, time.Now())
+	_, err := graph.NewCertificate("", time.Hour, time.Now())
 	require.Error(t, err)
-	_, err = NewCertificate("x", 0, time.Now())
+	_, err = graph.NewCertificate("x", 0, time.Now())
 	require.Error(t, err)
 }

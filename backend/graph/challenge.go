@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// maxClaims bounds what is passed on to Entra, in bytes of JSON. Challenges of
-// Graph have about a hundred.
+// maxClaims limits the claims that are passed on to Entra, in bytes of JSON. Graph's
+// challenges have about a hundred.
 const maxClaims = 8 << 10
 
-// unauthorized is a 401, the one refusal that a new token may cure. It never
-// leaves the package.
+// unauthorized is a 401, the only refusal that a new token may cure. It never leaves
+// the package.
 type unauthorized struct {
 	refusal *Error
-	claims  string // what the new token must have, as JSON; "" for nothing known
+	claims  string // that the new token must have, as JSON; "" if Graph named none
 }
 
-// Error and Unwrap let it pass for the *Error it is.
+// Error and Unwrap make it usable as the *Error that it contains.
 func (e *unauthorized) Error() string { return e.refusal.Error() }
 func (e *unauthorized) Unwrap() error { return e.refusal }
 
@@ -29,8 +29,8 @@ func (e *unauthorized) Unwrap() error { return e.refusal }
 // (RFC 9110, section 11.2).
 var parameterPattern = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))`)
 
-// challengedClaims returns the claims that Graph wants to see in a token, as
-// JSON, or "" if it asked for none that can be understood.
+// challengedClaims returns the claims that Graph demands of a token, as JSON, or "" if
+// there is no well-formed claims challenge.
 // https://learn.microsoft.com/entra/identity-platform/claims-challenge#claims-challenge-header-format
 func challengedClaims(h http.Header) string {
 	for _, challenge := range h.Values("WWW-Authenticate") {
@@ -47,12 +47,12 @@ func challengedClaims(h http.Header) string {
 	return ""
 }
 
-// decodeClaims accepts both alphabets of base64, padded or not.
+// decodeClaims accepts standard and URL-safe base64, padded or not.
 func decodeClaims(encoded string) string {
 	encoded = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(encoded, "="))
 	claims, err := base64.RawStdEncoding.DecodeString(encoded)
 	var content struct {
-		// MSAL adds the client's capabilities to these.
+		// MSAL adds the client's capabilities to this object.
 		AccessToken map[string]any `json:"access_token"`
 	}
 	if err != nil || len(claims) > maxClaims || json.Unmarshal(claims, &content) != nil || content.AccessToken == nil {

@@ -75,7 +75,7 @@ func TestAChallengeIsAnsweredOnce(t *testing.T) {
 
 	sim.Clear()
 	_, err = client.DeploymentAccessKey(t.Context())
-	require.NoError(t, err, "the challenge is not given up")
+	require.NoError(t, err, "the next call answers the challenge again")
 }
 
 func TestManyChallengesAreOneSignIn(t *testing.T) {
@@ -85,22 +85,22 @@ func TestManyChallengesAreOneSignIn(t *testing.T) {
 	_, err := client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 
-	// All have the old token before the first is challenged.
+	// All callers have the old token before the first challenge.
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: callers, Claims: true, Latency: time.Hour})
 	errs := make([]error, callers)
-	var left sync.WaitGroup
+	var wg sync.WaitGroup
 	for i := range callers {
-		left.Go(func() { _, errs[i] = client.DeploymentAccessKey(t.Context()) })
+		wg.Go(func() { _, errs[i] = client.DeploymentAccessKey(t.Context()) })
 	}
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == callers+1 }))
 	sim.Clear()
-	left.Wait()
+	wg.Wait()
 	require.Equal(t, make([]error, callers), errs)
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
 }
 
-// TestRefusedClaimsDoNotStick: if Entra does not grant what Graph asks for, later
-// calls fail for as long as Graph asks, and not longer.
+// TestRefusedClaimsDoNotStick: if Entra does not grant what Graph demands, later calls
+// fail only for as long as Graph demands it.
 func TestRefusedClaimsDoNotStick(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
@@ -110,7 +110,7 @@ func TestRefusedClaimsDoNotStick(t *testing.T) {
 	require.NoError(t, client.SignIn(t.Context()))
 }
 
-// TestMalformedClaims are no more than a 401.
+// TestMalformedClaims: a malformed challenge is an ordinary 401.
 func TestMalformedClaims(t *testing.T) {
 	var calls atomic.Int32
 	client := served(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -127,7 +127,7 @@ func TestMalformedClaims(t *testing.T) {
 	require.NotContains(t, everythingAbout(err), "hunter2")
 }
 
-// droppedClaims records what is asked for with a dropped token.
+// droppedClaims records the claims with which tokens are dropped.
 type droppedClaims struct {
 	fixedToken
 	claims []string

@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// The sentences that an Error's Reason can be. No error of another package gets
-// into one: those quote what the other side sent.
+// The values of Error.Reason. They never include errors of other packages, which can
+// quote what the other side sent.
 const (
 	reasonInterrupted    = "the caller did not wait for the answer"
 	reasonNoAnswer       = "no complete answer within the time allowed"
@@ -45,7 +45,7 @@ const (
 	reasonNoApplication  = "the answer does not describe the application"
 )
 
-// interrupted is the error of a call whose caller left, or ran out of time.
+// interrupted returns the error of a call whose caller left or ran out of time.
 func interrupted(ctx context.Context, op string) *Error {
 	reason := reasonInterrupted
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -54,8 +54,8 @@ func interrupted(ctx context.Context, op string) *Error {
 	return &Error{Op: op, Kind: Timeout, Reason: reason}
 }
 
-// failure describes an exchange that ended without a complete answer. The
-// error's text is dropped.
+// failure describes an exchange that ended without a complete answer. It drops the
+// error's text.
 func failure(op string, err error) *Error {
 	kind, reason := classify(err)
 	return &Error{Op: op, Kind: kind, Reason: reason}
@@ -88,7 +88,7 @@ func classify(err error) (Kind, string) {
 	return Unreadable, reasonUnreadable
 }
 
-// failedAt tells whether the outermost network operation that failed is op.
+// failedAt reports whether op is the outermost network operation that failed.
 func failedAt(err error, op string) bool {
 	failed, ok := errors.AsType[*net.OpError](err)
 	return ok && failed.Op == op
@@ -116,8 +116,8 @@ func connectionReason(err error) string {
 }
 
 func certificateReason(err error) string {
-	// net/http replaces the error of package tls where the other side answers in
-	// plain HTTP.
+	// net/http replaces the error of package tls if the other side answers in plain
+	// HTTP.
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return reasonNoTLS
 	}

@@ -46,7 +46,7 @@ func TestClassify(t *testing.T) {
 		"anything else":     {errors.New("secret"), "", reasonUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// As net/http and MSAL wrap it.
+			// Wrapped as by net/http and MSAL.
 			err := fmt.Errorf("server response error:\n %w", &url.Error{Op: "Post", URL: "https://login.example.com", Err: test.err})
 			if test.kind == "" {
 				require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reasonConnFailed}, failure(OpSignIn, err))

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Package graph signs in to Entra ID as an application and makes the Microsoft
-// Graph calls that concern the Defender for Identity sensor deployment access
-// key, and those with which the application replaces its own credential.
+// Package graph signs in to Entra ID as an application. It makes the Microsoft Graph
+// calls for the Defender for Identity sensor deployment access key, and those that
+// replace the application's own credential.
 //
-// A regeneration destroys the key before it, and Graph offers nothing to make it
-// safe to repeat. So the package's main concern is what is known after a
-// failure: every [Error] tells whether the request may have been carried out,
-// and a request is repeated only where it is proven that it was not. The other
-// concern is silence: answers, tokens and the errors of the libraries underneath
-// can contain secrets, so nothing of them gets into an error or a log line but
-// statuses, codes and ids that were checked first.
+// A regeneration destroys the previous key, and Graph offers no way to repeat one
+// safely. So the package's main concern is what is known after a failure: every
+// [Error] says whether Graph may have carried out the request, and a regeneration is
+// repeated only if Graph has provably not carried it out. The other concern is
+// secrecy: answers, tokens and the errors of other libraries can contain secrets, so
+// only statuses and checked codes and ids get into errors and log lines.
 //
-// Sign-in is MSAL's. It is hidden behind one small interface, since not every
-// kind of [Credential] signs in the same way; what they have in common is that
-// callers who need a token at the same time share one sign-in.
+// MSAL signs in, behind a small interface, since the kinds of [Credential] sign in
+// differently. With each kind, callers that need a token at the same time share one
+// sign-in.
 package graph
 
 import (
@@ -29,22 +28,22 @@ import (
 	"github.com/google/uuid"
 )
 
-// Client calls Graph for one application in one tenant. It is safe for
-// concurrent use, and worth keeping: it remembers its access token.
+// Client calls Graph for one application in one tenant. It is safe for concurrent
+// use. Reuse it: it caches its access token.
 type Client struct {
 	root   string // of Graph, with the version
 	http   *http.Client
 	tokens tokenSource
 	retry  retrier
-	// managed is set where it signs in as a managed identity, which is no app
-	// registration: what to do about a refusal differs.
+	// managed is set for a managed identity. It has no app registration, so the advice
+	// about a refusal differs.
 	managed bool
 
-	applications string // URL of the app registrations, for which v1.0 will do
-	app          string // URL of the client's own one
+	applications string // URL of the app registrations, always in v1.0
+	app          string // URL of the client's own app registration
 }
 
-// New returns a Client of cfg. It sends nothing. Its error is a *ConfigError.
+// New returns a Client for cfg and sends nothing. Its error is a *ConfigError.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -70,8 +69,8 @@ func New(cfg Config) (*Client, error) {
 	}, nil
 }
 
-// SignIn makes sure that there is an access token, so that a call right after it
-// goes straight to Graph. The token may be one that an earlier call got.
+// SignIn makes sure that there is an access token, so that the next call goes straight
+// to Graph. The token may be from an earlier call.
 func (c *Client) SignIn(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -86,14 +85,14 @@ type operation struct {
 	method     string
 	url        string
 	body       []byte // JSON; nil for none
-	idempotent bool   // whether it can be made twice without harm
+	idempotent bool   // whether repeating it is harmless
 }
 
-// call makes a Graph call and hands the body of its answer to parse, which
-// returns a reason if it finds it unreadable.
+// call makes a Graph call and passes the body of the answer to parse, which returns a
+// reason if it cannot use the body.
 //
-// The error is an *Error, or the context's own if that had ended before
-// anything was done.
+// The error is an *Error, or the context's own if the context had ended before
+// anything was sent.
 func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -107,9 +106,8 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 	if !ok {
 		return err
 	}
-	// Entra may have revoked the token before its time, or Graph wants to see
-	// more in it. With a new one the call deserves one more chance: a 401 proves
-	// that nothing was done.
+	// Entra may have revoked the token early, or Graph demands more claims. The call
+	// is repeated once with a new token: a 401 proves that Graph did nothing.
 	c.tokens.drop(t, refused.claims)
 	if t, err = c.tokens.token(ctx); err != nil {
 		return err
@@ -129,9 +127,9 @@ func (c *Client) callWith(ctx context.Context, t token, op operation, parse func
 
 // attempt sends the request once.
 func (c *Client) attempt(ctx context.Context, t token, op operation, parse func([]byte) string) error {
-	// The hook runs before the last bytes of the request leave, so while sent is
-	// false Graph has seen no complete request; and when Do returns, either the
-	// hook has run or the connection is closed.
+	// The hook runs before the last bytes of the request are sent, so while sent is
+	// false, Graph has not seen a complete request. When Do returns, either the hook
+	// has run or the connection is closed.
 	var sent atomic.Bool
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { sent.Store(true) },
@@ -162,14 +160,14 @@ func (c *Client) send(ctx context.Context, t token, op operation) (*http.Respons
 	return c.http.Do(req)
 }
 
-// answer judges what Graph sent.
+// answer reads what Graph sent and returns an error unless it is a usable success.
 func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, parse func([]byte) string) error {
 	answered(ctx, requestID(resp.Header))
 	body, err := io.ReadAll(resp.Body)
-	// The body was read to its end, or will not be.
+	// The body has been read to its end, or cannot be.
 	_ = resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		// Whatever became of the body: the status decides.
+		// The status decides, even if the body could not be read.
 		e := graphError(op.name, resp, body)
 		e.managed = c.managed
 		if resp.StatusCode == http.StatusUnauthorized {

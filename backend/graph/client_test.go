@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graph
+package graph_test
 
 import (
 	"context"
@@ -13,15 +13,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestFromSignInToRegistration(t *testing.T) {
 	for _, shape := range graphtest.Shapes() {
-		for _, version := range []string{Beta, V1} {
+		for _, version := range []string{graph.Beta, graph.V1} {
 			t.Run(string(shape)+" "+version, func(t *testing.T) {
 				sim := graphtest.Start(t, graphtest.WithBodyShape(shape))
-				client, _ := simulated(t, sim, func(c *Config) { c.APIVersion = version })
+				client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.APIVersion = version })
 				before := sim.Key()
 				require.NoError(t, client.SignIn(t.Context()))
 
@@ -34,20 +35,20 @@ func TestFromSignInToRegistration(t *testing.T) {
 				require.True(t, sim.CanRegister(replaced))
 				require.False(t, sim.CanRegister(before))
 
-				require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the token is kept")
+				require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the token is cached")
 			})
 		}
 	}
 }
 
-// TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so
-// the token must be one for that Graph.
+// TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so the token
+// must be for that Graph.
 func TestTokenIsForTheCloud(t *testing.T) {
-	for _, name := range CloudNames() {
-		cloud, err := CloudNamed(name)
+	for _, name := range graph.CloudNames() {
+		cloud, err := graph.CloudNamed(name)
 		require.NoError(t, err)
 		sim := graphtest.Start(t, graphtest.WithAudience(cloud.GraphRoot))
-		client, _ := simulated(t, sim, func(c *Config) { c.Cloud = cloud })
+		client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Cloud = cloud })
 		_, err = client.DeploymentAccessKey(t.Context())
 		require.NoError(t, err)
 	}
@@ -56,7 +57,7 @@ func TestTokenIsForTheCloud(t *testing.T) {
 func TestRequest(t *testing.T) {
 	var mu sync.Mutex
 	var seen []*http.Request
-	client := served(t, func(w http.ResponseWriter, r *http.Request) {
+	client := graph.Served(t, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		seen = append(seen, r)
 		first := len(seen) == 1
@@ -66,7 +67,7 @@ func TestRequest(t *testing.T) {
 			return
 		}
 		_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
-	}, func(c *Config) { c.UserAgent = "vault-plugin-secrets-mdi/1.2.3" })
+	}, func(c *graph.Config) { c.UserAgent = "vault-plugin-secrets-mdi/1.2.3" })
 
 	key, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
@@ -78,13 +79,13 @@ func TestRequest(t *testing.T) {
 		require.Equal(t, "/beta/security/identities/sensors/regenerateDeploymentAccessKey", r.URL.String())
 		require.Equal(t, []string{"0"}, r.Header["Content-Length"])
 		require.Empty(t, r.TransferEncoding)
-		require.Equal(t, "Bearer "+testToken, r.Header.Get("Authorization"))
+		require.Equal(t, "Bearer test.access.token", r.Header.Get("Authorization"))
 		require.Equal(t, "application/json", r.Header.Get("Accept"))
 		require.Equal(t, "vault-plugin-secrets-mdi/1.2.3", r.UserAgent())
 		require.NoError(t, uuid.Validate(r.Header.Get("client-request-id")))
 		ids[r.Header.Get("client-request-id")] = true
 	}
-	require.Len(t, ids, 2, "each attempt has an id of its own")
+	require.Len(t, ids, 2, "each attempt has its own id")
 	require.NotEqual(t, seen[0].RemoteAddr, seen[1].RemoteAddr, "a 503 is repeated on a new connection")
 }
 
@@ -93,53 +94,57 @@ func TestFailedRegenerations(t *testing.T) {
 		f.Operation = graphtest.Regenerate
 		return f
 	}
+	const (
+		connLost   = "the connection was lost before the answer was complete"
+		unreadable = "the answer could not be understood"
+	)
 	for name, test := range map[string]struct {
 		fault     graphtest.Fault
-		want      Error
+		want      graph.Error
 		started   int
 		performed int
 	}{
-		"bad request":          {graphtest.Fault{Status: 400}, Error{Kind: Refused, Code: "BadRequest"}, 1, 0},
-		"forbidden":            {graphtest.Fault{Status: 403}, Error{Kind: Refused, Code: "Forbidden"}, 1, 0},
-		"unauthorised":         {graphtest.Fault{Status: 401}, Error{Kind: Refused, Code: "InvalidAuthenticationToken"}, 2, 0},
-		"redirect":             {graphtest.Fault{Status: 307}, Error{Kind: Refused, Code: "TemporaryRedirect", Reason: reasonRedirect}, 1, 0},
-		"throttled":            {graphtest.Fault{Status: 429}, Error{Kind: Throttled, Code: "TooManyRequests"}, 3, 0},
-		"throttled, told":      {graphtest.Fault{Status: 429, RetryAfter: "315"}, Error{Kind: Throttled, Code: "TooManyRequests", RetryAfter: 315 * time.Second}, 1, 0},
-		"unavailable":          {graphtest.Fault{Status: 503, Code: "serviceNotAvailable"}, Error{Kind: Unavailable, Code: "serviceNotAvailable"}, 3, 0},
-		"error before":         {graphtest.Fault{Status: 500}, Error{Kind: Unavailable, Code: "InternalServerError"}, 1, 0},
-		"error after":          {graphtest.Fault{Status: 500, AfterWork: true}, Error{Kind: Unavailable, Code: "InternalServerError"}, 1, 1},
-		"bad gateway":          {graphtest.Fault{Status: 502, AfterWork: true, Body: graphtest.BodyHTML}, Error{Kind: Unavailable}, 1, 1},
-		"gateway timeout":      {graphtest.Fault{Status: 504, AfterWork: true}, Error{Kind: Unavailable, Code: "GatewayTimeout"}, 1, 1},
-		"reset after":          {graphtest.Fault{Reset: true, AfterWork: true}, Error{Kind: Unavailable, Reason: reasonConnLost}, 1, 1},
-		"reset before":         {graphtest.Fault{Reset: true}, Error{Kind: Unavailable, Reason: reasonConnLost}, 1, 0},
-		"lost after":           {graphtest.Fault{Lost: true, AfterWork: true}, Error{Kind: Unavailable, Reason: reasonConnLost}, 1, 1},
-		"page instead of key":  {graphtest.Fault{Body: graphtest.BodyHTML}, Error{Kind: Unreadable, Status: 200, Reason: reasonUnreadable}, 1, 1},
-		"nothing at all":       {graphtest.Fault{Body: graphtest.BodyEmpty}, Error{Kind: Unreadable, Status: 200, Reason: reasonUnreadable}, 1, 1},
-		"malformed":            {graphtest.Fault{Body: graphtest.BodyMalformed}, Error{Kind: Unreadable, Status: 200, Reason: reasonUnreadable}, 1, 1},
-		"two keys":             {graphtest.Fault{Body: graphtest.BodyDisagreeing}, Error{Kind: Unreadable, Status: 200, Reason: reasonDifferentKeys}, 1, 1},
-		"half a body":          {graphtest.Fault{Body: graphtest.BodyTruncated}, Error{Kind: Unavailable, Status: 200, Reason: reasonConnLost}, 1, 1},
-		"half an error's body": {graphtest.Fault{Status: 403, Body: graphtest.BodyTruncated}, Error{Kind: Refused}, 1, 0},
+		"bad request":          {graphtest.Fault{Status: 400}, graph.Error{Kind: graph.Refused, Code: "BadRequest"}, 1, 0},
+		"forbidden":            {graphtest.Fault{Status: 403}, graph.Error{Kind: graph.Refused, Code: "Forbidden"}, 1, 0},
+		"unauthorised":         {graphtest.Fault{Status: 401}, graph.Error{Kind: graph.Refused, Code: "InvalidAuthenticationToken"}, 2, 0},
+		"redirect":             {graphtest.Fault{Status: 307}, graph.Error{Kind: graph.Refused, Code: "TemporaryRedirect", Reason: "a redirect was refused"}, 1, 0},
+		"throttled":            {graphtest.Fault{Status: 429}, graph.Error{Kind: graph.Throttled, Code: "TooManyRequests"}, 3, 0},
+		"throttled, advised":   {graphtest.Fault{Status: 429, RetryAfter: "315"}, graph.Error{Kind: graph.Throttled, Code: "TooManyRequests", RetryAfter: 315 * time.Second}, 1, 0},
+		"unavailable":          {graphtest.Fault{Status: 503, Code: "serviceNotAvailable"}, graph.Error{Kind: graph.Unavailable, Code: "serviceNotAvailable"}, 3, 0},
+		"error before":         {graphtest.Fault{Status: 500}, graph.Error{Kind: graph.Unavailable, Code: "InternalServerError"}, 1, 0},
+		"error after":          {graphtest.Fault{Status: 500, AfterWork: true}, graph.Error{Kind: graph.Unavailable, Code: "InternalServerError"}, 1, 1},
+		"bad gateway":          {graphtest.Fault{Status: 502, AfterWork: true, Body: graphtest.BodyHTML}, graph.Error{Kind: graph.Unavailable}, 1, 1},
+		"gateway timeout":      {graphtest.Fault{Status: 504, AfterWork: true}, graph.Error{Kind: graph.Unavailable, Code: "GatewayTimeout"}, 1, 1},
+		"reset after":          {graphtest.Fault{Reset: true, AfterWork: true}, graph.Error{Kind: graph.Unavailable, Reason: connLost}, 1, 1},
+		"reset before":         {graphtest.Fault{Reset: true}, graph.Error{Kind: graph.Unavailable, Reason: connLost}, 1, 0},
+		"lost after":           {graphtest.Fault{Lost: true, AfterWork: true}, graph.Error{Kind: graph.Unavailable, Reason: connLost}, 1, 1},
+		"page instead of key":  {graphtest.Fault{Body: graphtest.BodyHTML}, graph.Error{Kind: graph.Unreadable, Status: 200, Reason: unreadable}, 1, 1},
+		"nothing at all":       {graphtest.Fault{Body: graphtest.BodyEmpty}, graph.Error{Kind: graph.Unreadable, Status: 200, Reason: unreadable}, 1, 1},
+		"malformed":            {graphtest.Fault{Body: graphtest.BodyMalformed}, graph.Error{Kind: graph.Unreadable, Status: 200, Reason: unreadable}, 1, 1},
+		"two keys":             {graphtest.Fault{Body: graphtest.BodyDisagreeing}, graph.Error{Kind: graph.Unreadable, Status: 200, Reason: "the answer contains two different keys"}, 1, 1},
+		"half a body":          {graphtest.Fault{Body: graphtest.BodyTruncated}, graph.Error{Kind: graph.Unavailable, Status: 200, Reason: connLost}, 1, 1},
+		"half an error's body": {graphtest.Fault{Status: 403, Body: graphtest.BodyTruncated}, graph.Error{Kind: graph.Refused}, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t)
-			var log safeBuffer
-			client, _ := simulated(t, sim, func(c *Config) { c.Logger = debugLogger(&log) })
+			var log graph.SafeBuffer
+			client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Logger = graph.DebugLogger(&log) })
 			sim.Inject(regenerate(test.fault))
 
 			key, err := client.RegenerateDeploymentAccessKey(t.Context())
 			require.Empty(t, key)
-			got := failed(t, err)
+			got := graph.Failed(t, err)
 			require.Equal(t, test.started, sim.Calls(graphtest.Regenerate).Started)
 			require.Equal(t, test.performed, sim.Calls(graphtest.Regenerate).Performed)
 			if test.performed > 0 {
 				require.True(t, got.MayHaveHappened())
 			}
-			requireNoSecrets(t, sim, everythingAbout(err)+log.String())
+			graph.RequireNoSecrets(t, sim, graph.EverythingAbout(err)+log.String())
 
 			if test.fault.Body == "" && (test.fault.Status != 0) {
 				require.NotEmpty(t, got.RequestID)
 			}
-			test.want.Op, test.want.RequestID = OpRegenerate, got.RequestID
+			test.want.Op, test.want.RequestID = graph.OpRegenerate, got.RequestID
 			if test.want.Status == 0 {
 				test.want.Status = test.fault.Status
 			}
@@ -150,7 +155,7 @@ func TestFailedRegenerations(t *testing.T) {
 
 func TestContentTypeIsNotTrusted(t *testing.T) {
 	sim := graphtest.Start(t)
-	client, _ := simulated(t, sim, nil)
+	client, _ := graph.Simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Body: graphtest.BodyWrongContentType})
 	key, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
@@ -159,10 +164,10 @@ func TestContentTypeIsNotTrusted(t *testing.T) {
 
 func TestAMissingRoleIsNamed(t *testing.T) {
 	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
-	client, _ := simulated(t, sim, nil)
+	client, _ := graph.Simulated(t, sim, nil)
 	_, err := client.RegenerateDeploymentAccessKey(t.Context())
-	e := failed(t, err)
-	require.Equal(t, Refused, e.Kind)
+	e := graph.Failed(t, err)
+	require.Equal(t, graph.Refused, e.Kind)
 	require.Contains(t, e.Hint(), graphtest.RoleReadWrite)
 	require.False(t, e.MayHaveHappened())
 }
@@ -174,27 +179,27 @@ func TestGETIsRepeatedWhereThePOSTIsNot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t)
-			client, waited := simulated(t, sim, nil)
+			client, waited := graph.Simulated(t, sim, nil)
 			fault.Operation, fault.Times = graphtest.Get, 1
 			sim.Inject(fault)
 			key, err := client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, sim.Key(), key)
 			require.Equal(t, 2, sim.Calls(graphtest.Get).Started)
-			require.Len(t, waited.all, 1)
+			require.Len(t, waited.All, 1)
 
 			fault.Times = 0
 			sim.Inject(fault)
 			_, err = client.DeploymentAccessKey(t.Context())
 			require.Error(t, err)
-			require.Equal(t, 4, sim.Calls(graphtest.Get).Started, "once more and not for ever")
+			require.Equal(t, 4, sim.Calls(graphtest.Get).Started, "repeated once, not forever")
 		})
 	}
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
 	sim := graphtest.Start(t)
-	client, waited := simulated(t, sim, nil)
+	client, waited := graph.Simulated(t, sim, nil)
 	sim.Inject(
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 429, RetryAfter: "2"},
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "3"},
@@ -202,21 +207,21 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	key, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
-	require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second}, waited.all)
+	require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second}, waited.All)
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 429, RetryAfter: "2"})
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = client.RegenerateDeploymentAccessKey(short)
-	e := failed(t, err)
-	require.Equal(t, Throttled, e.Kind)
+	e := graph.Failed(t, err)
+	require.Equal(t, graph.Throttled, e.Kind)
 	require.Equal(t, 2*time.Second, e.RetryAfter)
-	require.Len(t, waited.all, 2, "no wait that is longer than the caller's time")
+	require.Len(t, waited.All, 2, "it does not wait longer than the caller")
 }
 
 func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
 	sim := graphtest.Start(t)
-	client, _ := simulated(t, sim, nil)
+	client, _ := graph.Simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
 	key, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
@@ -226,15 +231,14 @@ func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
 	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 400, Code: "53003"})
 	_, err = client.RegenerateDeploymentAccessKey(t.Context())
-	require.Equal(t, "AADSTS53003", failed(t, err).Code, "who cannot sign in again learns why")
+	require.Equal(t, "AADSTS53003", graph.Failed(t, err).Code, "the failed sign-in is reported, not the 401")
 }
 
-// TestManyRefusedTokensAreOneSignIn: all calls hold the same token when Graph
-// refuses it.
+// TestManyRefusedTokensAreOneSignIn: Graph refuses the same token to many calls.
 func TestManyRefusedTokensAreOneSignIn(t *testing.T) {
 	const callers = 20
 	sim := graphtest.Start(t)
-	client, _ := simulated(t, sim, nil)
+	client, _ := graph.Simulated(t, sim, nil)
 	require.NoError(t, client.SignIn(t.Context()))
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: callers, Status: 401, Latency: time.Hour})
 
@@ -251,9 +255,9 @@ func TestManyRefusedTokensAreOneSignIn(t *testing.T) {
 	require.Equal(t, 2, sim.Calls(graphtest.Discovery).Started)
 }
 
-func TestACallerWhoIsGoneSendsNothing(t *testing.T) {
+func TestAnEndedContextSendsNothing(t *testing.T) {
 	sim := graphtest.Start(t)
-	client, _ := simulated(t, sim, nil)
+	client, _ := graph.Simulated(t, sim, nil)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Equal(t, context.Canceled, client.SignIn(gone))
@@ -268,14 +272,14 @@ func TestACallerWhoIsGoneSendsNothing(t *testing.T) {
 	}
 }
 
-func TestACallerWhoLeavesAfterThePOST(t *testing.T) {
+func TestACallerThatLeavesAfterThePOST(t *testing.T) {
 	for name, body := range map[string]graphtest.Fault{
 		"before the work": {Latency: time.Hour, Stubborn: true},
 		"after the work":  {Latency: time.Hour, AfterWork: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t)
-			client, _ := simulated(t, sim, nil)
+			client, _ := graph.Simulated(t, sim, nil)
 			body.Operation = graphtest.Regenerate
 			sim.Inject(body)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -284,8 +288,8 @@ func TestACallerWhoLeavesAfterThePOST(t *testing.T) {
 				_ = sim.Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Started == 1 })
 			}()
 			_, err := client.RegenerateDeploymentAccessKey(ctx)
-			e := failed(t, err)
-			require.Equal(t, Timeout, e.Kind)
+			e := graph.Failed(t, err)
+			require.Equal(t, graph.Timeout, e.Kind)
 			require.True(t, e.MayHaveHappened())
 			require.NotErrorIs(t, err, context.Canceled)
 			sim.Clear()
@@ -295,26 +299,26 @@ func TestACallerWhoLeavesAfterThePOST(t *testing.T) {
 	}
 }
 
-// TestACallerWhoLeavesDuringTheBody needs an answer that begins and does not end.
-func TestACallerWhoLeavesDuringTheBody(t *testing.T) {
+// TestACallerThatLeavesDuringTheBody needs an answer that begins and does not end.
+func TestACallerThatLeavesDuringTheBody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	client := served(t, func(w http.ResponseWriter, r *http.Request) {
+	client := graph.Served(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"deployment`))
 		_ = http.NewResponseController(w).Flush()
 		cancel()
 		<-r.Context().Done()
-		panic(http.ErrAbortHandler) // returning would end the answer in good order
+		panic(http.ErrAbortHandler) // returning would complete the answer
 	}, nil)
 	_, err := client.RegenerateDeploymentAccessKey(ctx)
-	e := failed(t, err)
-	require.Equal(t, Timeout, e.Kind)
+	e := graph.Failed(t, err)
+	require.Equal(t, graph.Timeout, e.Kind)
 	require.True(t, e.MayHaveHappened())
 }
 
 func TestLogLines(t *testing.T) {
 	sim := graphtest.Start(t)
-	var log safeBuffer
-	client, _ := simulated(t, sim, func(c *Config) { c.Logger = debugLogger(&log) })
+	var log graph.SafeBuffer
+	client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Logger = graph.DebugLogger(&log) })
 	_, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
@@ -322,7 +326,7 @@ func TestLogLines(t *testing.T) {
 	require.Error(t, err)
 
 	text := log.String()
-	for _, want := range []string{"client_request_id=", " graph_request_id=", "status=200", "duration_ms=", "/oauth2/v2.0/token", OpRegenerate, "no answer"} {
+	for _, want := range []string{"client_request_id=", " graph_request_id=", "status=200", "duration_ms=", "/oauth2/v2.0/token", graph.OpRegenerate, "no answer"} {
 		require.Contains(t, text, want)
 	}
 	issued := slices.Concat(sim.Issued(), []string{"Bearer", "client_secret"})

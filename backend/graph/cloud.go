@@ -15,11 +15,10 @@ const (
 	AzureUSGovernmentDoDCloud = "AzureUSGovernmentDoDCloud" // DoD (L5)
 )
 
-// azureChinaCloud is known by name and by its hosts only, so that whoever asks for it
-// learns why it is refused.
+// azureChinaCloud is known by its name and hosts only to explain why it is refused.
 const azureChinaCloud = "AzureChinaCloud"
 
-// Cloud says where a Microsoft cloud's Graph and its sign-in live.
+// Cloud is a Microsoft cloud with the addresses of its Graph and its sign-in.
 type Cloud struct {
 	Name          string
 	GraphRoot     string // https URL without a path; with "/.default" also the scope of a token
@@ -34,8 +33,8 @@ var clouds = []Cloud{
 	{AzureUSGovernmentDoDCloud, "https://dod-graph.microsoft.us", "https://login.microsoftonline.us"},
 }
 
-// CloudNamed returns the cloud of that name. The error says which names there
-// are, or why a cloud that exists is none of them.
+// CloudNamed returns the cloud with that name. Its error lists the valid names, or says
+// why an existing cloud is not supported.
 func CloudNamed(name string) (Cloud, error) {
 	for _, c := range clouds {
 		if c.Name == name {
@@ -48,8 +47,8 @@ func CloudNamed(name string) (Cloud, error) {
 	return Cloud{}, fmt.Errorf("unknown cloud %q: use one of %s", name, strings.Join(CloudNames(), ", "))
 }
 
-// otherHosts are Microsoft's besides those in clouds: further names of Entra's sign-in,
-// and the cloud that is not offered.
+// otherHosts are Microsoft's hosts that clouds does not list: other names of Entra's
+// sign-in, and the cloud that is not supported.
 // https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
 var otherHosts = map[string]string{
 	"login.windows.net":                AzurePublicCloud,
@@ -60,8 +59,8 @@ var otherHosts = map[string]string{
 	"login.partner.microsoftonline.cn": azureChinaCloud,
 }
 
-// owners returns the names of the clouds that a host is Microsoft's in; none if it is
-// not one of Microsoft's that this package knows.
+// owners returns the names of the clouds to which one of Microsoft's hosts belongs, or
+// nil if this package does not know the host.
 func owners(host string) []string {
 	if name, ok := otherHosts[host]; ok {
 		return []string{name}
@@ -75,7 +74,7 @@ func owners(host string) []string {
 	return names
 }
 
-// CloudNames returns what CloudNamed accepts, the default first.
+// CloudNames returns the names that CloudNamed accepts, the default first.
 func CloudNames() []string {
 	names := make([]string, 0, len(clouds))
 	for _, c := range clouds {

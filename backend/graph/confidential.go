@@ -9,8 +9,8 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 )
 
-// claimsChallenges is the client capability that tells Entra and Graph that this
-// client answers claims challenges. Graph sends them to no other.
+// claimsChallenges is the client capability that declares that this client answers
+// claims challenges. Graph sends them to no other client.
 // https://learn.microsoft.com/entra/identity-platform/claims-challenge#client-capabilities
 const claimsChallenges = "cp1"
 
@@ -24,14 +24,14 @@ func newConfidentialSource(cfg *Config, cred confidential.Credential, client *ht
 	options := []confidential.Option{
 		confidential.WithHTTPClient(client),
 		confidential.WithClientCapabilities([]string{claimsChallenges}),
-		// Has an effect for certificates alone: Entra can then check their
-		// subject and issuer instead of the one thumbprint.
+		// Affects certificates only: Entra can then check their subject and issuer
+		// instead of the thumbprint.
 		confidential.WithX5C(),
-		// Else an environment variable could send the sign-in elsewhere.
+		// Otherwise an environment variable could send the sign-in elsewhere.
 		confidential.WithAzureRegion("DisableMsalForceRegion"),
 	}
 	if cfg.AuthorityHost != "" {
-		// Else MSAL asks login.microsoftonline.com about a host it does not know.
+		// Otherwise MSAL asks login.microsoftonline.com about a host that it does not know.
 		options = append(options, confidential.WithInstanceDiscovery(false))
 	}
 	authority, clientID := cfg.authorityRoot()+"/"+cfg.TenantID, cfg.ClientID
@@ -39,7 +39,7 @@ func newConfidentialSource(cfg *Config, cred confidential.Credential, client *ht
 	return newSharedSource(func() (issuer, error) {
 		app, err := confidential.New(authority, clientID, cred, options...)
 		if err != nil {
-			return nil, &ConfigError{"tenant_id", "and authority_host do not make an authority that the sign-in library accepts"}
+			return nil, &ConfigError{"tenant_id", "and authority_host do not form an authority that the sign-in library accepts"}
 		}
 		return &confidentialIssuer{client: app, scopes: scopes}, nil
 	})

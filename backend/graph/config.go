@@ -4,6 +4,7 @@ package graph
 
 import (
 	"cmp"
+	"errors"
 	"net/url"
 	"regexp"
 	"slices"
@@ -18,19 +19,19 @@ const (
 	V1   = "v1.0"
 )
 
-// Config is what a Client is made of. Nothing in it is optional unless said.
+// Config configures a Client. A field is required unless its comment says otherwise.
 type Config struct {
 	TenantID   string // the tenant's GUID or one of its domains; optional for a ManagedIdentity
 	ClientID   string // the app registration's application id; optional for a ManagedIdentity
 	Credential Credential
 	Cloud      Cloud
 
-	// GraphEndpoint is an https URL used instead of Cloud.GraphRoot, for a
-	// private endpoint or a proxy in front of Graph; "" for none. Tokens are
-	// for Cloud.GraphRoot all the same, since that is who checks them in the end.
+	// GraphEndpoint is an https URL used instead of Cloud.GraphRoot, for a private
+	// endpoint or a proxy in front of Graph; "" for none. Tokens are still issued for
+	// Cloud.GraphRoot, since Graph checks them in the end.
 	GraphEndpoint string
-	// AuthorityHost is an https URL used instead of Cloud.AuthorityHost; "" for
-	// none. It is taken at its word: Microsoft is not asked whether it knows it.
+	// AuthorityHost is an https URL used instead of Cloud.AuthorityHost; "" for none.
+	// MSAL does not ask Microsoft whether it knows this host.
 	AuthorityHost string
 	// APIVersion is Beta or V1.
 	APIVersion string
@@ -43,8 +44,8 @@ type Config struct {
 	Logger hclog.Logger
 }
 
-// namePattern holds for GUIDs and domain names. It keeps whatever else could be
-// written there out of the paths of sign-in URLs.
+// namePattern matches GUIDs and domain names. It keeps everything else out of the paths
+// of sign-in URLs.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 
 func (cfg *Config) validate() error {
@@ -62,20 +63,21 @@ func (cfg *Config) validate() error {
 	case cfg.APIVersion != Beta && cfg.APIVersion != V1:
 		return &ConfigError{"graph_api_version", "must be " + Beta + " or " + V1}
 	}
-	if err := cfg.checkRoot("graph_endpoint", cfg.graphRoot()); err != nil {
+	if err := cfg.normalize("graph_endpoint", &cfg.GraphEndpoint); err != nil {
 		return err
 	}
-	return cfg.checkRoot("authority_host", cfg.authorityRoot())
+	return cfg.normalize("authority_host", &cfg.AuthorityHost)
 }
 
-// checkRoot accepts https://host and https://host:port, unless the host is Microsoft's
-// in another cloud, where neither the tenant nor its tokens are known. A path, a query
-// or credentials in it would be dropped or leaked somewhere later on.
-func (cfg *Config) checkRoot(field, root string) error {
-	u, err := url.Parse(root)
-	if err != nil || u.Hostname() == "" || root != "https://"+u.Host {
-		return &ConfigError{field, "must be an https URL of a host and nothing more, such as https://graph.example.com"}
+// normalize replaces an endpoint by its parsed form. It refuses Microsoft's hosts in
+// other clouds, which know neither the tenant nor its tokens.
+func (cfg *Config) normalize(field string, endpoint *string) error {
+	root, err := ParseEndpoint(*endpoint)
+	if err != nil {
+		return &ConfigError{field, err.Error()}
 	}
+	*endpoint = root
+	u := url.URL{Host: strings.TrimPrefix(root, "https://")}
 	if in := owners(strings.ToLower(u.Hostname())); len(in) > 0 && !slices.Contains(in, cfg.Cloud.Name) {
 		return &ConfigError{field, "is Microsoft's host for " + strings.Join(in, " and ") + ", and environment is " + cfg.Cloud.Name +
 			": set the environment that the tenant lives in, and leave the field empty"}
@@ -83,10 +85,20 @@ func (cfg *Config) checkRoot(field, root string) error {
 	return nil
 }
 
-func (cfg *Config) graphRoot() string {
-	return strings.TrimSuffix(cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot), "/")
+// ParseEndpoint returns the root of an https endpoint, https://host or
+// https://host:port, without surrounding white space and trailing slashes; "" stays "".
+// A path, a query or a user would be dropped or leaked later on. The error says what is
+// allowed and quotes nothing.
+func ParseEndpoint(text string) (string, error) {
+	root := strings.TrimRight(strings.TrimSpace(text), "/")
+	if u, err := url.Parse(root); root != "" && (err != nil || u.Hostname() == "" || root != "https://"+u.Host) {
+		return "", errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
+	}
+	return root, nil
 }
 
+func (cfg *Config) graphRoot() string { return cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot) }
+
 func (cfg *Config) authorityRoot() string {
-	return strings.TrimSuffix(cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost), "/")
+	return cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 )
 
-// Credential is what the engine proves its identity with: a [ClientSecret], a
-// [ClientCertificate], a [ClientAssertion] or a [ManagedIdentity]. What a kind
-// needs beyond this interface stays in its file.
+// Credential proves the engine's identity to Entra: a [ClientSecret], a
+// [ClientCertificate], a [ClientAssertion] or a [ManagedIdentity]. Each kind has its own
+// file.
 //
-// However a credential is printed or encoded, nothing secret of it shows.
+// Printing or encoding a credential never shows its secret.
 type Credential interface {
-	// tokenSource returns a source that has not signed in yet. Its errors
-	// concern the credential alone and show nothing of it.
+	// tokenSource returns a source that has not signed in yet. Its errors concern only
+	// the credential and quote none of it.
 	tokenSource(cfg *Config, client *http.Client) (tokenSource, error)
 }
 
@@ -26,17 +26,17 @@ type ClientSecret string
 
 const redacted = "[redacted]"
 
-// redact is the Format of what must not show: package fmt prefers it to every
-// other way of printing a value, %#v included.
+// redact implements Format for secrets: package fmt prefers Format to every other way
+// of printing a value, %#v included.
 func redact(f fmt.State) {
-	// A fmt.State has nowhere to fail to, and Format nowhere to report it.
+	// Format cannot report an error.
 	_, _ = io.WriteString(f, redacted)
 }
 
 // Format implements fmt.Formatter.
 func (ClientSecret) Format(f fmt.State, _ rune) { redact(f) }
 
-// String is for those who call it directly.
+// String is for direct callers; package fmt uses Format.
 func (ClientSecret) String() string { return redacted }
 
 // MarshalText keeps the secret out of JSON, structured logs included.

@@ -11,19 +11,19 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 )
 
-// ClientAssertion returns a JWT of an issuer that the app registration has a
-// federated credential for: what a file of a workload identity contains, or an
-// identity token of Vault. It is called for each request to Entra, possibly by
-// several goroutines at once, and its context ends with the sign-in.
+// ClientAssertion returns a JWT from an issuer for which the app registration has a
+// federated credential: the content of a workload identity's token file, or an identity
+// token of Vault. It is called for each request to Entra, possibly by several goroutines
+// at once, and its context ends with the sign-in.
 //
-// Its errors show nowhere, since they may quote what they read; one that is or
-// wraps an [AssertionError] says in its own words what to tell.
+// Its errors are never shown, since they may quote the assertion. Wrap an
+// [AssertionError] to say what went wrong.
 type ClientAssertion func(ctx context.Context) (string, error)
 
-// AssertionError is the error of a [ClientAssertion] in words that may be shown.
+// AssertionError is an error of a [ClientAssertion] that may be shown.
 type AssertionError struct {
 	Kind   Kind   // what it means for the sign-in; Refused if empty
-	Reason string // a sentence without a secret; a general one if empty
+	Reason string // a sentence without secrets; a general one if empty
 }
 
 // Error returns the reason.
@@ -32,10 +32,10 @@ func (e *AssertionError) Error() string { return e.Reason }
 // Format implements fmt.Formatter.
 func (ClientAssertion) Format(f fmt.State, _ rune) { redact(f) }
 
-// String is for those who call it directly.
+// String is for direct callers; package fmt uses Format.
 func (ClientAssertion) String() string { return redacted }
 
-// MarshalText makes JSON of it, which a func alone would refuse to become.
+// MarshalText makes it encodable as JSON, which a func is not.
 func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 func (a ClientAssertion) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {

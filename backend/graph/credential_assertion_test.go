@@ -15,8 +15,8 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// asserting signs in with what the simulator's own issuer makes, and counts how
-// often it was asked.
+// asserting returns a credential that gets assertions from the simulator's own issuer,
+// and the number of assertions.
 func asserting(sim *graphtest.Simulator, request graphtest.AssertionRequest) (ClientAssertion, *atomic.Int32) {
 	var asked atomic.Int32
 	return func(context.Context) (string, error) {
@@ -35,12 +35,12 @@ func TestSignInWithAnAssertion(t *testing.T) {
 	require.True(t, sim.CanRegister(key))
 	_, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
-	require.EqualValues(t, 1, asked.Load(), "not while there is a token")
+	require.EqualValues(t, 1, asked.Load(), "no new assertion while there is a token")
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
 	_, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
-	require.EqualValues(t, 2, asked.Load(), "once for each token")
+	require.EqualValues(t, 2, asked.Load(), "one assertion for each token")
 	requireNoSecrets(t, sim, log.String())
 }
 
@@ -100,15 +100,15 @@ func TestNoAssertion(t *testing.T) {
 			test.want.Op, test.want.local = OpSignIn, true
 			require.Equal(t, &test.want, failed(t, err))
 			require.NotContains(t, everythingAbout(err), "hunter2")
-			require.False(t, failed(t, err).FoundNobody(), "nobody was looked for")
+			require.False(t, failed(t, err).FoundNobody(), "no request was sent")
 			require.Zero(t, sim.Calls(graphtest.Token).Started)
-			require.Empty(t, waited.all)
+			require.Empty(t, waited.All)
 		})
 	}
 	require.Equal(t, "why", (&AssertionError{Reason: "why"}).Error())
 }
 
-// TestAnAssertionThatTakesTooLong: the sign-in's time is over, not the caller's.
+// TestAnAssertionThatTakesTooLong: the sign-in times out, not the caller.
 func TestAnAssertionThatTakesTooLong(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()

@@ -18,19 +18,18 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// ClientCertificate is a certificate that the app registration knows, and its
-// private key.
+// ClientCertificate is a certificate of the app registration, and its private key.
 type ClientCertificate struct {
-	// PEM has, in any order, the certificate, those that lead to its root if
-	// Entra is to check subject and issuer, and one unencrypted RSA key as PKCS#1
-	// or PKCS#8.
+	// PEM has, in any order, the certificate and one unencrypted RSA key as PKCS#1 or
+	// PKCS#8. If Entra is to check subject and issuer, it also has the chain to the
+	// root.
 	PEM string
 }
 
 // Format implements fmt.Formatter.
 func (ClientCertificate) Format(f fmt.State, _ rune) { redact(f) }
 
-// String is for those who call it directly.
+// String is for direct callers; package fmt uses Format.
 func (ClientCertificate) String() string { return redacted }
 
 // MarshalText keeps the key out of JSON, structured logs included.
@@ -48,23 +47,21 @@ func (c ClientCertificate) tokenSource(cfg *Config, client *http.Client) (tokenS
 	return newConfidentialSource(cfg, cred, client)
 }
 
-// newKeyBits is the size that Microsoft's own tools choose for certificates of
-// app registrations.
+// newKeyBits is the key size that Microsoft's own tools choose for app registrations.
 const newKeyBits = 2048
 
-// clockSkew is how far behind this machine's clock Microsoft's may be.
+// clockSkew is how far Microsoft's clock may be behind this machine's.
 const clockSkew = 5 * time.Minute
 
-// NewCertificate makes a self-signed certificate for signing in, with a new RSA
-// key. It is valid from a few minutes before now, since clocks differ, until
-// validity after it.
+// NewCertificate makes a self-signed certificate with a new RSA key, for signing in. It is
+// valid from a few minutes before now, since clocks differ, until validity after now.
 func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCertificate, error) {
 	if cn == "" || validity <= 0 {
 		return ClientCertificate{}, errors.New("a certificate needs a name and a validity")
 	}
 	key, err := rsa.GenerateKey(rand.Reader, newKeyBits)
 	if err != nil {
-		return ClientCertificate{}, fmt.Errorf("making a key: %w", err)
+		return ClientCertificate{}, fmt.Errorf("generating a key: %w", err)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -100,10 +97,9 @@ const (
 	proofValidity = 10 * time.Minute
 )
 
-// ProofOfPossession returns the JWT that addKey and removeKey ask for, as a
-// secret to be kept: it shows that the caller has the key of cert, which must be
-// a currently valid certificate of the app registration with that object id (not
-// its client id).
+// ProofOfPossession returns the JWT that addKey and removeKey require. It proves that
+// the caller holds the key of cert, which must be a currently valid certificate of the
+// app registration with that object id (not its client id). The JWT is a secret.
 // https://learn.microsoft.com/graph/application-rollkey-prooftoken
 func ProofOfPossession(cert ClientCertificate, objectID string, now time.Time) (string, error) {
 	bundle, err := parseBundle(cert.PEM)
@@ -111,7 +107,7 @@ func ProofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 		return "", err
 	}
 	proof := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"aud": proofAudience, // a string, where package jwt's own type writes a list
+		"aud": proofAudience, // a string: jwt.RegisteredClaims would write a list
 		"iss": objectID,
 		"sub": objectID,
 		"nbf": now.Unix(),
@@ -120,7 +116,7 @@ func ProofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 	proof.Header["x5t"] = bundle.x5t()
 	signed, err := proof.SignedString(bundle.key)
 	if err != nil {
-		return "", certificateError("has a key that does not sign")
+		return "", certificateError("has a key that cannot sign")
 	}
 	return signed, nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graph
+package graph_test
 
 import (
 	"crypto/sha1" //nolint:gosec // the header x5t is defined with it
@@ -12,53 +12,54 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestSignInWithACertificate(t *testing.T) {
-	cert, key := ours()
-	other, _ := theirs()
+	cert, key := graph.Ours()
+	other, _ := graph.Theirs()
 	for name, text := range map[string]string{"as it comes": cert + key, "last of a chain": key + other + cert} {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t, graphtest.WithCertificate(cert))
-			var log safeBuffer
-			client, _ := simulated(t, sim, func(c *Config) {
-				c.Credential, c.Logger = ClientCertificate{PEM: text}, debugLogger(&log)
+			var log graph.SafeBuffer
+			client, _ := graph.Simulated(t, sim, func(c *graph.Config) {
+				c.Credential, c.Logger = graph.ClientCertificate{PEM: text}, graph.DebugLogger(&log)
 			})
 			got, err := client.RegenerateDeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(got))
 			require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
-			requireNoSecrets(t, sim, log.String())
+			graph.RequireNoSecrets(t, sim, log.String())
 		})
 	}
 }
 
-// TestSignInByNameAndIssuer: Entra does not know the certificate, which comes
-// along in the assertion, but whoever issued it.
+// TestSignInByNameAndIssuer: Entra does not know the certificate, which the assertion
+// contains, but knows its issuer.
 func TestSignInByNameAndIssuer(t *testing.T) {
-	cert, key := ours()
+	cert, key := graph.Ours()
 	sim := graphtest.Start(t, graphtest.WithSubjectName(cert, "ours"))
-	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
+	client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: cert + key} })
 	require.NoError(t, client.SignIn(t.Context()))
 }
 
 func TestSignInWithAnUnknownCertificate(t *testing.T) {
-	cert, key := ours()
-	other, _ := theirs()
+	cert, key := graph.Ours()
+	other, _ := graph.Theirs()
 	sim := graphtest.Start(t, graphtest.WithCertificate(other))
-	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
-	e := failed(t, client.SignIn(t.Context()))
+	client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: cert + key} })
+	e := graph.Failed(t, client.SignIn(t.Context()))
 	require.Equal(t, "AADSTS700027", e.Code)
 	require.Contains(t, e.Hint(), "certificate")
-	requireNoSecrets(t, sim, everythingAbout(e))
+	graph.RequireNoSecrets(t, sim, graph.EverythingAbout(e))
 }
 
 func TestProofOfPossession(t *testing.T) {
-	cert, key := ours()
+	cert, key := graph.Ours()
 	const objectID = "a7f7c5b1-7f8c-4c4b-a2f2-6f1f6d1c9d11"
 	now := time.Now().Truncate(time.Second)
-	proof, err := ProofOfPossession(ClientCertificate{PEM: cert + key}, objectID, now)
+	proof, err := graph.ProofOfPossession(graph.ClientCertificate{PEM: cert + key}, objectID, now)
 	require.NoError(t, err)
 
 	leaf := parsed(t, cert)

@@ -10,14 +10,14 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/managedidentity"
 )
 
-// ManagedIdentity is the identity that Azure has given to the machine or service
-// which the engine runs on. Where to ask for its tokens is said by the
-// environment's variables, as on App Service; where it says nothing, that is the
-// metadata service of virtual machines, whose address is fixed.
+// ManagedIdentity is the identity that Azure gave to the machine or service that runs
+// the engine. Environment variables say where to get its tokens, as on App Service.
+// Without them, tokens come from the metadata service of virtual machines, which has a
+// fixed address.
 //
-// It needs neither Config.TenantID nor Config.ClientID. The tokens are for
-// Config.Cloud like all others, but nobody can ask for the claims in them, hence
-// Graph sends this kind of credential no claims challenge.
+// It needs neither Config.TenantID nor Config.ClientID. The tokens are for Config.Cloud
+// like all others. A client cannot request claims in them, so Graph sends no claims
+// challenges to this kind of credential.
 type ManagedIdentity struct {
 	ClientID string // of a user-assigned identity; "" for the system-assigned one
 }
@@ -36,11 +36,11 @@ func (m ManagedIdentity) sharedSource(resource string, client *http.Client) (*sh
 		id = managedidentity.UserAssignedClientID(m.ClientID)
 	}
 	source, err := newSharedSource(func() (issuer, error) {
-		// Its own repetitions would also follow attempts to connect: where there
-		// is no such service, as anywhere outside Azure, they take too long.
+		// MSAL would also retry failed connections. Outside Azure, where there is no
+		// such service, that takes too long.
 		identity, err := managedidentity.New(id, managedidentity.WithHTTPClient(client), managedidentity.WithRetryPolicyDisabled())
 		if err != nil {
-			return nil, &ConfigError{"credential_type", "managed_identity is not possible with what the plugin's environment describes"}
+			return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
 		}
 		return &managedIssuer{client: identity, resource: resource}, nil
 	})
@@ -51,12 +51,12 @@ func (m ManagedIdentity) sharedSource(resource string, client *http.Client) (*sh
 	return source, nil
 }
 
-// freshness is how much longer a token must be valid to be used, as in MSAL.
+// freshness is how long a cached token must still be valid to be used, as in MSAL.
 const freshness = 5 * time.Minute
 
-// managedIssuer remembers the token itself, since the memory that MSAL has for
-// managed identities belongs to the process: nothing could be dropped from it,
-// and a new configuration would go on with the token of the old one.
+// managedIssuer caches the token itself. MSAL's cache for managed identities belongs to
+// the process: a token could not be dropped from it, and a new configuration would keep
+// using the token of the old one.
 type managedIssuer struct {
 	client   managedidentity.Client
 	resource string
@@ -69,7 +69,7 @@ func (i *managedIssuer) acquire(ctx context.Context, _ string) (string, error) {
 	if time.Until(i.expires) > freshness {
 		return i.bearer, nil
 	}
-	// Claims are no part of the request; all they do is to pass over MSAL's memory.
+	// The claims are not sent: they only make MSAL skip its cache.
 	result, err := i.client.AcquireToken(ctx, i.resource, managedidentity.WithClaims("{}"))
 	if err != nil {
 		e := signInError(err)

@@ -21,7 +21,7 @@ import (
 
 const userIdentity = "0f9f1f0e-0a53-4a3e-9f0c-3f6c3d0b8f01"
 
-// withoutIdentity hides what the machine of the test may have in its environment.
+// withoutIdentity hides the test machine's own variables for managed identities.
 func withoutIdentity(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{
@@ -32,7 +32,7 @@ func withoutIdentity(t *testing.T) {
 	}
 }
 
-// appService sets the variables that App Service does.
+// appService sets the variables that App Service sets.
 func appService(t *testing.T, endpoint, header string) {
 	t.Helper()
 	withoutIdentity(t)
@@ -40,16 +40,15 @@ func appService(t *testing.T, endpoint, header string) {
 	t.Setenv("IDENTITY_HEADER", header)
 }
 
-// managed changes a configuration to a managed identity, which needs no names.
+// managed changes a configuration to a managed identity, which needs no ids.
 func managed(clientID string) func(*Config) {
 	return func(c *Config) {
 		c.TenantID, c.ClientID, c.Credential = "", "", ManagedIdentity{ClientID: clientID}
 	}
 }
 
-// metadataService gives a client another source, which finds the machine's
-// metadata service, whose address is fixed, in a handler. It returns what was
-// asked there.
+// metadataService redirects a client's requests to the machine's metadata service, which
+// has a fixed address, to a handler. It returns these requests.
 func metadataService(t *testing.T, client *Client, clientID string, handler http.Handler) *[]*http.Request {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -92,7 +91,7 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			require.True(t, sim.CanRegister(key))
 			_, err = client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, before+1, sim.Calls(graphtest.ManagedIdentity).Started, "the token is kept")
+			require.Equal(t, before+1, sim.Calls(graphtest.ManagedIdentity).Started, "the token is cached")
 			require.Zero(t, sim.Calls(graphtest.Token).Started)
 			require.Contains(t, log.String(), "/msi/token")
 			requireNoSecrets(t, sim, log.String())
@@ -116,15 +115,14 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 	}
 }
 
-// TestTheMetadataServiceIsNotAskedThroughAProxy: elsewhere, the environment
-// decides.
-func TestTheMetadataServiceIsNotAskedThroughAProxy(t *testing.T) {
+// TestTheMetadataServiceNeedsNoProxy: for other requests, the environment decides.
+func TestTheMetadataServiceNeedsNoProxy(t *testing.T) {
 	transportOf := func(c *http.Client) *http.Transport { return c.Transport.(*exchange).next.(*http.Transport) }
 	require.Nil(t, transportOf(newMetadataClient(&Config{})).Proxy)
 	require.NotNil(t, transportOf(clientOf(t, nil).http).Proxy)
 }
 
-// TestTokensOfManagedIdentitiesAreDropped: MSAL would keep them for the process.
+// TestTokensOfManagedIdentitiesAreDropped: MSAL would cache them until the process ends.
 func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	sim := graphtest.Start(t)
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
@@ -135,9 +133,9 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	another, _ := simulated(t, sim, managed(""))
 	other, err := another.tokens.token(t.Context())
 	require.NoError(t, err)
-	require.NotEqual(t, old.bearer, other.bearer, "a new configuration starts anew")
+	require.NotEqual(t, old.bearer, other.bearer, "a new configuration gets a new token")
 
-	// Nobody declared to understand a challenge, so it is a plain 401.
+	// The client did not declare to understand challenges, so this is a plain 401.
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
 	_, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
@@ -284,8 +282,8 @@ func TestManagedIdentityIsChecked(t *testing.T) {
 	}
 }
 
-// TestTheMetadataServiceIsSilent: its caller leaves before the sign-in's time is up, and
-// must be told all the same which endpoint it was.
+// TestTheMetadataServiceIsSilent: the caller leaves before the sign-in times out, and the
+// error still says which endpoint did not answer.
 func TestTheMetadataServiceIsSilent(t *testing.T) {
 	sim := graphtest.Start(t)
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graph
+package graph_test
 
 import (
 	"bytes"
@@ -11,22 +11,24 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 func TestCredentialsNeverShow(t *testing.T) {
 	const value = "hunter2~Xyz"
-	for name, credential := range map[string]Credential{
-		"secret":      ClientSecret(value),
-		"certificate": ClientCertificate{PEM: value},
-		"assertion":   ClientAssertion(func(context.Context) (string, error) { return value, nil }),
+	for name, credential := range map[string]graph.Credential{
+		"secret":      graph.ClientSecret(value),
+		"certificate": graph.ClientCertificate{PEM: value},
+		"assertion":   graph.ClientAssertion(func(context.Context) (string, error) { return value, nil }),
 	} {
 		t.Run(name, func(t *testing.T) { requireNeverShows(t, credential, value) })
 	}
 }
 
-func requireNeverShows(t *testing.T, secret Credential, value string) {
+func requireNeverShows(t *testing.T, secret graph.Credential, value string) {
 	t.Helper()
-	holders := []any{secret, &secret, Config{Credential: secret}, []Credential{secret}, map[string]Credential{"k": secret}}
+	holders := []any{secret, &secret, graph.Config{Credential: secret}, []graph.Credential{secret}, map[string]graph.Credential{"k": secret}}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%50s"} {
 		for _, holder := range holders {
 			text := fmt.Sprintf(verb, holder)
@@ -53,7 +55,7 @@ func requireNeverShows(t *testing.T, secret Credential, value string) {
 
 func TestClientDoesNotShowItsSecret(t *testing.T) {
 	const value = "hunter2~Xyz"
-	client, err := New(validConfig(func(c *Config) { c.Credential = ClientSecret(value) }))
+	client, err := graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = graph.ClientSecret(value) }))
 	require.NoError(t, err)
 	for _, verb := range []string{"%v", "%+v", "%#v"} {
 		require.NotContains(t, fmt.Sprintf(verb, client), value)
@@ -63,8 +65,8 @@ func TestClientDoesNotShowItsSecret(t *testing.T) {
 
 func TestANewSecretDoesNotShow(t *testing.T) {
 	const value = "hunter2~Xyz"
-	added := PasswordCredential{KeyID: "id", Secret: value}
-	encoded, err := json.Marshal(added) //nolint:gosec // that it does not show is the point
+	added := graph.PasswordCredential{KeyID: "id", Secret: value}
+	encoded, err := json.Marshal(added) //nolint:gosec // the test is that it does not show
 	require.NoError(t, err)
 	for _, text := range []string{string(encoded), fmt.Sprintf("%v %+v %#v", added, added, &added)} {
 		require.Contains(t, text, "id")

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What an Error's Op can be. The names of the calls are Graph's own.
+// The values of Error.Op. Graph's calls keep Graph's names.
 const (
 	OpSignIn         = "sign-in"
 	OpRegenerate     = "regenerateDeploymentAccessKey"
@@ -22,41 +22,39 @@ const (
 	OpApplication    = "application" // GET of the app registration
 )
 
-// Kind says what a failure means for whoever has to deal with it.
+// Kind says what a failure means for the caller.
 type Kind string
 
 // The kinds of failure.
 const (
-	Refused     Kind = "refused"     // 4xx or a redirect: somebody must change something first
+	Refused     Kind = "refused"     // 4xx or a redirect: something must be changed first
 	Throttled   Kind = "throttled"   // 429: too many requests, see RetryAfter
 	Unavailable Kind = "unavailable" // 5xx, not reachable, or the connection was lost
 	Timeout     Kind = "timeout"     // no answer within the time allowed
 	Unreadable  Kind = "unreadable"  // an answer that could not be understood
 )
 
-// Error is a failed sign-in or Graph call. It wraps nothing and carries no text
-// of the other side, since both MSAL's errors and the bodies of answers can
-// contain secrets: what it says is a status, a checked code and id, and
-// sentences of this package.
+// Error is a failed sign-in or Graph call. It wraps nothing and carries no text from the
+// other side, since MSAL's errors and the bodies of answers can contain secrets. It
+// holds a status, a checked code and id, and sentences of this package.
 type Error struct {
 	Op         string        // OpSignIn or a call of Graph
 	Kind       Kind          // what the failure means
 	Status     int           // HTTP status, 0 if no answer came
 	Code       string        // Graph's error code or Entra's ("AADSTS7000215"), if it sent a plausible one
 	RequestID  string        // what Microsoft's support asks for: Graph's request-id, Entra's correlation id
-	RetryAfter time.Duration // how long the other side asked to be left alone; 0: it did not; 24 h at most
-	Reason     string        // a sentence of this package where the status does not say it all
+	RetryAfter time.Duration // how long the other side asked to wait; 0 if it did not; 24 h at most
+	Reason     string        // a sentence of this package if the status does not say it all
 
-	// unsent is set only where it is proven that no complete request left.
+	// unsent is set only if it is proven that no complete request was sent.
 	unsent bool
-	// managed is set where a managed identity signs in, or has signed in.
+	// managed is set if the client signs in as a managed identity.
 	managed bool
-	// local is set where it failed before anything was sent: there was no
-	// credential to send.
+	// local is set if the sign-in sent nothing, for lack of a credential.
 	local bool
 }
 
-// Error puts the fields into one line.
+// Error returns the fields as one line.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", e.Op, e.Kind)
@@ -82,10 +80,10 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// MayHaveHappened tells whether Graph may have carried out the request although
-// the call failed. It is false only where the opposite is proven: no complete
-// request was sent, or Graph declined it. A 503 is such a refusal ("try
-// again"); the other 5xx can come from a gateway whose backend did the work.
+// MayHaveHappened reports whether Graph may have carried out the request although the
+// call failed. It is false only if the opposite is proven: no complete request was
+// sent, or Graph refused it. A 503 is a refusal ("try again"); other 5xx can come from a
+// gateway whose backend did the work.
 func (e *Error) MayHaveHappened() bool {
 	switch {
 	case e.Op == OpSignIn, e.unsent:
@@ -96,21 +94,21 @@ func (e *Error) MayHaveHappened() bool {
 	return true
 }
 
-// FoundNobody tells whether a request that was sent to Entra or Graph has met nobody
-// who answers as they do: then it may have been sent to the wrong place, or through
-// the wrong proxy. A managed identity asks its own machine instead of Entra.
+// FoundNobody reports whether a request to Entra or Graph got no answer that could be
+// theirs: it may have gone to the wrong address or through the wrong proxy. Requests for
+// a managed identity's token do not count: they go to the machine itself.
 func (e *Error) FoundNobody() bool {
 	ownMachine := e.managed && e.Op == OpSignIn
 	return e.Status == 0 && !e.local && !ownMachine
 }
 
-// NamesNoKey tells whether Graph has answered that there is no key: by a 404, or by
-// an orderly answer without one.
+// NamesNoKey reports whether Graph answered that there is no key: with a 404, or with a
+// well-formed answer that contains none.
 func (e *Error) NamesNoKey() bool {
 	return e.Op == OpGet && (e.Status == http.StatusNotFound || e.Reason == reasonNoKey)
 }
 
-// kindOf classifies the status of an answer that is not a success.
+// kindOf classifies the status of a failed request.
 func kindOf(status int) Kind {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -123,9 +121,9 @@ func kindOf(status int) Kind {
 	return Unreadable
 }
 
-// ConfigError is a Config that New cannot work with.
+// ConfigError says why New cannot use a Config.
 type ConfigError struct {
-	Field   string // the field as an operator knows it: tenant_id, ca_certificate, ...
+	Field   string // by its name in the engine's configuration: tenant_id, ca_certificate, ...
 	Problem string // what is wrong with it, never its value
 }
 

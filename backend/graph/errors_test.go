@@ -89,20 +89,20 @@ func TestHintsAboutCredentials(t *testing.T) {
 		e    Error
 		want string
 	}{
-		"lifetime":             {Error{Op: OpAddPassword, Status: 400, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
-		"lifetime of a key":    {Error{Op: OpAddKey, Status: 403, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
-		"type":                 {Error{Op: OpAddPassword, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, "use another"},
-		"a policy of whom":     {Error{Op: OpRegenerate, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, ""},
-		"permission":           {Error{Op: OpRemovePassword, Status: 403}, ApplicationPermission},
-		"permission to look":   {Error{Op: OpApplication, Status: 403}, ApplicationPermission},
-		"proof":                {Error{Op: OpRemoveKey, Status: 403}, "proof"},
-		"proof, documented":    {Error{Op: OpAddKey, Status: 401, Code: codeBadProof}, "proof"},
-		"token":                {Error{Op: OpAddKey, Status: 401, Code: "InvalidAuthenticationToken"}, "access token"},
-		"token, of all others": {Error{Op: OpAddPassword, Status: 401, Code: codeBadProof}, "access token"},
-		"nothing to be said":   {Error{Op: OpAddPassword, Status: 409}, ""},
-		"no such identity":     {Error{Op: OpSignIn, Kind: Refused, Status: 400, managed: true}, "client_id"},
-		"no endpoint":          {Error{Op: OpSignIn, Kind: Timeout, managed: true}, "Azure"},
-		"a broken endpoint":    {Error{Op: OpSignIn, Kind: Unavailable, Status: 500, managed: true}, ""},
+		"lifetime":              {Error{Op: OpAddPassword, Status: 400, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
+		"lifetime of a key":     {Error{Op: OpAddKey, Status: 403, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
+		"type":                  {Error{Op: OpAddPassword, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, "use another"},
+		"another call's policy": {Error{Op: OpRegenerate, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, ""},
+		"permission":            {Error{Op: OpRemovePassword, Status: 403}, ApplicationPermission},
+		"permission to read":    {Error{Op: OpApplication, Status: 403}, ApplicationPermission},
+		"proof":                 {Error{Op: OpRemoveKey, Status: 403}, "proof"},
+		"proof, documented":     {Error{Op: OpAddKey, Status: 401, Code: codeBadProof}, "proof"},
+		"token":                 {Error{Op: OpAddKey, Status: 401, Code: "InvalidAuthenticationToken"}, "access token"},
+		"token, other calls":    {Error{Op: OpAddPassword, Status: 401, Code: codeBadProof}, "access token"},
+		"no advice":             {Error{Op: OpAddPassword, Status: 409}, ""},
+		"no such identity":      {Error{Op: OpSignIn, Kind: Refused, Status: 400, managed: true}, "client_id"},
+		"no endpoint":           {Error{Op: OpSignIn, Kind: Timeout, managed: true}, "Azure"},
+		"a broken endpoint":     {Error{Op: OpSignIn, Kind: Unavailable, Status: 500, managed: true}, ""},
 	} {
 		if test.want == "" {
 			require.Empty(t, test.e.Hint(), name)
@@ -112,7 +112,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 	}
 }
 
-// A managed identity has no app registration that anybody could consent to.
+// A managed identity has no app registration, so there is nothing to consent to.
 func TestHintsForAManagedIdentity(t *testing.T) {
 	for _, e := range []Error{{Op: OpGet, Status: 403}, {Op: OpRegenerate, Status: 403}, {Op: OpPackage, Status: 403}, {Op: OpGet, Status: 401}} {
 		app := e.Hint()

@@ -6,13 +6,19 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,18 +32,17 @@ import (
 // waits records how long a client would have waited between attempts.
 type waits struct {
 	mu  sync.Mutex
-	all []time.Duration
+	All []time.Duration
 }
 
 func (w *waits) sleep(ctx context.Context, d time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.all = append(w.all, d)
+	w.All = append(w.All, d)
 	return ctx.Err()
 }
 
-// simulated returns a client of the simulator that does not really wait between
-// attempts.
+// simulated returns a client of the simulator that does not sleep between attempts.
 func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*Client, *waits) {
 	t.Helper()
 	app := sim.App()
@@ -55,7 +60,7 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	return client, waited
 }
 
-// fixedToken is a tokenSource for tests in which sign-in does not matter.
+// fixedToken is a tokenSource for tests that are not about sign-in.
 type fixedToken string
 
 func (f fixedToken) token(context.Context) (token, error) { return token{bearer: string(f)}, nil }
@@ -63,7 +68,7 @@ func (fixedToken) drop(token, string)                     {}
 
 const testToken = "test.access.token"
 
-// served returns a client whose Graph is a test server with that handler.
+// served returns a client whose Graph is a test server with this handler.
 func served(t *testing.T, handler http.HandlerFunc, change func(*Config)) *Client {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
@@ -77,7 +82,7 @@ func served(t *testing.T, handler http.HandlerFunc, change func(*Config)) *Clien
 	})
 }
 
-// clientOf returns a client that need not sign in.
+// clientOf returns a client that does not sign in.
 func clientOf(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	client, err := New(validConfig(change))
@@ -91,7 +96,7 @@ func encodeCertificate(server *httptest.Server) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }
 
-// failed returns err as what a call must return.
+// failed checks that err is an *Error that wraps nothing, and returns it.
 func failed(t *testing.T, err error) *Error {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
@@ -100,7 +105,7 @@ func failed(t *testing.T, err error) *Error {
 	return e
 }
 
-// everythingAbout prints err in all ways that would show what hides in it.
+// everythingAbout prints err in every way that could reveal what it contains.
 func everythingAbout(err error) string {
 	var b bytes.Buffer
 	for ; err != nil; err = errors.Unwrap(err) {
@@ -109,8 +114,8 @@ func everythingAbout(err error) string {
 	return b.String()
 }
 
-// requireNoSecrets fails if the text has anything that the simulator issued.
-// It names no secret, only the text.
+// requireNoSecrets fails if the text has anything that the simulator issued. Its message
+// does not quote the text.
 func requireNoSecrets(t *testing.T, sim *graphtest.Simulator, text string) {
 	t.Helper()
 	for _, secret := range sim.Issued() {
@@ -120,7 +125,7 @@ func requireNoSecrets(t *testing.T, sim *graphtest.Simulator, text string) {
 	}
 }
 
-// safeBuffer is a log that goroutines share.
+// safeBuffer is a log that several goroutines can write to.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -142,7 +147,7 @@ func debugLogger(out *safeBuffer) hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace})
 }
 
-// hushed is for servers whose failed handshakes are intended.
+// hushed is the log of servers whose handshakes are meant to fail.
 func hushed() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func gzipped(t *testing.T, text string) []byte {
@@ -153,4 +158,51 @@ func gzipped(t *testing.T, text string) []byte {
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	return b.Bytes()
+}
+
+// validConfig returns a valid configuration that no server answers, changed by change.
+func validConfig(change func(*Config)) Config {
+	cfg := Config{
+		TenantID:   "2f7d5a44-7a0e-4f3f-8d1a-7c3a6b6c1f00",
+		ClientID:   "9e3b8f7e-64a3-4d8a-b4a7-0f0d9f6b1c11",
+		Credential: ClientSecret("a-client-secret"),
+		Cloud:      clouds[0],
+		APIVersion: Beta,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	return cfg
+}
+
+// ours and theirs return certificates with keys, made once because that is slow.
+var (
+	ours   = sync.OnceValues(func() (string, string) { return newPair("ours") })
+	theirs = sync.OnceValues(func() (string, string) { return newPair("theirs") })
+)
+
+func newPair(cn string) (cert, key string) {
+	made, err := NewCertificate(cn, time.Hour, time.Now())
+	if err != nil {
+		panic(err)
+	}
+	at := strings.Index(made.PEM, "-----BEGIN PRIVATE KEY-----")
+	return made.PEM[:at], made.PEM[at:]
+}
+
+// makeCertificate returns a certificate and its key as PEM.
+func makeCertificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	return encodePEM("CERTIFICATE", der), encodePEM("PRIVATE KEY", keyDER)
+}
+
+func encodePEM(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }

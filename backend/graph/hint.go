@@ -6,13 +6,13 @@ import "net/http"
 
 // Application permissions of Microsoft Graph.
 const (
-	// Permission is what both calls for the key need; there is no read-only one
-	// for getDeploymentAccessKey.
+	// Permission is what both calls for the key need. getDeploymentAccessKey has no
+	// read-only one.
 	Permission = "SecurityIdentitiesSensors.ReadWrite.All"
-	// PackagePermission is what getDeploymentPackageUri needs besides.
+	// PackagePermission is what getDeploymentPackageUri needs.
 	PackagePermission = "SecurityIdentitiesSensors.Read.All"
-	// ApplicationPermission is what an application needs to replace its own
-	// client secret, if it is also an owner of itself.
+	// ApplicationPermission lets an application replace its own client secret if it is
+	// also an owner of itself.
 	ApplicationPermission = "Application.ReadWrite.OwnedBy"
 )
 
@@ -22,20 +22,19 @@ const (
 )
 
 const (
-	// codeBadProof is what Graph says about the proof of addKey, although it
-	// means the access token everywhere else.
+	// codeBadProof is Graph's documented answer to a bad proof for addKey. For calls
+	// without a proof it means a bad access token.
 	codeBadProof = "Authentication_MissingOrMalformed"
-	hintProof    = "Graph did not accept the proof: check that the certificate which signed it is registered with the application and is valid now, and the clock of this machine"
+	hintProof    = "Graph did not accept the proof: check that the certificate that signed it is registered with the application and valid now, and check the clock of this machine"
 )
 
-// entraHints are for people: the meanings of these codes are documented at
-// https://learn.microsoft.com/entra/identity-platform/reference-error-codes, and
-// nothing in this package branches on them.
+// entraHints are for people: nothing in this package branches on these codes.
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var entraHints = map[string]string{
 	"AADSTS7000215": "the client secret is wrong: check that it is the secret's value and not its id, and that it belongs to this app registration",
 	"AADSTS7000222": "the client secret has expired: add a new one to the app registration and configure it",
 	"AADSTS700016":  "the tenant does not know this application: check client_id and tenant_id, and that an administrator has consented to the application",
-	"AADSTS7000112": "the application is disabled: enable it under Enterprise applications, or find out why somebody disabled it",
+	"AADSTS7000112": "the application is disabled: enable it under Enterprise applications, or find out why it was disabled",
 	"AADSTS7000229": "the application has no service principal in the tenant: an administrator has to consent to it first",
 	"AADSTS90002":   "the tenant was not found: check tenant_id, and that the environment is the cloud the tenant lives in",
 	"AADSTS90038":   hintOtherCloud,
@@ -57,15 +56,15 @@ var entraHints = map[string]string{
 	"AADSTS700213": hintFederation,
 }
 
-// policyHints are for refusals by the tenant's app management policy.
+// policyHints explain refusals by the tenant's app management policy.
 // https://learn.microsoft.com/graph/api/resources/applicationauthenticationmethodpolicy
 var policyHints = map[string]string{
 	"CredentialInvalidLifetimeAsPerAppPolicy": "a policy of the tenant does not allow a credential to be valid for so long: shorten the validity, or exempt the application",
 	"CredentialTypeNotAllowedAsPerAppPolicy":  "a policy of the tenant does not allow this kind of credential: use another, or exempt the application",
 }
 
-// Hint says what to do about the failure, in a sentence for the operator, or is
-// empty where this package knows nothing better than the error itself.
+// Hint returns a sentence that tells the operator what to do about the failure, or "" if
+// this package knows nothing better than the error itself.
 func (e *Error) Hint() string {
 	switch {
 	case e.Op == OpSignIn && e.managed:
@@ -77,7 +76,7 @@ func (e *Error) Hint() string {
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
-		if e.proven() && e.Code == codeBadProof {
+		if e.needsProof() && e.Code == codeBadProof {
 			return hintProof
 		}
 		if e.managed {
@@ -93,9 +92,9 @@ func (e *Error) Hint() string {
 func (e *Error) managedHint() string {
 	switch {
 	case e.Status == 0 && e.Kind != Unreadable:
-		return "there is no managed identity endpoint within reach: managed_identity works on Azure alone, where the machine or service has an identity"
+		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
 	case e.Kind == Refused:
-		return "the managed identity was refused: check that it is assigned to this machine or service, and that client_id is the one of a user-assigned identity"
+		return "the managed identity was refused: check that it is assigned to this machine or service, and that client_id is the client id of a user-assigned identity"
 	}
 	return ""
 }
@@ -104,7 +103,7 @@ func (e *Error) forbiddenHint() string {
 	switch {
 	case e.Op == OpPackage:
 		return grantHint(PackagePermission, e.managed)
-	case e.proven():
+	case e.needsProof():
 		return hintProof
 	case e.replaces():
 		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself"
@@ -112,21 +111,21 @@ func (e *Error) forbiddenHint() string {
 	return grantHint(Permission, e.managed)
 }
 
-// GrantHint says how an application permission is given to what the client signs in
-// as.
+// GrantHint says how to grant an application permission to the identity that the client
+// signs in as.
 func (c *Client) GrantHint(permission string) string { return grantHint(permission, c.managed) }
 
 func grantHint(permission string, managed bool) string {
 	if managed {
-		return "assign the app role " + permission + " of Microsoft Graph to the managed identity's service principal, since there is no app registration; Azure can go on with a token from before for up to a day"
+		return "assign the app role " + permission + " of Microsoft Graph to the managed identity's service principal, since there is no app registration; Azure can keep using an older token for up to a day"
 	}
-	return "give the app registration the application permission " + permission + " and grant admin consent for it; it can take minutes until it takes effect"
+	return "give the app registration the application permission " + permission + " and grant admin consent for it; this can take minutes to take effect"
 }
 
-// proven tells whether the call needs a proof of possession.
-func (e *Error) proven() bool { return e.Op == OpAddKey || e.Op == OpRemoveKey }
+// needsProof reports whether the call requires a proof of possession.
+func (e *Error) needsProof() bool { return e.Op == OpAddKey || e.Op == OpRemoveKey }
 
-// replaces tells whether the call concerns the application's own credentials.
+// replaces reports whether the call is about the application's own credentials.
 func (e *Error) replaces() bool {
 	switch e.Op {
 	case OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication:

@@ -12,28 +12,27 @@ import (
 	"unicode/utf8"
 )
 
-// maxKeyBytes is far above the 88 that Microsoft's examples have; it promises
-// no length.
+// maxKeyBytes is far above the 88 bytes in Microsoft's examples. Microsoft does not
+// document a length.
 const maxKeyBytes = 4096
 
-// sensors is where the calls live, below the version.
+// sensors is the path of the calls, below the version.
 const sensors = "/security/identities/sensors/"
 
 // RegenerateDeploymentAccessKey replaces the tenant's deployment access key and
-// returns the new one. The old key is worthless from then on for installations
-// that have not used it yet.
+// returns the new one. The old key no longer works for installations that have not used
+// it yet.
 //
-// An error for which [Error.MayHaveHappened] is true leaves open whether the key
-// was replaced; a context's own error means that nothing was sent.
+// An error for which [Error.MayHaveHappened] is true leaves open whether the key was
+// replaced. A context's own error means that nothing was sent.
 // https://learn.microsoft.com/graph/api/security-sensor-regeneratedeploymentaccesskey
 func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context) (string, error) {
 	return c.key(ctx, operation{name: OpRegenerate, method: http.MethodPost})
 }
 
-// DeploymentAccessKey returns the tenant's current deployment access key and
-// changes nothing. It may lag behind a regeneration: Microsoft promises no
-// consistency. Each call probably writes to the tenant's audit log, so do not
-// poll with it.
+// DeploymentAccessKey returns the tenant's current deployment access key and changes
+// nothing. It may lag behind a regeneration: Microsoft promises no consistency. Do not
+// poll with it: each call probably writes to the tenant's audit log.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentaccesskey
 func (c *Client) DeploymentAccessKey(ctx context.Context) (string, error) {
 	return c.key(ctx, operation{name: OpGet, method: http.MethodGet, idempotent: true})
@@ -49,22 +48,21 @@ func (c *Client) key(ctx context.Context, op operation) (string, error) {
 	return key, err
 }
 
-// keyFields are the names that the key has in Microsoft's examples, and in its
+// keyFields are the names of the key: one in Microsoft's examples, the other in its
 // schema and SDKs.
 type keyFields struct {
 	Schema  string `json:"deploymentAccessKey"`
 	Example string `json:"sensorDeploymentAccessKey"`
 }
 
-// parseKey finds the key in the body of an answer, at the root or, as in
-// Microsoft's examples, below "value". If it cannot, the reason says why; no
-// part of the body gets there.
+// parseKey finds the key in the body of an answer, at the root or, as in Microsoft's
+// examples, below "value". If it finds none, reason says why and quotes nothing.
 func parseKey(body []byte) (key, reason string) {
 	var content struct {
 		keyFields
 		Value keyFields `json:"value"`
 	}
-	// Invalid UTF-8 would be replaced silently, and make another key of it.
+	// Package json would silently replace invalid UTF-8 and so change the key.
 	if !utf8.Valid(body) || json.Unmarshal(body, &content) != nil {
 		return "", reasonUnreadable
 	}
@@ -80,7 +78,7 @@ func parseKey(body []byte) (key, reason string) {
 	return found[0], ""
 }
 
-// usableKey rejects what cannot be a key without assuming a format.
+// usableKey rejects what cannot be a key, without assuming a format.
 func usableKey(key string) bool {
 	return len(key) <= maxKeyBytes &&
 		strings.TrimSpace(key) != "" &&

@@ -8,10 +8,10 @@ import (
 	"net/http"
 )
 
-// Package is where the sensor's installer is to be had. It carries the endpoints
-// of the tenant's cloud, so it belongs together with the tenant's key.
+// Package says where to download the sensor's installer. The installer has the endpoints
+// of the tenant's cloud built in, so it must be used with the tenant's key.
 type Package struct {
-	DownloadURL string `json:"downloadUrl"` // as Graph says it, not checked
+	DownloadURL string `json:"downloadUrl"` // as Graph sent it, not checked
 	Version     string `json:"version"`
 }
 

@@ -17,16 +17,16 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// forwardProxy is a proxy that makes tunnels, all to one address whatever the
-// name: it is the only one who knows where the names lead.
+// forwardProxy is a proxy that tunnels every host name to one address, so only it can
+// resolve the test's names.
 type forwardProxy struct {
 	target string
 
 	mu      sync.Mutex
-	tunnels []string // host:port, as asked for
+	tunnels []string // host:port, as requested
 }
 
-// startProxy returns a proxy that leads to the host of an URL, and its own URL.
+// startProxy returns a proxy to the host of a URL, and the proxy's own URL.
 func startProxy(t *testing.T, target string) (*forwardProxy, *url.URL) {
 	t.Helper()
 	p := &forwardProxy{target: strings.TrimPrefix(target, "https://")}
@@ -54,7 +54,7 @@ func (p *forwardProxy) serve(t *testing.T, client net.Conn) {
 	in := bufio.NewReader(client)
 	req, err := http.ReadRequest(in)
 	if err != nil || req.Method != http.MethodConnect {
-		t.Errorf("the proxy was asked for something else than a tunnel: %v", err)
+		t.Errorf("the proxy expected a CONNECT request: %v", err)
 		return
 	}
 	p.mu.Lock()
@@ -75,8 +75,7 @@ func (p *forwardProxy) serve(t *testing.T, client net.Conn) {
 	_, _ = io.Copy(client, server)
 }
 
-// TestEverythingGoesThroughTheProxy: names that nobody else can resolve make
-// sure of it.
+// TestEverythingGoesThroughTheProxy: only the proxy can resolve the host names.
 func TestEverythingGoesThroughTheProxy(t *testing.T) {
 	const login, graphHost = "login.mdi.test", "graph.mdi.test"
 	sim := graphtest.Start(t, graphtest.WithServerNames(login, graphHost))
@@ -89,7 +88,7 @@ func TestEverythingGoesThroughTheProxy(t *testing.T) {
 	key, err := client.RegenerateDeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
-	require.True(t, client.Answers(t.Context()))
+	require.True(t, client.Probe(t.Context()))
 	require.Equal(t, []string{login + ":443", login + ":443", graphHost + ":443", graphHost + ":443"}, proxy.tunnels,
-		"discovery, token, key, knock")
+		"discovery, token, key, probe")
 }

@@ -12,16 +12,16 @@ import (
 
 const (
 	maxRepetitions = 2
-	// maxWait is how long a call waits for a repetition at most. Whoever is told
-	// to stay away for longer has better things to do than to hold a caller.
+	// maxWait is the longest wait before a repetition. If the other side asks for more,
+	// the call fails at once instead of blocking its caller.
 	maxWait = 5 * time.Second
 )
 
-// codeConcurrency comes with a 409, if two requests changed the same object of the
-// directory at once.
+// codeConcurrency comes with a 409 if two requests changed the same directory object at
+// once.
 const codeConcurrency = "Directory_ConcurrencyViolation"
 
-// retrier repeats what is proven to be harmless.
+// retrier repeats attempts if that is proven to be harmless.
 type retrier struct {
 	// sleep waits, or returns an error if the context ends first.
 	sleep func(ctx context.Context, d time.Duration) error
@@ -29,9 +29,9 @@ type retrier struct {
 
 func newRetrier() retrier { return retrier{sleep: Sleep} }
 
-// do runs attempt until it succeeds or must not be repeated, and returns its
-// last error: also if the caller's time ends during a wait, since that error
-// says more. Attempts that are idempotent are repeated after more failures.
+// do runs attempt until it succeeds or must not be repeated, and returns its last error,
+// even if the context ends during a wait: the attempt's error says more. Idempotent
+// attempts are repeated after more kinds of failure.
 func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.Context) error) error {
 	for n := 0; ; n++ {
 		err := attempt(ctx)
@@ -49,11 +49,10 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 	}
 }
 
-// repeatable tells whether an attempt that failed with e, after n repetitions,
-// may be made again. 429 and 503 say that the request was not carried out, and
-// so does the conflict of two changes to the same directory object.
-// Anything else that passes may hide a request that was, and so is only repeated
-// if doing it twice does no harm.
+// repeatable reports whether an attempt that failed with e, after n repetitions, may be
+// repeated. A 429, a 503 and a conflict of two changes to the same directory object mean
+// that the request was not carried out. After any other temporary failure it may have
+// been, so it is repeated only if it is idempotent.
 func repeatable(e *Error, n int, idempotent bool) bool {
 	switch e.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -61,7 +60,7 @@ func repeatable(e *Error, n int, idempotent bool) bool {
 	case http.StatusConflict:
 		return e.Code == codeConcurrency && n < maxRepetitions
 	case http.StatusNotFound, http.StatusGone:
-		// Azure's metadata service, while it is being updated.
+		// Azure's metadata service answers so while it is being updated.
 		return e.managed && e.Op == OpSignIn && n < maxRepetitions
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return idempotent && n == 0

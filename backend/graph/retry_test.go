@@ -25,11 +25,11 @@ func TestRetry(t *testing.T) {
 		succeeded bool
 	}{
 		"throttled":            {failure: &Error{Status: 429}, times: 1, attempts: 2, waits: around(time.Second), succeeded: true},
-		"throttled, told":      {failure: &Error{Status: 429, RetryAfter: 2 * time.Second}, times: 1, attempts: 2, waits: exactly(2 * time.Second), succeeded: true},
-		"throttled for ever":   {failure: &Error{Status: 429}, times: forever, attempts: 3, waits: around(3 * time.Second)},
+		"throttled, advised":   {failure: &Error{Status: 429, RetryAfter: 2 * time.Second}, times: 1, attempts: 2, waits: exactly(2 * time.Second), succeeded: true},
+		"throttled forever":    {failure: &Error{Status: 429}, times: forever, attempts: 3, waits: around(3 * time.Second)},
 		"unavailable":          {failure: &Error{Status: 503}, times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
-		"told to wait long":    {failure: &Error{Status: 429, RetryAfter: 6 * time.Second}, times: 1, attempts: 1},
-		"told to wait 5 s":     {failure: &Error{Status: 503, RetryAfter: 5 * time.Second}, times: 1, attempts: 2, waits: exactly(5 * time.Second), succeeded: true},
+		"asked to wait long":   {failure: &Error{Status: 429, RetryAfter: 6 * time.Second}, times: 1, attempts: 1},
+		"asked to wait 5 s":    {failure: &Error{Status: 503, RetryAfter: 5 * time.Second}, times: 1, attempts: 2, waits: exactly(5 * time.Second), succeeded: true},
 		"no time to wait":      {failure: &Error{Status: 503, RetryAfter: 2 * time.Second}, times: 1, deadline: time.Second, attempts: 1},
 		"time for one wait":    {failure: &Error{Status: 503, RetryAfter: 2 * time.Second}, times: forever, deadline: 3 * time.Second, attempts: 2, waits: exactly(2 * time.Second)},
 		"POST, 500":            {failure: &Error{Status: 500}, times: 1, attempts: 1},
@@ -51,7 +51,7 @@ func TestRetry(t *testing.T) {
 		"metadata, 410":        {failure: &Error{Op: OpSignIn, Status: 410, managed: true}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
 		"Graph, 404":           {failure: &Error{Op: OpGet, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 1},
 		"a context's own":      {failure: context.Canceled, times: 1, idempotent: true, attempts: 1},
-		"nothing to do at all": {times: 0, attempts: 1, succeeded: true},
+		"immediate success":    {times: 0, attempts: 1, succeeded: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -9,14 +9,12 @@ import (
 	"strings"
 )
 
-// Roles returns the application permissions that the access token carries,
-// signing in if there is none. ok is false if that cannot be told: the sign-in
-// failed, or the token, which is Graph's to read, is none that can be looked
-// into.
+// Roles returns the application permissions in the access token and signs in if there is
+// no token. ok is false if the permissions are unknown: the sign-in failed, or the token,
+// which only Graph must be able to read, is opaque.
 //
-// It is a hint for whoever is about to configure something, and proves nothing:
-// the token's signature is not verified, and permissions that were granted after
-// the token was issued are not in it yet.
+// The result is a hint for an operator and proves nothing: the token's signature is not
+// verified, and it lacks permissions that were granted after the token was issued.
 func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
 	if ctx.Err() != nil {
 		return nil, false

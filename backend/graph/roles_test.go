@@ -21,7 +21,7 @@ func TestRoles(t *testing.T) {
 	require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
 	_, err := client.DeploymentAccessKey(t.Context())
 	require.Error(t, err)
-	require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the hint is about the token that is used")
+	require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the roles are those of the token in use")
 
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// AddPassword gives the app registration a further client secret, valid until
-// end, and returns it: nobody can ask for it again. It takes up to half a minute
-// until Entra accepts the secret everywhere.
+// AddPassword adds a client secret, valid until end, to the app registration and returns
+// it. Graph never returns its value again. It can take half a minute until Entra accepts
+// the secret everywhere.
 //
-// It needs the permission [ApplicationPermission], and that the application is
-// an owner of itself. An error for which [Error.MayHaveHappened] is true leaves
-// open whether there is a secret that nobody knows; displayName is how to find
-// it among [Client.Passwords].
+// It needs the permission [ApplicationPermission], and the application must be an owner
+// of itself. An error for which [Error.MayHaveHappened] is true leaves open whether there
+// is a new secret, whose value is then lost. Find it by its displayName among
+// [Client.Passwords].
 // https://learn.microsoft.com/graph/api/application-addpassword
 func (c *Client) AddPassword(ctx context.Context, displayName string, end time.Time) (PasswordCredential, error) {
-	type wanted struct {
+	type requested struct {
 		DisplayName string    `json:"displayName"`
 		End         time.Time `json:"endDateTime"`
 	}
 	op, err := c.action(OpAddPassword, struct {
-		Password wanted `json:"passwordCredential"`
-	}{wanted{displayName, end.UTC().Truncate(time.Second)}})
+		Password requested `json:"passwordCredential"`
+	}{requested{displayName, end.UTC().Truncate(time.Second)}})
 	if err != nil {
 		return PasswordCredential{}, err
 	}
@@ -46,10 +46,9 @@ func (c *Client) AddPassword(ctx context.Context, displayName string, end time.T
 	return added.credential(), nil
 }
 
-// RemovePassword removes the client secret with that id, if it is there: a
-// repetition does no harm. A secret that was added a moment ago may be
-// overlooked, since Graph answers from copies that lag behind. It needs the
-// permission [ApplicationPermission].
+// RemovePassword removes the client secret with that id. It succeeds if there is none, so
+// repeating it is harmless. It may miss a secret that was added a moment ago, since
+// Graph's replicas lag behind. It needs the permission [ApplicationPermission].
 // https://learn.microsoft.com/graph/api/application-removepassword
 func (c *Client) RemovePassword(ctx context.Context, keyID string) error {
 	return c.remove(ctx, OpRemovePassword, keyID, struct {
@@ -57,32 +56,30 @@ func (c *Client) RemovePassword(ctx context.Context, keyID string) error {
 	}{keyID})
 }
 
-// AddKey gives the app registration with that object id a further certificate
-// and returns the credential's id. certificatePEM is the PEM of a
-// [ClientCertificate], of which only the certificate that signs in is sent. The
-// proof is a [ProofOfPossession] of a certificate that the app registration has
-// already, and makes up for any permission.
+// AddKey adds a certificate to the app registration with that object id and returns the
+// credential's id. certificatePEM is the PEM of a [ClientCertificate], of which only the
+// certificate that signs in is sent. The proof is a [ProofOfPossession] of a certificate
+// that the app registration already has. It makes any permission unnecessary.
 //
-// An error for which [Error.MayHaveHappened] is true leaves open whether the
-// certificate was added; its thumbprint is how to find it among
-// [Client.KeyCredentials].
+// An error for which [Error.MayHaveHappened] is true leaves open whether the certificate
+// was added. Find it by its thumbprint among [Client.KeyCredentials].
 // https://learn.microsoft.com/graph/api/application-addkey
 func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM, proof string) (keyID string, err error) {
 	bundle, err := parseBundle(certificatePEM)
 	if err != nil {
 		return "", err
 	}
-	type wanted struct {
+	type requested struct {
 		Type  string `json:"type"`
 		Usage string `json:"usage"`
 		Key   string `json:"key"`
 	}
 	op, err := c.action(OpAddKey, struct {
-		Key      wanted `json:"keyCredential"`
-		Password any    `json:"passwordCredential"` // null: it is for other types of key
-		Proof    string `json:"proof"`
+		Key      requested `json:"keyCredential"`
+		Password any       `json:"passwordCredential"` // null: only other types of key have one
+		Proof    string    `json:"proof"`
 	}{
-		Key:   wanted{"AsymmetricX509Cert", "Verify", base64.StdEncoding.EncodeToString(bundle.chain[0].Raw)},
+		Key:   requested{"AsymmetricX509Cert", "Verify", base64.StdEncoding.EncodeToString(bundle.chain[0].Raw)},
 		Proof: proof,
 	})
 	if err != nil {
@@ -102,9 +99,9 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM, proof str
 	return answer.KeyID, err
 }
 
-// RemoveKey removes the certificate with that id, if it is there, like
-// [Client.RemovePassword]. The proof is a [ProofOfPossession] of a certificate
-// that the app registration has, and which may be the same one.
+// RemoveKey removes the certificate with that id. Like [Client.RemovePassword], it
+// succeeds if there is none. The proof is a [ProofOfPossession] of a certificate that the
+// app registration has, which may be the same one.
 // https://learn.microsoft.com/graph/api/application-removekey
 func (c *Client) RemoveKey(ctx context.Context, keyID, proof string) error {
 	return c.remove(ctx, OpRemoveKey, keyID, struct {

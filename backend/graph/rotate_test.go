@@ -17,7 +17,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// owning is a simulator whose application may replace its own credentials.
+// owning returns a simulator whose application may replace its own credentials.
 func owning(t *testing.T, options ...graphtest.Option) *graphtest.Simulator {
 	t.Helper()
 	return graphtest.Start(t, append([]graphtest.Option{
@@ -26,7 +26,7 @@ func owning(t *testing.T, options ...graphtest.Option) *graphtest.Simulator {
 }
 
 func TestReplacingTheSecret(t *testing.T) {
-	sim := owning(t, graphtest.WithForeignPassword("somebody else's"))
+	sim := owning(t, graphtest.WithForeignPassword("another client's"))
 	var log safeBuffer
 	client, _ := simulated(t, sim, func(c *Config) { c.Logger, c.APIVersion = debugLogger(&log), Beta })
 	before, objectID, err := client.Passwords(t.Context())
@@ -49,13 +49,13 @@ func TestReplacingTheSecret(t *testing.T) {
 	renewed, _ := simulated(t, sim, func(c *Config) { c.Credential = added.Secret })
 	require.NoError(t, renewed.SignIn(t.Context()))
 
-	own := before[slices.IndexFunc(before, func(p PasswordCredential) bool { return p.DisplayName != "somebody else's" })]
+	own := before[slices.IndexFunc(before, func(p PasswordCredential) bool { return p.DisplayName != "another client's" })]
 	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID))
 	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID), "a repetition")
 	require.Equal(t, 1, sim.Calls(graphtest.RemovePassword).Performed)
 	after, _, err := renewed.Passwords(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"somebody else's", "vault"}, []string{after[0].DisplayName, after[1].DisplayName})
+	require.Equal(t, []string{"another client's", "vault"}, []string{after[0].DisplayName, after[1].DisplayName})
 
 	old, _ := simulated(t, sim, nil)
 	require.Equal(t, "AADSTS7000215", failed(t, old.SignIn(t.Context())).Code)
@@ -64,7 +64,7 @@ func TestReplacingTheSecret(t *testing.T) {
 
 func TestReplacingTheCertificate(t *testing.T) {
 	cert, key := ours()
-	// No role that would allow it: the proof does.
+	// The proof allows it; no role would.
 	sim := graphtest.Start(t, graphtest.WithCertificate(cert))
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
 	objectID := objectIDOf(t, sim)
@@ -161,7 +161,7 @@ func TestConflictsAreRepeated(t *testing.T) {
 		conflict.Times = times
 		sim.Inject(conflict)
 		_, err := client.AddPassword(t.Context(), "vault", time.Now().Add(time.Hour))
-		require.Len(t, waited.all, min(times, 2))
+		require.Len(t, waited.All, min(times, 2))
 		if succeeds {
 			require.NoError(t, err)
 			require.Equal(t, 1, sim.Calls(graphtest.AddPassword).Performed)
@@ -176,10 +176,10 @@ func TestConflictsAreRepeated(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.AddPassword, Status: 409, Code: "AnotherConflict"})
 	_, err := client.AddPassword(t.Context(), "vault", time.Now().Add(time.Hour))
 	require.Equal(t, http.StatusConflict, failed(t, err).Status)
-	require.Empty(t, waited.all)
+	require.Empty(t, waited.All)
 }
 
-// TestAddingIsNotRepeated where it may have happened, unlike removing.
+// TestAddingIsNotRepeated if it may have happened. Removing is.
 func TestAddingIsNotRepeated(t *testing.T) {
 	for name, fault := range map[string]graphtest.Fault{
 		"error":   {Status: 500, AfterWork: true, Times: 1},
@@ -233,7 +233,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 			`{"secretText":"hunter2"}`: reasons[op],
 		} {
 			if op == OpApplication && body == `{"keyId":5}` {
-				reason = reasonNoApplication // that is not where a key's id is
+				reason = reasonNoApplication // the id of a key is elsewhere
 			}
 			client := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }, nil)
 			err := call(t, client)
@@ -244,7 +244,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 	}
 }
 
-// TestRemovingWhatIsNotThere: a 400 alone does not say so.
+// TestRemovingWhatIsNotThere: a 400 alone does not prove that it is gone.
 func TestRemovingWhatIsNotThere(t *testing.T) {
 	const there = "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b01"
 	for name, test := range map[string]struct {
@@ -253,12 +253,12 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 		keyID       string
 		gone        bool
 	}{
-		"404":                       {404, 500, there, true},
-		"400, not there":            {400, 200, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", true},
-		"400, but there":            {400, 200, there, false},
-		"400, and there as key":     {400, 200, strings.ToUpper(there[:35] + "3"), false},
-		"400, and nobody may look":  {400, 403, "x", false},
-		"another refusal, of which": {403, 200, "x", false},
+		"404":                        {404, 500, there, true},
+		"400, not there":             {400, 200, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", true},
+		"400, but there":             {400, 200, there, false},
+		"400, and there as key":      {400, 200, strings.ToUpper(there[:35] + "3"), false},
+		"400, and reading forbidden": {400, 403, "x", false},
+		"another refusal":            {403, 200, "x", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := served(t, func(w http.ResponseWriter, r *http.Request) {
@@ -334,7 +334,7 @@ func TestThumbprintIn(t *testing.T) {
 	}
 }
 
-func TestCallsAboutCredentialsHeedTheContext(t *testing.T) {
+func TestCallsAboutCredentialsRespectTheContext(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, clientOf(t, nil).RemovePassword(gone, "x"), gone.Err())

@@ -11,55 +11,54 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// signInTimeout bounds a sign-in as a whole, repetitions included: long enough
-// for discovery and a token over a slow proxy, and short enough to leave the
-// caller time to say what went wrong.
+// signInTimeout limits a whole sign-in, repetitions included. It is long enough for
+// discovery and a token through a slow proxy, and short enough to leave the caller time
+// to report what went wrong.
 const signInTimeout = 15 * time.Second
 
-// token is an access token and the generation of the session it came from.
+// token is an access token and the generation of the session that got it.
 type token struct {
 	bearer     string
 	generation int
 }
 
-// tokenSource gets access tokens for Graph. Errors are *Error with OpSignIn.
+// tokenSource gets access tokens for Graph. Its errors are *Error with OpSignIn.
 type tokenSource interface {
-	// token returns a token that should be valid, from memory where possible.
+	// token returns a token that should be valid, from its cache if possible.
 	token(ctx context.Context) (token, error)
-	// drop forgets a token that Graph refused although it should be valid, so
-	// that the next one is a new one, and one that has the claims which Graph
-	// asked for, if it did. Dropping a token twice does nothing.
+	// drop discards a token that Graph refused although it should be valid. The next
+	// token is a new one, requested with the claims that Graph demanded, if any.
+	// Dropping a token twice does nothing.
 	drop(t token, claims string)
 }
 
-// issuer asks for tokens in the way of one kind of credential, and remembers
-// the one it got while that is valid. Its session calls it from one goroutine at
-// a time.
+// issuer requests tokens for one kind of credential and caches a token while it is
+// valid. Its session calls it from one goroutine at a time.
 type issuer interface {
-	// acquire returns a token, a new one if claims says what the next one has to
-	// satisfy (JSON; "" for nothing). Its error is an *Error with OpSignIn.
+	// acquire returns a token. If claims (JSON) is not empty, the token is a new one,
+	// requested with them. Its error is an *Error with OpSignIn.
 	acquire(ctx context.Context, claims string) (bearer string, err error)
 }
 
-// session is the time between two tokens that Graph refused. Each has an issuer
-// of its own: that makes sure that no memory of a refused token is left, and
-// that a sign-in which began before cannot bring one back.
+// session is the time between two tokens that Graph refused. Each session has its own
+// issuer, so no cache keeps a refused token, and a sign-in that began earlier cannot
+// bring one back.
 type session struct {
 	generation int
 	issuer     issuer
-	// claims are those that the first token must have. Only flights of the
-	// session touch them, of which there is one at a time.
+	// claims are requested with the first token. Only the session's flights touch them,
+	// and there is one at a time.
 	claims string
 }
 
-// sharedSource lets all who need a token at the same time share one sign-in.
-// MSAL does not: every caller with a cold cache asks for its own, and what they
-// do share is tied to the context of the first. So callers meet in a flight
-// whose context is nobody's.
+// sharedSource lets callers that need a token at the same time share one sign-in. MSAL
+// does not: with a cold cache every caller requests its own token, and what they do share
+// depends on the first caller's context. So callers join a flight that has a context of
+// its own.
 type sharedSource struct {
 	newIssuer func() (issuer, error)
 	retry     retrier
-	managed   bool // whether it asks the endpoint of a managed identity
+	managed   bool // whether tokens come from a managed identity's endpoint
 	flights   singleflight.Group
 
 	mu      sync.Mutex
@@ -77,8 +76,8 @@ func newSharedSource(newIssuer func() (issuer, error)) (*sharedSource, error) {
 
 func (s *sharedSource) token(ctx context.Context) (token, error) {
 	current := s.current()
-	// One flight per generation: who has just dropped a token must not join a
-	// flight that is about to deliver that same token.
+	// One flight per generation: a caller that has just dropped a token must not join a
+	// flight that is about to deliver the same token.
 	flight := s.flights.DoChan(strconv.Itoa(current.generation), func() (any, error) {
 		return s.signIn(ctx, current)
 	})
@@ -95,14 +94,14 @@ func (s *sharedSource) token(ctx context.Context) (token, error) {
 	}
 }
 
-// signIn runs as a flight. It belongs to no caller: whoever leaves early does
-// not take the others' token along. What ctx has to say it says to the log alone.
+// signIn runs as a flight. It belongs to no caller: if one leaves early, the others still
+// get their token. It uses the values of ctx only to log.
 func (s *sharedSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
 	defer cancel()
-	// Whatever comes of it, they are asked for once: a token without them leads
-	// to the same challenge again, but claims that Entra does not grant would
-	// end every later sign-in.
+	// The claims are requested once, whatever the outcome: a token without them only
+	// leads to the same challenge again, but claims that Entra does not grant would fail
+	// every later sign-in.
 	claims := in.claims
 	in.claims = ""
 	err = s.retry.do(ctx, true, func(ctx context.Context) error {
@@ -118,7 +117,7 @@ func (s *sharedSource) current() *session {
 	return s.session
 }
 
-// drop begins a new session. Of many callers whose token was refused the first
+// drop begins a new session. If Graph refused a token to many callers, the first one
 // does it for all.
 func (s *sharedSource) drop(t token, claims string) {
 	s.mu.Lock()
@@ -126,7 +125,7 @@ func (s *sharedSource) drop(t token, claims string) {
 	if t.generation != s.session.generation {
 		return
 	}
-	// The same arguments made an issuer before, so there is no error to expect.
+	// newIssuer has succeeded before with the same arguments, so no error is expected.
 	if next, err := s.newIssuer(); err == nil {
 		s.session = &session{generation: t.generation + 1, issuer: next, claims: claims}
 	}

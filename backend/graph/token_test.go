@@ -17,8 +17,8 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// joiner is a context that tells when somebody starts to wait for its end, which
-// is how a sign-in's callers wait for the flight that they have joined.
+// joiner is a context that reports when a caller starts to wait for its end. A caller of a
+// sign-in does so when it has joined the flight.
 type joiner struct {
 	context.Context
 	joined func()
@@ -29,22 +29,22 @@ func (j joiner) Done() <-chan struct{} {
 	return j.Context.Done()
 }
 
-// signInTogether lets callers meet in one sign-in, whose op the simulator holds until
-// all have joined, and returns their errors.
+// signInTogether lets callers share one sign-in and returns their errors. The simulator
+// holds op until all have joined.
 func signInTogether(t *testing.T, sim *graphtest.Simulator, op graphtest.Operation, client *Client, callers int) []error {
 	t.Helper()
 	sim.Inject(graphtest.Fault{Operation: op, Times: 1, Latency: time.Hour})
 	errs := make([]error, callers)
-	var joined, left sync.WaitGroup
+	var joined, done sync.WaitGroup
 	joined.Add(callers)
 	for i := range callers {
-		left.Go(func() {
+		done.Go(func() {
 			errs[i] = client.SignIn(joiner{t.Context(), sync.OnceFunc(joined.Done)})
 		})
 	}
 	joined.Wait()
 	sim.Clear()
-	left.Wait()
+	done.Wait()
 	return errs
 }
 
@@ -70,7 +70,7 @@ func TestManyCallersAreOneSignIn(t *testing.T) {
 	}
 }
 
-func TestACallerWhoLeavesDoesNotTakeTheSignInAlong(t *testing.T) {
+func TestASignInOutlivesACallerThatLeaves(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Discovery, Times: 1, Latency: time.Hour})
@@ -158,14 +158,14 @@ func TestSignInFailures(t *testing.T) {
 				require.Equal(t, &want, got)
 
 				sim.Clear()
-				require.NoError(t, client.SignIn(t.Context()), "a failure is not remembered")
+				require.NoError(t, client.SignIn(t.Context()), "a failure is not cached")
 			})
 		}
 	}
 }
 
-// TestSecretIsNotSentInTheClear: the token endpoint comes from a document that
-// the authority serves.
+// TestSecretIsNotSentInTheClear: the token endpoint comes from a document of the
+// authority.
 func TestSecretIsNotSentInTheClear(t *testing.T) {
 	asked := false
 	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
@@ -210,9 +210,9 @@ func TestDroppingATokenTwiceDropsOne(t *testing.T) {
 	require.Equal(t, fresh, again)
 }
 
-// TestAfterADropNobodyJoinsTheOldSignIn: that sign-in may be about to deliver the
-// very token that Graph has refused.
-func TestAfterADropNobodyJoinsTheOldSignIn(t *testing.T) {
+// TestAfterADropTheOldSignInIsNotJoined: it may be about to deliver the very token that
+// Graph has refused.
+func TestAfterADropTheOldSignInIsNotJoined(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Times: 1, Latency: time.Hour})
@@ -221,7 +221,7 @@ func TestAfterADropNobodyJoinsTheOldSignIn(t *testing.T) {
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started == 1 }))
 
 	client.tokens.drop(token{generation: 0}, "")
-	require.NoError(t, client.SignIn(t.Context()), "while the other one is still held")
+	require.NoError(t, client.SignIn(t.Context()), "while the old sign-in is still held")
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
 	sim.Clear()
 	require.NoError(t, <-old)

@@ -5,11 +5,9 @@ package graph
 import (
 	"context"
 	"sync"
-
-	"github.com/hashicorp/go-hclog"
 )
 
-// trace remembers by which id Graph knows the last request that it answered.
+// trace records Graph's id of the last request that it answered.
 type trace struct {
 	mu        sync.Mutex
 	requestID string
@@ -17,13 +15,13 @@ type trace struct {
 
 type traceKey struct{}
 
-// WithTrace returns a context that remembers Graph's answers to what is asked in it,
-// for [LastRequestID].
+// WithTrace returns a context that records the ids of Graph's answers, for
+// [LastRequestID].
 func WithTrace(ctx context.Context) context.Context {
 	return context.WithValue(ctx, traceKey{}, &trace{})
 }
 
-// LastRequestID returns Graph's request-id of the last answer in a context, "" if
+// LastRequestID returns the request-id of Graph's last answer in a context, or "" if
 // there was none.
 func LastRequestID(ctx context.Context) string {
 	t, ok := ctx.Value(traceKey{}).(*trace)
@@ -41,13 +39,4 @@ func answered(ctx context.Context, requestID string) {
 		defer t.mu.Unlock()
 		t.requestID = requestID
 	}
-}
-
-// LoggerOf returns the logger that a context carries (see [hclog.WithContext]), whose
-// lines tell what work they belong to, or else the one given.
-func LoggerOf(ctx context.Context, otherwise hclog.Logger) hclog.Logger {
-	if carried := hclog.FromContext(ctx); carried != hclog.L() {
-		return carried
-	}
-	return otherwise
 }

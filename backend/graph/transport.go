@@ -6,30 +6,28 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 const (
-	// dialTimeout and handshakeTimeout are generous for a reachable host. They
-	// leave time to report an unreachable one while a caller still waits.
+	// dialTimeout and handshakeTimeout are generous for a reachable host, and leave time
+	// to report an unreachable one while the caller still waits.
 	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 5 * time.Second
-	// exchangeTimeout bounds one exchange from dialling to the last byte of the
-	// answer, whatever the caller allows.
+	// exchangeTimeout limits one exchange, from dialling to the last byte of the answer,
+	// whatever the caller allows.
 	exchangeTimeout = 30 * time.Second
 
 	maxHeaderBytes = 256 << 10
-	// maxBodyBytes is far above any answer of Entra or these Graph calls. Without
-	// it MSAL would read for as long as somebody sends.
+	// maxBodyBytes is far above any answer of Entra or of these Graph calls. Without it
+	// MSAL would read for as long as the other side sends.
 	maxBodyBytes = 1 << 20
 )
 
@@ -48,9 +46,9 @@ func newHTTPClient(cfg *Config) (*http.Client, error) {
 	return newClient(cfg, &exchange{next: newTransport(roots)}), nil
 }
 
-// newMetadataClient returns the client for the tokens of a managed identity.
-// They come from the machine itself or its host, mostly without TLS, and a proxy
-// has no business there: it would get a token of its own machine, or learn ours.
+// newMetadataClient returns the client that requests a managed identity's tokens. They
+// come from the machine itself or its host, mostly without TLS. A proxy must not take
+// part: it would get a token of its own machine, or see ours.
 func newMetadataClient(cfg *Config) *http.Client {
 	transport := newTransport(nil)
 	transport.Proxy = nil
@@ -65,18 +63,17 @@ func newClient(cfg *Config, x *exchange) *http.Client {
 	return &http.Client{
 		Transport: x,
 		Timeout:   exchangeTimeout,
-		// A redirect would carry the token, or the client secret, to somewhere
-		// that nobody configured.
+		// A redirect would send the token, or the client secret, to an address that is
+		// not configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 // newTransport returns a transport that makes a new HTTP/1.1 connection for each
-// request. Calls are minutes apart, so a pool would save next to nothing, and it
-// would cost certainty: on a pooled connection net/http repeats requests on its
-// own (over HTTP/2 even a POST, after some errors of the other side), and a
-// connection that the other side has just closed makes it impossible to tell
-// whether the request arrived.
+// request. Calls are minutes apart, so a pool would save next to nothing. It would cost
+// certainty: net/http repeats requests on pooled connections (over HTTP/2 even a POST,
+// after some errors of the other side), and if the other side has just closed the
+// connection, the client cannot know whether a request arrived.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -85,7 +82,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    roots,
-			// New connections, but not each with the whole handshake.
+			// Lets new connections resume TLS sessions and skip the full handshake.
 			ClientSessionCache: tls.NewLRUClientSessionCache(0),
 		},
 		TLSHandshakeTimeout:    handshakeTimeout,
@@ -94,8 +91,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// checkTunnel replaces net/http's own check, which makes an error of the text
-// that the proxy sent.
+// checkTunnel replaces net/http's own check, whose error quotes what the proxy sent.
 func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode != http.StatusOK {
 		return errProxyRefused
@@ -103,45 +99,38 @@ func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Re
 	return nil
 }
 
-// certPool returns the system's certificates and those of extra, or nil, which
-// stands for the system's, if there are none.
+// certPool returns the system's certificates and those of extra, or nil, which means the
+// system's, if there are none in extra.
 func certPool(extra string) (*x509.CertPool, error) {
-	if extra == "" {
+	certs, err := ParseCertificates(extra)
+	if err != nil {
+		return nil, &ConfigError{"ca_certificate", err.Error()}
+	}
+	if len(certs) == 0 {
 		return nil, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
-		pool = x509.NewCertPool() // what was configured still holds
+		pool = x509.NewCertPool() // the configured ones still count
 	}
-	rest := []byte(extra)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return nil, &ConfigError{"ca_certificate", "must be one or more certificates as PEM"}
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if block.Type != "CERTIFICATE" || err != nil {
-			return nil, &ConfigError{"ca_certificate", "contains something that is not a certificate"}
-		}
+	for _, cert := range certs {
 		pool.AddCert(cert)
-		if strings.TrimSpace(string(rest)) == "" {
-			return pool, nil
-		}
 	}
+	return pool, nil
 }
 
-// exchange does for each request, whether MSAL's or ours, what must not be
-// forgotten for any.
+// exchange enforces what every request needs, whether MSAL's or this package's: https,
+// a user agent, a log line and a limit on the size of the answer.
 type exchange struct {
 	next      http.RoundTripper
 	userAgent string
 	logger    hclog.Logger
-	plain     bool // whether http will do
+	plain     bool // whether http is allowed
 }
 
 // RoundTrip implements http.RoundTripper.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
-	// Where to send the client secret is read from a discovery document.
+	// A discovery document says where to send the client secret: it must not be http.
 	if req.URL.Scheme != "https" && !x.plain {
 		return nil, errInsecureURL
 	}
@@ -159,8 +148,8 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// log says how an exchange went, without the error's text: reporting the
-// failure is up to whoever called.
+// log says how an exchange went, without the error's text: the caller reports the
+// failure.
 func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duration) {
 	logger := LoggerOf(req.Context(), x.logger)
 	args := []any{
@@ -182,8 +171,8 @@ type cappedBody struct {
 
 // Read implements io.Reader.
 func (b *cappedBody) Read(p []byte) (int, error) {
-	// One byte more than allowed, to tell a body of exactly that size from a
-	// larger one.
+	// Read one byte more than allowed, to distinguish a body of exactly that size from
+	// a larger one.
 	if len(p) > b.left+1 {
 		p = p[:b.left+1]
 	}

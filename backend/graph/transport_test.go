@@ -4,6 +4,8 @@ package graph
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,9 +20,9 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// TestThePOSTIsNeverSentTwice uses a server that keeps connections alive, and
-// that breaks one after the work once it has been used before: that is when
-// net/http repeats a request by itself if it takes it for harmless.
+// TestThePOSTIsNeverSentTwice uses a server that keeps connections alive and breaks a
+// reused one after the work. This is when net/http automatically repeats a request that it
+// considers idempotent.
 func TestThePOSTIsNeverSentTwice(t *testing.T) {
 	var posts atomic.Int32
 	client := served(t, func(w http.ResponseWriter, r *http.Request) {
@@ -42,8 +44,8 @@ func TestThePOSTIsNeverSentTwice(t *testing.T) {
 	}
 }
 
-// TestAConnectionClosedMeanwhile: what an idle connection would have been lost
-// to does not matter to a client that has none.
+// TestAConnectionClosedMeanwhile: the server closes idle connections, but the client has
+// none.
 func TestAConnectionClosedMeanwhile(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
@@ -72,8 +74,8 @@ func TestProvenNotSent(t *testing.T) {
 		change func(*Config)
 		reason string
 	}{
-		"nobody listens": {func(c *Config) { c.GraphEndpoint = strings.Replace(closed.URL, "http:", "https:", 1) }, reasonConnRefused},
-		"untrusted":      {func(c *Config) { c.GraphEndpoint = secure.URL }, reasonUntrusted},
+		"not listening": {func(c *Config) { c.GraphEndpoint = strings.Replace(closed.URL, "http:", "https:", 1) }, reasonConnRefused},
+		"untrusted":     {func(c *Config) { c.GraphEndpoint = secure.URL }, reasonUntrusted},
 		"another name": {func(c *Config) {
 			c.GraphEndpoint, c.CACertificates = strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), encodeCertificate(secure)
 		}, reasonWrongName},
@@ -88,7 +90,7 @@ func TestProvenNotSent(t *testing.T) {
 	}
 }
 
-// TestATimeoutBeforeTheRequest: somebody accepts the connection and says nothing.
+// TestATimeoutBeforeTheRequest: the server accepts the connection and sends nothing.
 func TestATimeoutBeforeTheRequest(t *testing.T) {
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -109,7 +111,7 @@ func TestATimeoutBeforeTheRequest(t *testing.T) {
 	require.False(t, e.MayHaveHappened())
 }
 
-// TestOurOwnTimeout: the caller would wait for ever, the client does not.
+// TestOurOwnTimeout: the client times out although its caller would wait.
 func TestOurOwnTimeout(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
@@ -168,4 +170,22 @@ func TestCompressedBodiesAreCappedAfterwards(t *testing.T) {
 	}, nil)
 	_, err := client.DeploymentAccessKey(t.Context())
 	require.Equal(t, reasonTooLarge, failed(t, err).Reason)
+}
+
+func TestCertificatesAreAddedToTheSystems(t *testing.T) {
+	cert, _ := makeCertificate(t)
+	none, err := certPool("")
+	require.NoError(t, err)
+	require.Nil(t, none, "nil means the system's certificates")
+
+	system, err := x509.SystemCertPool()
+	require.NoError(t, err)
+	block, _ := pem.Decode([]byte(cert))
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	system.AddCert(parsed)
+
+	pool, err := certPool(cert)
+	require.NoError(t, err)
+	require.True(t, pool.Equal(system))
 }

@@ -9,19 +9,18 @@ import (
 	"strconv"
 )
 
-// answer is what a service says: a JSON object or nothing, a status, further
-// headers.
+// answer is a service's response: a status, headers, and a JSON object or no body.
 type answer struct {
 	status int
 	header http.Header
 	body   map[string]any
 }
 
-// page is what a proxy says in the place of the service.
+// page is a proxy's answer instead of the service's.
 const page = "<!DOCTYPE html>\n<html><head><title>Proxy</title></head>" +
 	"<body><h1>The proxy could not handle the request</h1></body></html>\n"
 
-// write sends an answer, spoilt as the fault says, and counts it.
+// write sends an answer, spoiled as the fault says, and counts it.
 func (x *exchange) write(a answer) {
 	if x.r.Context().Err() != nil {
 		x.drop(false)
@@ -39,7 +38,7 @@ func (x *exchange) write(a answer) {
 		header.Set("Content-Length", strconv.Itoa(len(payload)))
 	}
 	if a.status == http.StatusNoContent && len(payload) > 0 {
-		a.status = http.StatusOK // what is spoilt here is that there is no body
+		a.status = http.StatusOK // the fault gives a body to an answer without one
 	}
 	x.w.WriteHeader(a.status)
 
@@ -60,7 +59,7 @@ func (x *exchange) write(a answer) {
 // writeHalf breaks the connection in the middle of the body.
 func (x *exchange) writeHalf(payload []byte) {
 	if _, err := x.w.Write(payload[:len(payload)/2]); err == nil {
-		_ = http.NewResponseController(x.w).Flush() // it is about to break anyway
+		_ = http.NewResponseController(x.w).Flush() // the connection is about to break anyway
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -71,7 +70,7 @@ func (s *Simulator) countAnswer(op Operation, change func(*Calls)) {
 	s.count(op, change)
 }
 
-// payload is the body as bytes, and its content type.
+// payload returns the body as bytes, and its content type.
 func (x *exchange) payload(a answer) (payload []byte, contentType string) {
 	if x.fault.Body == BodyDisagreeing {
 		x.disagree(a)
@@ -95,8 +94,8 @@ func (x *exchange) payload(a answer) (payload []byte, contentType string) {
 	}
 }
 
-// disagree adds a second key to a good answer. It counts as issued, because it
-// must not show up in a log either.
+// disagree adds a second key to a good answer. The key counts as issued, because it must
+// not appear in a log either.
 func (x *exchange) disagree(a answer) {
 	if a.status != http.StatusOK {
 		return

@@ -12,18 +12,19 @@ import (
 	"time"
 )
 
-// applicationCall is a call about the application itself, by the name of the
-// action; the name is empty for reading it.
+// applicationCall is a call about the application itself.
 type applicationCall struct {
 	op     Operation
 	method string
-	// privileged calls ask for RoleOwnedBy and for the application to be among
-	// its own owners. The others ask for proof that the caller has one of its
-	// certificates, and for no permission.
+	// privileged calls require RoleOwnedBy, and that the application is one of its own
+	// owners. The others require no permission but a proof that the caller has one of
+	// the application's certificates.
 	privileged bool
 	do         func(*exchange, settings) answer
 }
 
+// applicationCalls returns the calls by the name of the action, which is empty for reading
+// the application.
 func applicationCalls() map[string]applicationCall {
 	return map[string]applicationCall{
 		"":               {Application, http.MethodGet, true, getApplication},
@@ -34,7 +35,7 @@ func applicationCalls() map[string]applicationCall {
 	}
 }
 
-// applications routes the calls, with both ways of naming the application.
+// applications routes the calls, by either id of the application.
 func (s *Simulator) applications(mux *http.ServeMux, root string) {
 	handlers := map[string]http.Handler{}
 	for action, call := range applicationCalls() {
@@ -54,7 +55,7 @@ func (s *Simulator) applications(mux *http.ServeMux, root string) {
 	}
 }
 
-// appIDOf is the key in a path such as /applications(appId='...').
+// appIDOf returns the client id in a path such as /applications(appId='...').
 func appIDOf(r *http.Request) string {
 	id, prefix := strings.CutPrefix(r.PathValue("application"), "applications(appId='")
 	id, suffix := strings.CutSuffix(id, "')")
@@ -64,7 +65,7 @@ func appIDOf(r *http.Request) string {
 	return id
 }
 
-// work checks the token, and what it entitles to, before the call does its work.
+// work checks the token and its permissions before the call does its work.
 func (c applicationCall) work(x *exchange) answer {
 	s := x.sim.current()
 	claims, refused := x.authenticate(s)
@@ -85,13 +86,13 @@ func (c applicationCall) work(x *exchange) answer {
 	}
 }
 
-// insufficient does not say which permission is missing, as Graph does not.
+// insufficient does not say which permission is missing, because Graph does not.
 func (x *exchange) insufficient() answer {
 	return x.graphError(http.StatusForbidden, "Authorization_RequestDenied",
 		"Insufficient privileges to complete the operation.")
 }
 
-// read decodes the body, or returns Graph's refusal.
+// read decodes the body or returns Graph's refusal.
 func (x *exchange) read(into any) *answer {
 	decoder := json.NewDecoder(bytes.NewReader(x.body))
 	decoder.DisallowUnknownFields()
@@ -106,7 +107,7 @@ func (x *exchange) badRequest(message string) *answer {
 	return &a
 }
 
-// checkLifetime applies the policy of the tenant.
+// checkLifetime applies the tenant's policy.
 func (x *exchange) checkLifetime(s settings, start, end time.Time) *answer {
 	if s.maxCredentialLifetime == 0 || end.Sub(start) <= s.maxCredentialLifetime {
 		return nil
@@ -161,7 +162,7 @@ func getApplication(x *exchange, s settings) answer {
 	return x.object("applications/$entity", selected)
 }
 
-// json is how Graph shows a secret: without its value.
+// json returns a secret as Graph shows it: without its value.
 func (p password) json() map[string]any {
 	return map[string]any{
 		"customKeyIdentifier": nil,
@@ -174,7 +175,7 @@ func (p password) json() map[string]any {
 	}
 }
 
-// json is how Graph shows a certificate.
+// json returns a certificate as Graph shows it.
 func (c certificate) json() map[string]any {
 	return map[string]any{
 		"customKeyIdentifier": thumbprint(c.Certificate),

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// proofAudience is whom a proof of possession is made for: the directory.
+	// proofAudience is the audience of a proof of possession: the directory.
 	proofAudience = "00000002-0000-0000-c000-000000000000"
-	// proofLifetime is that of a proof at most.
+	// proofLifetime is the longest lifetime of a proof.
 	proofLifetime = 10 * time.Minute
 )
 
-// addKey registers a new certificate for a caller that has a current one.
+// addKey registers a new certificate for a caller that has a valid one.
 func addKey(x *exchange, s settings) answer {
 	var request struct {
 		KeyCredential struct {
@@ -30,7 +30,7 @@ func addKey(x *exchange, s settings) answer {
 			Usage       string `json:"usage"`
 			Key         string `json:"key"`
 		} `json:"keyCredential"`
-		// PasswordCredential belongs to a type that nothing here uses.
+		// PasswordCredential belongs to a type of key that the simulator refuses.
 		PasswordCredential json.RawMessage `json:"passwordCredential"`
 		Proof              string          `json:"proof"`
 	}
@@ -40,17 +40,17 @@ func addKey(x *exchange, s settings) answer {
 	if refused := x.checkProof(s, request.Proof); refused != nil {
 		return *refused
 	}
-	wanted := request.KeyCredential
-	if wanted.Type != "AsymmetricX509Cert" || wanted.Usage != "Verify" {
+	requested := request.KeyCredential
+	if requested.Type != "AsymmetricX509Cert" || requested.Usage != "Verify" {
 		return *x.badRequest("The type must be AsymmetricX509Cert, and the usage Verify.")
 	}
-	der, err := base64.StdEncoding.DecodeString(wanted.Key)
+	der, err := base64.StdEncoding.DecodeString(requested.Key)
 	if err != nil {
 		return *x.badRequest("The key is not base64.")
 	}
 	parsed, err := x509.ParseCertificate(der)
 	if err != nil || !s.clock().Before(parsed.NotAfter) {
-		return *x.badRequest("The key is no certificate that is valid.")
+		return *x.badRequest("The key is not a valid certificate.")
 	}
 	if refused := x.checkLifetime(s, parsed.NotBefore, parsed.NotAfter); refused != nil {
 		return *refused
@@ -93,15 +93,14 @@ func removeKey(x *exchange, s settings) answer {
 	return x.noContent()
 }
 
-// checkProof checks that a caller has the key of one of the application's valid
-// certificates. What Graph says about a bad one sounds as if it were about the
-// access token.
+// checkProof checks that the caller has the key of one of the application's valid
+// certificates. Like Graph, it refuses a bad proof as if the access token were bad.
 func (x *exchange) checkProof(s settings, proof string) *answer {
 	x.sim.note(proof)
 	claims := new(jwt.RegisteredClaims)
 	_, err := jwt.ParseWithClaims(proof, claims,
 		func(token *jwt.Token) (any, error) {
-			// A certificate that was never registered proves nothing here.
+			// An unregistered certificate proves nothing here.
 			s.subjectNames = nil
 			signer, r := s.signerOf(token)
 			if r != nil {

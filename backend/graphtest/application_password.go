@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// addPassword makes a new client secret and tells it, once.
+// addPassword makes a new client secret. Only this answer contains its value.
 func addPassword(x *exchange, s settings) answer {
 	var request struct {
 		PasswordCredential struct {
@@ -20,9 +20,9 @@ func addPassword(x *exchange, s settings) answer {
 	if refused := x.read(&request); refused != nil {
 		return *refused
 	}
-	wanted := request.PasswordCredential
-	p := newPassword(wanted.DisplayName, newClientSecret())
-	p.start, p.end = wanted.StartDateTime, wanted.EndDateTime
+	requested := request.PasswordCredential
+	p := newPassword(requested.DisplayName, newClientSecret())
+	p.start, p.end = requested.StartDateTime, requested.EndDateTime
 	if p.start.IsZero() {
 		p.start = s.clock()
 	}
@@ -63,7 +63,7 @@ func removePassword(x *exchange, _ settings) answer {
 	return x.noContent()
 }
 
-// performRemove counts a removal in one step with it.
+// performRemove removes a credential and counts that in one step.
 func (s *Simulator) performRemove(op Operation, keyID string, remove func(*Simulator, string) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

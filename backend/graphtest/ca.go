@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// certificateLifetime is long enough for a development server that nobody
-// restarts; the private keys exist in this process only.
+// certificateLifetime is long enough for a development server that is never restarted. The
+// private keys exist only in this process.
 const certificateLifetime = 365 * 24 * time.Hour
 
-// authority is a certificate authority of one simulator.
+// authority is the certificate authority of one simulator.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -78,8 +78,7 @@ func (a *authority) issue(names []string) (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// certificateTemplate starts the validity an hour ago, for clients whose clock
-// is behind.
+// certificateTemplate starts the validity an hour ago, for clients whose clock is behind.
 func certificateTemplate(commonName string) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {

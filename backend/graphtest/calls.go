@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// Operation is a kind of call that is counted and can be disturbed.
+// Operation is a kind of call that the simulator counts and can disturb.
 type Operation string
 
 // The operations, in the order in which a client uses them.
@@ -22,10 +22,10 @@ const (
 
 	ManagedIdentity Operation = "managed-identity" // App Service or metadata service: access token
 	Application     Operation = "application"      // Graph: the application with its credentials
-	AddPassword     Operation = "add-password"     // Graph: a new client secret
-	RemovePassword  Operation = "remove-password"  // Graph: a client secret goes
-	AddKey          Operation = "add-key"          // Graph: a new certificate
-	RemoveKey       Operation = "remove-key"       // Graph: a certificate goes
+	AddPassword     Operation = "add-password"     // Graph: adds a client secret
+	RemovePassword  Operation = "remove-password"  // Graph: removes a client secret
+	AddKey          Operation = "add-key"          // Graph: adds a certificate
+	RemoveKey       Operation = "remove-key"       // Graph: removes a certificate
 )
 
 // Operations lists all operations in a stable order.
@@ -36,7 +36,7 @@ func Operations() []Operation {
 	}
 }
 
-// graph tells whether the operation is a call of Microsoft Graph.
+// graph reports whether the operation is a call of Microsoft Graph.
 func (op Operation) graph() bool {
 	switch op {
 	case Regenerate, Get, Package, Application, AddPassword, RemovePassword, AddKey, RemoveKey:
@@ -51,17 +51,17 @@ var ErrClosed = errors.New("the simulator is closed")
 
 // Calls counts the calls of one operation.
 type Calls struct {
-	// Started counts the calls that arrived, whatever became of them.
+	// Started counts the calls that arrived, whatever their outcome.
 	Started int `json:"started"`
-	// Performed counts those whose work was done: key replaced, key read, token
+	// Performed counts the calls whose work was done: key replaced, key read, token
 	// issued, sensor registered. A refused call performs nothing.
 	Performed int `json:"performed"`
-	// Answered counts those whose answer, a refusal included, was written in
-	// full. Whoever has received an answer finds it counted.
+	// Answered counts the calls whose answer, a refusal included, was written in full.
+	// When a client has received an answer, it is already counted.
 	Answered int `json:"answered"`
 }
 
-// atLeast tells whether no count is below that of other.
+// atLeast reports whether each count is at least that of other.
 func (c Calls) atLeast(other Calls) bool {
 	return c.Started >= other.Started && c.Performed >= other.Performed && c.Answered >= other.Answered
 }
@@ -77,8 +77,8 @@ func (s *Simulator) Calls(op Operation) Calls {
 	return s.calls[op]
 }
 
-// Wait blocks until the counts of an operation satisfy a condition. It returns
-// the context's error, or [ErrClosed], if that does not happen.
+// Wait blocks until the counts of an operation satisfy a condition. It returns the
+// context's error or [ErrClosed] if the context or the simulator ends first.
 func (s *Simulator) Wait(ctx context.Context, op Operation, condition func(Calls) bool) error {
 	for {
 		s.mu.Lock()
@@ -97,8 +97,8 @@ func (s *Simulator) Wait(ctx context.Context, op Operation, condition func(Calls
 	}
 }
 
-// count changes the counts of an operation and wakes everybody who waits. The
-// caller holds s.mu, so that the count changes together with what it counts.
+// count changes the counts of an operation and wakes all waiters. The caller holds s.mu,
+// so that the count changes together with what it counts.
 func (s *Simulator) count(op Operation, change func(*Calls)) {
 	calls := s.calls[op]
 	change(&calls)

@@ -1,38 +1,71 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graphtest
+package graphtest_test
 
 import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
+
+var serial atomic.Int64
+
+// certificateTemplate returns the template of a certificate that is valid now.
+func certificateTemplate(name string) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(serial.Add(1)),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+}
+
+// parseCertificate returns the first certificate in a text.
+func parseCertificate(t *testing.T, text string) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode([]byte(text))
+	require.NotNil(t, block)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	return cert
+}
+
+// ecCertificate returns a certificate whose key is not RSA: the authority of a simulator.
+func ecCertificate(t *testing.T) string {
+	t.Helper()
+	sim, err := graphtest.New()
+	require.NoError(t, err)
+	return sim.CACertificate()
+}
 
 // newChain makes an authority.
 func newChain(t *testing.T, name string) pair {
 	t.Helper()
-	template, err := certificateTemplate(name)
-	require.NoError(t, err)
+	template := certificateTemplate(name)
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign
 	return newPair(t, template, nil)
 }
 
-// issue makes a certificate of an authority.
+// issue makes a certificate that an authority issues.
 func (p pair) issue(t *testing.T, name string) pair {
 	t.Helper()
-	template, err := certificateTemplate(name)
-	require.NoError(t, err)
-	return newPair(t, template, &p)
+	return newPair(t, certificateTemplate(name), &p)
 }
 
-// testKeys are few, because making them takes its time; certificates that follow
-// one another have different ones.
+// testKeys are few, because making them is slow. Consecutive certificates have different
+// keys.
 var testKeys = sync.OnceValues(func() (keys [4]*rsa.PrivateKey, err error) {
 	for i := range keys {
 		if keys[i], err = rsa.GenerateKey(rand.Reader, 2048); err != nil {

@@ -9,19 +9,19 @@ import (
 	"strconv"
 )
 
-// capability is what a client declares that understands claims challenges.
+// capability is declared by clients that understand claims challenges.
 const capability = "cp1"
 
-// notBefore is the time, in seconds of Unix, that a claims challenge asks a new
-// token to be no older than. Zero stands for no challenge.
+// notBefore is the earliest issue time, in Unix seconds, that a claims challenge accepts of
+// a new token. Zero means no challenge.
 type notBefore int64
 
 func (n notBefore) String() string { return strconv.FormatInt(int64(n), 10) }
 
 // Challenges counts claims challenges.
 type Challenges struct {
-	Sent     int // to a client that understands them; one token can have many
-	Answered int // by a token that was asked for with their claims
+	Sent     int // to clients that understand them; one token can get many
+	Answered int // by a token that was requested with their claims
 }
 
 // Challenges returns the counts since the simulator was made.
@@ -31,8 +31,8 @@ func (s *Simulator) Challenges() Challenges {
 	return s.claims
 }
 
-// challenge revokes the token of the request, as continuous access evaluation
-// does, and refuses the call.
+// challenge revokes the token of the request, like continuous access evaluation, and
+// refuses the call.
 func (x *exchange) challenge() answer {
 	s := x.sim.current()
 	var since notBefore
@@ -44,9 +44,9 @@ func (x *exchange) challenge() answer {
 	return x.challengeAnswer(since)
 }
 
-// challengeAnswer asks for a token that satisfies the challenge: its claims are
-// encoded, and must be decoded before they go to Entra. A client that has not
-// declared to understand this is told no more than that its token is refused.
+// challengeAnswer demands a token that satisfies the challenge. The client must decode the
+// challenge's claims before it sends them to Entra. A client that has not declared to
+// understand challenges only learns that its token is refused.
 func (x *exchange) challengeAnswer(since notBefore) answer {
 	a := x.graphError(401, x.fault.Code,
 		"Continuous access evaluation resulted in a challenge: the token was issued before it was revoked.")
@@ -66,8 +66,8 @@ func (s *Simulator) countChallenge() {
 	s.claims.Sent++
 }
 
-// revoke refuses a token from now on and returns the time that the challenge has
-// to name, which stays the same if the token had been revoked before.
+// revoke refuses a token from now on and returns the time for the challenge, which stays
+// the same if the token was already revoked.
 func (s *Simulator) revoke(claims tokenClaims, now notBefore) notBefore {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,9 +89,9 @@ func (s *Simulator) revocation(tokenID string) (since notBefore, revoked bool) {
 	return since, revoked
 }
 
-// answerChallenge looks at a new token while a challenge has not been answered
-// yet: one that was asked for with its claims is the answer, any other one will
-// be challenged as well. The caller holds s.mu.
+// answerChallenge checks a new token while a challenge is open: a token requested with
+// the challenge's claims answers it, any other will be challenged as well. The caller
+// holds s.mu.
 func (s *Simulator) answerChallenge(token tokenClaims, request claimsRequest) {
 	switch {
 	case s.asked == 0, !slices.Contains(token.Capabilities, capability):

@@ -14,14 +14,14 @@ import (
 	"net/http"
 )
 
-// Client steers a simulator that runs in another process.
+// Client controls a simulator that runs in another process.
 type Client struct {
 	info Info
 	http *http.Client
 }
 
-// NewClient returns a client for the simulator that info describes. It trusts
-// that simulator's certificate authority and no other.
+// NewClient returns a client for the simulator that info describes. It trusts only that
+// simulator's certificate authority.
 func NewClient(info Info) (*Client, error) {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(info.CACertificate)) {
@@ -39,14 +39,14 @@ func (c *Client) Calls(ctx context.Context) (map[Operation]Calls, error) {
 	return calls, err
 }
 
-// Issued returns what [Simulator.Issued] returns.
+// Issued is [Simulator.Issued].
 func (c *Client) Issued(ctx context.Context) ([]string, error) {
 	var secrets []string
 	err := c.control(ctx, http.MethodGet, "issued", nil, &secrets)
 	return secrets, err
 }
 
-// Inject queues faults, as [Simulator.Inject] does.
+// Inject queues faults, like [Simulator.Inject].
 func (c *Client) Inject(ctx context.Context, faults ...Fault) error {
 	return c.control(ctx, http.MethodPost, "faults", faults, nil)
 }
@@ -56,7 +56,7 @@ func (c *Client) Clear(ctx context.Context) error {
 	return c.control(ctx, http.MethodDelete, "faults", nil, nil)
 }
 
-// RegenerateInPortal replaces the key behind everybody's back.
+// RegenerateInPortal replaces the key, like [Simulator.RegenerateInPortal].
 func (c *Client) RegenerateInPortal(ctx context.Context) error {
 	return c.control(ctx, http.MethodPost, "portal-regenerate", nil, nil)
 }
@@ -66,15 +66,15 @@ func (c *Client) Update(ctx context.Context, change TenantChange) error {
 	return c.control(ctx, http.MethodPost, "tenant", change, nil)
 }
 
-// Wait blocks until the counts are reached and returns them as they are then.
+// Wait blocks until the counts are reached and returns the counts at that moment.
 func (c *Client) Wait(ctx context.Context, wait WaitRequest) (Calls, error) {
 	var calls Calls
 	err := c.control(ctx, http.MethodPost, "wait", wait, &calls)
 	return calls, err
 }
 
-// Register tells whether a sensor can be registered with the key, which is sent
-// as it is: a trailing newline makes it another key.
+// Register reports whether a sensor can be registered with the key, which is sent
+// unchanged: a trailing newline makes it another key.
 func (c *Client) Register(ctx context.Context, key string) (bool, error) {
 	status, body, err := c.send(ctx, http.MethodPost, "/sensors/register", registration{AccessKey: key})
 	switch {
@@ -89,7 +89,7 @@ func (c *Client) Register(ctx context.Context, key string) (bool, error) {
 	}
 }
 
-// control calls the control interface and decodes its answer, if there is one.
+// control calls the control interface and decodes its answer, if any.
 func (c *Client) control(ctx context.Context, method, path string, in, out any) error {
 	status, body, err := c.send(ctx, method, "/simulator/"+path, in)
 	switch {
@@ -125,7 +125,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (status 
 	return resp.StatusCode, body, err
 }
 
-// statusError carries the explanation of the simulator, if it gave one.
+// statusError includes the simulator's explanation, if it gave one.
 func statusError(status int, body []byte) error {
 	var explained controlError
 	if json.Unmarshal(body, &explained) == nil && explained.Error != "" {

@@ -13,29 +13,29 @@ import (
 	"time"
 )
 
-// Info is what a client needs to know of a simulator.
+// Info is what a client needs to know about a simulator.
 type Info struct {
 	TenantID      string `json:"tenant_id"`
 	ClientID      string `json:"client_id"`
 	ClientSecret  string `json:"client_secret"`
 	URL           string `json:"url"`
 	CACertificate string `json:"ca_certificate"`
-	// ObjectID is that of the application, which no token tells.
+	// ObjectID is the application's object id, which is in no token.
 	ObjectID string `json:"object_id"`
-	// MetadataURL is empty while nobody serves it.
+	// MetadataURL is empty until the metadata service runs.
 	MetadataURL    string `json:"metadata_url"`
 	IdentityHeader string `json:"identity_header"`
 }
 
-// WaitRequest names the counts that have to be reached, within a time.
+// WaitRequest names the counts to wait for, and how long.
 type WaitRequest struct {
 	Operation Operation `json:"operation"`
 	Calls
-	// Timeout is a Go duration; empty means for as long as the client waits.
+	// Timeout is a Go duration; empty means as long as the client waits.
 	Timeout string `json:"timeout,omitempty"`
 }
 
-// Info describes the simulator as it is now.
+// Info describes the simulator's current state.
 func (s *Simulator) Info() Info {
 	app := s.App()
 	return Info{
@@ -66,7 +66,7 @@ func (s *Simulator) controlIssued(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, s.Issued())
 }
 
-// controlInject takes one fault or a list of them.
+// controlInject accepts a fault or a list of faults.
 func (s *Simulator) controlInject(w http.ResponseWriter, r *http.Request) {
 	var raw json.RawMessage
 	if !request(w, r, &raw) {
@@ -93,7 +93,7 @@ func (s *Simulator) controlPortal(w http.ResponseWriter, _ *http.Request) {
 	done(w, nil)
 }
 
-// controlWait answers the counts as soon as they are reached, or 408.
+// controlWait answers with the counts as soon as they are reached, or with 408.
 func (s *Simulator) controlWait(w http.ResponseWriter, r *http.Request) {
 	var wait WaitRequest
 	if !request(w, r, &wait) {
@@ -129,7 +129,7 @@ func (s *Simulator) controlWait(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// request reads a JSON body, or answers why it cannot.
+// request reads a JSON body, or refuses the request.
 func request(w http.ResponseWriter, r *http.Request, into any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
 	decoder.DisallowUnknownFields()
@@ -140,7 +140,7 @@ func request(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-// done answers a request that has no result.
+// done answers a request that has no result but an error.
 func done(w http.ResponseWriter, err error) {
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
@@ -149,7 +149,7 @@ func done(w http.ResponseWriter, err error) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// controlError is the body of every refusal of the control interface.
+// controlError is the body of every refusal by the control interface.
 type controlError struct {
 	Error string `json:"error"`
 }

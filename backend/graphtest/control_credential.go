@@ -9,7 +9,7 @@ import (
 	"net/url"
 )
 
-// made is the answer to a request to make something: an assertion, or PEM.
+// made is the answer to a request to make something: an assertion or PEM.
 type made struct {
 	Text string `json:"text"`
 }
@@ -27,17 +27,17 @@ func (s *Simulator) controlRemove(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Simulator) controlAssertion(w http.ResponseWriter, r *http.Request) {
-	var wanted AssertionRequest
-	if request(w, r, &wanted) {
-		text, err := s.Assertion(wanted)
+	var requested AssertionRequest
+	if request(w, r, &requested) {
+		text, err := s.Assertion(requested)
 		replyMade(w, text, err)
 	}
 }
 
 func (s *Simulator) controlCertificate(w http.ResponseWriter, r *http.Request) {
-	var wanted CertificateRequest
-	if request(w, r, &wanted) {
-		text, err := s.NewCertificate(wanted)
+	var requested CertificateRequest
+	if request(w, r, &requested) {
+		text, err := s.NewCertificate(requested)
 		replyMade(w, text, err)
 	}
 }
@@ -50,29 +50,29 @@ func replyMade(w http.ResponseWriter, text string, err error) {
 	reply(w, http.StatusOK, made{text})
 }
 
-// Credentials returns what [Simulator.Credentials] returns.
+// Credentials is [Simulator.Credentials].
 func (c *Client) Credentials(ctx context.Context) ([]Credential, error) {
 	var all []Credential
 	err := c.control(ctx, http.MethodGet, "credentials", nil, &all)
 	return all, err
 }
 
-// RemoveInPortal removes a secret or certificate behind everybody's back. It is
-// an error if there is none with this id.
+// RemoveInPortal removes a secret or certificate, like [Simulator.RemoveInPortal]. It
+// returns an error if there is none with this id.
 func (c *Client) RemoveInPortal(ctx context.Context, keyID string) error {
 	return c.control(ctx, http.MethodDelete, "credentials/"+url.PathEscape(keyID), nil, nil)
 }
 
-// Assertion returns what [Simulator.Assertion] returns.
-func (c *Client) Assertion(ctx context.Context, wanted AssertionRequest) (string, error) {
+// Assertion is [Simulator.Assertion].
+func (c *Client) Assertion(ctx context.Context, r AssertionRequest) (string, error) {
 	var out made
-	err := c.control(ctx, http.MethodPost, "assertion", wanted, &out)
+	err := c.control(ctx, http.MethodPost, "assertion", r, &out)
 	return out.Text, err
 }
 
-// NewCertificate returns what [Simulator.NewCertificate] returns.
-func (c *Client) NewCertificate(ctx context.Context, wanted CertificateRequest) (string, error) {
+// NewCertificate is [Simulator.NewCertificate].
+func (c *Client) NewCertificate(ctx context.Context, r CertificateRequest) (string, error) {
 	var out made
-	err := c.control(ctx, http.MethodPost, "certificate", wanted, &out)
+	err := c.control(ctx, http.MethodPost, "certificate", r, &out)
 	return out.Text, err
 }

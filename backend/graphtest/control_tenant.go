@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// TenantChange is what the control interface can change of a tenant. What is
-// not set stays as it is.
+// TenantChange is a change to a tenant. Fields that are not set change nothing.
 type TenantChange struct {
-	// Roles replaces the roles of tokens to come; an empty list takes all away.
+	// Roles replaces the roles of future tokens; an empty list removes all.
 	Roles []string `json:"roles,omitzero"`
 	// TokenLifetime is a Go duration in whole seconds, such as "5s".
 	TokenLifetime string `json:"token_lifetime,omitempty"`
 	Shape         Shape  `json:"shape,omitempty"`
-	// ClientSecret replaces the application's secret by a valid one.
+	// ClientSecret replaces the application's secret with a valid one.
 	ClientSecret string `json:"client_secret,omitempty"`
-	// ExpireSecret lets the secret expire.
+	// ExpireSecret makes the secret expire.
 	ExpireSecret bool `json:"expire_secret,omitempty"`
 	StaleReads   int  `json:"stale_reads,omitempty"`
 	// Audience is the Graph root of the cloud that the tenant belongs to.
 	Audience string `json:"audience,omitempty"`
-	// ServerNames replaces the further names of the server.
+	// ServerNames replaces the server's additional names.
 	ServerNames []string `json:"server_names,omitzero"`
 
-	// Certificate is PEM, to be registered with the application.
+	// Certificate registers a certificate, as PEM, with the application.
 	Certificate string `json:"certificate,omitempty"`
-	// ForeignSecret is the display name of a client secret for somebody else.
+	// ForeignSecret adds a client secret with this display name, as
+	// [WithForeignPassword] does.
 	ForeignSecret string `json:"foreign_secret,omitempty"`
-	// Propagation is that of [WithPropagation]; an empty list means at once.
+	// Propagation is as in [WithPropagation]; an empty list means at once.
 	Propagation []int `json:"propagation,omitzero"`
 	// MaxCredentialLifetime is a Go duration; "0s" lifts the policy.
 	MaxCredentialLifetime string `json:"max_credential_lifetime,omitempty"`
@@ -49,8 +49,8 @@ func (s *Simulator) controlTenant(w http.ResponseWriter, r *http.Request) {
 	done(w, err)
 }
 
-// options are those that a change stands for, in an order in which a secret can
-// be replaced and expired at once.
+// options returns the options for a change, in an order that lets one change replace a
+// secret and make the new one expire.
 func (c TenantChange) options() ([]Option, error) {
 	opts := []Option{WithApp("", c.ClientSecret)}
 	if c.ExpireSecret {

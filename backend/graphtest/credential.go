@@ -8,21 +8,20 @@ import (
 	"time"
 )
 
-// Credential is one of the application's secrets or certificates, without what
-// is secret about it.
+// Credential describes one of the application's secrets or certificates.
 type Credential struct {
 	// Type is "secret" or "certificate".
 	Type  string `json:"type"`
 	KeyID string `json:"key_id"`
-	// DisplayName is the subject's common name if it is a certificate.
+	// DisplayName is the subject's common name for a certificate.
 	DisplayName string `json:"display_name"`
-	// Thumbprint is that of a certificate: SHA-1 in upper-case hexadecimal.
+	// Thumbprint is a certificate's SHA-1 in upper-case hexadecimal.
 	Thumbprint string    `json:"thumbprint,omitempty"`
 	End        time.Time `json:"end"`
 }
 
-// Credentials lists the application's secrets and certificates, whether they
-// have expired or not, in the order in which they were added.
+// Credentials returns the application's secrets and then its certificates, expired ones
+// included, in the order in which they were added.
 func (s *Simulator) Credentials() []Credential {
 	t := s.current()
 	var all []Credential
@@ -38,15 +37,15 @@ func (s *Simulator) Credentials() []Credential {
 	return all
 }
 
-// RemoveInPortal removes a secret or certificate as an administrator does,
-// behind everybody's back, and tells whether there was one with this id.
+// RemoveInPortal removes a secret or certificate, as an administrator would, and reports
+// whether there was one with this id. It counts as no call.
 func (s *Simulator) RemoveInPortal(keyID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.removePassword(keyID) || s.removeCertificate(keyID)
 }
 
-// removePassword tells whether there was such a secret. The caller holds s.mu.
+// removePassword reports whether there was such a secret. The caller holds s.mu.
 func (s *Simulator) removePassword(keyID string) bool {
 	before := s.settings.passwords
 	s.settings.passwords = slices.DeleteFunc(slices.Clone(before), func(p password) bool {
@@ -55,7 +54,7 @@ func (s *Simulator) removePassword(keyID string) bool {
 	return len(s.settings.passwords) < len(before)
 }
 
-// removeCertificate tells whether there was such a one. The caller holds s.mu.
+// removeCertificate reports whether there was such a certificate. The caller holds s.mu.
 func (s *Simulator) removeCertificate(keyID string) bool {
 	before := s.settings.certificates
 	s.settings.certificates = slices.DeleteFunc(slices.Clone(before), func(c certificate) bool {
@@ -64,15 +63,15 @@ func (s *Simulator) removeCertificate(keyID string) bool {
 	return len(s.settings.certificates) < len(before)
 }
 
-// spread lets a credential that Graph has just added take its time to be known
-// everywhere. The caller holds s.mu.
+// spread delays when a credential that Graph has just added works and is listed. The
+// caller holds s.mu.
 func (s *Simulator) spread(keyID string) {
 	s.pending[keyID] = s.settings.propagation
 	s.unlisted[keyID] = s.settings.listingLag
 }
 
-// listed tells whether the reading of the application that is under way finds a
-// credential. One reading uses up one miss.
+// listed reports whether the current read of the application finds a credential. Each
+// read uses up one miss.
 func (s *Simulator) listed(keyID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,8 +82,8 @@ func (s *Simulator) listed(keyID string) bool {
 	return false
 }
 
-// propagated tells whether the sign-in that is under way finds a credential
-// which is known to be right. One sign-in uses up one outcome.
+// propagated reports whether the current sign-in finds a valid credential. Each sign-in
+// uses up one outcome.
 func (s *Simulator) propagated(keyID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +95,7 @@ func (s *Simulator) propagated(keyID string) bool {
 	return outcomes[0]
 }
 
-// firstUse tells whether an assertion's id has not been seen before.
+// firstUse reports whether an assertion has an id that was not used before.
 func (s *Simulator) firstUse(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +104,7 @@ func (s *Simulator) firstUse(id string) bool {
 	return !used && id != ""
 }
 
-// note remembers what somebody else has made and must not be disclosed.
+// note adds a secret that the simulator did not make to those that must not leak.
 func (s *Simulator) note(secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

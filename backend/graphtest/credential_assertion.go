@@ -11,11 +11,11 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// assertionType is the only kind of assertion that Entra takes from a client.
+// assertionType is the only type of client assertion that Entra accepts.
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// checkAssertion checks the credential of kind client_assertion: a JWT that the
-// application has signed itself with a certificate, or one of another issuer.
+// checkAssertion checks a client_assertion: a JWT that the application signed with a
+// certificate, or one from another issuer.
 func (x *exchange) checkAssertion(s settings, form url.Values) *refusal {
 	switch kind := form.Get("client_assertion_type"); kind {
 	case assertionType:
@@ -37,8 +37,8 @@ func (x *exchange) checkAssertion(s settings, form url.Values) *refusal {
 	return checkFederated(s, token, claims)
 }
 
-// verifyAssertion checks signature and times; bad is the answer to a signature
-// that is not the key's. RSA is all that Entra knows.
+// verifyAssertion checks signature and times; bad is the answer to a wrong signature.
+// Entra accepts only RSA.
 func verifyAssertion(s settings, token *jwt.Token, key any, bad refusal, methods ...string) *refusal {
 	_, err := jwt.ParseWithClaims(token.Raw, new(jwt.RegisteredClaims),
 		func(*jwt.Token) (any, error) { return key, nil },
@@ -50,7 +50,7 @@ func verifyAssertion(s settings, token *jwt.Token, key any, bad refusal, methods
 		return &bad
 	case errors.Is(err, jwt.ErrTokenExpired), errors.Is(err, jwt.ErrTokenNotValidYet):
 		return &refusal{codeAssertionTime, "Client assertion is not within its valid time range. " +
-			"Check the clock of the machine that has made it."}
+			"Check the clock of the machine that made it."}
 	default:
 		return malformedAssertion()
 	}

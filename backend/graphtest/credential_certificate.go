@@ -16,26 +16,26 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// certificate is one that the application has registered.
+// certificate is a certificate registered with the application.
 type certificate struct {
 	keyID string
 	*x509.Certificate
 }
 
-// subjectName trusts every certificate of an authority with this common name,
-// which lets certificates be renewed without registering them.
+// subjectName trusts every certificate that an authority issued for this common name, so
+// renewed certificates need no registration.
 type subjectName struct {
 	root       *x509.Certificate
 	commonName string
 }
 
-// thumbprint is what the portal shows: the SHA-1 in upper-case hexadecimal.
+// thumbprint returns what the portal shows: the SHA-1 in upper-case hexadecimal.
 func thumbprint(c *x509.Certificate) string {
 	sum := sha1.Sum(c.Raw) //nolint:gosec // see the import
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
-// checkCertificate checks an assertion that the application has signed itself.
+// checkCertificate checks an assertion that the application signed.
 func (x *exchange) checkCertificate(s settings, token *jwt.Token, claims *jwt.RegisteredClaims) *refusal {
 	signer, r := s.signerOf(token)
 	if r != nil {
@@ -60,7 +60,7 @@ func (x *exchange) checkCertificate(s settings, token *jwt.Token, claims *jwt.Re
 	}
 }
 
-// signerOf finds the certificate that a JWT says it is signed with.
+// signerOf finds the certificate that a JWT claims to be signed with.
 func (s settings) signerOf(token *jwt.Token) (certificate, *refusal) {
 	i := slices.IndexFunc(s.certificates, func(c certificate) bool { return names(token, c.Certificate) })
 	found := certificate{}
@@ -87,8 +87,8 @@ func badSignature(reason string, token *jwt.Token) *refusal {
 		"[Reason - %s, Thumbprint of key used by client: '%X']", reason, thumbprintOf(token))}
 }
 
-// names tells whether the header of a JWT names this certificate, by its
-// thumbprint and, if the chain comes along, as the first of it.
+// names reports whether a JWT's header names this certificate: by its thumbprint and, if
+// the header has a chain, as the chain's first one.
 func names(token *jwt.Token, c *x509.Certificate) bool {
 	long, short := sha256.Sum256(c.Raw), sha1.Sum(c.Raw) //nolint:gosec // see the import
 	given := thumbprintOf(token)
@@ -99,8 +99,8 @@ func names(token *jwt.Token, c *x509.Certificate) bool {
 	return len(chain) == 0 || chain[0].Equal(c)
 }
 
-// thumbprintOf is nil if there is none. Base64 comes with and without padding,
-// in both alphabets: MSAL does not do what RFC 7515 says.
+// thumbprintOf returns the thumbprint in a JWT's header, or nil. It accepts standard and
+// URL-safe base64, padded or not, since MSAL does not follow RFC 7515.
 func thumbprintOf(token *jwt.Token) []byte {
 	for name, size := range map[string]int{"x5t#S256": sha256.Size, "x5t": sha1.Size} {
 		text, _ := token.Header[name].(string)
@@ -112,7 +112,7 @@ func thumbprintOf(token *jwt.Token) []byte {
 	return nil
 }
 
-// chainOf is the header x5c, or nothing if any of it is not a certificate.
+// chainOf returns the header x5c, or nil if any part of it is not a certificate.
 func chainOf(token *jwt.Token) []*x509.Certificate {
 	list, _ := token.Header["x5c"].([]any)
 	var chain []*x509.Certificate
@@ -131,8 +131,8 @@ func chainOf(token *jwt.Token) []*x509.Certificate {
 	return chain
 }
 
-// bySubjectName returns the certificate that came along with a JWT if its name
-// and the authority behind it are trusted.
+// bySubjectName returns the certificate in a JWT's header if its name and its authority
+// are trusted.
 func (s settings) bySubjectName(token *jwt.Token) *x509.Certificate {
 	chain := chainOf(token)
 	if len(chain) == 0 || !names(token, chain[0]) {

@@ -10,18 +10,18 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// federation is one federated credential of the application: it trusts the
-// tokens of an issuer about a subject.
+// federation is a federated credential of the application. It trusts an issuer's tokens
+// for a subject.
 type federation struct {
 	issuer, subject, audience string
 	key                       *rsa.PublicKey
 }
 
-// checkFederated checks an assertion of another issuer. Entra compares all three
-// names byte for byte. An assertion may be used until it expires: a file with a
-// workload's token is read many times.
+// checkFederated checks an assertion from another issuer. Entra compares all three names
+// byte by byte. An assertion can be used until it expires, because clients read a
+// workload's token file many times.
 func checkFederated(s settings, token *jwt.Token, claims *jwt.RegisteredClaims) *refusal {
-	left := s.federations
+	matching := s.federations
 	for _, property := range []struct {
 		code        int
 		name, value string
@@ -33,8 +33,8 @@ func checkFederated(s settings, token *jwt.Token, claims *jwt.RegisteredClaims) 
 			return slices.Equal([]string{f.audience}, claims.Audience)
 		}},
 	} {
-		left = slices.DeleteFunc(slices.Clone(left), func(f federation) bool { return !property.matches(f) })
-		if len(left) == 0 {
+		matching = slices.DeleteFunc(slices.Clone(matching), func(f federation) bool { return !property.matches(f) })
+		if len(matching) == 0 {
 			return &refusal{property.code, fmt.Sprintf("No matching federated identity record found for "+
 				"presented assertion %s '%s'. Check your federated identity credential Subject, Audience and Issuer "+
 				"against the presented assertion.", property.name, property.value)}
@@ -42,6 +42,6 @@ func checkFederated(s settings, token *jwt.Token, claims *jwt.RegisteredClaims) 
 	}
 	bad := refusal{codeAssertionInvalid, "Assertion failed signature validation. " +
 		"[Reason - The provided signature value did not match the expected signature value.]"}
-	// A later record replaces one of the same names.
-	return verifyAssertion(s, token, left[len(left)-1].key, bad, "RS256")
+	// A later federation replaces one with the same names.
+	return verifyAssertion(s, token, matching[len(matching)-1].key, bad, "RS256")
 }

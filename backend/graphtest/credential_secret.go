@@ -15,12 +15,12 @@ import (
 // never is the end that Entra gives to a secret that does not expire.
 var never = time.Date(2299, time.December, 31, 0, 0, 0, 0, time.UTC)
 
-// password is one client secret of the application.
+// password is a client secret of the application.
 type password struct {
 	keyID, name, value string
 	start, end         time.Time
-	// foreign is one that somebody else has made: it is no business of the
-	// client under test.
+	// foreign is set for a secret that belongs to another client than the one under
+	// test.
 	foreign bool
 }
 
@@ -28,19 +28,19 @@ func newPassword(name, value string) password {
 	return password{keyID: uuid.NewString(), name: name, value: value, start: time.Now(), end: never}
 }
 
-// setSecret makes the value the only client secret but for foreign ones.
+// setSecret makes the value the only client secret besides foreign ones.
 func (s *settings) setSecret(value string) {
 	s.secret = value
 	s.passwords = append(foreign(s.passwords), newPassword("configured", value))
 }
 
-// foreign returns a new list of the passwords that somebody else has made.
+// foreign returns a new list of the passwords that belong to other clients.
 func foreign(passwords []password) []password {
 	return slices.DeleteFunc(slices.Clone(passwords), func(p password) bool { return !p.foreign })
 }
 
-// checkSecret checks the credential of kind client_secret. A wrong secret is
-// wrong even if the right one has expired.
+// checkSecret checks a client_secret. A wrong secret is reported as wrong even if the
+// right one has expired.
 func (x *exchange) checkSecret(s settings, form url.Values) *refusal {
 	given := []byte(form.Get("client_secret"))
 	i := slices.IndexFunc(s.passwords, func(p password) bool {

@@ -47,7 +47,7 @@ const (
 	codeFederationSubject  = 700213
 )
 
-// refusals has the status and the OAuth error that belong to a code.
+// refusals has the status and the OAuth error for each code.
 var refusals = map[int]struct {
 	status int
 	name   string
@@ -77,14 +77,14 @@ var refusals = map[int]struct {
 	codeFederationSubject:  {http.StatusUnauthorized, "invalid_client"},
 }
 
-// entraError is Entra's answer to what it refuses.
+// entraError returns Entra's answer to a request that it refuses.
 func (x *exchange) entraError(r refusal) answer {
 	kind := refusals[r.code]
 	return x.entraAnswer(kind.status, kind.name, r)
 }
 
-// entraFailure is the answer of an injected fault. An empty code is replaced by
-// one that fits the status.
+// entraFailure returns the answer of an injected fault. An empty code is replaced by one
+// that fits the status.
 func (x *exchange) entraFailure(status int, code, text string) answer {
 	number, err := strconv.Atoi(code)
 	if err != nil {
@@ -128,8 +128,8 @@ func (x *exchange) entraAnswer(status int, name string, r refusal) answer {
 	}
 }
 
-// entraHeader has what Entra sends with every answer. Its own documentation
-// asks clients to send client-request-id and to log both.
+// entraHeader returns the headers of every answer of Entra. Microsoft's documentation asks
+// clients to send client-request-id and to log both ids.
 func (x *exchange) entraHeader() http.Header {
 	header := http.Header{"X-Ms-Request-Id": {x.requestID}, "Cache-Control": {"no-store"}}
 	if id := x.r.Header.Get("client-request-id"); id != "" {
@@ -138,7 +138,7 @@ func (x *exchange) entraHeader() http.Header {
 	return header
 }
 
-// checkTenant returns why there is no such tenant here.
+// checkTenant refuses an unknown tenant.
 func checkTenant(s settings, tenant string) *refusal {
 	if strings.EqualFold(tenant, s.tenantID) {
 		return nil
@@ -147,8 +147,8 @@ func checkTenant(s settings, tenant string) *refusal {
 		"Check that the tenant id is right and belongs to this cloud.", tenant)}
 }
 
-// discover tells a client where the endpoints are: on whatever host it has
-// found the simulator at, so that they are valid behind any name.
+// discover returns the endpoints, on the host of the request, so that they are valid under
+// any name of the simulator.
 func discover(x *exchange) answer {
 	s := x.sim.current()
 	if r := checkTenant(s, x.r.PathValue("tenant")); r != nil {
@@ -172,15 +172,15 @@ func discover(x *exchange) answer {
 	}}
 }
 
-// keySet serves the public keys of the tokens. It is not counted: a client that
-// only uses tokens does not ask for it.
+// keySet serves the public keys of the tokens. It is not counted: clients that only use
+// tokens do not request it.
 func (s *Simulator) keySet(w http.ResponseWriter, r *http.Request) {
 	if !strings.EqualFold(r.PathValue("tenant"), s.current().tenantID) {
 		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	// An error here means that the client is gone.
+	// An error means that the client is gone.
 	_ = json.NewEncoder(w).Encode(map[string]any{"keys": []any{s.signer.jwk()}})
 }
 
@@ -191,5 +191,5 @@ func (s *Simulator) perform(op Operation) {
 	s.count(op, performed)
 }
 
-// seconds is a duration as OAuth and JWT count it.
+// seconds returns a duration in the unit of OAuth and JWT.
 func seconds(d time.Duration) int { return int(d / time.Second) }

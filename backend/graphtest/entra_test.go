@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graphtest
+package graphtest_test
 
 import (
 	"crypto/rsa"
@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
 func TestTokenRefused(t *testing.T) {
@@ -24,15 +27,15 @@ func TestTokenRefused(t *testing.T) {
 		return func(form url.Values) { form.Del(field) }
 	}
 	for name, test := range map[string]struct {
-		opts   []Option
+		opts   []graphtest.Option
 		form   func(url.Values)
 		status int
 		err    string
 		code   int
 	}{
 		"wrong secret":          {nil, set("client_secret", "wrong"), 401, "invalid_client", 7000215},
-		"wrong expired secret":  {[]Option{WithExpiredSecret()}, set("client_secret", "x"), 401, "invalid_client", 7000215},
-		"expired secret":        {[]Option{WithExpiredSecret()}, set("x", "y"), 401, "invalid_client", 7000222},
+		"wrong expired secret":  {[]graphtest.Option{graphtest.WithExpiredSecret()}, set("client_secret", "x"), 401, "invalid_client", 7000215},
+		"expired secret":        {[]graphtest.Option{graphtest.WithExpiredSecret()}, set("x", "y"), 401, "invalid_client", 7000222},
 		"two credentials":       {nil, set("client_assertion", "x"), 400, "invalid_request", 90023},
 		"claims, no object":     {nil, set("claims", "[]"), 400, "invalid_request", 90023},
 		"no credential":         {nil, del("client_secret"), 401, "invalid_client", 7000216},
@@ -61,7 +64,7 @@ func TestTokenRefused(t *testing.T) {
 				`^AADSTS%d: .+ Trace ID: \S{36} Correlation ID: \S{36} Timestamp: [\d-]{10} [\d:]{8}Z$`, test.code),
 				body["error_description"])
 			require.NotContains(t, r.body, c.sim.App().ClientSecret)
-			require.Equal(t, Calls{Started: 1, Answered: 1}, c.sim.Calls(Token))
+			require.Equal(t, graphtest.Calls{Started: 1, Answered: 1}, c.sim.Calls(graphtest.Token))
 		})
 	}
 }
@@ -111,13 +114,13 @@ func TestDiscoveryIsGet(t *testing.T) {
 	r, err := c.do(t.Context(), http.MethodPost, path, "", http.Header{})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusMethodNotAllowed, r.status)
-	require.Equal(t, Calls{Started: 1, Answered: 1}, c.sim.Calls(Discovery))
+	require.Equal(t, graphtest.Calls{Started: 1, Answered: 1}, c.sim.Calls(graphtest.Discovery))
 }
 
-// A token can be verified with what the tenant publishes, and says whose it is.
+// A token can be verified with the keys that the tenant publishes.
 func TestTokenClaims(t *testing.T) {
 	now := time.Date(2025, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := newTester(t, WithClock(func() time.Time { return now }), WithTokenLifetime(90*time.Second), WithRoles("A", "B"))
+	c := newTester(t, graphtest.WithClock(func() time.Time { return now }), graphtest.WithTokenLifetime(90*time.Second), graphtest.WithRoles("A", "B"))
 	app := c.sim.App()
 	r, err := c.signIn(c.goodForm())
 	require.NoError(t, err)
@@ -133,13 +136,15 @@ func TestTokenClaims(t *testing.T) {
 	require.Equal(t, "RS256", token.Method.Alg())
 	require.NotEmpty(t, token.Header["kid"])
 	require.NotEmpty(t, claims["uti"])
+	require.NoError(t, uuid.Validate(claims["oid"].(string)))
+	require.NotEqual(t, c.sim.Info().ObjectID, claims["oid"], "it is that of the service principal")
 	delete(claims, "uti")
+	delete(claims, "oid")
 	require.Equal(t, jwt.MapClaims{
 		"iss":   "https://sts.windows.net/" + app.TenantID + "/",
 		"aud":   []any{"https://graph.microsoft.com"},
 		"tid":   app.TenantID,
 		"appid": app.ClientID,
-		"oid":   c.sim.current().principalID,
 		"idtyp": "app",
 		"ver":   "1.0",
 		"roles": []any{"A", "B"},
@@ -162,8 +167,8 @@ func publicKeyOf(t *testing.T, keySet map[string]any) *rsa.PublicKey {
 }
 
 func TestSecretReplaced(t *testing.T) {
-	c := newTester(t, WithExpiredSecret())
-	c.sim.Update(WithApp("", "new secret"))
+	c := newTester(t, graphtest.WithExpiredSecret())
+	c.sim.Update(graphtest.WithApp("", "new secret"))
 	c.token()
 	require.Contains(t, c.sim.Issued(), "new secret")
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxRequest bounds what is read of a request, in bytes.
+// maxRequest limits the size of a request, in bytes.
 const maxRequest = 1 << 20
 
-// exchange is one counted call: a request, the fault that disturbs it, and the
-// connection that takes the answer.
+// exchange is one counted call: a request, the fault that disturbs it, and the connection
+// for the answer.
 type exchange struct {
 	sim       *Simulator
 	op        Operation
@@ -26,20 +26,20 @@ type exchange struct {
 	body      []byte
 	requestID string
 	fault     Fault
-	released  <-chan struct{} // of the time of arrival: closed by the next Clear
+	released  <-chan struct{} // closed by the first Clear after the request arrived
 }
 
-// work does what a call is there for and returns the answer to it.
+// work does the work of a call and returns the answer.
 type work func(*exchange) answer
 
-// call makes the handler of an operation out of its work: it counts the call,
-// reads it, and lets a fault interfere.
+// call returns the handler of an operation. It counts the call, reads the request, and
+// applies a fault.
 func (s *Simulator) call(op Operation, do work) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := &exchange{sim: s, op: op, w: w, r: r, requestID: uuid.NewString()}
 		x.arrive()
-		// Only a request that has been read to its end lets the server notice
-		// that the client goes away.
+		// The server notices that a client goes away only once it has read the whole
+		// request.
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		if err != nil {
 			x.drop(false)
@@ -50,8 +50,8 @@ func (s *Simulator) call(op Operation, do work) http.Handler {
 	})
 }
 
-// arrive takes the fault together with the channel that releases it, so that no
-// Clear can fall between the two.
+// arrive takes a fault together with the channel that releases it, so that Clear cannot
+// come between the two.
 func (x *exchange) arrive() {
 	s := x.sim
 	s.mu.Lock()
@@ -72,7 +72,7 @@ func (x *exchange) run(do work) {
 	}
 }
 
-// failOrRun lets the fault strike first, and does the work if that lets it.
+// failOrRun applies the fault first and does the work unless the fault is a failure.
 func (x *exchange) failOrRun(do work) {
 	ctx := x.r.Context()
 	if x.fault.Stubborn {
@@ -89,7 +89,7 @@ func (x *exchange) failOrRun(do work) {
 	x.write(do(x))
 }
 
-// runThenFail does the work, and then lets the fault strike.
+// runThenFail does the work and then applies the fault.
 func (x *exchange) runThenFail(do work) {
 	good := do(x)
 	switch {
@@ -102,8 +102,7 @@ func (x *exchange) runThenFail(do work) {
 	}
 }
 
-// runAfterDrop does the work of a request whose client already knows that the
-// connection is broken.
+// runAfterDrop breaks the connection and does the work afterwards.
 func (x *exchange) runAfterDrop(do work) {
 	x.drop(x.fault.Reset)
 	if x.hold(context.WithoutCancel(x.r.Context())) {
@@ -111,8 +110,8 @@ func (x *exchange) runAfterDrop(do work) {
 	}
 }
 
-// hold waits for the fault's latency, and less if Clear is called. It returns
-// false if the call is over: the context has ended, or the simulator is closed.
+// hold waits for the fault's latency or until Clear is called. It returns false if the
+// context or the simulator ends first.
 func (x *exchange) hold(ctx context.Context) bool {
 	if x.fault.Latency == 0 {
 		return true
@@ -131,7 +130,7 @@ func (x *exchange) hold(ctx context.Context) bool {
 	}
 }
 
-// fail answers as the fault says, or breaks the connection.
+// fail answers as the fault says or breaks the connection.
 func (x *exchange) fail() {
 	if x.fault.drops() {
 		x.drop(x.fault.Reset)
@@ -144,7 +143,7 @@ func (x *exchange) fail() {
 	x.write(a)
 }
 
-// failure is the answer that the fault asks for, in the style of the service.
+// failure returns the fault's answer, in the style of the service.
 func (x *exchange) failure() answer {
 	const text = "The simulator was told to fail."
 	status, code := x.fault.Status, x.fault.Code
@@ -167,18 +166,18 @@ func (x *exchange) failure() answer {
 	return a
 }
 
-// drop breaks the connection, with a TCP reset or by closing it.
+// drop breaks the connection, with a TCP reset or an ordinary close.
 func (x *exchange) drop(reset bool) {
 	conn, _, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // drops it, too, as far as the server can
+		panic(http.ErrAbortHandler) // drops the connection as well as the server can
 	}
 	if reset {
 		if secure, ok := conn.(*tls.Conn); ok {
-			conn = secure.NetConn() // closing the outer one would say goodbye
+			conn = secure.NetConn() // closing the outer one would send a close_notify
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // the client may be gone already
+			_ = tcp.SetLinger(0) // fails only if the client is already gone
 		}
 	}
 	_ = conn.Close()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graphtest
+package graphtest_test
 
 import (
 	"context"
@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// A latency passes by itself, and what then happens is up to the other fields.
+// After the latency, the other fields of the fault take effect.
 func TestFaultLatency(t *testing.T) {
 	const latency = 30 * time.Millisecond
-	for _, fault := range []Fault{
+	for _, fault := range []graphtest.Fault{
 		{Latency: latency},
 		{Latency: latency, AfterWork: true},
 		{Latency: latency, Status: 503},
@@ -28,7 +30,7 @@ func TestFaultLatency(t *testing.T) {
 		token := c.token()
 		c.sim.Inject(fault)
 		start := time.Now()
-		require.Equal(t, max(fault.Status, 200), c.call(Regenerate, token).status)
+		require.Equal(t, max(fault.Status, 200), c.call(graphtest.Regenerate, token).status)
 		require.GreaterOrEqual(t, time.Since(start), latency)
 	}
 }
@@ -36,21 +38,21 @@ func TestFaultLatency(t *testing.T) {
 func TestClearReleases(t *testing.T) {
 	c := newTester(t)
 	token := c.token()
-	c.sim.Inject(Fault{Operation: Regenerate, Latency: time.Hour})
+	c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: time.Hour})
 	answer := make(chan result, 1)
 	go func() {
-		r, _ := c.graph(t.Context(), Regenerate, token)
+		r, _ := c.graph(t.Context(), graphtest.Regenerate, token)
 		answer <- r
 	}()
-	c.wait(Regenerate, func(n Calls) bool { return n.Started == 1 })
-	require.Zero(t, c.sim.Calls(Regenerate).Performed)
+	c.wait(graphtest.Regenerate, func(n graphtest.Calls) bool { return n.Started == 1 })
+	require.Zero(t, c.sim.Calls(graphtest.Regenerate).Performed)
 	c.sim.Clear()
 	key := (<-answer).key(t)
 	require.Equal(t, c.sim.Key(), key)
 }
 
-// hangUp makes a call that is held and goes away from it.
-func (c *tester) hangUp(op Operation, token string, reached func(Calls) bool) {
+// hangUp makes a call, waits until it is held, and cancels it.
+func (c *tester) hangUp(op graphtest.Operation, token string, reached func(graphtest.Calls) bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(c.t.Context())
 	failed := make(chan error, 1)
@@ -64,81 +66,81 @@ func (c *tester) hangUp(op Operation, token string, reached func(Calls) bool) {
 }
 
 func TestClientGoesAway(t *testing.T) {
-	performed := func(n Calls) bool { return n.Performed == 1 }
+	performed := func(n graphtest.Calls) bool { return n.Performed == 1 }
 
 	t.Run("before the work, which is stubborn", func(t *testing.T) {
 		c := newTester(t)
 		token, before := c.token(), c.sim.Key()
-		c.sim.Inject(Fault{Operation: Regenerate, Times: 1, Latency: time.Hour, Stubborn: true})
-		c.hangUp(Regenerate, token, func(n Calls) bool { return n.Started == 1 })
-		require.Equal(t, before, c.call(Get, token).key(t), "still on its way")
+		c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour, Stubborn: true})
+		c.hangUp(graphtest.Regenerate, token, func(n graphtest.Calls) bool { return n.Started == 1 })
+		require.Equal(t, before, c.call(graphtest.Get, token).key(t), "the request has not arrived yet")
 		c.sim.Clear()
-		c.wait(Regenerate, performed)
-		require.NotEqual(t, before, c.call(Get, token).key(t))
-		require.Zero(t, c.sim.Calls(Regenerate).Answered)
+		c.wait(graphtest.Regenerate, performed)
+		require.NotEqual(t, before, c.call(graphtest.Get, token).key(t))
+		require.Zero(t, c.sim.Calls(graphtest.Regenerate).Answered)
 	})
 	t.Run("after the work", func(t *testing.T) {
 		c := newTester(t)
 		token, before := c.token(), c.sim.Key()
-		c.sim.Inject(Fault{Operation: Regenerate, Times: 1, Latency: time.Hour, AfterWork: true})
-		c.hangUp(Regenerate, token, performed)
+		c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour, AfterWork: true})
+		c.hangUp(graphtest.Regenerate, token, performed)
 		require.NotEqual(t, before, c.sim.Key())
-		require.Zero(t, c.sim.Calls(Regenerate).Answered)
+		require.Zero(t, c.sim.Calls(graphtest.Regenerate).Answered)
 	})
 }
 
-// Without a network in between, the end of the request is certain.
+// Without a network, the server notices the end of the request for certain.
 func TestRequestEndsBeforeWork(t *testing.T) {
 	c := newTester(t)
 	token, before := c.token(), c.sim.Key()
-	c.sim.Inject(Fault{Operation: Regenerate, Times: 1, Latency: time.Hour})
+	c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour})
 	ctx, cancel := context.WithCancel(t.Context())
-	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/beta"+graphCalls()[0].path, nil)
+	request := httptest.NewRequestWithContext(ctx, http.MethodPost, sensors+"regenerateDeploymentAccessKey", nil)
 	request.Header.Set("Authorization", "Bearer "+token)
 	ended := make(chan any, 1)
 	go func() {
 		defer func() { ended <- recover() }()
 		c.sim.Handler().ServeHTTP(httptest.NewRecorder(), request)
 	}()
-	c.wait(Regenerate, func(n Calls) bool { return n.Started == 1 })
+	c.wait(graphtest.Regenerate, func(n graphtest.Calls) bool { return n.Started == 1 })
 	cancel()
-	require.Equal(t, http.ErrAbortHandler, <-ended, "a recorder has no connection to drop")
+	require.Equal(t, http.ErrAbortHandler, <-ended, "a recorder has no connection to break")
 	c.sim.Clear()
 	require.Equal(t, before, c.sim.Key())
-	require.Equal(t, Calls{Started: 1}, c.sim.Calls(Regenerate))
+	require.Equal(t, graphtest.Calls{Started: 1}, c.sim.Calls(graphtest.Regenerate))
 }
 
-// The client knows at once that the connection is broken; the work comes later.
+// The connection breaks at once; the work is done later.
 func TestStubbornAfterBreak(t *testing.T) {
 	c := newTester(t)
 	token, before := c.token(), c.sim.Key()
-	c.sim.Inject(Fault{Operation: Regenerate, Latency: time.Hour, Stubborn: true, Reset: true})
-	_, err := c.graph(t.Context(), Regenerate, token)
+	c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: time.Hour, Stubborn: true, Reset: true})
+	_, err := c.graph(t.Context(), graphtest.Regenerate, token)
 	require.ErrorIs(t, err, syscall.ECONNRESET)
-	require.Equal(t, before, c.call(Get, token).key(t))
+	require.Equal(t, before, c.call(graphtest.Get, token).key(t))
 	c.sim.Clear()
-	c.wait(Regenerate, func(n Calls) bool { return n.Performed == 1 })
+	c.wait(graphtest.Regenerate, func(n graphtest.Calls) bool { return n.Performed == 1 })
 	require.NotEqual(t, before, c.sim.Key())
-	require.Equal(t, Calls{Started: 1, Performed: 1}, c.sim.Calls(Regenerate))
+	require.Equal(t, graphtest.Calls{Started: 1, Performed: 1}, c.sim.Calls(graphtest.Regenerate))
 }
 
-// A request that never arrives in full is a call without an answer.
+// A request that does not arrive completely gets no answer.
 func TestRequestTooLarge(t *testing.T) {
 	c := newTester(t)
-	_, err := c.do(t.Context(), http.MethodPost, "/sensors/register", strings.Repeat("x", maxRequest+1), http.Header{})
+	_, err := c.do(t.Context(), http.MethodPost, "/sensors/register", strings.Repeat("x", 1<<20+1), http.Header{})
 	require.Error(t, err)
-	require.Equal(t, Calls{Started: 1}, c.sim.Calls(Register))
+	require.Equal(t, graphtest.Calls{Started: 1}, c.sim.Calls(graphtest.Register))
 }
 
-// brokenWriter takes everything and cannot send it.
+// brokenWriter accepts everything and cannot send it.
 type brokenWriter struct{ *httptest.ResponseRecorder }
 
 func (brokenWriter) FlushError() error { return io.ErrClosedPipe }
 
 func TestAnswerNotSent(t *testing.T) {
-	sim, err := New()
+	sim, err := graphtest.New()
 	require.NoError(t, err)
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/sensors/register", nil)
 	sim.Handler().ServeHTTP(brokenWriter{httptest.NewRecorder()}, request)
-	require.Equal(t, Calls{Started: 1}, sim.Calls(Register))
+	require.Equal(t, graphtest.Calls{Started: 1}, sim.Calls(graphtest.Register))
 }

@@ -12,66 +12,63 @@ import (
 	"time"
 )
 
-// BodyKind is a way in which the body of an answer is not what it should be.
+// BodyKind is a way to spoil the body of an answer.
 type BodyKind string
 
-// The kinds of body. Each one spoils the answer that would be given otherwise,
-// be it the good one or that of the fault's Status.
+// The kinds of body. Each spoils the answer that would be sent otherwise, whether a good
+// one or that of the fault's Status.
 const (
 	BodyProper           BodyKind = ""                   // as documented
 	BodyHTML             BodyKind = "html"               // a proxy's page, without Graph's headers
-	BodyEmpty            BodyKind = "empty"              // no byte
-	BodyTruncated        BodyKind = "truncated"          // the connection breaks half-way
+	BodyEmpty            BodyKind = "empty"              // no bytes
+	BodyTruncated        BodyKind = "truncated"          // the connection breaks in the middle
 	BodyWrongContentType BodyKind = "wrong-content-type" // good JSON that claims to be plain text
 	BodyDisagreeing      BodyKind = "disagreeing-keys"   // a second key under another name
-	// BodyMalformed is JSON without its end, but with everything secret in it.
+	// BodyMalformed is JSON without its end that still contains all secrets.
 	BodyMalformed BodyKind = "malformed-token"
 )
 
-// Fault disturbs calls that match its Operation. Without Status, Claims, Reset,
-// Lost and Body it merely delays them.
+// Fault disturbs calls that match its Operation. Without Status, Claims, Reset, Lost and
+// Body it only delays them.
 //
-// In JSON the fields have names like after_work, and Latency is a string such
-// as "1.5s".
+// In JSON the fields have names like after_work, and Latency is a string such as "1.5s".
 type Fault struct {
 	// Operation is the one to disturb; empty means any call of Graph.
 	Operation Operation `json:"operation,omitempty"`
 	// Times is the number of calls to disturb; 0 means all until Clear.
 	Times int `json:"times,omitempty"`
-	// AfterWork lets the fault strike when the work is done, for instance the
-	// key replaced; otherwise it strikes before, and prevents the work if it
-	// leads to a failure.
+	// AfterWork applies the fault after the work is done, for example after the key is
+	// replaced. Otherwise it is applied before, and a failure prevents the work.
 	AfterWork bool `json:"after_work,omitempty"`
-	// Latency is waited for before the fault strikes. It ends early when the
-	// client goes away or Clear is called.
+	// Latency delays the fault. It ends early when the client goes away or Clear is
+	// called.
 	Latency time.Duration `json:"-"`
-	// Stubborn is about a request that is still on its way when nobody expects
-	// it any more: the work is done when the latency is over or Clear is
-	// called, even if the client has gone away meanwhile. With Reset or Lost
-	// the connection breaks at once and the work is done after the latency.
+	// Stubborn simulates a request that still arrives when the client no longer waits
+	// for it: the work is done after the latency, or on Clear, even if the client has
+	// gone away. With Reset or Lost the connection breaks at once and the work is done
+	// after the latency.
 	Stubborn bool `json:"stubborn,omitempty"`
-	// Status is that of the answer, 300 to 599; 0 means no failure. A redirect
-	// leads to where the request went, so that following it does the work.
+	// Status is that of the answer, 300 to 599; 0 means no failure. A redirect points
+	// to the request's own URL, so that following it does the work.
 	Status int `json:"status,omitempty"`
 	// Code is Graph's error code, or the number of Entra's AADSTS code. The
 	// default fits the status.
 	Code string `json:"code,omitempty"`
-	// RetryAfter is that header, verbatim: seconds or an HTTP date.
+	// RetryAfter is the header, verbatim: seconds or an HTTP date.
 	RetryAfter string `json:"retry_after,omitempty"`
-	// Claims answers a call of Graph with a claims challenge, 401: its token is
-	// refused from then on, with the same challenge.
+	// Claims answers a call of Graph with a claims challenge, 401. From then on Graph
+	// refuses its token with the same challenge.
 	Claims bool `json:"claims,omitempty"`
 	// Body spoils the body of the answer.
 	Body BodyKind `json:"body,omitempty"`
 	// Reset resets the TCP connection instead of answering.
 	Reset bool `json:"reset,omitempty"`
-	// Lost closes the connection instead of answering, which a client sees as
-	// EOF. Go's transport repeats a GET by itself if that happens on a
-	// connection that it has used before.
+	// Lost closes the connection instead of answering, which a client sees as EOF. Go's
+	// transport automatically repeats a GET if that happens on a reused connection.
 	Lost bool `json:"lost,omitempty"`
 }
 
-// fields has the fields of Fault and not its methods.
+// fields has the fields of Fault without its methods.
 type fields Fault
 
 type faultJSON struct {
@@ -88,8 +85,8 @@ func (f Fault) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON refuses unknown fields, since a misspelled fault would let a
-// test pass for the wrong reason.
+// UnmarshalJSON refuses unknown fields, since a misspelled fault could let a test pass for
+// the wrong reason.
 func (f *Fault) UnmarshalJSON(data []byte) error {
 	in := faultJSON{fields: (*fields)(f)}
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -105,7 +102,7 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// Validate explains why a fault makes no sense.
+// Validate returns why a fault makes no sense, or nil.
 func (f Fault) Validate() error {
 	switch {
 	case f.Operation != "" && !slices.Contains(Operations(), f.Operation):
@@ -117,7 +114,7 @@ func (f Fault) Validate() error {
 	case f.Reset && f.Lost, f.drops() && (f.Status != 0 || f.Claims || f.Body != BodyProper):
 		return errors.New("a connection that breaks carries no answer")
 	case f.Stubborn && f.AfterWork:
-		return errors.New("stubborn is about work that is still to be done")
+		return errors.New("stubborn cannot be combined with after-work")
 	}
 	return errors.Join(f.validateStatus(), f.validateBody())
 }
@@ -125,7 +122,7 @@ func (f Fault) Validate() error {
 func (f Fault) validateStatus() error {
 	switch {
 	case f.Status != 0 && (f.Status < 300 || f.Status > 599):
-		return fmt.Errorf("status %d is no failure", f.Status)
+		return fmt.Errorf("status %d is not a failure", f.Status)
 	case f.Claims && (f.Status != 0 && f.Status != 401 || !f.matchesGraph()):
 		return errors.New("a claims challenge is a 401 of Graph")
 	case (f.Code != "" || f.RetryAfter != "") && f.Status == 0 && !f.Claims:
@@ -159,14 +156,14 @@ func (f Fault) matches(op Operation) bool {
 	return f.Operation == op || f.Operation == "" && op.graph()
 }
 
-// drops tells whether the fault breaks the connection.
+// drops reports whether the fault breaks the connection.
 func (f Fault) drops() bool { return f.Reset || f.Lost }
 
-// fails tells whether the fault takes the place of the good answer.
+// fails reports whether the fault replaces the good answer.
 func (f Fault) fails() bool { return f.drops() || f.Status != 0 || f.Claims }
 
-// Inject queues faults. A call consumes the first one that matches. It panics
-// if a fault is invalid, since that is a mistake of the test.
+// Inject queues faults. A call consumes the first one that matches. Inject panics if a
+// fault is invalid, since that is a mistake in the test.
 func (s *Simulator) Inject(faults ...Fault) {
 	if err := s.inject(faults); err != nil {
 		panic("graphtest: " + err.Error())
@@ -185,9 +182,9 @@ func (s *Simulator) inject(faults []Fault) error {
 	return nil
 }
 
-// Clear removes all faults and lets go what they hold: the latency of these
-// calls is over, whatever else the fault does still happens. A client that went
-// away a moment ago may not have been noticed yet; its call then goes on, too.
+// Clear removes all faults and releases the calls that they hold: the latency ends, and
+// the rest of the fault still happens. It also releases a call whose client has just gone
+// away if the server has not noticed that yet.
 func (s *Simulator) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,8 +193,8 @@ func (s *Simulator) Clear() {
 	s.released = make(chan struct{})
 }
 
-// takeFault consumes the first fault for an operation, or returns one without
-// effect. The caller holds s.mu.
+// takeFault consumes the first fault for an operation. Without one it returns a fault
+// that does nothing. The caller holds s.mu.
 func (s *Simulator) takeFault(op Operation) Fault {
 	for i, f := range s.faults {
 		if !f.matches(op) {

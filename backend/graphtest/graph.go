@@ -14,8 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// graphCall is one call: what the gateway of Graph checks before it gets
-// through, and what it does.
+// graphCall is a call of Graph: what Graph's gateway checks, and what the call does.
 type graphCall struct {
 	op     Operation
 	method string
@@ -24,8 +23,8 @@ type graphCall struct {
 	do     func(*exchange, settings) answer
 }
 
-// graphCalls lists the calls. Reading the key asks for the role that may write:
-// there is no lesser one.
+// graphCalls lists the calls. Reading the key requires the role that may write: there is
+// no lesser one.
 func graphCalls() []graphCall {
 	const sensors = "/security/identities/sensors/"
 	return []graphCall{
@@ -35,7 +34,7 @@ func graphCalls() []graphCall {
 	}
 }
 
-// work puts the gateway's checks before what the call does.
+// work does the gateway's checks before the call's work.
 func (c graphCall) work(x *exchange) answer {
 	s := x.sim.current()
 	claims, refused := x.authenticate(s)
@@ -52,7 +51,7 @@ func (c graphCall) work(x *exchange) answer {
 	}
 }
 
-// authenticate returns the claims of the bearer token, or Graph's refusal.
+// authenticate returns the claims of the bearer token or Graph's refusal.
 func (x *exchange) authenticate(s settings) (*tokenClaims, *answer) {
 	refuse := func(message string) (*tokenClaims, *answer) {
 		a := x.graphError(http.StatusUnauthorized, "", message)
@@ -124,14 +123,14 @@ func (x *exchange) graphAnswer(shape Shape, typeName string, fields map[string]a
 	}
 }
 
-// graphRoot is the root of Graph at which the call came in, with the version.
+// graphRoot returns the root of Graph that the request used, with the version.
 func (x *exchange) graphRoot() string {
 	version, _, _ := strings.Cut(strings.TrimPrefix(x.r.URL.Path, "/"), "/")
 	return "https://" + x.r.Host + "/" + version
 }
 
-// graphError is an answer in Graph's form. An empty code is replaced by the one
-// that goes with the status.
+// graphError returns an error in Graph's form. An empty code is replaced by the one for
+// the status.
 func (x *exchange) graphError(status int, code, message string) answer {
 	header := x.graphHeader()
 	if status == http.StatusUnauthorized {
@@ -151,7 +150,7 @@ func (x *exchange) graphError(status int, code, message string) answer {
 	}}
 }
 
-// graphHeader has the ids that Graph sends with every answer.
+// graphHeader returns the ids that Graph sends with every answer.
 func (x *exchange) graphHeader() http.Header {
 	header := http.Header{"Request-Id": {x.requestID}}
 	header.Set("client-request-id", cmp.Or(x.r.Header.Get("client-request-id"), uuid.NewString()))

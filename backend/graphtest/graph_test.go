@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graphtest
+package graphtest_test
 
 import (
 	"crypto/rand"
@@ -17,9 +17,11 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// claimsOf decodes the claims of a challenge.
+// claimsOf returns the decoded claims of a challenge.
 func claimsOf(t *testing.T, r result) string {
 	t.Helper()
 	challenge := r.header.Get("WWW-Authenticate")
@@ -33,50 +35,53 @@ func claimsOf(t *testing.T, r result) string {
 	return string(claims)
 }
 
-// forge makes a token that is good but for what change does to it.
-func (c *tester) forge(key *rsa.PrivateKey, change func(*jwt.Token, *tokenClaims)) string {
+// forge makes a valid token, changed by change.
+func (c *tester) forge(key *rsa.PrivateKey, change func(*jwt.Token, jwt.MapClaims)) string {
 	c.t.Helper()
-	s := c.sim.current()
-	claims := tokenClaims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer:    issuer(s.tenantID),
-			Audience:  jwt.ClaimStrings{s.audience},
-			ExpiresAt: jwt.NewNumericDate(s.clock().Add(time.Hour)),
-		},
-		TenantID: s.tenantID,
-		Roles:    s.roles,
+	tenant := c.sim.App().TenantID
+	claims := jwt.MapClaims{
+		"iss": "https://sts.windows.net/" + tenant + "/", "aud": "https://graph.microsoft.com", "tid": tenant,
+		"exp": time.Now().Add(time.Hour).Unix(), "roles": []string{graphtest.RoleReadWrite, graphtest.RoleRead},
 	}
-	token := jwt.New(signingMethod)
-	token.Header["kid"] = c.sim.signer.id
-	change(token, &claims)
-	token.Claims = claims
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
+	_, token.Header["kid"] = c.sim.SigningKey()
+	change(token, claims)
 	signed, err := token.SignedString(key)
 	require.NoError(c.t, err)
 	return signed
 }
 
+// claimsIn returns the claims of a token.
+func claimsIn(t *testing.T, token string) jwt.MapClaims {
+	t.Helper()
+	claims := jwt.MapClaims{}
+	_, _, err := jwt.NewParser().ParseUnverified(token, claims)
+	require.NoError(t, err)
+	return claims
+}
+
 func TestGraphChecksToken(t *testing.T) {
 	c := newTester(t)
-	own := c.sim.signer.key
+	own, _ := c.sim.SigningKey()
 	foreign, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
-	nothing := func(*jwt.Token, *tokenClaims) {}
-	claims := func(change func(*tokenClaims)) func(*jwt.Token, *tokenClaims) {
-		return func(_ *jwt.Token, claims *tokenClaims) { change(claims) }
+	nothing := func(*jwt.Token, jwt.MapClaims) {}
+	claim := func(name string, value any) func(*jwt.Token, jwt.MapClaims) {
+		return func(_ *jwt.Token, claims jwt.MapClaims) { claims[name] = value }
 	}
-	require.Equal(t, c.sim.Key(), c.call(Get, c.forge(own, nothing)).key(t), "the forgery is good otherwise")
+	require.Equal(t, c.sim.Key(), c.call(graphtest.Get, c.forge(own, nothing)).key(t), "the forged token is valid without a change")
 
 	for name, token := range map[string]string{
 		"none":          "",
 		"no JWT":        "abc",
 		"bad signature": c.forge(foreign, nothing),
-		"unknown kid":   c.forge(own, func(token *jwt.Token, _ *tokenClaims) { token.Header["kid"] = "other" }),
-		"other method":  c.forge(own, func(token *jwt.Token, _ *tokenClaims) { token.Method = jwt.SigningMethodRS512 }),
-		"audience":      c.forge(own, claims(func(c *tokenClaims) { c.Audience = jwt.ClaimStrings{"https://other"} })),
-		"tenant":        c.forge(own, claims(func(c *tokenClaims) { c.TenantID = uuid.NewString() })),
-		"issuer":        c.forge(own, claims(func(c *tokenClaims) { c.Issuer = issuer(uuid.NewString()) })),
-		"no expiry":     c.forge(own, claims(func(c *tokenClaims) { c.ExpiresAt = nil })),
-		"expired":       c.forge(own, claims(func(c *tokenClaims) { c.ExpiresAt = jwt.NewNumericDate(time.Now()) })),
+		"unknown kid":   c.forge(own, func(token *jwt.Token, _ jwt.MapClaims) { token.Header["kid"] = "other" }),
+		"other method":  c.forge(own, func(token *jwt.Token, _ jwt.MapClaims) { token.Method = jwt.SigningMethodRS512 }),
+		"audience":      c.forge(own, claim("aud", "https://other")),
+		"tenant":        c.forge(own, claim("tid", uuid.NewString())),
+		"issuer":        c.forge(own, claim("iss", "https://sts.windows.net/"+uuid.NewString()+"/")),
+		"no expiry":     c.forge(own, claim("exp", nil)),
+		"expired":       c.forge(own, claim("exp", time.Now().Unix())),
 		"other tenant's": func() string {
 			other := newTester(t)
 			return other.token()
@@ -84,7 +89,7 @@ func TestGraphChecksToken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := c.sim.Key()
-			for _, op := range []Operation{Regenerate, Get, Package} {
+			for _, op := range []graphtest.Operation{graphtest.Regenerate, graphtest.Get, graphtest.Package} {
 				r := c.call(op, token)
 				require.Equal(t, http.StatusUnauthorized, r.status, r.body)
 				require.Equal(t, "InvalidAuthenticationToken", r.graphCode(t))
@@ -93,42 +98,42 @@ func TestGraphChecksToken(t *testing.T) {
 			require.Equal(t, before, c.sim.Key())
 		})
 	}
-	require.Equal(t, Calls{Started: 11, Answered: 11}, c.sim.Calls(Regenerate))
+	require.Equal(t, graphtest.Calls{Started: 11, Answered: 11}, c.sim.Calls(graphtest.Regenerate))
 }
 
 func TestTokenExpires(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Now()
-	c := newTester(t, WithTokenLifetime(5*time.Second), WithClock(func() time.Time {
+	c := newTester(t, graphtest.WithTokenLifetime(5*time.Second), graphtest.WithClock(func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return now
 	}))
 	token := c.token()
-	require.Equal(t, http.StatusOK, c.call(Get, token).status)
+	require.Equal(t, http.StatusOK, c.call(graphtest.Get, token).status)
 	mu.Lock()
 	now = now.Add(6 * time.Second)
 	mu.Unlock()
-	require.Equal(t, http.StatusUnauthorized, c.call(Get, token).status)
+	require.Equal(t, http.StatusUnauthorized, c.call(graphtest.Get, token).status)
 }
 
-// What a token may do is settled when it is issued.
+// A token's roles are those at the time when it is issued.
 func TestRoles(t *testing.T) {
 	for name, test := range map[string]struct {
 		roles   []string
-		refused []Operation
+		refused []graphtest.Operation
 	}{
-		"both":       {[]string{RoleReadWrite, RoleRead}, nil},
-		"read-write": {[]string{RoleReadWrite}, []Operation{Package}},
-		"read":       {[]string{RoleRead}, []Operation{Regenerate, Get}},
-		"none":       {nil, []Operation{Regenerate, Get, Package}},
+		"both":       {[]string{graphtest.RoleReadWrite, graphtest.RoleRead}, nil},
+		"read-write": {[]string{graphtest.RoleReadWrite}, []graphtest.Operation{graphtest.Package}},
+		"read":       {[]string{graphtest.RoleRead}, []graphtest.Operation{graphtest.Regenerate, graphtest.Get}},
+		"none":       {nil, []graphtest.Operation{graphtest.Regenerate, graphtest.Get, graphtest.Package}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newTester(t, WithRoles(test.roles...))
+			c := newTester(t, graphtest.WithRoles(test.roles...))
 			token := c.token()
-			c.sim.Update(WithRoles(RoleReadWrite, RoleRead))
-			refused := []Operation(nil)
-			for _, op := range []Operation{Regenerate, Get, Package} {
+			c.sim.Update(graphtest.WithRoles(graphtest.RoleReadWrite, graphtest.RoleRead))
+			refused := []graphtest.Operation(nil)
+			for _, op := range []graphtest.Operation{graphtest.Regenerate, graphtest.Get, graphtest.Package} {
 				if r := c.call(op, token); r.status != http.StatusOK {
 					require.Equal(t, http.StatusForbidden, r.status)
 					require.Equal(t, "Forbidden", r.graphCode(t))
@@ -143,11 +148,13 @@ func TestRoles(t *testing.T) {
 }
 
 func TestAudience(t *testing.T) {
-	c := newTester(t, WithAudience("https://graph.microsoft.us/"))
-	token := c.token()
-	require.Equal(t, http.StatusOK, c.call(Get, token).status)
-	c.sim.Update(WithAudience("https://graph.microsoft.com"))
-	require.Equal(t, http.StatusUnauthorized, c.call(Get, token).status)
+	c := newTester(t, graphtest.WithAudience("https://graph.microsoft.us/"))
+	form := c.goodForm()
+	form.Set("scope", "https://graph.microsoft.us/.default")
+	token := c.tokenFor(form)
+	require.Equal(t, http.StatusOK, c.call(graphtest.Get, token).status)
+	c.sim.Update(graphtest.WithAudience("https://graph.microsoft.com"))
+	require.Equal(t, http.StatusUnauthorized, c.call(graphtest.Get, token).status)
 }
 
 func TestGraphRequest(t *testing.T) {
@@ -192,17 +199,17 @@ func TestGraphRequest(t *testing.T) {
 
 func TestShapes(t *testing.T) {
 	const key, pkg = "deploymentAccessKeyType", "sensorDeploymentPackage"
-	for shape, test := range map[Shape]struct {
+	for shape, test := range map[graphtest.Shape]struct {
 		wrapped bool
 		field   string
 	}{
-		ShapeValueSensor: {true, "sensorDeploymentAccessKey"},
-		ShapeValue:       {true, "deploymentAccessKey"},
-		ShapeRootSensor:  {false, "sensorDeploymentAccessKey"},
-		ShapeRoot:        {false, "deploymentAccessKey"},
+		graphtest.ShapeValueSensor: {true, "sensorDeploymentAccessKey"},
+		graphtest.ShapeValue:       {true, "deploymentAccessKey"},
+		graphtest.ShapeRootSensor:  {false, "sensorDeploymentAccessKey"},
+		graphtest.ShapeRoot:        {false, "deploymentAccessKey"},
 	} {
 		t.Run(string(shape), func(t *testing.T) {
-			c := newTester(t, WithBodyShape(shape), WithPackage("https://host/file", "1.2.3"))
+			c := newTester(t, graphtest.WithBodyShape(shape), graphtest.WithPackage("https://host/file", "1.2.3"))
 			token := c.token()
 			expect := func(typeName string, fields map[string]any) map[string]any {
 				if test.wrapped {
@@ -212,30 +219,30 @@ func TestShapes(t *testing.T) {
 				fields["@odata.context"] = c.sim.URL() + "/beta/$metadata#microsoft.graph.security." + typeName
 				return fields
 			}
-			regenerated := c.call(Regenerate, token)
+			regenerated := c.call(graphtest.Regenerate, token)
 			require.Equal(t, expect(key, map[string]any{test.field: c.sim.Key()}), regenerated.json(t))
-			require.Equal(t, regenerated.body, c.call(Get, token).body)
+			require.Equal(t, regenerated.body, c.call(graphtest.Get, token).body)
 			require.Equal(t, expect(pkg, map[string]any{"downloadUrl": "https://host/file", "version": "1.2.3"}),
-				c.call(Package, token).json(t))
+				c.call(graphtest.Package, token).json(t))
 		})
 	}
 }
 
 func TestPackageByDefault(t *testing.T) {
-	c := newTester(t, WithBodyShape(ShapeRoot))
-	require.Regexp(t, `^https://[^/]+\.mdi\.securitycenter\.microsoft\.com/`, c.call(Package, c.token()).json(t)["downloadUrl"])
+	c := newTester(t, graphtest.WithBodyShape(graphtest.ShapeRoot))
+	require.Regexp(t, `^https://[^/]+\.mdi\.securitycenter\.microsoft\.com/`, c.call(graphtest.Package, c.token()).json(t)["downloadUrl"])
 }
 
 func TestStaleReads(t *testing.T) {
-	c := newTester(t, WithStaleReads(2))
+	c := newTester(t, graphtest.WithStaleReads(2))
 	token := c.token()
 	first := c.sim.Key()
-	require.Equal(t, first, c.call(Get, token).key(t), "no key before, nothing stale")
-	second := c.call(Regenerate, token).key(t)
-	require.Equal(t, first, c.call(Get, token).key(t))
-	require.Equal(t, first, c.call(Get, token).key(t))
-	require.Equal(t, second, c.call(Get, token).key(t))
-	require.False(t, c.sim.CanRegister(first), "stale is the read, not the key")
+	require.Equal(t, first, c.call(graphtest.Get, token).key(t), "without a previous key, reads are not stale")
+	second := c.call(graphtest.Regenerate, token).key(t)
+	require.Equal(t, first, c.call(graphtest.Get, token).key(t))
+	require.Equal(t, first, c.call(graphtest.Get, token).key(t))
+	require.Equal(t, second, c.call(graphtest.Get, token).key(t))
+	require.False(t, c.sim.CanRegister(first), "only the read is stale")
 }
 
 func TestPortal(t *testing.T) {
@@ -243,11 +250,11 @@ func TestPortal(t *testing.T) {
 	old := c.sim.Key()
 	key := c.sim.RegenerateInPortal()
 	require.NotEqual(t, old, key)
-	require.Equal(t, key, c.call(Get, c.token()).key(t))
+	require.Equal(t, key, c.call(graphtest.Get, c.token()).key(t))
 	require.True(t, c.sim.CanRegister(key))
 	require.False(t, c.sim.CanRegister(old))
 	require.Contains(t, c.sim.Issued(), key)
-	require.Zero(t, c.sim.Calls(Regenerate))
+	require.Zero(t, c.sim.Calls(graphtest.Regenerate))
 }
 
 func TestRegisterByteForByte(t *testing.T) {
@@ -266,25 +273,25 @@ func TestRegisterByteForByte(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, test.status, r.status)
 	}
-	require.Equal(t, Calls{Started: 8, Performed: 1, Answered: 8}, c.sim.Calls(Register))
+	require.Equal(t, graphtest.Calls{Started: 8, Performed: 1, Answered: 8}, c.sim.Calls(graphtest.Register))
 }
 
-// Concurrent regenerations come one after the other: as many keys as calls, and
-// one of the answers is the key that counts.
+// Concurrent regenerations run one after the other: each makes a key, and one of these is
+// the current one.
 func TestConcurrentCalls(t *testing.T) {
 	const n = 40
 	c := newTester(t)
 	token := c.token()
-	c.sim.Inject(Fault{Operation: Regenerate, Times: n / 4, Status: http.StatusServiceUnavailable})
+	c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: n / 4, Status: http.StatusServiceUnavailable})
 	keys := make(chan string, n)
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			if r, err := c.graph(t.Context(), Regenerate, token); err == nil && r.status == http.StatusOK {
+			if r, err := c.graph(t.Context(), graphtest.Regenerate, token); err == nil && r.status == http.StatusOK {
 				keys <- r.key(t)
 			}
 		})
-		wg.Go(func() { _, _ = c.graph(t.Context(), Get, token) })
+		wg.Go(func() { _, _ = c.graph(t.Context(), graphtest.Get, token) })
 	}
 	wg.Wait()
 	close(keys)
@@ -294,7 +301,7 @@ func TestConcurrentCalls(t *testing.T) {
 	}
 	require.Len(t, distinct, n-n/4)
 	require.True(t, distinct[c.sim.Key()])
-	require.Equal(t, Calls{Started: n, Performed: n - n/4, Answered: n}, c.sim.Calls(Regenerate))
-	require.Equal(t, Calls{n, n, n}, c.sim.Calls(Get))
+	require.Equal(t, graphtest.Calls{Started: n, Performed: n - n/4, Answered: n}, c.sim.Calls(graphtest.Regenerate))
+	require.Equal(t, graphtest.Calls{n, n, n}, c.sim.Calls(graphtest.Get))
 	require.Len(t, c.sim.Issued(), 4+len(distinct))
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graphtest
+package graphtest_test
 
 import (
 	"context"
@@ -15,24 +15,26 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// tester makes requests to a simulator without any of a client's cleverness.
+// tester sends plain requests to a simulator: no token cache, no retries, no redirects.
 type tester struct {
 	t    *testing.T
-	sim  *Simulator
+	sim  *graphtest.Simulator
 	http *http.Client
 }
 
-func newTester(t *testing.T, opts ...Option) *tester {
+func newTester(t *testing.T, opts ...graphtest.Option) *tester {
 	t.Helper()
-	sim := Start(t, opts...)
+	sim := graphtest.Start(t, opts...)
 	return &tester{t: t, sim: sim, http: newHTTPClient(t, sim)}
 }
 
-// newHTTPClient trusts the simulator, and shows redirects instead of following.
-// A connection per request keeps the transport from repeating a GET.
-func newHTTPClient(t *testing.T, sim *Simulator) *http.Client {
+// newHTTPClient returns a client that trusts the simulator and does not follow redirects.
+// It makes a connection per request, so the transport does not repeat a GET.
+func newHTTPClient(t *testing.T, sim *graphtest.Simulator) *http.Client {
 	t.Helper()
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM([]byte(sim.CACertificate())))
@@ -45,7 +47,7 @@ func newHTTPClient(t *testing.T, sim *Simulator) *http.Client {
 	}
 }
 
-// result is an answer that has been read to its end.
+// result is an answer with its whole body.
 type result struct {
 	status int
 	header http.Header
@@ -59,7 +61,7 @@ func (r result) json(t *testing.T) map[string]any {
 	return body
 }
 
-// key finds the key in whatever shape the answer has.
+// key finds the key in an answer of any shape.
 func (r result) key(t *testing.T) string {
 	t.Helper()
 	require.Equal(t, http.StatusOK, r.status, r.body)
@@ -67,7 +69,7 @@ func (r result) key(t *testing.T) string {
 	if wrapped, ok := body["value"].(map[string]any); ok {
 		body = wrapped
 	}
-	for _, field := range []string{plainKeyField, sensorKeyField} {
+	for _, field := range []string{"deploymentAccessKey", "sensorDeploymentAccessKey"} {
 		if key, ok := body[field].(string); ok {
 			return key
 		}
@@ -76,7 +78,7 @@ func (r result) key(t *testing.T) string {
 	return ""
 }
 
-// graphCode is the code of an error of Graph.
+// graphCode returns the code in Graph's error.
 func (r result) graphCode(t *testing.T) string {
 	t.Helper()
 	detail, ok := r.json(t)["error"].(map[string]any)
@@ -106,14 +108,14 @@ func (c *tester) signIn(form url.Values) (result, error) {
 		http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
 }
 
-// goodForm is one that the token endpoint accepts.
+// goodForm returns a form that the token endpoint accepts.
 func (c *tester) goodForm() url.Values {
 	app := c.sim.App()
 	return url.Values{
 		"grant_type":    {"client_credentials"},
 		"client_id":     {app.ClientID},
 		"client_secret": {app.ClientSecret},
-		"scope":         {c.sim.current().audience + "/.default"},
+		"scope":         {graphScope},
 	}
 }
 
@@ -122,8 +124,8 @@ func (c *tester) token() string {
 	return c.tokenFor(c.goodForm())
 }
 
-// capableToken is the token of a client that understands claims challenges, with
-// further claims if they are not empty.
+// capableToken returns the token of a client that understands claims challenges, requested
+// with claims if they are not empty.
 func (c *tester) capableToken(claims string) string {
 	c.t.Helper()
 	const declaration = `"xms_cc":{"values":["cp1"]}`
@@ -145,35 +147,28 @@ func (c *tester) tokenFor(form url.Values) string {
 	return token
 }
 
-// testAuthority issues certificates whose keys are not RSA.
-var testAuthority = func() *authority {
-	a, err := newAuthority()
-	if err != nil {
-		panic(err)
-	}
-	return a
-}()
+const sensors = "/beta/security/identities/sensors/"
 
 // graph calls the beta version of Graph with a token.
-func (c *tester) graph(ctx context.Context, op Operation, token string) (result, error) {
+func (c *tester) graph(ctx context.Context, op graphtest.Operation, token string) (result, error) {
 	c.t.Helper()
-	for _, call := range graphCalls() {
-		if call.op == op {
-			return c.do(ctx, call.method, "/beta"+call.path, "", http.Header{"Authorization": {"Bearer " + token}})
-		}
-	}
-	panic("not a call of Graph: " + string(op))
+	method, path, _ := strings.Cut(map[graphtest.Operation]string{
+		graphtest.Regenerate: "POST " + sensors + "regenerateDeploymentAccessKey",
+		graphtest.Get:        "GET " + sensors + "getDeploymentAccessKey",
+		graphtest.Package:    "GET " + sensors + "getDeploymentPackageUri",
+	}[op], " ")
+	return c.do(ctx, method, path, "", http.Header{"Authorization": {"Bearer " + token}})
 }
 
-// call is graph for calls that are answered.
-func (c *tester) call(op Operation, token string) result {
+// call is graph for a call that must be answered.
+func (c *tester) call(op graphtest.Operation, token string) result {
 	c.t.Helper()
 	r, err := c.graph(c.t.Context(), op, token)
 	require.NoError(c.t, err)
 	return r
 }
 
-// register presents a key as a sensor does.
+// register registers a sensor with a key and returns the status.
 func (c *tester) register(key string) int {
 	c.t.Helper()
 	body, err := json.Marshal(map[string]string{"access_key": key})
@@ -183,8 +178,9 @@ func (c *tester) register(key string) int {
 	return r.status
 }
 
-// wait waits for a count. The deadline only matters when the test fails.
-func (c *tester) wait(op Operation, condition func(Calls) bool) {
+// wait waits until the counts satisfy a condition. Only a failing test reaches the
+// deadline.
+func (c *tester) wait(op graphtest.Operation, condition func(graphtest.Calls) bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
 	defer cancel()

@@ -8,50 +8,49 @@ import (
 	"slices"
 )
 
-// keyBytes is the size of the key in Microsoft's older documentation, whose
-// example has 88 characters of padded base64.
+// keyBytes is the size of the key in Microsoft's older documentation: its example has 88
+// characters of padded base64.
 const keyBytes = 64
 
-// deploymentKey is the tenant's one key, and the one before it for the sake of
-// stale reads.
+// deploymentKey is the tenant's key, and the previous one for stale reads.
 type deploymentKey struct {
 	current, previous string
 }
 
-// Key is the tenant's current deployment access key. It is never empty.
+// Key returns the tenant's current deployment access key, which is never empty.
 func (s *Simulator) Key() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.key.current
 }
 
-// RegenerateInPortal replaces the key as an administrator does in the Defender
-// portal, behind everybody's back, and returns the new one. It counts as no call.
+// RegenerateInPortal replaces the key, as an administrator would in the Defender portal,
+// and returns the new one. It counts as no call.
 func (s *Simulator) RegenerateInPortal() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.replaceKey()
 }
 
-// CanRegister tells whether a sensor could be installed with this key: whether
-// it is, byte for byte, the tenant's current one.
+// CanRegister reports whether a sensor could be installed with this key: whether it is,
+// byte by byte, the tenant's current one.
 func (s *Simulator) CanRegister(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return key == s.key.current
 }
 
-// Issued returns every secret that the simulator has ever issued or accepted,
-// oldest first: client secrets, access tokens, deployment keys. None of them
-// belongs into a log or an error.
+// Issued returns every secret that the simulator has ever issued or accepted, oldest
+// first: client secrets, access tokens, deployment keys. None of them may appear in a log
+// or an error.
 func (s *Simulator) Issued() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.issued)
 }
 
-// performRegenerate replaces the key for a call of Graph. Two calls at a time
-// come one after the other.
+// performRegenerate replaces the key for a call of Graph. Concurrent calls run one after
+// the other.
 func (s *Simulator) performRegenerate() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,8 +58,8 @@ func (s *Simulator) performRegenerate() string {
 	return s.replaceKey()
 }
 
-// performGet is the key that a call of Graph reads: the one before, while Graph
-// is stale.
+// performGet returns the key that a call of Graph reads: the previous one while reads are
+// stale.
 func (s *Simulator) performGet() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,11 +85,11 @@ func (s *Simulator) setKey(key string) string {
 
 func newDeploymentKey() string {
 	raw := make([]byte, keyBytes)
-	_, _ = rand.Read(raw) // fails never, or crashes the program
+	_, _ = rand.Read(raw) // never returns an error
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// issued is a list of secrets without repetition.
+// issued is a list of secrets without duplicates.
 type issued []string
 
 func (i *issued) add(secret string) {

@@ -17,33 +17,31 @@ import (
 	"github.com/google/uuid"
 )
 
-// Whose assertions [Simulator.Assertion] makes unless told otherwise.
+// The defaults of an [AssertionRequest].
 const (
 	FederationIssuer   = "https://oidc.simulator.test"
 	FederationSubject  = "system:serviceaccount:vault:vault"
-	FederationAudience = "api://AzureADTokenExchange" // the one that Entra proposes
+	FederationAudience = "api://AzureADTokenExchange" // Entra's default
 )
 
-// federationKey signs the assertions of all simulators of a process: making an
-// RSA key takes its time.
+// federationKey signs the assertions of all simulators in a process, because making an
+// RSA key is slow.
 var federationKey = sync.OnceValues(func() (*rsa.PrivateKey, error) {
 	return rsa.GenerateKey(rand.Reader, 2048)
 })
 
-// AssertionRequest describes an assertion of the simulator's own issuer. What is
-// empty is what the application trusts.
+// AssertionRequest describes an assertion of the simulator's own issuer. An empty field
+// has the value that the application trusts.
 type AssertionRequest struct {
 	Issuer, Subject, Audience string
-	// Lifetime is an hour by default; a negative one makes an assertion that
-	// has expired.
+	// Lifetime is an hour by default; a negative one makes an expired assertion.
 	Lifetime time.Duration
-	// Forged signs with a key that nobody trusts.
+	// Forged signs with a key that the application does not trust.
 	Forged bool
 }
 
-// Assertion issues an assertion as a Kubernetes cluster or Vault does for a
-// workload. The application trusts [FederationIssuer] about [FederationSubject]
-// from the first call on.
+// Assertion issues an assertion, as a Kubernetes cluster or Vault does for a workload. From
+// the first call on, the application trusts [FederationIssuer] for [FederationSubject].
 func (s *Simulator) Assertion(r AssertionRequest) (string, error) {
 	key, err := federationKey()
 	if err != nil {
@@ -87,20 +85,20 @@ func (s *Simulator) trustFederation(key *rsa.PrivateKey) error {
 	return s.update([]Option{WithFederation(FederationIssuer, FederationSubject, FederationAudience, &key.PublicKey)})
 }
 
-// CertificateRequest describes a certificate that is to be made.
+// CertificateRequest describes a certificate to make.
 type CertificateRequest struct {
 	// CommonName is "simulated application" by default.
 	CommonName string
-	// Validity is a year by default, beginning an hour ago; a negative one makes
-	// a certificate that has expired that long ago.
+	// Validity is a year by default, beginning an hour ago; a negative one makes a
+	// certificate that expired that long ago.
 	Validity time.Duration
-	// Unregistered leaves it to [WithCertificate] to register it.
+	// Unregistered leaves it to the test to register it, with [WithCertificate].
 	Unregistered bool
 }
 
-// NewCertificate makes a self-signed certificate and registers it with the
-// application. It returns PEM with the certificate and its private key, which is
-// in [Simulator.Issued] line by line, as it would show up in a log.
+// NewCertificate makes a self-signed certificate and registers it with the application. It
+// returns PEM with the certificate and its private key. [Simulator.Issued] has the key line
+// by line, as it would appear in a log.
 func (s *Simulator) NewCertificate(r CertificateRequest) (bundle string, err error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -135,8 +133,8 @@ func (s *Simulator) encodeKey(key *rsa.PrivateKey) (string, error) {
 	}
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	// The first line of the body and both lines around it are the same for many
-	// keys, or say nothing.
+	// The lines around the body and its first line are the same for many keys, and the
+	// last line is short.
 	for _, line := range lines[2 : len(lines)-2] {
 		s.note(line)
 	}

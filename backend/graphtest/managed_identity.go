@@ -17,16 +17,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// The paths of the two services that hand out tokens of managed identities.
+// The paths of the two services that issue tokens to managed identities.
 const (
 	appServicePath = "/msi/token"
 	metadataPath   = "/metadata/identity/oauth2/token"
 )
 
-// MetadataHandler serves the tokens of the machine's managed identities, over
-// plain HTTP as Azure does: at /msi/token as App Service, and at
-// /metadata/identity/oauth2/token as the metadata service of a virtual machine,
-// whose real address is 169.254.169.254.
+// MetadataHandler serves the tokens of the machine's managed identities over plain HTTP,
+// like Azure: at /msi/token as App Service, and at /metadata/identity/oauth2/token as the
+// metadata service of a virtual machine, whose real address is 169.254.169.254.
 func (s *Simulator) MetadataHandler() http.Handler { return s.metadata.Handler }
 
 func (s *Simulator) metadataRoutes() http.Handler {
@@ -46,8 +45,8 @@ func (s *Simulator) ListenMetadata(ctx context.Context, address string) (net.Lis
 	return ln, nil
 }
 
-// ServeMetadata serves [Simulator.MetadataHandler] until Close is called; then
-// it returns nil.
+// ServeMetadata serves [Simulator.MetadataHandler] until Close is called, and then returns
+// nil.
 func (s *Simulator) ServeMetadata(ln net.Listener) error {
 	s.setMetadataURL(ln.Addr())
 	if err := s.metadata.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -56,8 +55,8 @@ func (s *Simulator) ServeMetadata(ln net.Listener) error {
 	return nil
 }
 
-// StartMetadata serves [Simulator.MetadataHandler] on a loopback port for the
-// length of a test and returns its URL.
+// StartMetadata serves [Simulator.MetadataHandler] on a loopback port until the end of a
+// test and returns its URL.
 func (s *Simulator) StartMetadata(t testing.TB) string {
 	t.Helper()
 	ln, err := s.ListenMetadata(t.Context(), "127.0.0.1:0")
@@ -80,20 +79,20 @@ func (s *Simulator) setMetadataURL(addr net.Addr) {
 	s.metadataURL = "http://" + reachable(addr)
 }
 
-// MetadataURL is the root of [Simulator.MetadataHandler], and empty while nobody
-// serves it. With the path /msi/token it is what App Service puts into the
-// environment variable IDENTITY_ENDPOINT.
+// MetadataURL returns the root of [Simulator.MetadataHandler], or "" before it is served.
+// With the path /msi/token it is the value of App Service's environment variable
+// IDENTITY_ENDPOINT.
 func (s *Simulator) MetadataURL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.metadataURL
 }
 
-// IdentityHeader is what App Service puts into the environment variable
-// IDENTITY_HEADER, and asks for in a header. It is a secret.
+// IdentityHeader returns the value of App Service's environment variable IDENTITY_HEADER,
+// which requests must have in a header. It is a secret.
 func (s *Simulator) IdentityHeader() string { return s.current().identityHeader }
 
-// appService issues a token as App Service does.
+// appService issues a token like App Service.
 func appService(x *exchange) answer {
 	s := x.sim.current()
 	given := x.r.Header.Get("X-IDENTITY-HEADER")
@@ -113,9 +112,8 @@ func appServiceError(status int, message string) answer {
 	}}
 }
 
-// instanceMetadata issues a token as the metadata service does. Its two guards
-// against requests that somebody was tricked into are a header, and that nothing
-// came through a proxy.
+// instanceMetadata issues a token like the metadata service. That has two guards against
+// forged requests: it requires a header, and refuses requests through a proxy.
 func instanceMetadata(x *exchange) answer {
 	switch {
 	case !strings.EqualFold(x.r.Header.Get("Metadata"), "true"):
@@ -133,8 +131,7 @@ func instanceMetadata(x *exchange) answer {
 	return answer{status: http.StatusOK, header: http.Header{}, body: token}
 }
 
-// metadataError is an answer of the metadata service, whose errors do without
-// Entra's codes.
+// metadataError returns an error of the metadata service, which has no AADSTS codes.
 func metadataError(status int, code, message string) answer {
 	if code == "" {
 		code = "invalid_request"
@@ -144,7 +141,7 @@ func metadataError(status int, code, message string) answer {
 	}}
 }
 
-// identityToken is what both services answer.
+// identityToken returns the answer that both services have in common.
 func (x *exchange) identityToken(s settings, version string) (map[string]any, error) {
 	query := x.r.URL.Query()
 	resource := query.Get("resource")
@@ -172,7 +169,7 @@ func (x *exchange) identityToken(s settings, version string) (map[string]any, er
 	}, nil
 }
 
-// identity finds a managed identity: without a client id the system's.
+// identity finds a managed identity: without a client id, the system-assigned one.
 func (s settings) identity(clientID string) (found string, assigned bool) {
 	if clientID == "" {
 		return s.systemIdentity, s.systemIdentity != ""

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package graphtest
+package graphtest_test
 
 import (
 	"encoding/json"
@@ -14,16 +14,23 @@ import (
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/managedidentity"
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// newIdentityToken is a token of the system-assigned identity.
-func (s *Simulator) newIdentityToken(t *testing.T) (string, error) {
+const (
+	appServicePath = "/msi/token"
+	metadataPath   = "/metadata/identity/oauth2/token"
+)
+
+// newIdentityToken returns a token of the system-assigned identity.
+func newIdentityToken(t *testing.T, sim *graphtest.Simulator) (string, error) {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet,
-		metadataPath+"?api-version=2018-02-01&resource="+url.QueryEscape(s.current().audience), nil)
+		metadataPath+"?api-version=2018-02-01&resource=https://graph.microsoft.com", nil)
 	r.Header.Set("Metadata", "true")
 	recorder := httptest.NewRecorder()
-	s.MetadataHandler().ServeHTTP(recorder, r)
+	sim.MetadataHandler().ServeHTTP(recorder, r)
 	var body struct {
 		Token string `json:"access_token"`
 	}
@@ -31,7 +38,7 @@ func (s *Simulator) newIdentityToken(t *testing.T) (string, error) {
 	return body.Token, err
 }
 
-// toMetadata sends what goes to the metadata service's real address elsewhere.
+// toMetadata redirects requests to the metadata service's real address.
 type toMetadata struct{ host string }
 
 func (m toMetadata) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -42,8 +49,8 @@ func (m toMetadata) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// MSAL's cache belongs to the process and knows resources and identities only, so
-// each test has an audience of its own.
+// newAudience returns an audience for one test: MSAL's cache belongs to the process and
+// knows only resources and identities.
 func newAudience() string { return "https://" + uuid.NewString() + ".test" }
 
 func TestMSALManagedIdentity(t *testing.T) {
@@ -59,10 +66,10 @@ func TestMSALManagedIdentity(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			audience := newAudience()
-			c := newTester(t, WithAudience(audience), WithUserIdentities("other", "user"), WithTokenLifetime(90*time.Minute))
+			c := newTester(t, graphtest.WithAudience(audience), graphtest.WithUserIdentities("other", "user"), graphtest.WithTokenLifetime(90*time.Minute))
 			root := c.sim.StartMetadata(t)
 			if test.appService {
-				t.Setenv("IDENTITY_ENDPOINT", root+"/msi/token")
+				t.Setenv("IDENTITY_ENDPOINT", root+appServicePath)
 				t.Setenv("IDENTITY_HEADER", c.sim.IdentityHeader())
 			}
 			client, err := managedidentity.New(test.id, managedidentity.WithRetryPolicyDisabled(),
@@ -71,15 +78,16 @@ func TestMSALManagedIdentity(t *testing.T) {
 			token, err := client.AcquireToken(t.Context(), audience)
 			require.NoError(t, err)
 			require.WithinDuration(t, time.Now().Add(90*time.Minute), token.ExpiresOn, time.Minute)
-			require.Equal(t, http.StatusOK, c.call(Get, token.AccessToken).status)
-			claims, err := c.sim.signer.verify(token.AccessToken, c.sim.current())
-			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, c.call(graphtest.Get, token.AccessToken).status)
+			appID := claimsIn(t, token.AccessToken)["appid"].(string)
 			if test.appID == "" {
-				test.appID = c.sim.current().systemIdentity
+				require.NoError(t, uuid.Validate(appID))
+				require.NotEqual(t, c.sim.App().ClientID, appID)
+			} else {
+				require.Equal(t, test.appID, appID)
 			}
-			require.Equal(t, test.appID, claims.AppID)
-			require.Equal(t, Calls{1, 1, 1}, c.sim.Calls(ManagedIdentity))
-			require.Zero(t, c.sim.Calls(Token))
+			require.Equal(t, graphtest.Calls{1, 1, 1}, c.sim.Calls(graphtest.ManagedIdentity))
+			require.Zero(t, c.sim.Calls(graphtest.Token))
 			require.Contains(t, c.sim.Issued(), token.AccessToken)
 			require.Contains(t, c.sim.Issued(), c.sim.IdentityHeader())
 		})
@@ -87,7 +95,7 @@ func TestMSALManagedIdentity(t *testing.T) {
 }
 
 func TestManagedIdentityRefused(t *testing.T) {
-	sim := Start(t, WithUserIdentities("user"))
+	sim := graphtest.Start(t, graphtest.WithUserIdentities("user"))
 	root := sim.StartMetadata(t)
 	type request struct {
 		method string
@@ -142,12 +150,12 @@ func TestManagedIdentityRefused(t *testing.T) {
 				require.Equal(t, "invalid_request", body["error"], name)
 			}
 		}
-		sim.Update(WithSystemIdentity(false))
+		sim.Update(graphtest.WithSystemIdentity(false))
 		status, _ := get(path, func(*request) {})
 		require.Equal(t, http.StatusBadRequest, status)
-		sim.Update(WithSystemIdentity(true))
+		sim.Update(graphtest.WithSystemIdentity(true))
 
-		sim.Inject(Fault{Operation: ManagedIdentity, Times: 1, Status: 429, RetryAfter: "2"})
+		sim.Inject(graphtest.Fault{Operation: graphtest.ManagedIdentity, Times: 1, Status: 429, RetryAfter: "2"})
 		status, body := get(path, func(*request) {})
 		require.Equal(t, http.StatusTooManyRequests, status)
 		require.Equal(t, "invalid_request", body["error"])
@@ -161,7 +169,7 @@ func TestManagedIdentityRefused(t *testing.T) {
 }
 
 func TestListenMetadataFails(t *testing.T) {
-	sim, err := New()
+	sim, err := graphtest.New()
 	require.NoError(t, err)
 	_, err = sim.ListenMetadata(t.Context(), "no address")
 	require.Error(t, err)

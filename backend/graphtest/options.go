@@ -14,18 +14,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// The application roles that the sensor calls ask for.
+// The application roles that the sensor calls require.
 const (
 	RoleReadWrite = "SecurityIdentitiesSensors.ReadWrite.All"
 	RoleRead      = "SecurityIdentitiesSensors.Read.All"
 )
 
-// settings is what options change. It is copied as a whole, hence an option
-// replaces a slice and never writes into one.
+// settings is what options change. It is copied as a whole, so an option replaces a slice
+// and never writes into one.
 type settings struct {
 	tenantID, clientID string
-	secret             string // that of App
-	key                string // set from outside; empty for a random one
+	secret             string // of App
+	key                string // set by WithKey; empty for a random one
 	roles              []string
 	audience           string
 	tokenLifetime      time.Duration
@@ -44,7 +44,7 @@ type settings struct {
 	subjectNames          []subjectName
 	federations           []federation
 	propagation           []bool // outcomes of the first sign-ins with a new credential
-	listingLag            int    // number of the first readings that miss it
+	listingLag            int    // number of the first reads that miss one
 	maxCredentialLifetime time.Duration
 
 	identityHeader string // the secret of App Service
@@ -74,15 +74,15 @@ func defaultSettings() settings {
 	return s
 }
 
-// newClientSecret resembles a secret of Entra: about 40 characters, some of
-// which a careless client would escape.
+// newClientSecret resembles a secret of Entra: about 40 characters, some of which a client
+// must escape.
 func newClientSecret() string {
 	text := rand.Text() + rand.Text()
 	return text[:3] + "8Q~" + text[3:37]
 }
 
-// Option sets up the tenant, in [New], [Start] or, while it is running, in
-// [Simulator.Update]. Options apply in their order.
+// Option configures the tenant: in [New] or [Start], or later in [Simulator.Update].
+// Options apply in order.
 type Option func(*settings) error
 
 // WithTenant sets the tenant's id.
@@ -96,9 +96,8 @@ func WithTenant(id string) Option {
 	}
 }
 
-// WithApp sets the application's id and its only client secret, which is valid
-// from now on; only secrets of [WithForeignPassword] stay beside it. An empty
-// string keeps what is there.
+// WithApp sets the application's client id and its client secret, which is valid from now
+// on and replaces all but those of [WithForeignPassword]. An empty string changes nothing.
 func WithApp(clientID, secret string) Option {
 	return func(s *settings) error {
 		if clientID != "" {
@@ -111,8 +110,8 @@ func WithApp(clientID, secret string) Option {
 	}
 }
 
-// WithExpiredSecret lets all client secrets but those of [WithForeignPassword]
-// expire: sign-in fails with AADSTS7000222 until there is another one.
+// WithExpiredSecret makes all client secrets but those of [WithForeignPassword] expire:
+// sign-in fails with AADSTS7000222 until there is another one.
 func WithExpiredSecret() Option {
 	return func(s *settings) error {
 		s.passwords = slices.Clone(s.passwords)
@@ -125,9 +124,8 @@ func WithExpiredSecret() Option {
 	}
 }
 
-// WithRoles sets the application roles of tokens issued from now on; as with
-// Entra, a token keeps the roles that it was issued with. The default is both
-// [RoleReadWrite] and [RoleRead].
+// WithRoles sets the application roles of tokens issued from now on. As with Entra, a token
+// keeps the roles that it was issued with. The default is [RoleReadWrite] and [RoleRead].
 func WithRoles(roles ...string) Option {
 	roles = slices.Clone(roles)
 	return func(s *settings) error {
@@ -141,15 +139,15 @@ func WithRoles(roles ...string) Option {
 func WithTokenLifetime(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < time.Second || d%time.Second != 0 {
-			return fmt.Errorf("a token cannot live for %v: whole seconds are needed", d)
+			return fmt.Errorf("invalid token lifetime %v: it must be a positive number of whole seconds", d)
 		}
 		s.tokenLifetime = d
 		return nil
 	}
 }
 
-// WithBodyShape sets how answers of Graph are wrapped and how the key is named
-// in them. The default is [ShapeValueSensor].
+// WithBodyShape sets how Graph wraps its answers and names the key in them. The default is
+// [ShapeValueSensor].
 func WithBodyShape(shape Shape) Option {
 	return func(s *settings) error {
 		if !slices.Contains(Shapes(), shape) {
@@ -160,8 +158,8 @@ func WithBodyShape(shape Shape) Option {
 	}
 }
 
-// WithAudience sets the resource that tokens are issued for and that Graph
-// accepts, by default https://graph.microsoft.com. National clouds have theirs.
+// WithAudience sets the resource that tokens are issued for and that Graph accepts. The
+// default is https://graph.microsoft.com; national clouds have their own.
 func WithAudience(audience string) Option {
 	return func(s *settings) error {
 		audience = strings.TrimSuffix(audience, "/")
@@ -173,8 +171,8 @@ func WithAudience(audience string) Option {
 	}
 }
 
-// WithClock sets the clock that dates and checks tokens. Latency and the
-// certificates of the server stay with the real one.
+// WithClock sets the clock that dates and checks tokens. Latency and the server's
+// certificates use the real one.
 func WithClock(now func() time.Time) Option {
 	return func(s *settings) error {
 		if now == nil {
@@ -185,8 +183,8 @@ func WithClock(now func() time.Time) Option {
 	}
 }
 
-// WithServerNames sets further host names or IP addresses that the server's
-// certificate is valid for, besides localhost, 127.0.0.1 and ::1.
+// WithServerNames sets host names or IP addresses that the server's certificate is valid
+// for, in addition to localhost, 127.0.0.1 and ::1.
 func WithServerNames(names ...string) Option {
 	names = slices.Clone(names)
 	return func(s *settings) error {
@@ -195,9 +193,8 @@ func WithServerNames(names ...string) Option {
 	}
 }
 
-// WithStaleReads lets the next n reads of the key answer the one before, as a
-// replica of Graph may that has not heard of the regeneration yet. While there
-// is no key before, reads are not stale and do not count.
+// WithStaleReads makes the next n reads of the key return the previous one, like a replica
+// of Graph that lags behind. Without a previous key, reads are not stale and do not count.
 func WithStaleReads(n int) Option {
 	return func(s *settings) error {
 		if n < 0 {
@@ -208,8 +205,8 @@ func WithStaleReads(n int) Option {
 	}
 }
 
-// WithPackage sets what the deployment package call answers. The default is a
-// URL on one of Microsoft's hosts, where nothing is to be found.
+// WithPackage sets the answer of the deployment package call. The default is a URL on one
+// of Microsoft's hosts that does not exist.
 func WithPackage(downloadURL, version string) Option {
 	return func(s *settings) error {
 		if _, err := url.Parse(downloadURL); err != nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// RoleOwnedBy lets an application manage the credentials of the applications
-// that it owns, itself included. Tokens do not carry it unless [WithRoles] says so.
+// RoleOwnedBy lets an application manage the credentials of the applications that it owns,
+// itself included. Tokens have it only if [WithRoles] sets it.
 const RoleOwnedBy = "Application.ReadWrite.OwnedBy"
 
-// WithCertificate registers certificates with the application, in addition to
-// those it has. Each text has exactly one certificate with an RSA key; anything
-// else in it, such as the private key, is passed over.
+// WithCertificate registers more certificates with the application. Each text must have
+// exactly one certificate with an RSA key; everything else in it, such as the private key,
+// is ignored.
 func WithCertificate(pems ...string) Option {
 	return func(s *settings) error {
 		for _, text := range pems {
@@ -37,8 +37,8 @@ func WithCertificate(pems ...string) Option {
 	}
 }
 
-// WithSubjectName trusts the certificates with this common name that an
-// authority has issued, given as PEM, if they come with their chain.
+// WithSubjectName trusts the certificates that an authority, given as PEM, has issued for
+// this common name, if the client sends their chain.
 func WithSubjectName(authority, commonName string) Option {
 	return func(s *settings) error {
 		root, err := parseCertificate(authority)
@@ -50,9 +50,9 @@ func WithSubjectName(authority, commonName string) Option {
 	}
 }
 
-// WithForeignPassword gives the application one more client secret, which
-// somebody else uses: it is in [Simulator.Issued] and signs in, but it is not
-// that of [Simulator.App], and [WithApp] leaves it alone.
+// WithForeignPassword adds a client secret that belongs to another client: it is in
+// [Simulator.Issued] and can sign in, but it is not that of [Simulator.App], and [WithApp]
+// does not replace it.
 func WithForeignPassword(displayName string) Option {
 	return func(s *settings) error {
 		p := newPassword(displayName, newClientSecret())
@@ -62,11 +62,10 @@ func WithForeignPassword(displayName string) Option {
 	}
 }
 
-// WithPropagation lets secrets and certificates that Graph adds from now on take
-// their time to reach all of Entra: that many sign-ins fail, one succeeds, the
-// next number of them fails, and so on. After the last number all succeed. So
-// (2, 1) means: refused twice, accepted, refused, accepted from then on. No
-// number at all, the default, means at once.
+// WithPropagation delays when secrets and certificates that Graph adds from now on reach
+// all of Entra: failures[0] sign-ins fail, one succeeds, failures[1] fail, and so on. After
+// the last number all succeed. So (2, 1) means: refused twice, accepted, refused, accepted
+// from then on. Without a number, the default, they work at once.
 func WithPropagation(failures ...int) Option {
 	return func(s *settings) error {
 		var outcomes []bool
@@ -84,22 +83,21 @@ func WithPropagation(failures ...int) Option {
 	}
 }
 
-// WithListingLag lets the next n readings of the application miss each secret and
-// certificate that Graph adds from now on, as a replica does that has not heard of it
-// yet. They can be used and removed all the same. The default is 0.
+// WithListingLag hides each secret and certificate that Graph adds from now on from the
+// next n reads of the application, like a replica that lags behind. They can be used and
+// removed nevertheless. The default is 0.
 func WithListingLag(n int) Option {
 	return func(s *settings) error {
 		if n < 0 {
-			return fmt.Errorf("the number of readings is negative: %d", n)
+			return fmt.Errorf("the number of reads is negative: %d", n)
 		}
 		s.listingLag = n
 		return nil
 	}
 }
 
-// WithMaxCredentialLifetime sets the policy that refuses to add secrets and
-// certificates for longer, with CredentialInvalidLifetimeAsPerAppPolicy. Zero is
-// the default: no policy.
+// WithMaxCredentialLifetime sets a policy that refuses longer-lived secrets and
+// certificates with CredentialInvalidLifetimeAsPerAppPolicy. The default is 0: no policy.
 func WithMaxCredentialLifetime(d time.Duration) Option {
 	return func(s *settings) error {
 		if d < 0 {
@@ -110,8 +108,8 @@ func WithMaxCredentialLifetime(d time.Duration) Option {
 	}
 }
 
-// WithOwner sets whether the application is among its own owners, as
-// [RoleOwnedBy] asks. By default it is.
+// WithOwner sets whether the application is one of its own owners, as [RoleOwnedBy]
+// requires. By default it is.
 func WithOwner(owned bool) Option {
 	return func(s *settings) error {
 		s.owned = owned
@@ -119,9 +117,8 @@ func WithOwner(owned bool) Option {
 	}
 }
 
-// WithFederation lets the application sign in with the assertions of another
-// issuer about this subject, signed with RS256 by this RSA key. See also
-// [Simulator.Assertion].
+// WithFederation lets the application sign in with another issuer's assertions for this
+// subject, signed with RS256 and this RSA key. See also [Simulator.Assertion].
 func WithFederation(issuer, subject, audience string, key crypto.PublicKey) Option {
 	return func(s *settings) error {
 		public, ok := key.(*rsa.PublicKey)
@@ -133,8 +130,8 @@ func WithFederation(issuer, subject, audience string, key crypto.PublicKey) Opti
 	}
 }
 
-// WithSystemIdentity sets whether the machine has a system-assigned managed
-// identity. By default it has.
+// WithSystemIdentity sets whether the machine has a system-assigned managed identity. By
+// default it has one.
 func WithSystemIdentity(assigned bool) Option {
 	return func(s *settings) error {
 		s.systemIdentity = ""
@@ -145,8 +142,8 @@ func WithSystemIdentity(assigned bool) Option {
 	}
 }
 
-// WithUserIdentities sets the client ids of the managed identities that users
-// have assigned to the machine. By default there are none.
+// WithUserIdentities sets the client ids of the machine's user-assigned managed identities.
+// By default there are none.
 func WithUserIdentities(clientIDs ...string) Option {
 	clientIDs = slices.Clone(clientIDs)
 	return func(s *settings) error {
@@ -158,7 +155,7 @@ func WithUserIdentities(clientIDs ...string) Option {
 	}
 }
 
-// parseCertificate returns the one certificate of a text.
+// parseCertificate returns the only certificate in a text.
 func parseCertificate(text string) (*x509.Certificate, error) {
 	var found *x509.Certificate
 	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {
@@ -170,17 +167,17 @@ func parseCertificate(text string) (*x509.Certificate, error) {
 			return nil, fmt.Errorf("reading a certificate: %w", err)
 		}
 		if found != nil {
-			return nil, errors.New("there is more than one certificate: which one is meant?")
+			return nil, errors.New("there must be only one certificate")
 		}
 		found = c
 	}
 	if found == nil {
-		return nil, errors.New("there is no certificate in PEM")
+		return nil, errors.New("there is no certificate in PEM form")
 	}
 	return found, nil
 }
 
-// addCertificate registers a certificate once.
+// addCertificate registers a certificate unless it is registered already.
 func (s *settings) addCertificate(c certificate) error {
 	if _, ok := c.PublicKey.(*rsa.PublicKey); !ok {
 		return errors.New("the key of a certificate must be RSA")

@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// The options of this file make a tenant again that an engine has known before.
+// The options in this file recreate a tenant that an engine already knows.
 
-// WithKey makes a key the tenant's deployment access key.
+// WithKey sets the tenant's deployment access key.
 func WithKey(key string) Option {
 	return func(s *settings) error {
 		if key == "" {
@@ -20,8 +20,8 @@ func WithKey(key string) Option {
 	}
 }
 
-// WithPassword gives the application one more client secret, under an id that it had
-// before. Unlike that of [WithForeignPassword] it may be the client's own.
+// WithPassword adds a client secret with a known id. Unlike that of [WithForeignPassword],
+// it can be the client's own.
 func WithPassword(keyID, displayName, secret string) Option {
 	return func(s *settings) error {
 		if keyID == "" || secret == "" {

@@ -4,8 +4,8 @@ package graphtest
 
 import "net/http"
 
-// routes is everything that the simulator answers: Entra below the tenant's id,
-// Graph below its versions, the sensors, and the control interface.
+// routes returns the handler of all paths: Entra below the tenant's id, Graph below its
+// versions, the sensors, and the control interface.
 func (s *Simulator) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/{tenant}/v2.0/.well-known/openid-configuration", s.call(Discovery, discover))

@@ -9,13 +9,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// registration is the request of a sensor that is being installed. Microsoft's
-// own protocol is not public; what matters is that the key decides.
+// registration is the request of a sensor during its installation. Microsoft's own
+// protocol is not public; all that matters here is that the key decides.
 type registration struct {
 	AccessKey string `json:"access_key"`
 }
 
-// register admits a sensor that presents the tenant's current key.
+// register registers a sensor that presents the tenant's current key.
 func register(x *exchange) answer {
 	var request registration
 	switch err := json.Unmarshal(x.body, &request); {
@@ -33,8 +33,8 @@ func register(x *exchange) answer {
 	}
 }
 
-// admit compares the key and counts the sensor in one step, so that no
-// regeneration falls between the two.
+// admit compares the key and counts the sensor in one step, so that no regeneration comes
+// between the two.
 func (s *Simulator) admit(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// signingMethod is that of Entra.
+// signingMethod is the one that Entra uses.
 var signingMethod = jwt.SigningMethodRS256
 
 // signer signs and verifies access tokens.
@@ -24,9 +24,9 @@ type signer struct {
 	id  string
 }
 
-// tokenSigner is shared by all simulators of a process, as the signing keys of
-// Entra are by all tenants: a token of another tenant fails because of what it
-// says, not because of its signature. It also saves making an RSA key per test.
+// tokenSigner is shared by all simulators in a process, as all tenants share Entra's
+// signing keys: another tenant's token fails because of its claims, not because of its
+// signature. Sharing also saves making an RSA key per test.
 var tokenSigner = sync.OnceValues(func() (*signer, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -41,13 +41,13 @@ func (s *signer) sign(claims tokenClaims) string {
 	token.Header["kid"] = s.id
 	signed, err := token.SignedString(s.key)
 	if err != nil {
-		panic(err) // these claims and this key can always be signed
+		panic(err) // signing these claims with this key never fails
 	}
 	return signed
 }
 
-// verify checks everything about a token that does not depend on the call:
-// signature, issuer, audience, tenant, lifetime.
+// verify checks what does not depend on the call: a token's signature, issuer, audience,
+// tenant and lifetime.
 func (s *signer) verify(token string, t settings) (*tokenClaims, error) {
 	claims := new(tokenClaims)
 	_, err := jwt.ParseWithClaims(token, claims, s.publicKey,
@@ -73,7 +73,7 @@ func (s *signer) publicKey(token *jwt.Token) (any, error) {
 	return &s.key.PublicKey, nil
 }
 
-// jwk is the public key in the form of RFC 7517.
+// jwk returns the public key in the form of RFC 7517.
 func (s *signer) jwk() map[string]string {
 	exponent := big.NewInt(int64(s.key.E))
 	return map[string]string{

@@ -16,15 +16,15 @@ import (
 	"time"
 )
 
-// Simulator is one tenant's Entra ID, Microsoft Graph and sensor registration
-// behind one host. It is safe for concurrent use.
+// Simulator is one tenant's Entra ID, Microsoft Graph and sensor registration on one host.
+// It is safe for concurrent use.
 type Simulator struct {
 	authority *authority
 	signer    *signer
 	handler   http.Handler
 	server    *http.Server
 	metadata  *http.Server
-	done      chan struct{} // closed by Close: whoever is held gives up
+	done      chan struct{} // closed by Close: held calls end
 
 	mu       sync.Mutex // guards everything below
 	settings settings
@@ -36,26 +36,26 @@ type Simulator struct {
 
 	key      deploymentKey
 	issued   issued
-	revoked  map[string]notBefore // ids of tokens that Graph refuses before their time
-	asked    notBefore            // of the claims challenge that nobody has answered yet
+	revoked  map[string]notBefore // ids of tokens that Graph refuses although they have not expired
+	asked    notBefore            // of the open claims challenge
 	claims   Challenges
 	used     map[string]struct{} // ids of assertions
 	pending  map[string][]bool   // outcomes of the next sign-ins with a credential, by its id
-	unlisted map[string]int      // number of the next readings that miss a credential, by its id
+	unlisted map[string]int      // number of the next reads that miss a credential, by its id
 	faults   []Fault
-	released chan struct{} // closed and replaced by Clear: held calls go on
+	released chan struct{} // closed and replaced by Clear: held calls continue
 	calls    map[Operation]Calls
 	changed  chan struct{} // closed and replaced whenever a count changes
 }
 
-// App is the registered application that may sign in.
+// App is the application that may sign in.
 type App struct {
 	TenantID, ClientID, ClientSecret string
 }
 
-// New returns a simulator that does not listen yet: pass it a listener with
-// [Simulator.Serve], or serve its [Simulator.Handler] otherwise. The tenant,
-// the application and the key are random unless options say otherwise.
+// New returns a simulator that does not listen yet: call [Simulator.Serve] with a
+// listener, or serve its [Simulator.Handler]. The tenant, the application and the key are
+// random unless options set them.
 func New(opts ...Option) (*Simulator, error) {
 	authority, err := newAuthority()
 	if err != nil {
@@ -90,7 +90,7 @@ func New(opts ...Option) (*Simulator, error) {
 	return s, nil
 }
 
-// Start runs a simulator over TLS on a loopback port for the length of a test.
+// Start runs a simulator over TLS on a loopback port until the end of a test.
 func Start(t testing.TB, opts ...Option) *Simulator {
 	t.Helper()
 	s, err := New(opts...)
@@ -111,8 +111,8 @@ func Start(t testing.TB, opts ...Option) *Simulator {
 	return s
 }
 
-// newServer configures HTTP/1.1 only: a fault that resets the connection needs
-// a connection of its own. There is no write timeout, since calls can be held.
+// newServer returns a server for HTTP/1.1 only: a fault that resets the connection must
+// not affect other calls. There is no write timeout, since faults can hold calls.
 func (s *Simulator) newServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -120,7 +120,7 @@ func (s *Simulator) newServer() *http.Server {
 		Handler:           s.handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		Protocols:         protocols,
-		// Refused handshakes are part of what clients test.
+		// Tests cause failed handshakes on purpose.
 		ErrorLog: log.New(io.Discard, "", 0),
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
@@ -143,10 +143,10 @@ func (s *Simulator) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return s.leaf, nil
 }
 
-// Handler answers what [Simulator.Serve] would answer, for a server of one's own.
+// Handler returns the handler that [Simulator.Serve] serves, for use in another server.
 func (s *Simulator) Handler() http.Handler { return s.handler }
 
-// Listen binds a TCP address and fixes the URL, so that it can be told before
+// Listen binds a TCP address and sets the URL, so that it is known before
 // [Simulator.Serve] takes the listener.
 func (s *Simulator) Listen(ctx context.Context, address string) (net.Listener, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -157,8 +157,8 @@ func (s *Simulator) Listen(ctx context.Context, address string) (net.Listener, e
 	return ln, nil
 }
 
-// Serve answers over TLS, with a certificate of the simulator's own authority,
-// until Close is called; then it returns nil.
+// Serve serves over TLS, with a certificate of the simulator's own authority, until Close
+// is called, and then returns nil.
 func (s *Simulator) Serve(ln net.Listener) error {
 	s.setURL(ln.Addr())
 	err := s.server.ServeTLS(ln, "", "")
@@ -174,8 +174,8 @@ func (s *Simulator) setURL(addr net.Addr) {
 	s.url = "https://" + reachable(addr)
 }
 
-// reachable is a listener's address, with 127.0.0.1 for a listener on all
-// addresses, because the certificate carries that one.
+// reachable returns a listener's address, with 127.0.0.1 for a listener on all addresses,
+// because the certificate is valid for that one.
 func reachable(addr net.Addr) string {
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
@@ -183,8 +183,8 @@ func reachable(addr net.Addr) string {
 	return addr.String()
 }
 
-// Close stops listening and drops every connection. Calls that a fault holds
-// end without having done the work that was still to come.
+// Close stops listening and drops every connection. Calls that a fault holds end without
+// doing the rest of their work.
 func (s *Simulator) Close() error {
 	s.mu.Lock()
 	if !s.closed {
@@ -195,26 +195,26 @@ func (s *Simulator) Close() error {
 	return errors.Join(s.server.Close(), s.metadata.Close())
 }
 
-// URL is where the simulator listens: the root of the authority as well as of
-// Graph. It is empty before Listen, Serve or Start.
+// URL returns where the simulator listens: the root of both the authority and Graph. It is
+// empty before Listen, Serve or Start.
 func (s *Simulator) URL() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.url
 }
 
-// CACertificate is the PEM of the authority that a client must trust.
+// CACertificate returns the PEM of the authority that a client must trust.
 func (s *Simulator) CACertificate() string { return s.authority.pem }
 
-// App is the application as a client has to present it. Its secret is the one
-// that [New] or [WithApp] has set, even if it is not valid any more.
+// App returns what a client needs to sign in. Its secret is the one that [New] or
+// [WithApp] set, even if it is no longer valid.
 func (s *Simulator) App() App {
 	t := s.current()
 	return App{TenantID: t.tenantID, ClientID: t.clientID, ClientSecret: t.secret}
 }
 
-// Update changes the tenant while calls are running. It panics if an option is
-// invalid, since that is a mistake of the test; nothing has been changed then.
+// Update changes the tenant, also while calls are running. If an option is invalid, which
+// is a mistake in the test, it changes nothing and panics.
 func (s *Simulator) Update(opts ...Option) {
 	if err := s.update(opts); err != nil {
 		panic("graphtest: " + err.Error())
@@ -245,7 +245,7 @@ func (s *Simulator) update(opts []Option) error {
 	return nil
 }
 
-// current is a copy of the settings. What it refers to is never modified.
+// current returns a copy of the settings. What the copy refers to is never modified.
 func (s *Simulator) current() settings {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 
 const defaultScope = "/.default"
 
-// issueToken is the token endpoint. The checks come in the order in which Entra
-// reports them, one at a time.
+// issueToken is the token endpoint. It checks in the order in which Entra reports errors,
+// one at a time.
 func issueToken(x *exchange) answer {
 	s := x.sim.current()
 	if r := checkTenant(s, x.r.PathValue("tenant")); r != nil {
@@ -45,7 +45,7 @@ func issueToken(x *exchange) answer {
 	}}
 }
 
-// form reads the parameters, which only count in the body of a POST.
+// form reads the parameters, which must be in the body of a POST.
 func (x *exchange) form() (url.Values, *refusal) {
 	const formType = "application/x-www-form-urlencoded"
 	contentType, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
@@ -82,7 +82,7 @@ func checkApp(s settings, form url.Values) *refusal {
 		"was not found in the directory '%s'.", id, s.tenantID)}
 }
 
-// checkCredential leaves the kinds of credential to a function each.
+// checkCredential finds out which kind of credential the request has.
 func (x *exchange) checkCredential(s settings, form url.Values) *refusal {
 	secret, assertion := form.Has("client_secret"), form.Has("client_assertion")
 	switch {
@@ -97,8 +97,8 @@ func (x *exchange) checkCredential(s settings, form url.Values) *refusal {
 	}
 }
 
-// checkScope accepts the one resource that exists. The scopes of OpenID may
-// come along, as MSAL always sends them; they have no meaning for applications.
+// checkScope accepts the only resource that exists. It ignores the OpenID scopes, which
+// MSAL always sends and which mean nothing for applications.
 func checkScope(s settings, form url.Values) *refusal {
 	scopes := slices.DeleteFunc(strings.Fields(form.Get("scope")), func(scope string) bool {
 		return slices.Contains([]string{"openid", "profile", "offline_access"}, scope)
@@ -117,9 +117,8 @@ func checkScope(s settings, form url.Values) *refusal {
 	return nil
 }
 
-// claimsRequest is what the claims parameter can ask for, as far as it matters
-// here: a token that is not older than a claims challenge, for a client that
-// declares to understand these.
+// claimsRequest is the part of the claims parameter that matters here: the earliest issue
+// time from a claims challenge, and the client's declared capabilities.
 type claimsRequest struct {
 	AccessToken struct {
 		NotBefore struct {
@@ -131,8 +130,8 @@ type claimsRequest struct {
 	} `json:"access_token"`
 }
 
-// checkClaims refuses a claims request that is not a JSON object: the typical
-// mistake is to pass on a challenge without decoding it.
+// checkClaims refuses a claims request that is not a JSON object. The typical mistake is
+// to pass on a challenge without decoding it.
 func checkClaims(_ settings, form url.Values) *refusal {
 	claims := form.Get("claims")
 	if claims == "" || json.Unmarshal([]byte(claims), new(claimsRequest)) == nil {
@@ -141,7 +140,7 @@ func checkClaims(_ settings, form url.Values) *refusal {
 	return &refusal{codeBadRequest, "The claims parameter is not JSON."}
 }
 
-// requestedClaims reads what checkClaims has accepted.
+// requestedClaims decodes what checkClaims has accepted.
 func requestedClaims(form url.Values) (request claimsRequest) {
 	_ = json.Unmarshal([]byte(form.Get("claims")), &request) // or there are none
 	return request
@@ -154,8 +153,8 @@ func missing(parameter string) *refusal {
 	}
 }
 
-// tokenClaims are those of an application's token for Graph, which is of
-// Entra's version 1.0 whichever endpoint issues it.
+// tokenClaims are the claims of an application's token for Graph, which has Entra's
+// version 1.0 whichever endpoint issues it.
 type tokenClaims struct {
 	jwt.RegisteredClaims
 	TenantID string   `json:"tid"`
@@ -163,16 +162,16 @@ type tokenClaims struct {
 	ObjectID string   `json:"oid,omitempty"` // of the service principal, not of the application
 	IDType   string   `json:"idtyp"`
 	Roles    []string `json:"roles,omitempty"`
-	UniqueID string   `json:"uti"` // tells two tokens of the same second apart
+	UniqueID string   `json:"uti"` // distinguishes two tokens of the same second
 	Version  string   `json:"ver"`
-	// Capabilities are those that the client has declared.
+	// Capabilities are what the client has declared.
 	Capabilities []string `json:"xms_cc,omitempty"`
 }
 
-// issuer is that of version 1.0 tokens, the same for all clouds and names.
+// issuer returns the issuer of version 1.0 tokens, the same in all clouds.
 func issuer(tenantID string) string { return "https://sts.windows.net/" + tenantID + "/" }
 
-// grant is whose token is to be issued, and what was asked for.
+// grant says whose token to issue, and what was requested.
 type grant struct {
 	op                 Operation
 	appID, principalID string

@@ -67,7 +67,7 @@ func (m *Manager) Due(ctx context.Context) (accesskey.Record, []string, error) {
 
 // run does a piece of unattended work.
 func (m *Manager) run(ctx context.Context, conn *config.Connection, work string) {
-	if !m.Health.Allowed(ctx, work == accesskey.WorkCompare, conn.Graph.Answers) {
+	if !m.Health.Allowed(ctx, work == accesskey.WorkCompare, conn.Graph.Probe) {
 		return
 	}
 	var (

@@ -13,9 +13,9 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// setupCredentials prints a line per credential: type, id, end, name in quotes.
-func setupCredentials(flags *flag.FlagSet) steering {
-	remove := flags.String("remove", "", "`id` of one to remove, as an administrator would")
+// setupCredentials prints a line per credential: type, id, end and quoted name.
+func setupCredentials(flags *flag.FlagSet) control {
+	remove := flags.String("remove", "", "`id` of a credential to remove, as an administrator would")
 	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
 		if err := none(arguments); err != nil {
 			return err
@@ -33,37 +33,37 @@ func setupCredentials(flags *flag.FlagSet) steering {
 	}
 }
 
-func setupCertificate(flags *flag.FlagSet) steering {
-	var wanted graphtest.CertificateRequest
-	flags.StringVar(&wanted.CommonName, "common-name", "", "`name` in the certificate")
-	flags.DurationVar(&wanted.Validity, "validity", 0, "`duration` from now, negative for one that has expired; 0 means a year")
-	flags.BoolVar(&wanted.Unregistered, "unregistered", false, "do not register it with the application")
+func setupCertificate(flags *flag.FlagSet) control {
+	var r graphtest.CertificateRequest
+	flags.StringVar(&r.CommonName, "common-name", "", "`name` in the certificate")
+	flags.DurationVar(&r.Validity, "validity", 0, "`duration` from now, negative for an expired one; 0 means a year")
+	flags.BoolVar(&r.Unregistered, "unregistered", false, "do not register it with the application")
 	return making(flags, "certificate and private key, PEM", func(ctx context.Context, sim *graphtest.Client) (string, error) {
-		return sim.NewCertificate(ctx, wanted)
+		return sim.NewCertificate(ctx, r)
 	})
 }
 
-func setupAssertion(flags *flag.FlagSet) steering {
-	var wanted graphtest.AssertionRequest
-	flags.StringVar(&wanted.Issuer, "issuer", "", "`issuer`; by default the one that is trusted")
-	flags.StringVar(&wanted.Subject, "subject", "", "`subject`; by default the one that is trusted")
-	flags.StringVar(&wanted.Audience, "audience", "", "`audience`; by default the one that is trusted")
-	flags.DurationVar(&wanted.Lifetime, "lifetime", 0, "`duration` from now, negative for one that has expired; 0 means an hour")
-	flags.BoolVar(&wanted.Forged, "forged", false, "sign with a key that nobody trusts")
+func setupAssertion(flags *flag.FlagSet) control {
+	var r graphtest.AssertionRequest
+	flags.StringVar(&r.Issuer, "issuer", "", "`issuer`; by default the trusted one")
+	flags.StringVar(&r.Subject, "subject", "", "`subject`; by default the trusted one")
+	flags.StringVar(&r.Audience, "audience", "", "`audience`; by default the trusted one")
+	flags.DurationVar(&r.Lifetime, "lifetime", 0, "`duration` from now, negative for an expired one; 0 means an hour")
+	flags.BoolVar(&r.Forged, "forged", false, "sign with a key that the application does not trust")
 	return making(flags, "assertion", func(ctx context.Context, sim *graphtest.Client) (string, error) {
-		return sim.Assertion(ctx, wanted)
+		return sim.Assertion(ctx, r)
 	})
 }
 
-// making is a steering that puts something secret into a file.
-func making(flags *flag.FlagSet, what string, do func(context.Context, *graphtest.Client) (string, error)) steering {
+// making returns a control that writes a secret to a file.
+func making(flags *flag.FlagSet, what string, do func(context.Context, *graphtest.Client) (string, error)) control {
 	file := flags.String("out", "", "`file` for the "+what)
 	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
 		if err := none(arguments); err != nil {
 			return err
 		}
 		if *file == "" {
-			return usageError{errors.New("where to? Set -out")}
+			return usageError{errors.New("no output file: set -out")}
 		}
 		text, err := do(ctx, sim)
 		if err != nil {
@@ -77,8 +77,8 @@ func making(flags *flag.FlagSet, what string, do func(context.Context, *graphtes
 	}
 }
 
-// replaceFile lets a reader, who may be a running plugin, find the old text or
-// the new one, and nothing in between.
+// replaceFile replaces a file in one step, so that a reader, such as a running plugin,
+// finds either the old text or the new one.
 func replaceFile(file, text string) error {
 	root, err := os.OpenRoot(filepath.Dir(file))
 	if err != nil {

@@ -95,7 +95,7 @@ func TestTenantCredentials(t *testing.T) {
 	require.Contains(t, problem, "duration")
 }
 
-// The second listener hands out tokens to whoever knows the header.
+// The second listener issues tokens to clients that know the header.
 func TestMetadata(t *testing.T) {
 	p := start(t)
 	info := p.info()

@@ -13,15 +13,15 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// The files in a simulator's directory. infoFile is written last and removed at
-// the end: while it exists, the simulator answers.
+// The files in a simulator's directory. infoFile is written last and removed at the end:
+// while it exists, the simulator answers.
 const (
 	caFile   = "ca.pem"
 	infoFile = "simulator.json"
 )
 
-// publish tells other processes how to reach a simulator. What a former one has
-// left behind goes first, so that nobody mistakes it for this one.
+// publish writes how other processes reach a simulator. It first removes what an earlier
+// simulator left behind.
 func publish(dir string, info graphtest.Info) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -30,7 +30,7 @@ func publish(dir string, info graphtest.Info) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = root.Close() }()             // nothing is written through it any more
+	defer func() { _ = root.Close() }()             // no writes are left to fail
 	text, err := json.MarshalIndent(info, "", "  ") //nolint:gosec // the client secret is what readers need
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func publish(dir string, info graphtest.Info) error {
 	)
 }
 
-// withdraw removes the file that says that a simulator answers.
+// withdraw removes the file that means that a simulator answers.
 func withdraw(dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -58,11 +58,11 @@ func remove(root *os.Root, name string) error {
 	return nil
 }
 
-// lookup reads what publish has written.
+// lookup reads what publish wrote.
 func lookup(dir string) (graphtest.Info, error) {
 	var info graphtest.Info
 	if dir == "" {
-		return info, usageError{errors.New("which simulator? Set -dir or " + dirVariable)}
+		return info, usageError{errors.New("no simulator given: set -dir or " + dirVariable)}
 	}
 	text, err := os.ReadFile(filepath.Join(filepath.Clean(dir), infoFile))
 	if err != nil {
@@ -71,8 +71,8 @@ func lookup(dir string) (graphtest.Info, error) {
 	return info, json.Unmarshal(text, &info)
 }
 
-// writeFile puts a file in its place at once, readable for its owner only: a
-// reader finds all of it or nothing.
+// writeFile creates a file in one step, readable only by its owner: a reader finds all of
+// it or nothing.
 func writeFile(root *os.Root, name string, text []byte) error {
 	if err := root.WriteFile(name+".new", text, 0o600); err != nil {
 		return err

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command mdi-simulator serves package graphtest, and steers a simulator that
-// is being served: it injects faults, waits for calls, and plays the sensor
-// that registers with a key.
+// Command mdi-simulator runs the simulator of package graphtest and controls a running one:
+// it injects faults, waits for calls, and registers with a key as a sensor does.
 //
 //	mdi-simulator serve -dir /tmp/sim &
 //	export MDI_SIMULATOR_DIR=/tmp/sim
 //	mdi-simulator fault -operation regenerate -status 503 -times 1
 //	mdi-simulator register -key-file key.txt
 //
-// It is a tool for tests and development and is never released: its control
-// interface asks nobody for a credential.
+// It is a tool for tests and development and is never released: its control interface
+// requires no credential.
 package main
 
 import (
@@ -34,10 +33,10 @@ const (
 // dirVariable names the environment variable with the directory of a simulator.
 const dirVariable = "MDI_SIMULATOR_DIR"
 
-// errRefused says that the answer is no, which is a result and not a problem.
+// errRefused means that the simulator refused a key, which is a result, not an error.
 var errRefused = errors.New("refused")
 
-// usageError says that the command line makes no sense.
+// usageError is a mistake in the command line.
 type usageError struct{ error }
 
 func main() {
@@ -53,35 +52,34 @@ type terminal struct {
 	out, err io.Writer
 }
 
-// command is one subcommand. Setup registers its flags and returns what is to
-// be done once they have been parsed.
+// command is a subcommand. Its setup registers flags and returns the action to run after
+// they are parsed.
 type command struct {
 	name, arguments, help string
 	setup                 func(*flag.FlagSet) action
 }
 
-// action does what a command is there for. Its arguments are those after the
-// flags.
+// action runs a command. Its arguments are those after the flags.
 type action func(ctx context.Context, t terminal, arguments []string) error
 
 func commands() []command {
 	return []command{
 		{"serve", "", "run a simulator until SIGINT or SIGTERM", setupServe},
-		{"calls", "[operation]", "print how many calls there were", steer(setupCalls)},
-		{"fault", "", "let calls fail", steer(setupFault)},
-		{"clear", "", "remove all faults and release held calls", steer(setupClear)},
-		{"wait", "", "wait until calls have been counted", steer(setupWait)},
-		{"portal-regenerate", "", "replace the key as an administrator would", steer(setupPortal)},
-		{"register", "[-]", "register a sensor with the key in a file, or on standard input", steer(setupRegister)},
-		{"issued", "", "print every secret that was issued", steer(setupIssued)},
-		{"tenant", "", "change the tenant", steer(setupTenant)},
-		{"credentials", "", "list the application's secrets and certificates by id", steer(setupCredentials)},
-		{"certificate", "", "make a certificate and register it", steer(setupCertificate)},
-		{"assertion", "", "make an assertion of a federated workload", steer(setupAssertion)},
+		{"calls", "[operation]", "print how many calls there were", controlling(setupCalls)},
+		{"fault", "", "make calls fail", controlling(setupFault)},
+		{"clear", "", "remove all faults and release held calls", controlling(setupClear)},
+		{"wait", "", "wait until calls have been counted", controlling(setupWait)},
+		{"portal-regenerate", "", "replace the key as an administrator would", controlling(setupPortal)},
+		{"register", "[-]", "register a sensor with the key in a file or on standard input", controlling(setupRegister)},
+		{"issued", "", "print every secret that was issued", controlling(setupIssued)},
+		{"tenant", "", "change the tenant", controlling(setupTenant)},
+		{"credentials", "", "list the application's secrets and certificates by id", controlling(setupCredentials)},
+		{"certificate", "", "make a certificate and register it", controlling(setupCertificate)},
+		{"assertion", "", "make an assertion for a federated workload", controlling(setupAssertion)},
 	}
 }
 
-// run is the program without the process around it; it returns the exit code.
+// run runs the program and returns its exit code.
 func run(ctx context.Context, args []string, t terminal) int {
 	err := dispatch(ctx, args, t)
 	switch {
@@ -140,11 +138,10 @@ func printCommands(w io.Writer) {
 	}
 }
 
-// say prints to a terminal, about whose failure nobody could be told.
+// say prints to a terminal and ignores errors, which it has no way to report.
 func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 
-// none refuses arguments where none are expected: most likely a flag lost its
-// dash.
+// none refuses arguments for a command that has none: most likely a flag lost its dash.
 func none(arguments []string) error {
 	if len(arguments) > 0 {
 		return usageError{fmt.Errorf("unexpected argument %q", arguments[0])}

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// program is a simulator that is being served, with its directory.
+// program is a running simulator with its directory.
 type program struct {
 	t    *testing.T
 	dir  string
@@ -26,7 +26,7 @@ type program struct {
 	code chan int
 }
 
-// start serves and returns as soon as the directory says that it is ready.
+// start runs a simulator and returns as soon as the directory says that it is ready.
 func start(t *testing.T) *program {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -42,7 +42,7 @@ func start(t *testing.T) *program {
 	return p
 }
 
-// run runs a command against the simulator.
+// run runs a command on the simulator.
 func (p *program) run(input string, args ...string) (code int, out, problem string) {
 	p.t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -51,7 +51,7 @@ func (p *program) run(input string, args ...string) (code int, out, problem stri
 	return code, stdout.String(), stderr.String()
 }
 
-// expect runs a command that succeeds.
+// expect runs a command that must succeed and print out.
 func (p *program) expect(out string, args ...string) {
 	p.t.Helper()
 	code, got, problem := p.run("", args...)
@@ -121,7 +121,7 @@ func (f onWrite) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// loopback is what serve does by default.
+// loopback returns the default options of serve.
 func loopback(dir string) serveOptions {
 	return serveOptions{"127.0.0.1:0", "127.0.0.1:0", dir}
 }
@@ -131,7 +131,7 @@ func TestServeWithoutDirectory(t *testing.T) {
 	defer cancel()
 	var out bytes.Buffer
 	require.NoError(t, serve(ctx, io.MultiWriter(&out, onWrite(cancel)), loopback("")))
-	require.Contains(t, out.String(), "without -dir")
+	require.Contains(t, out.String(), "set -dir")
 }
 
 func TestServeFails(t *testing.T) {
@@ -140,7 +140,7 @@ func TestServeFails(t *testing.T) {
 	require.Error(t, serve(t.Context(), &out, serveOptions{address: "127.0.0.1:0", metadataAddress: "no address"}))
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	require.Error(t, serve(t.Context(), &out, loopback(file)), "a file is no directory")
+	require.Error(t, serve(t.Context(), &out, loopback(file)), "a file is not a directory")
 	require.Empty(t, out.String())
 }
 

@@ -32,8 +32,7 @@ func setupServe(flags *flag.FlagSet) action {
 	}
 }
 
-// serve runs a simulator until the context ends, which it does not take for an
-// error.
+// serve runs a simulator until the context ends, which is not an error.
 func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	sim, err := graphtest.New()
 	if err != nil {
@@ -50,7 +49,7 @@ func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	served := make(chan error, 2)
 	go func() { served <- sim.Serve(ln) }()
 	go func() { served <- sim.ServeMetadata(metadata) }()
-	// The end of one is the end of both.
+	// If one server ends, so does the other.
 	stop := func() error { return errors.Join(sim.Close(), <-served) }
 
 	if o.dir != "" {
@@ -72,14 +71,14 @@ func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	return err
 }
 
-// describe tells what a person needs, without any secret.
+// describe prints what a person needs to know, without any secret.
 func describe(out io.Writer, sim *graphtest.Simulator, dir string) {
 	app := sim.App()
 	say(out, "Simulating Entra ID, Microsoft Graph and sensor registration at %s\n", sim.URL())
 	say(out, "  tenant_id  %s\n  client_id  %s\n", app.TenantID, app.ClientID)
 	say(out, "  managed identities at %s\n", sim.MetadataURL())
 	if dir == "" {
-		say(out, "  without -dir nobody learns the secrets and the CA certificate\n")
+		say(out, "  the secrets and the CA certificate are not written: set -dir\n")
 		return
 	}
 	say(out, "  the secrets and the CA certificate are in %s\n", dir)

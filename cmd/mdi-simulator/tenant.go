@@ -13,33 +13,33 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-func setupTenant(flags *flag.FlagSet) steering {
+func setupTenant(flags *flag.FlagSet) control {
 	var change graphtest.TenantChange
 	list := func(name, usage string, into *[]string) {
-		flags.Func(name, usage+", separated by commas; empty takes all away", func(v string) error {
+		flags.Func(name, usage+", separated by commas; empty removes all", func(v string) error {
 			*into = split(v)
 			return nil
 		})
 	}
-	list("roles", "`roles` of tokens to come", &change.Roles)
-	list("server-names", "further `names` of the server", &change.ServerNames)
+	list("roles", "`roles` of future tokens", &change.Roles)
+	list("server-names", "additional `names` of the server", &change.ServerNames)
 	list("user-identities", "client `ids` of user-assigned identities", &change.UserIdentities)
 	flags.Func("shape", "`shape` of Graph's answers", func(v string) error {
 		change.Shape = graphtest.Shape(v)
 		return nil
 	})
-	flags.StringVar(&change.TokenLifetime, "token-lifetime", "", "`duration` for which tokens to come are valid")
-	flags.StringVar(&change.ClientSecret, "client-secret", "", "`secret` that the application has from now on")
-	flags.BoolVar(&change.ExpireSecret, "expire-secret", false, "let the client secret expire")
-	flags.IntVar(&change.StaleReads, "stale-reads", 0, "`number` of reads that still answer the key before")
+	flags.StringVar(&change.TokenLifetime, "token-lifetime", "", "`duration` for which future tokens are valid")
+	flags.StringVar(&change.ClientSecret, "client-secret", "", "new client `secret` of the application")
+	flags.BoolVar(&change.ExpireSecret, "expire-secret", false, "make the client secret expire")
+	flags.IntVar(&change.StaleReads, "stale-reads", 0, "`number` of reads that still return the previous key")
 	flags.StringVar(&change.Audience, "audience", "", "`root` of Graph in the tenant's cloud")
 	flags.Func("certificate", "`file` with a certificate to register", func(file string) error {
 		text, err := os.ReadFile(file) //nolint:gosec // naming the file is what the flag is for
 		change.Certificate = string(text)
 		return err
 	})
-	flags.StringVar(&change.ForeignSecret, "foreign-secret", "", "display `name` of a client secret for somebody else")
-	flags.Func("propagation", "how a new credential gets around: sign-ins that fail before each success, "+
+	flags.StringVar(&change.ForeignSecret, "foreign-secret", "", "display `name` of a client secret to add for another client")
+	flags.Func("propagation", "how a new credential spreads: sign-ins that fail before each success, "+
 		"as `numbers` separated by commas; empty means at once", func(v string) (err error) {
 		change.Propagation, err = numbers(v)
 		return err

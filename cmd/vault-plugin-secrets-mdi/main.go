@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command vault-plugin-secrets-mdi is a secrets engine for HashiCorp Vault and
-// OpenBao that owns a Microsoft Defender for Identity sensor deployment access
-// key. It is started by the server, not by hand; run with -version it prints
-// the version to register it under.
+// Command vault-plugin-secrets-mdi is a secrets engine for HashiCorp Vault and OpenBao that
+// owns a Microsoft Defender for Identity sensor deployment access key. The server starts
+// it. With -version it prints the version to register.
 package main
 
 import (
@@ -21,9 +20,9 @@ func main() {
 		fmt.Println(backend.Version)
 		return
 	}
-	// No TLSProviderFunc: servers that speak AutoMTLS set up their own. Other
-	// arguments (-ca-cert, -tls-skip-verify, …) are those of older servers and
-	// of no use since then; they are tolerated, because operators copy them.
+	// No TLSProviderFunc: servers that support AutoMTLS configure TLS themselves. Other
+	// arguments (-ca-cert, -tls-skip-verify, …) only mattered to older servers. They are
+	// ignored, because operators copy them from old instructions.
 	err := plugin.ServeMultiplex(&plugin.ServeOpts{BackendFactoryFunc: backend.Factory})
 	if err != nil {
 		hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-secrets-mdi"}).Error("plugin shutting down", "error", err)

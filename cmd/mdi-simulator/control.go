@@ -15,12 +15,11 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// steering is an action that needs a simulator to talk to.
-type steering func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error
+// control is an action on a running simulator.
+type control func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error
 
-// steer makes a command out of one that needs a running simulator: it adds the
-// flag that tells which one.
-func steer(setup func(*flag.FlagSet) steering) func(*flag.FlagSet) action {
+// controlling adapts the setup of a control: it adds the flag that selects the simulator.
+func controlling(setup func(*flag.FlagSet) control) func(*flag.FlagSet) action {
 	return func(flags *flag.FlagSet) action {
 		dir := flags.String("dir", os.Getenv(dirVariable), "`directory` of the simulator; by default $"+dirVariable)
 		do := setup(flags)
@@ -38,8 +37,8 @@ func steer(setup func(*flag.FlagSet) steering) func(*flag.FlagSet) action {
 	}
 }
 
-// plain is a steering without arguments and output.
-func plain(do func(context.Context, *graphtest.Client) error, result string) steering {
+// plain returns a control that takes no arguments and prints a fixed result.
+func plain(do func(context.Context, *graphtest.Client) error, result string) control {
 	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
 		if err := none(arguments); err != nil {
 			return err
@@ -52,7 +51,7 @@ func plain(do func(context.Context, *graphtest.Client) error, result string) ste
 	}
 }
 
-func setupCalls(*flag.FlagSet) steering {
+func setupCalls(*flag.FlagSet) control {
 	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
 		shown := graphtest.Operations()
 		if len(arguments) > 0 {
@@ -73,19 +72,19 @@ func setupCalls(*flag.FlagSet) steering {
 	}
 }
 
-func setupClear(*flag.FlagSet) steering {
+func setupClear(*flag.FlagSet) control {
 	return plain(func(ctx context.Context, sim *graphtest.Client) error { return sim.Clear(ctx) }, "cleared")
 }
 
-func setupPortal(*flag.FlagSet) steering {
+func setupPortal(*flag.FlagSet) control {
 	return plain(func(ctx context.Context, sim *graphtest.Client) error {
 		return sim.RegenerateInPortal(ctx)
 	}, "regenerated")
 }
 
-func setupFault(flags *flag.FlagSet) steering {
+func setupFault(flags *flag.FlagSet) control {
 	var f graphtest.Fault
-	flags.Func("operation", "`operation` to disturb; without it any call of Graph", func(v string) error {
+	flags.Func("operation", "`operation` to disturb; by default any call of Graph", func(v string) error {
 		f.Operation = graphtest.Operation(v)
 		return nil
 	})
@@ -94,12 +93,12 @@ func setupFault(flags *flag.FlagSet) steering {
 			f.Body = graphtest.BodyKind(v)
 			return nil
 		})
-	flags.IntVar(&f.Times, "times", 0, "`number` of calls to disturb; 0 means until clear")
+	flags.IntVar(&f.Times, "times", 0, "`number` of calls to disturb; 0 means all until clear")
 	flags.IntVar(&f.Status, "status", 0, "`status` to answer, 300 to 599")
 	flags.StringVar(&f.Code, "code", "", "error `code` to answer; a number for discovery and token")
 	flags.StringVar(&f.RetryAfter, "retry-after", "", "Retry-After `header`: seconds or an HTTP date")
 	flags.DurationVar(&f.Latency, "latency", 0, "`duration` to wait before the fault strikes")
-	flags.BoolVar(&f.AfterWork, "after-work", false, "strike when the work is done already")
+	flags.BoolVar(&f.AfterWork, "after-work", false, "strike after the work is done")
 	flags.BoolVar(&f.Stubborn, "stubborn", false, "do the work even if the client goes away")
 	flags.BoolVar(&f.Claims, "claims", false, "answer with a claims challenge")
 	flags.BoolVar(&f.Reset, "reset", false, "reset the connection")
@@ -112,7 +111,7 @@ func setupFault(flags *flag.FlagSet) steering {
 	}, "injected")
 }
 
-func setupWait(flags *flag.FlagSet) steering {
+func setupWait(flags *flag.FlagSet) control {
 	var wait graphtest.WaitRequest
 	flags.Func("operation", "`operation` to wait for", func(v string) error {
 		wait.Operation = graphtest.Operation(v)
@@ -127,7 +126,7 @@ func setupWait(flags *flag.FlagSet) steering {
 			return err
 		}
 		if wait.Calls == (graphtest.Calls{}) {
-			return usageError{errors.New("wait for how many? Set -started, -performed or -answered")}
+			return usageError{errors.New("no count to wait for: set -started, -performed or -answered")}
 		}
 		wait.Timeout = timeout.String()
 		reached, err := sim.Wait(ctx, wait)
@@ -139,7 +138,7 @@ func setupWait(flags *flag.FlagSet) steering {
 	}
 }
 
-func setupRegister(flags *flag.FlagSet) steering {
+func setupRegister(flags *flag.FlagSet) control {
 	file := flags.String("key-file", "", "`file` with the key, byte for byte")
 	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
 		key, err := readKey(*file, t.in, arguments)
@@ -159,8 +158,8 @@ func setupRegister(flags *flag.FlagSet) steering {
 	}
 }
 
-// readKey changes nothing about the key: whether it works as it is, newline
-// included, is the question.
+// readKey does not change the key: the test is whether it works as it is, newline
+// included.
 func readKey(file string, in io.Reader, arguments []string) ([]byte, error) {
 	fromInput := slices.Equal(arguments, []string{"-"})
 	switch {
@@ -173,7 +172,7 @@ func readKey(file string, in io.Reader, arguments []string) ([]byte, error) {
 	}
 }
 
-func setupIssued(*flag.FlagSet) steering {
+func setupIssued(*flag.FlagSet) control {
 	return func(ctx context.Context, sim *graphtest.Client, t terminal, arguments []string) error {
 		if err := none(arguments); err != nil {
 			return err

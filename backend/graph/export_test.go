@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package graph
+
+// What the tests of the API share with the tests of internals.
+var (
+	ClientOf         = clientOf
+	DebugLogger      = debugLogger
+	EncodePEM        = encodePEM
+	EverythingAbout  = everythingAbout
+	Failed           = failed
+	MakeCertificate  = makeCertificate
+	Ours             = ours
+	RequireNoSecrets = requireNoSecrets
+	Served           = served
+	Simulated        = simulated
+	Theirs           = theirs
+	ValidConfig      = validConfig
+)
+
+type SafeBuffer = safeBuffer
