@@ -16,7 +16,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
@@ -82,7 +81,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		keys:    accesskey.New(storage, now),
 		roles:   role.NewStore(storage),
 		health:  health.New(storage, now),
-		flights: flight.New[accesskey.Record](ctx, onBehalf),
+		flights: flight.New[accesskey.Record](ctx, graph.Detach),
 		stop:    stop,
 	}
 	b.events = event.New(b)
@@ -93,7 +92,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		Tainted: func() bool { return b.System().Tainted() },
 	}
 	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: b.flights, Now: now, Sleep: graph.Sleep}
-	b.root.Start(ctx, onBehalf)
+	b.root.Start(ctx, graph.Detach)
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -133,18 +132,13 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
-// HandleRequest refuses a value of a sensitive field that is not text before the
-// framework sees it, whose complaint about the type would quote the value.
-// `vault write mdi/config client_secret=a client_secret=b` sends such a one, a list.
+// HandleRequest refuses a secret that is not text before the framework sees it, whose
+// complaint about the type would quote the value.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	ctx = b.ofRequest(ctx, req)
 	if path := b.Route(req.Path); path != nil {
-		for name, schema := range path.Fields {
-			value, given := req.Data[name]
-			if _, isText := value.(string); !given || value == nil || isText || schema.DisplayAttrs == nil || !schema.DisplayAttrs.Sensitive {
-				continue
-			}
-			return nil, refusal(&field.Error{Field: name, Problem: "must be given once, as text"})
+		if err := field.CheckSecrets(path.Fields, req.Data); err != nil {
+			return nil, refusal(err)
 		}
 	}
 	resp, err := b.Backend.HandleRequest(ctx, req)
@@ -155,18 +149,6 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 		return nil, err
 	}
 	return resp, err
-}
-
-// emptyResponses declares an operation that returns no data: 204, or 200 if there are
-// warnings.
-func emptyResponses(description string) map[int][]framework.Response {
-	response := func(what string) []framework.Response {
-		return []framework.Response{{Description: what, Fields: map[string]*framework.FieldSchema{}}}
-	}
-	return map[int][]framework.Response{
-		http.StatusNoContent: response(description),
-		http.StatusOK:        response(description + " There are warnings."),
-	}
 }
 
 // invalidate drops what is remembered of a storage entry that another node has written.

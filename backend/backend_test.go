@@ -27,8 +27,17 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
-// rig is a mounted engine, its storage, a clock under the test's control and a
-// simulated tenant.
+// rig is a mounted engine with its storage, a clock and a simulated tenant, all under the
+// test's control. It sends requests as core does, checks what comes back against the
+// declared schemas, and fails a test that leaves a secret in the log:
+//
+//	r := configured(t)
+//	resp := r.key()
+//	require.True(t, r.works(resp))
+//	r.revoke(resp)
+//	r.eventually("the key is retired", func() bool { return !r.works(resp) })
+//
+// What a test wants of the engine itself it takes from the field engine.
 type rig struct {
 	t       *testing.T
 	sim     *graphtest.Simulator
@@ -36,7 +45,7 @@ type rig struct {
 	system  *logical.StaticSystemView
 	clock   *clock
 	log     *syncBuffer
-	*backend
+	engine  *backend
 }
 
 // newRig mounts an engine that is not configured yet.
@@ -67,17 +76,17 @@ func configured(t *testing.T) *rig {
 // that it remembered survives, and what it was doing is cut off.
 func (r *rig) restart() {
 	r.t.Helper()
-	if r.backend != nil {
-		r.clean(r.t.Context())
+	if r.engine != nil {
+		r.engine.clean(r.t.Context())
 	}
-	r.backend = newBackend(r.storage, r.clock.now)
-	err := r.Setup(r.t.Context(), &logical.BackendConfig{
+	r.engine = newBackend(r.storage, r.clock.now)
+	err := r.engine.Setup(r.t.Context(), &logical.BackendConfig{
 		Logger:      hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}),
 		System:      r.system,
 		StorageView: r.storage,
 	})
 	require.NoError(r.t, err)
-	r.t.Cleanup(func() { r.clean(context.Background()) })
+	r.t.Cleanup(func() { r.engine.clean(context.Background()) })
 }
 
 // config returns the fields of a working configuration, changed by others; nil
@@ -105,7 +114,7 @@ func (r *rig) config(changes map[string]any) map[string]any {
 func (r *rig) request(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
 	req := &logical.Request{Operation: op, Path: path, Data: data, Storage: r.storage, MountPoint: "mdi/"}
 	if op == logical.UpdateOperation {
-		found, exists, err := r.HandleExistenceCheck(ctx, req)
+		found, exists, err := r.engine.HandleExistenceCheck(ctx, req)
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +122,7 @@ func (r *rig) request(ctx context.Context, op logical.Operation, path string, da
 			req.Operation = logical.CreateOperation
 		}
 	}
-	resp, err := r.HandleRequest(ctx, req)
+	resp, err := r.engine.HandleRequest(ctx, req)
 	if err != nil {
 		r.noSecretIn("an error", err.Error())
 		return resp, err
@@ -122,7 +131,7 @@ func (r *rig) request(ctx context.Context, op logical.Operation, path string, da
 		return resp, resp.Error()
 	}
 	if resp != nil { // nil is a 404 or a 204
-		schema.ResponseValidatingCallback(r.t)(r.backend, req, resp)
+		schema.ResponseValidatingCallback(r.t)(r.engine, req, resp)
 	}
 	return resp, nil
 }
@@ -177,7 +186,7 @@ func (r *rig) tryRevoke(secret *logical.Secret) error {
 	require.NoError(r.t, err)
 	restored := &logical.Secret{}
 	require.NoError(r.t, json.Unmarshal(stored, restored))
-	_, err = r.HandleRequest(r.t.Context(), &logical.Request{
+	_, err = r.engine.HandleRequest(r.t.Context(), &logical.Request{
 		Operation: logical.RevokeOperation, Path: keyPath, Storage: r.storage, Secret: restored,
 	})
 	return err
@@ -186,15 +195,15 @@ func (r *rig) tryRevoke(secret *logical.Secret) error {
 // tick is core's periodic call.
 func (r *rig) tick() {
 	r.t.Helper()
-	_, err := r.HandleRequest(r.t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
+	_, err := r.engine.HandleRequest(r.t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
 	require.NoError(r.t, err)
 }
 
 // idle waits until no flight is under way, and all that there is to tell has been told.
 func (r *rig) idle() {
 	r.t.Helper()
-	require.NoError(r.t, r.flights.Alone(r.t.Context(), func(context.Context) error { return nil }))
-	r.events.Flush(r.t.Context())
+	require.NoError(r.t, r.engine.flights.Alone(r.t.Context(), func(context.Context) error { return nil }))
+	r.engine.events.Flush(r.t.Context())
 }
 
 // eventually waits for what the engine does by itself.
@@ -282,7 +291,7 @@ func TestVersionIsReported(t *testing.T) {
 
 func TestEveryPathIsDocumented(t *testing.T) {
 	r := newRig(t)
-	for _, path := range r.Paths {
+	for _, path := range r.engine.Paths {
 		require.NotEmpty(t, path.HelpSynopsis, path.Pattern)
 		require.NotEmpty(t, path.HelpDescription, path.Pattern)
 		require.NotNil(t, path.DisplayAttrs, path.Pattern)
@@ -297,7 +306,7 @@ func TestEveryPathIsDocumented(t *testing.T) {
 		}
 	}
 	r.system.PluginEnvironment = &logical.PluginEnvironment{}
-	resp, err := r.HandleRequest(t.Context(), &logical.Request{Operation: logical.HelpOperation, Storage: r.storage})
+	resp, err := r.engine.HandleRequest(t.Context(), &logical.Request{Operation: logical.HelpOperation, Storage: r.storage})
 	require.NoError(t, err)
 	require.Contains(t, resp.Data["help"], "deployment access key")
 }
@@ -311,13 +320,13 @@ func TestStandbysAndSecondariesForward(t *testing.T) {
 		held := r.key()
 		before, token := r.posts(), r.sim.Calls(graphtest.Token).Started
 		r.system.ReplicationStateVal = state
-		for _, path := range r.Paths {
+		for _, path := range r.engine.Paths {
 			for op := range path.Operations {
 				name := strings.Trim(parameter.ReplaceAllString(path.Pattern, "x"), "^?$")
 				if slices.Contains(local, string(op)+" "+name) {
 					continue
 				}
-				_, err := r.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: name, Storage: r.storage})
+				_, err := r.engine.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: name, Storage: r.storage})
 				require.ErrorIs(t, err, logical.ErrReadOnly, "%s %s", op, name)
 			}
 		}
@@ -347,7 +356,7 @@ func TestInvalidateDropsWhatIsRemembered(t *testing.T) {
 
 	require.Equal(t, first.Data[fieldKeyVersion], r.status()[fieldKeyVersion], "still remembered")
 	for _, key := range []string{config.StorageKey, accesskey.StorageKey, health.StorageKey, lease.Prefix + "2/x"} {
-		r.InvalidateKey(t.Context(), key)
+		r.engine.InvalidateKey(t.Context(), key)
 	}
 	require.Equal(t, resp.Data[fieldKeyVersion], r.status()[fieldKeyVersion])
 	require.Equal(t, 1, r.status()[fieldLiveLeases])
@@ -357,6 +366,6 @@ func TestInvalidateDropsWhatIsRemembered(t *testing.T) {
 func TestSecretTypeIsForEver(t *testing.T) {
 	require.Equal(t, "deployment_access_key", secretTypeKey)
 	r := newRig(t)
-	require.Nil(t, r.Secret(secretTypeKey).Renew)
-	require.False(t, r.Secret(secretTypeKey).Renewable())
+	require.Nil(t, r.engine.Secret(secretTypeKey).Renew)
+	require.False(t, r.engine.Secret(secretTypeKey).Renewable())
 }

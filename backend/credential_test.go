@@ -94,7 +94,7 @@ func TestEndOfACertificateStoredWithoutIt(t *testing.T) {
 	r := rotatable(t, credential.ClientCertificate)
 	want := r.status()[fieldRootExpiresAt]
 	require.NotEmpty(t, want)
-	cfg, err := r.configs.Stored(t.Context())
+	cfg, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
 	cfg.Root.EndsAt = time.Time{}
 	putConfig(t, r.storage, cfg)
@@ -150,7 +150,7 @@ func (i issuer) GenerateIdentityToken(_ context.Context, req *pluginutil.Identit
 // issuing lets the server issue identity tokens.
 func (r *rig) issuing(issue func(*pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error)) {
 	r.t.Helper()
-	require.NoError(r.t, r.Setup(r.t.Context(), &logical.BackendConfig{
+	require.NoError(r.t, r.engine.Setup(r.t.Context(), &logical.BackendConfig{
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}), System: issuer{r.system, issue}, StorageView: r.storage,
 	}))
 }
@@ -179,7 +179,7 @@ func TestSwitchingTheKindLeavesNothingOfTheOld(t *testing.T) {
 	r.managedIdentity()
 	secret := r.sim.App().ClientSecret
 	stored := func() credential.Credential {
-		cfg, err := r.configs.Stored(t.Context())
+		cfg, err := r.engine.configs.Stored(t.Context())
 		require.NoError(t, err)
 		return cfg.Credential
 	}

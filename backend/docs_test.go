@@ -175,7 +175,7 @@ func TestAlertsNameFieldsOfTheStatus(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| `([a-z_]+)`").FindAllStringSubmatch(section(t, operatePage, "Status and alerts"), -1)
 	require.NotEmpty(t, rows)
 	for _, row := range rows {
-		require.Contains(t, statusResponseFields(), row[1])
+		require.Contains(t, statusFields(), row[1])
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -36,22 +37,13 @@ func refusal(err error) error {
 	switch {
 	case errors.As(err, &invalid), errors.As(err, &refused), errors.Is(err, config.ErrUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &unsettled), errors.As(err, &throttled), isRepeatable(err):
+	case errors.As(err, &unsettled), errors.As(err, &throttled), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
 		return logical.CodedError(statusFor(remote), explainOnce(err, remote))
 	default:
 		return err
 	}
-}
-
-func isRepeatable(err error) bool {
-	for _, target := range repeatable {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
 }
 
 // explainOnce explains a failure of Entra or Graph, unless it has explained itself, and

@@ -22,7 +22,7 @@ import (
 func (r *rig) listen(bus logical.EventSender) {
 	r.t.Helper()
 	r.restart()
-	require.NoError(r.t, r.Setup(r.t.Context(), &logical.BackendConfig{
+	require.NoError(r.t, r.engine.Setup(r.t.Context(), &logical.BackendConfig{
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}), System: r.system, StorageView: r.storage, EventsSender: bus,
 	}))
 }
@@ -45,7 +45,7 @@ func TestObservations(t *testing.T) {
 	for _, failure := range []error{nil, errors.New("not implemented")} {
 		r := newRig(t)
 		observed := &ledgerOfObservations{seen: map[string]map[string]any{}, err: failure}
-		require.NoError(t, r.Setup(t.Context(), &logical.BackendConfig{
+		require.NoError(t, r.engine.Setup(t.Context(), &logical.BackendConfig{
 			Logger: hclog.New(&hclog.LoggerOptions{Output: r.log}), System: r.system, StorageView: r.storage, ObservationRecorder: observed,
 		}))
 		r.write(configPath, r.config(nil))
@@ -145,7 +145,7 @@ func TestServerThatTakesNoEventKeepsNobodyWaiting(t *testing.T) {
 	}
 	require.Less(t, time.Since(start), time.Second)
 	for range 1010 {
-		r.events.Send(t.Context(), event.RoleWrite, rolesPath)
+		r.engine.events.Send(t.Context(), event.RoleWrite, rolesPath)
 	}
 	close(server.answer)
 	r.idle()

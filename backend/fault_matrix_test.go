@@ -143,7 +143,7 @@ func (r *rig) endUntold(resp *logical.Response) {
 	}
 	version, id, ok := leaseOf(resp.Secret)
 	require.True(r.t, ok)
-	require.NoError(r.t, r.keys.Revoke(r.t.Context(), version, id))
+	require.NoError(r.t, r.engine.keys.Revoke(r.t.Context(), version, id))
 }
 
 func describeAnswer(t *testing.T, resp *logical.Response, err error) string {

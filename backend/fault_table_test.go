@@ -77,7 +77,7 @@ func request(op logical.Operation, path string) func(context.Context, *rig) (*lo
 }
 
 func tick(ctx context.Context, r *rig) (*logical.Response, error) {
-	return r.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
+	return r.engine.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
 }
 
 func keyIsServed(r *rig) bool {

@@ -22,9 +22,14 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/role"
 )
 
-// fuzzedMount is an engine that never reaches a network: no key is disclosed, and
+// fuzzed is an engine that never reaches a network: no key is disclosed, and
 // configurations are not verified.
-func fuzzedMount(t *testing.T) (*backend, logical.Storage) {
+type fuzzed struct {
+	engine  *backend
+	storage logical.Storage
+}
+
+func fuzzedMount(t *testing.T) fuzzed {
 	t.Helper()
 	storage := &logical.InmemStorage{}
 	clock := &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)}
@@ -33,12 +38,12 @@ func fuzzedMount(t *testing.T) (*backend, logical.Storage) {
 	require.NoError(t, b.Setup(t.Context(), &logical.BackendConfig{
 		Logger: hclog.NewNullLogger(), System: logical.TestSystemView(), StorageView: storage,
 	}))
-	return b, storage
+	return fuzzed{b, storage}
 }
 
-func fuzzedRequest(t *testing.T, b *backend, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+func (m fuzzed) request(t *testing.T, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
 	t.Helper()
-	return b.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: path, Data: data, MountPoint: "mdi/"})
+	return m.engine.HandleRequest(t.Context(), &logical.Request{Operation: op, Path: path, Data: data, MountPoint: "mdi/"})
 }
 
 // storedOrRefused checks the answer to a write: it was stored, or refused for what
@@ -113,11 +118,11 @@ func FuzzConfigWrite(f *testing.F) {
 		}
 		data[fields[int(field)%len(fields)]] = jsonOrText(value)
 		data[config.FieldVerifyConnection] = false // it would call whatever host the data name
-		b, _ := fuzzedMount(t)
+		m := fuzzedMount(t)
 		if onto {
 			base := fuzzedConfig()
 			base[config.FieldVerifyConnection] = false
-			resp, err := fuzzedRequest(t, b, logical.CreateOperation, configPath, base)
+			resp, err := m.request(t, logical.CreateOperation, configPath, base)
 			require.Empty(t, storedOrRefused(t, resp, err))
 		} else {
 			for name, value := range fuzzedConfig() {
@@ -128,9 +133,9 @@ func FuzzConfigWrite(f *testing.F) {
 		}
 		secrets := secretsOf(data)
 		operation := fuzzedWrites[uint(op)%uint(len(fuzzedWrites))]
-		resp, err := fuzzedRequest(t, b, operation, configPath, data)
+		resp, err := m.request(t, operation, configPath, data)
 		said := storedOrRefused(t, resp, err, http.StatusNotFound)
-		stored := configIsSound(t, b)
+		stored := m.configIsSound(t)
 		require.True(t, stored || said != "" && !onto, "stored without a trace")
 		for _, secret := range secrets {
 			require.NotContains(t, said, secret)
@@ -149,10 +154,10 @@ func jsonOrText(text string) any {
 
 // configIsSound reads the configuration back, if there is one, as an operator and as
 // the engine.
-func configIsSound(t *testing.T, b *backend) (stored bool) {
-	resp, err := fuzzedRequest(t, b, logical.ReadOperation, configPath, nil)
+func (m fuzzed) configIsSound(t *testing.T) (stored bool) {
+	resp, err := m.request(t, logical.ReadOperation, configPath, nil)
 	require.NoError(t, err)
-	cfg, err := b.configs.Stored(t.Context())
+	cfg, err := m.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
 	if resp == nil {
 		require.Nil(t, cfg)
@@ -162,10 +167,10 @@ func configIsSound(t *testing.T, b *backend) (stored bool) {
 	require.NoError(t, err)
 	require.NotContains(t, string(shown), fuzzedSecret)
 	require.NotContains(t, resp.Data, credential.FieldSecret)
-	b.configs.Forget()
-	_, err = b.configs.Current(t.Context())
+	m.engine.configs.Forget()
+	_, err = m.engine.configs.Current(t.Context())
 	require.NoError(t, err, "it cannot be used")
-	_, err = fuzzedRequest(t, b, logical.ReadOperation, statusPath, nil)
+	_, err = m.request(t, logical.ReadOperation, statusPath, nil)
 	require.NoError(t, err)
 	return true
 }
@@ -183,14 +188,14 @@ func FuzzRoleWrite(f *testing.F) {
 		if json.Unmarshal(body, &data) != nil || data == nil {
 			t.Skip()
 		}
-		b, storage := fuzzedMount(t)
+		m := fuzzedMount(t)
 		operation := fuzzedWrites[uint(op)%uint(len(fuzzedWrites))]
-		resp, err := fuzzedRequest(t, b, operation, rolesPath+name, data)
+		resp, err := m.request(t, operation, rolesPath+name, data)
 		if slices.Contains([]error{logical.ErrUnsupportedPath, logical.ErrUnsupportedOperation}, err) {
 			return // no name of a role
 		}
 		said := storedOrRefused(t, resp, err, http.StatusNotFound)
-		keys, err := logical.CollectKeys(t.Context(), storage)
+		keys, err := logical.CollectKeys(t.Context(), m.storage)
 		require.NoError(t, err)
 		if said != "" {
 			require.Empty(t, keys)
@@ -199,8 +204,8 @@ func FuzzRoleWrite(f *testing.F) {
 		require.Len(t, keys, 1)
 		stored, isRole := strings.CutPrefix(keys[0], role.Prefix)
 		require.True(t, isRole && stored != "", keys)
-		b.roles.Forget()
-		resp, err = fuzzedRequest(t, b, logical.ReadOperation, rolesPath+stored, nil)
+		m.engine.roles.Forget()
+		resp, err = m.request(t, logical.ReadOperation, rolesPath+stored, nil)
 		require.NoError(t, err)
 		require.NotNil(t, resp)
 		for _, field := range []string{config.FieldTTL, config.FieldMaxKeyAge} {

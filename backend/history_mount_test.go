@@ -66,7 +66,7 @@ type mount struct {
 	kept   logical.Storage // what survives crashes
 	disk   *disk           // how the running process reaches it
 	system *logical.StaticSystemView
-	*backend
+	engine *backend
 }
 
 // rolesOfHistories maps the paths from which histories read to how old a key they
@@ -104,17 +104,17 @@ func (w *world) mount(t *rapid.T) *mount {
 // restart starts the engine anew, as after a crash: what it was doing is cut off
 // and nothing that it does from now on reaches the storage.
 func (m *mount) restart() {
-	if m.backend != nil {
+	if m.engine != nil {
 		m.disk.crash()
-		m.clean(m.t.Context())
+		m.engine.clean(m.t.Context())
 	}
 	m.disk = &disk{kept: m.kept}
-	m.backend = newBackend(m.disk, m.clock.now)
-	require.NoError(m.t, m.Setup(m.t.Context(), &logical.BackendConfig{
+	m.engine = newBackend(m.disk, m.clock.now)
+	require.NoError(m.t, m.engine.Setup(m.t.Context(), &logical.BackendConfig{
 		Logger: m.world.logger, System: m.system, StorageView: m.disk,
 	}))
 	// The history decides when the goroutine that retires keys gets to run.
-	m.retirement.once.Do(func() {})
+	m.engine.retirement.once.Do(func() {})
 	m.warm()
 }
 
@@ -123,7 +123,7 @@ func (m *mount) restart() {
 func (m *mount) warm() {
 	if cfg := m.storedConfig(); cfg != nil {
 		defer m.disk.bypass()()
-		require.NoError(m.t, m.configs.Save(m.t.Context(), &config.Connection{Config: cfg, Graph: m.world.conn.Graph}))
+		require.NoError(m.t, m.engine.configs.Save(m.t.Context(), &config.Connection{Config: cfg, Graph: m.world.conn.Graph}))
 	}
 }
 
@@ -141,7 +141,7 @@ func putConfig(t require.TestingT, s logical.Storage, cfg *config.Config) {
 }
 
 func (m *mount) request(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
-	resp, err := m.HandleRequest(ctx, &logical.Request{Operation: op, Path: path, Data: data, Storage: m.disk, MountPoint: "mdi/"})
+	resp, err := m.engine.HandleRequest(ctx, &logical.Request{Operation: op, Path: path, Data: data, Storage: m.disk, MountPoint: "mdi/"})
 	if err == nil && resp != nil && resp.IsError() {
 		return nil, resp.Error()
 	}
@@ -155,7 +155,7 @@ func (m *mount) tick() {
 
 // revokes ends a lease as core does.
 func (m *mount) revokes(secret *logical.Secret) error {
-	_, err := m.HandleRequest(m.t.Context(), &logical.Request{
+	_, err := m.engine.HandleRequest(m.t.Context(), &logical.Request{
 		Operation: logical.RevokeOperation, Path: keyPath, Storage: m.disk, Secret: secret,
 	})
 	return err
@@ -164,8 +164,8 @@ func (m *mount) revokes(secret *logical.Secret) error {
 // look lets the goroutine that retires keys run if it has been told to.
 func (m *mount) look() (told bool) {
 	select {
-	case <-m.retirement.woken:
-		m.retirement.check(m.retirement.ctx)
+	case <-m.engine.retirement.woken:
+		m.engine.retirement.check(m.engine.retirement.ctx)
 		return true
 	default:
 		return false
@@ -174,11 +174,11 @@ func (m *mount) look() (told bool) {
 
 // land waits until no flight is under way.
 func (m *mount) land() {
-	require.NoError(m.t, m.flights.Alone(m.t.Context(), func(context.Context) error { return nil }))
+	require.NoError(m.t, m.engine.flights.Alone(m.t.Context(), func(context.Context) error { return nil }))
 }
 
 // takers returns how many wait for the regeneration that is under way.
-func (m *mount) takers() int { return m.flights.Waiters(rotation.Regenerating) }
+func (m *mount) takers() int { return m.engine.flights.Waiters(rotation.Regenerating) }
 
 // asStored returns what core gets back from its storage of a lease.
 func asStored(t *rapid.T, secret *logical.Secret) *logical.Secret {

@@ -67,7 +67,7 @@ func (w *world) live(t *rapid.T) {
 
 // depart leaves the world in order, also if the history has failed.
 func (h *history) depart() {
-	h.clean(h.t.Context())
+	h.engine.clean(h.t.Context())
 	h.arrive()
 	h.sim.Clear()
 	h.sim.Update(graphtest.WithStaleReads(0))

@@ -8,8 +8,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // Names of fields of log lines. Each line has the ID of a request, the same as in Vault's
@@ -18,11 +16,6 @@ const (
 	logRequestID = "request_id"
 	logWorkID    = "work_id"
 )
-
-// log returns the logger for what is done in a context.
-func (b *backend) log(ctx context.Context) hclog.Logger {
-	return graph.LoggerOf(ctx, b.Logger())
-}
 
 // ofRequest returns a context whose log lines name a request. Requests that core makes of
 // its own, to revoke a lease or for the periodic tick, have no ID.
@@ -36,10 +29,4 @@ func (b *backend) ofRequest(ctx context.Context, req *logical.Request) context.C
 // ofWork returns a context whose log lines name a piece of work by a new ID.
 func (b *backend) ofWork(ctx context.Context) context.Context {
 	return hclog.WithContext(ctx, b.Logger(), logWorkID, uuid.NewString())
-}
-
-// onBehalf returns a context that ends with base, for work that outlives the request which
-// asked for it. Its log lines name that request.
-func onBehalf(base, request context.Context) context.Context {
-	return graph.WithTrace(hclog.WithContext(base, hclog.FromContext(request)))
 }

@@ -19,7 +19,7 @@ import (
 func (r *rig) logInJSON() {
 	r.t.Helper()
 	r.restart()
-	require.NoError(r.t, r.Setup(r.t.Context(), &logical.BackendConfig{
+	require.NoError(r.t, r.engine.Setup(r.t.Context(), &logical.BackendConfig{
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: r.log, JSONFormat: true}), System: r.system, StorageView: r.storage,
 	}))
 }
@@ -44,7 +44,7 @@ func (r *rig) logged(message string) []map[string]any {
 func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 	r := configured(t)
 	r.logInJSON()
-	resp, err := r.HandleRequest(t.Context(), &logical.Request{ID: "the-request", Operation: logical.ReadOperation, Path: keyPath, Storage: r.storage})
+	resp, err := r.engine.HandleRequest(t.Context(), &logical.Request{ID: "the-request", Operation: logical.ReadOperation, Path: keyPath, Storage: r.storage})
 	require.NoError(t, err)
 	require.NoError(t, resp.Error())
 

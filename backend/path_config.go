@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -39,47 +39,18 @@ the response names their ids. The credential is never read back.
 )
 
 func (b *backend) pathConfig() *framework.Path {
-	return &framework.Path{
-		Pattern:         configPath + "$",
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields:          field.Schema(config.Fields()),
-		ExistenceCheck:  b.configExists,
-		Operations:      b.configOperations(),
-		HelpSynopsis:    configHelpSynopsis,
-		HelpDescription: strings.TrimSpace(configHelpDescription),
-	}
-}
-
-func (b *backend) configOperations() map[logical.Operation]framework.OperationHandler {
-	write := func(verb, summary string) *framework.PathOperation {
-		return &framework.PathOperation{
-			Callback:                    b.configWrite,
-			Summary:                     summary,
-			Responses:                   emptyResponses("The configuration has been stored."),
-			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "configuration"},
-			ForwardPerformanceStandby:   true,
-			ForwardPerformanceSecondary: true,
-		}
-	}
-	return map[logical.Operation]framework.OperationHandler{
-		logical.CreateOperation: write("configure", "Store the configuration."),
-		logical.UpdateOperation: write("configure", "Change the configuration; fields that are not named keep their value."),
-		logical.PatchOperation:  write("patch", "Change the named fields of the configuration; null restores a default."),
-		logical.ReadOperation: &framework.PathOperation{
-			Callback:     b.configRead,
-			Summary:      "Read the configuration, without its secrets.",
-			Responses:    map[int][]framework.Response{http.StatusOK: {{Description: "The configuration.", Fields: field.ReadSchema(config.Fields())}}},
-			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "configuration"},
-		},
-		logical.DeleteOperation: &framework.PathOperation{
-			Callback:                    b.configDelete,
-			Summary:                     "Retire a key that has been handed out, and delete the configuration.",
-			Responses:                   emptyResponses("There is no configuration any more."),
-			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "configuration"},
-			ForwardPerformanceStandby:   true,
-			ForwardPerformanceSecondary: true,
-		},
-	}
+	stored := returningNothing("The configuration has been stored.")
+	p := path(configPath+"$", configHelpSynopsis, configHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.CreateOperation: forwarded("configure configuration", b.configWrite, "Store the configuration.", stored),
+		logical.UpdateOperation: forwarded("configure configuration", b.configWrite, "Change the configuration; fields that are not named keep their value.", stored),
+		logical.PatchOperation:  forwarded("patch configuration", b.configWrite, "Change the named fields of the configuration; null restores a default.", stored),
+		logical.ReadOperation: local("read configuration", b.configRead, "Read the configuration, without its secrets.",
+			returning("The configuration.", field.ReadSchema(config.Fields()))),
+		logical.DeleteOperation: forwarded("delete configuration", b.configDelete, "Retire a key that has been handed out, and delete the configuration.",
+			returningNothing("There is no configuration any more.")),
+	})
+	p.Fields, p.ExistenceCheck = field.Schema(config.Fields()), b.configExists
+	return p
 }
 
 func (b *backend) configExists(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
@@ -138,10 +109,10 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		warn(resp, b.root.WarnOfForgotten(ctx, old, next))
 	}
 	b.warnOfTTL(resp, next.TTL)
-	b.log(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
+	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	if !old.SameConnection(next) {
 		if err := b.health.Reset(ctx); err != nil {
-			b.log(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
+			hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 		}
 	}
 	b.events.Send(ctx, event.ConfigWrite, configPath)
@@ -174,7 +145,7 @@ func (b *backend) removeConfig(ctx context.Context, resp *logical.Response) erro
 	case !errors.Is(unknown, config.ErrUnconfigured):
 		resp.AddWarning("Which credentials this engine has made cannot be read. Look for those named vault-plugin-secrets-mdi in the Entra portal.")
 	}
-	b.log(ctx).Info("configuration deleted")
+	hclog.FromContext(ctx).Info("configuration deleted")
 	b.events.Send(ctx, event.ConfigDelete, configPath)
 	return nil
 }

@@ -68,11 +68,11 @@ func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {
 func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	r := configured(t)
 	d := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "v1.0"}, Schema: field.Schema(config.Fields())}
-	tried, err := r.configs.Try(t.Context(), d)
+	tried, err := r.engine.configs.Try(t.Context(), d)
 	require.NoError(t, err)
 
 	r.write(configPath, map[string]any{credential.FieldSecret: "another", config.FieldVerifyConnection: false})
-	err = r.replaceConfig(t.Context(), d, tried, &logical.Response{})
+	err = r.engine.replaceConfig(t.Context(), d, tried, &logical.Response{})
 	require.ErrorIs(t, err, config.ErrChanged)
 	var coded logical.HTTPCodedError
 	require.ErrorAs(t, refusal(err), &coded)
@@ -80,9 +80,9 @@ func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
 
 	unverified := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "v1.0", config.FieldVerifyConnection: false}, Schema: field.Schema(config.Fields())}
-	err = r.replaceConfig(t.Context(), unverified, tried, &logical.Response{})
+	err = r.engine.replaceConfig(t.Context(), unverified, tried, &logical.Response{})
 	require.NoError(t, err)
-	stored, err := r.configs.Stored(t.Context())
+	stored, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "another", stored.Credential.Secret)
 	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "AADSTS7000215", "the client is that of what is stored")

@@ -5,13 +5,14 @@ package backend
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strings"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
@@ -31,35 +32,15 @@ besides the permission for the key.
 `
 )
 
-// packageHosts are the hosts that Microsoft documents for the sensor, by their
-// endings: what is downloaded there runs as SYSTEM on domain controllers.
-// https://learn.microsoft.com/defender-for-identity/deploy/configure-proxy
-var packageHosts = []string{".mdi.securitycenter.microsoft.com", ".mdi.securitycenter.microsoft.us"}
-
 func (b *backend) pathDeploymentPackage() *framework.Path {
-	return &framework.Path{
-		Pattern:      deploymentPackagePath + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.deploymentPackageRead,
-				Summary:  "Read the address and version of the sensor's installer.",
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "Where the installer is.",
-					Fields: map[string]*framework.FieldSchema{
-						fieldDownloadURL: {Type: framework.TypeString, Description: "Address to download the installer from.", Required: true},
-						fieldVersion:     {Type: framework.TypeString, Description: "Version of the installer.", Required: true},
-					},
-				}}},
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "deployment-package"},
-				// It changes nothing, but the active node has the token already.
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
-		HelpSynopsis:    deploymentPackageHelpSynopsis,
-		HelpDescription: strings.TrimSpace(deploymentPackageHelpDescription),
-	}
+	return path(deploymentPackagePath+"$", deploymentPackageHelpSynopsis, deploymentPackageHelpDescription, map[logical.Operation]framework.OperationHandler{
+		// It changes nothing, but the active node has the token already.
+		logical.ReadOperation: forwarded("read deployment-package", b.deploymentPackageRead, "Read the address and version of the sensor's installer.",
+			returning("Where the installer is.", map[string]*framework.FieldSchema{
+				fieldDownloadURL: {Type: framework.TypeString, Description: "Address to download the installer from.", Required: true},
+				fieldVersion:     {Type: framework.TypeString, Description: "Version of the installer.", Required: true},
+			})),
+	})
 }
 
 // deploymentPackageRead serves GET mdi/deployment-package.
@@ -79,28 +60,14 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	}
 	resp := &logical.Response{Data: map[string]any{fieldDownloadURL: found.DownloadURL, fieldVersion: found.Version}}
 	switch {
-	case fromMicrosoft(found.DownloadURL):
+	case found.Documented():
 		return resp, nil
 	case conn.Config.GraphEndpoint != "" && strings.HasPrefix(found.DownloadURL, "https://"):
 		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + config.FieldGraphEndpoint + ": check it before you run what is there.")
 		return resp, nil
 	default:
-		b.log(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")
+		hclog.FromContext(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")
 		return nil, logical.CodedError(http.StatusBadGateway, "Graph named an address for the deployment package that is not https on a host that Microsoft documents for the sensor ("+
-			strings.Join(packageHosts, ", ")+"), so it is not passed on")
+			strings.Join(graph.PackageHosts, ", ")+"), so it is not passed on")
 	}
-}
-
-func fromMicrosoft(address string) bool {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
-		return false
-	}
-	host := strings.ToLower(u.Hostname())
-	for _, ending := range packageHosts {
-		if strings.HasSuffix(host, ending) && len(host) > len(ending) {
-			return true
-		}
-	}
-	return false
 }

@@ -34,21 +34,3 @@ func TestDeploymentPackageFailures(t *testing.T) {
 	r.restart() // its token still has the other role
 	require.Contains(t, r.fails(400, logical.ReadOperation, deploymentPackagePath, nil), "SecurityIdentitiesSensors.Read.All")
 }
-
-func TestWhereAPackageMayComeFrom(t *testing.T) {
-	for address, want := range map[string]bool{
-		microsoftsPackage: true,
-		"https://CONTOSO.MDI.SecurityCenter.Microsoft.US:443/x": true,
-		"http://contoso.mdi.securitycenter.microsoft.com/x":     false,
-		"https://contoso.mdi.securitycenter.microsoft.com:8443": false,
-		"https://u@contoso.mdi.securitycenter.microsoft.com/x":  false,
-		"https://mdi.securitycenter.microsoft.com/x":            false,
-		"https://.mdi.securitycenter.microsoft.com/x":           false,
-		"https://mdi.securitycenter.microsoft.com.evil.com/x":   false,
-		"https://evilmdi.securitycenter.microsoft.com/x":        false,
-		"https://evil.com/.mdi.securitycenter.microsoft.com":    false,
-		"://": false,
-	} {
-		require.Equal(t, want, fromMicrosoft(address), address)
-	}
-}

@@ -4,8 +4,6 @@ package backend
 
 import (
 	"context"
-	"net/http"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -14,9 +12,8 @@ import (
 )
 
 const (
-	operationPrefix = "mdi"
-	keyPath         = "key"
-	fieldRole       = "role"
+	keyPath   = "key"
+	fieldRole = "role"
 )
 
 const (
@@ -42,39 +39,19 @@ ttl. When the last lease on the current key has ended, the key is regenerated.
 )
 
 func (b *backend) pathKey() *framework.Path {
-	return &framework.Path{
-		Pattern:         keyPath + "$",
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations:      keyOperations(b.keyRead, "key", "Regenerate the deployment access key and return it under a lease."),
-		HelpSynopsis:    keyHelpSynopsis,
-		HelpDescription: strings.TrimSpace(keyHelpDescription),
-	}
+	return path(keyPath+"$", keyHelpSynopsis, keyHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.ReadOperation: forwarded("generate key", b.keyRead, "Regenerate the deployment access key and return it under a lease.",
+			returning("The key and its lease.", field.ReadSchema(keyFields))),
+	})
 }
 
 func (b *backend) pathRoleKey() *framework.Path {
-	return &framework.Path{
-		Pattern:      keyPath + "/" + framework.GenericNameRegex(fieldRole) + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields: map[string]*framework.FieldSchema{
-			fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true},
-		},
-		Operations:      keyOperations(b.roleKeyRead, "key-for-role", "Return the deployment access key under a role's terms."),
-		HelpSynopsis:    roleKeyHelpSynopsis,
-		HelpDescription: strings.TrimSpace(roleKeyHelpDescription),
-	}
-}
-
-func keyOperations(read framework.OperationFunc, suffix, summary string) map[logical.Operation]framework.OperationHandler {
-	return map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: &framework.PathOperation{
-			Callback:                    read,
-			Summary:                     summary,
-			Responses:                   map[int][]framework.Response{http.StatusOK: {{Description: "The key and its lease.", Fields: keyResponseFields()}}},
-			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "generate", OperationSuffix: suffix},
-			ForwardPerformanceStandby:   true,
-			ForwardPerformanceSecondary: true,
-		},
-	}
+	p := path(keyPath+"/"+framework.GenericNameRegex(fieldRole)+"$", roleKeyHelpSynopsis, roleKeyHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.ReadOperation: forwarded("generate key-for-role", b.roleKeyRead, "Return the deployment access key under a role's terms.",
+			returning("The key and its lease.", field.ReadSchema(keyFields))),
+	})
+	p.Fields = map[string]*framework.FieldSchema{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}
+	return p
 }
 
 // keyRead serves GET mdi/key.

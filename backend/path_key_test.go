@@ -86,7 +86,7 @@ func TestConcurrentReadsShareOneRegeneration(t *testing.T) {
 
 // waiting counts the readers who have joined the flight under way.
 func (r *rig) waiting() int {
-	return r.flights.Waiters(rotation.Regenerating) + r.flights.Waiters(rotation.Comparing)
+	return r.engine.flights.Waiters(rotation.Regenerating) + r.engine.flights.Waiters(rotation.Comparing)
 }
 
 // undeliveredFor is how long a key that was made for a reader is kept for another one.

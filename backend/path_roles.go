@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -41,63 +39,32 @@ Deleting a role leaves the leases that were given under it as they are.
 )
 
 func (b *backend) pathRoles() *framework.Path {
-	return &framework.Path{
-		Pattern:      rolesPath + "?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, Navigation: true, ItemType: "Role"},
-		Fields: map[string]*framework.FieldSchema{
-			"after": {Type: framework.TypeString, Description: "Name after which the list begins.", Query: true},
-			"limit": {Type: framework.TypeInt, Description: "How many names to list at most; 0 or less lists all.", Query: true},
-		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Callback:     b.rolesList,
-				Summary:      "List the roles.",
-				Responses:    map[int][]framework.Response{http.StatusOK: {{Description: "The names of the roles.", Fields: map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."}}}}},
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: "roles"},
-			},
-		},
-		HelpSynopsis:    rolesHelpSynopsis,
-		HelpDescription: rolesHelpDescription,
+	p := path(rolesPath+"?$", rolesHelpSynopsis, rolesHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.ListOperation: local("list roles", b.rolesList, "List the roles.", returning("The names of the roles.", map[string]*framework.FieldSchema{
+			"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."},
+		})),
+	})
+	p.DisplayAttrs.Navigation, p.DisplayAttrs.ItemType = true, "Role"
+	p.Fields = map[string]*framework.FieldSchema{
+		"after": {Type: framework.TypeString, Description: "Name after which the list begins.", Query: true},
+		"limit": {Type: framework.TypeInt, Description: "How many names to list at most; 0 or less lists all.", Query: true},
 	}
+	return p
 }
 
 func (b *backend) pathRole() *framework.Path {
-	fields := field.Schema(role.Fields())
-	fields[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
-	return &framework.Path{
-		Pattern:         rolesPath + framework.GenericNameRegex(fieldName) + "$",
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix, ItemType: "Role", Action: "Create"},
-		Fields:          fields,
-		ExistenceCheck:  b.roleExists,
-		Operations:      b.roleOperations(),
-		HelpSynopsis:    roleHelpSynopsis,
-		HelpDescription: strings.TrimSpace(roleHelpDescription),
-	}
-}
-
-func (b *backend) roleOperations() map[logical.Operation]framework.OperationHandler {
-	change := func(callback framework.OperationFunc, verb, summary, result string) *framework.PathOperation {
-		return &framework.PathOperation{
-			Callback:                    callback,
-			Summary:                     summary,
-			Responses:                   emptyResponses(result),
-			DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: "role"},
-			ForwardPerformanceStandby:   true,
-			ForwardPerformanceSecondary: true,
-		}
-	}
-	return map[logical.Operation]framework.OperationHandler{
-		logical.CreateOperation: change(b.roleWrite, "write", "Create a role.", "The role has been stored."),
-		logical.UpdateOperation: change(b.roleWrite, "write", "Change a role; fields that are not named keep their value.", "The role has been stored."),
-		logical.PatchOperation:  change(b.roleWrite, "patch", "Change the named fields of a role; null unsets one.", "The role has been stored."),
-		logical.DeleteOperation: change(b.roleDelete, "delete", "Delete a role.", "There is no such role any more."),
-		logical.ReadOperation: &framework.PathOperation{
-			Callback:     b.roleRead,
-			Summary:      "Read a role.",
-			Responses:    map[int][]framework.Response{http.StatusOK: {{Description: "The role.", Fields: field.ReadSchema(role.Fields())}}},
-			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "role"},
-		},
-	}
+	stored := returningNothing("The role has been stored.")
+	p := path(rolesPath+framework.GenericNameRegex(fieldName)+"$", roleHelpSynopsis, roleHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.CreateOperation: forwarded("write role", b.roleWrite, "Create a role.", stored),
+		logical.UpdateOperation: forwarded("write role", b.roleWrite, "Change a role; fields that are not named keep their value.", stored),
+		logical.PatchOperation:  forwarded("patch role", b.roleWrite, "Change the named fields of a role; null unsets one.", stored),
+		logical.DeleteOperation: forwarded("delete role", b.roleDelete, "Delete a role.", returningNothing("There is no such role any more.")),
+		logical.ReadOperation:   local("read role", b.roleRead, "Read a role.", returning("The role.", field.ReadSchema(role.Fields()))),
+	})
+	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"
+	p.Fields, p.ExistenceCheck = field.Schema(role.Fields()), b.roleExists
+	p.Fields[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
+	return p
 }
 
 func (b *backend) roleExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
@@ -107,18 +74,9 @@ func (b *backend) roleExists(ctx context.Context, _ *logical.Request, d *framewo
 
 // rolesList serves LIST mdi/roles.
 func (b *backend) rolesList(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	names, err := b.roles.List(ctx)
+	names, err := b.roles.List(ctx, d.Get("after").(string), d.Get("limit").(int))
 	if err != nil {
 		return nil, err
-	}
-	slices.Sort(names)
-	start, found := slices.BinarySearch(names, d.Get("after").(string))
-	if found {
-		start++
-	}
-	names = names[start:]
-	if limit := d.Get("limit").(int); limit > 0 && limit < len(names) {
-		names = names[:limit]
 	}
 	return logical.ListResponse(names), nil
 }

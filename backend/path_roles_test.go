@@ -111,7 +111,7 @@ func TestRoleStorageFailures(t *testing.T) {
 
 func TestRoleThatLeasesForLongerThanTheMount(t *testing.T) {
 	r := newRig(t)
-	longer := r.backend.System().MaxLeaseTTL() + time.Hour
+	longer := r.engine.System().MaxLeaseTTL() + time.Hour
 	require.Len(t, r.write("roles/hosts", map[string]any{config.FieldTTL: longer.String()}).Warnings, 1)
 	require.Empty(t, r.write("roles/hosts", map[string]any{config.FieldTTL: "1h"}).Warnings)
 }

@@ -4,8 +4,6 @@ package backend
 
 import (
 	"context"
-	"net/http"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -25,28 +23,13 @@ read again.
 )
 
 func (b *backend) pathRotateKey() *framework.Path {
-	return &framework.Path{
-		Pattern:      rotateKeyPath + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback: b.rotateKey,
-				Summary:  "Regenerate the deployment access key and disclose nothing.",
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "The key has been regenerated.",
-					Fields: map[string]*framework.FieldSchema{
-						fieldKeyVersion:    {Type: framework.TypeInt, Description: "Version of the new key.", Required: true},
-						fieldRegeneratedAt: {Type: framework.TypeTime, Description: "When the key was regenerated.", Required: true},
-					},
-				}}},
-				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "key"},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
-		HelpSynopsis:    rotateKeyHelpSynopsis,
-		HelpDescription: strings.TrimSpace(rotateKeyHelpDescription),
-	}
+	return path(rotateKeyPath+"$", rotateKeyHelpSynopsis, rotateKeyHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.UpdateOperation: forwarded("rotate key", b.rotateKey, "Regenerate the deployment access key and disclose nothing.",
+			returning("The key has been regenerated.", map[string]*framework.FieldSchema{
+				fieldKeyVersion:    {Type: framework.TypeInt, Description: "Version of the new key.", Required: true},
+				fieldRegeneratedAt: {Type: framework.TypeTime, Description: "When the key was regenerated.", Required: true},
+			})),
+	})
 }
 
 // rotateKey serves POST mdi/rotate-key.

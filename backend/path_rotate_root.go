@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -30,22 +29,10 @@ configured.
 )
 
 func (b *backend) pathRotateRoot() *framework.Path {
-	return &framework.Path{
-		Pattern:      rotateRootPath + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback:                    b.rotateRoot,
-				Summary:                     "Replace the app's own client secret or certificate.",
-				Responses:                   emptyResponses("The credential has been replaced."),
-				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "root-credential"},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
-		HelpSynopsis:    rotateRootHelpSynopsis,
-		HelpDescription: strings.TrimSpace(rotateRootHelpDescription),
-	}
+	return path(rotateRootPath+"$", rotateRootHelpSynopsis, rotateRootHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.UpdateOperation: forwarded("rotate root-credential", b.rotateRoot, "Replace the app's own client secret or certificate.",
+			returningNothing("The credential has been replaced.")),
+	})
 }
 
 // rotateRoot serves POST mdi/rotate-root.
@@ -57,8 +44,6 @@ func (b *backend) rotateRoot(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil {
 		return nil, refusal(err)
 	}
-	if warning != "" {
-		resp.AddWarning(warning)
-	}
+	warn(resp, warning)
 	return resp, nil
 }

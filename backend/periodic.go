@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
@@ -34,10 +35,10 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	}
 	b.rotation.Reopen(ctx) // a mount that has been moved goes on
 	if err := b.rotation.RunDue(ctx); err != nil {
-		b.log(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
 	}
 	if err := b.root.RunDue(ctx); err != nil {
-		b.log(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
 	}
 	if b.System().Tainted() {
 		// An unmount joins a tick that is under way instead of starting its own.
@@ -61,6 +62,6 @@ func (b *backend) prune(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pruneBudget)
 	defer cancel()
 	if err := b.keys.Prune(ctx); err != nil && ctx.Err() == nil {
-		b.log(ctx).Warn("pruning the records of leases", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Warn("pruning the records of leases", graph.LogArgs(err)...)
 	}
 }

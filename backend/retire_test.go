@@ -270,7 +270,7 @@ func TestMovedMountGoesOn(t *testing.T) {
 func TestNothingIsDoneAfterClean(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.clean(t.Context())
+	r.engine.clean(t.Context())
 	before := r.sim.Calls(graphtest.Get).Started
 	r.revoke(held)
 	r.tick()
@@ -327,7 +327,7 @@ func TestPruningLeavesTimeForTheKey(t *testing.T) {
 		}
 		return false
 	})
-	_, err := r.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
+	_, err := r.engine.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, Storage: r.storage})
 	require.NoError(t, err)
 	require.False(t, r.works(held))
 }

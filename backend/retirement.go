@@ -6,6 +6,8 @@ import (
 	"context"
 	"sync"
 
+	"github.com/hashicorp/go-hclog"
+
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
@@ -53,6 +55,6 @@ func (b *backend) retireIfDue(ctx context.Context) {
 	}
 	ctx = b.ofWork(ctx)
 	if err := b.rotation.RetireIfDue(ctx); err != nil {
-		b.log(ctx).Error("looking for a key to retire", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Error("looking for a key to retire", graph.LogArgs(err)...)
 	}
 }

@@ -86,7 +86,7 @@ func thumbprintOf(t *testing.T, m *credential.Made) string {
 
 func (r *rig) stored() *config.Config {
 	r.t.Helper()
-	cfg, err := r.configs.Stored(r.t.Context())
+	cfg, err := r.engine.configs.Stored(r.t.Context())
 	require.NoError(r.t, err)
 	return cfg
 }

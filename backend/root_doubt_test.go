@@ -29,7 +29,7 @@ func interrupted(t *testing.T, fault graphtest.Fault, opts ...graphtest.Option) 
 
 func (r *rig) root() *credential.Life {
 	r.t.Helper()
-	cfg, err := r.configs.Stored(r.t.Context())
+	cfg, err := r.engine.configs.Stored(r.t.Context())
 	require.NoError(r.t, err)
 	return &cfg.Root
 }

@@ -260,7 +260,7 @@ func TestRotationEndsWithItsConfigurationEvenIfThatComesBack(t *testing.T) {
 	first := r.config(nil)
 	reached, goOn := make(chan bool), make(chan bool)
 	var proving sync.Once
-	r.backend.root.Sleep = func(context.Context, time.Duration) error {
+	r.engine.root.Sleep = func(context.Context, time.Duration) error {
 		proving.Do(func() { close(reached); <-goOn })
 		return nil
 	}
@@ -284,7 +284,7 @@ func TestRotationEndsWithItsConfigurationEvenIfThatComesBack(t *testing.T) {
 func TestCertificateIsRegisteredForNobodyIfItsConfigurationComesBack(t *testing.T) {
 	r := rotatable(t, credential.ClientCertificate)
 	before := r.credentials()
-	cfg, err := r.configs.Stored(t.Context())
+	cfg, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
 	other := r.certificate()
 	added := r.credentials()

@@ -36,7 +36,7 @@ func rotatable(t *testing.T, kind string, opts ...graphtest.Option) *rig {
 // impatient lets pauses end at once, as long as there is time.
 func (r *rig) impatient() {
 	left := 100
-	r.backend.root.Sleep = func(ctx context.Context, _ time.Duration) error {
+	r.engine.root.Sleep = func(ctx context.Context, _ time.Duration) error {
 		if left--; left < 0 {
 			return context.DeadlineExceeded
 		}
@@ -95,7 +95,7 @@ func TestRotateRootWithoutPermission(t *testing.T) {
 	r.impatient()
 	text := r.fails(400, logical.UpdateOperation, rotateRootPath, nil)
 	require.Contains(t, text, "Application.ReadWrite.OwnedBy")
-	cfg, err := r.configs.Stored(t.Context())
+	cfg, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
 	require.False(t, cfg.Root.Unsettled())
 	require.Equal(t, 1, cfg.Root.Failures)
@@ -232,7 +232,7 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 		} else {
 			r.write(configPath, map[string]any{credential.FieldCertificate: r.certificate()})
 		}
-		cfg, err := r.configs.Stored(t.Context())
+		cfg, err := r.engine.configs.Stored(t.Context())
 		require.NoError(t, err)
 		chosen := cfg.Credential
 		r.impatient()
@@ -240,7 +240,7 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 			r.clock.advance(time.Hour)
 			r.tick()
 		}
-		cfg, err = r.configs.Stored(t.Context())
+		cfg, err = r.engine.configs.Stored(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, chosen, cfg.Credential, "nobody asked for another one")
 		require.Empty(t, cfg.Root.Retiring)
@@ -260,7 +260,7 @@ func TestInterruptedRotationDoesNotReplaceAConfiguredSecret(t *testing.T) {
 	r.write(configPath, map[string]any{credential.FieldSecret: "a-secret-that-the-operator-has-made"})
 	r.clock.advance(time.Hour)
 	r.tick()
-	cfg, err := r.configs.Stored(t.Context())
+	cfg, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, cfg.Root.Intent, "it has been settled")
 	require.Equal(t, "a-secret-that-the-operator-has-made", cfg.Credential.Secret)

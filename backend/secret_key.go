@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
@@ -34,50 +36,31 @@ const (
 func (b *backend) secretKey() *framework.Secret {
 	return &framework.Secret{
 		Type:   secretTypeKey,
-		Fields: keyResponseFields(),
+		Fields: field.ReadSchema(keyFields),
 		Revoke: b.revokeKey,
 	}
 }
 
-func keyResponseFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		fieldDeploymentAccessKey: {
-			Type:         framework.TypeString,
-			Description:  "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
-			DisplayAttrs: &framework.DisplayAttributes{Name: "Deployment access key", Sensitive: true},
-			Required:     true,
-		},
-		fieldKeyVersion: {
-			Type:        framework.TypeInt,
-			Description: "Version of the key, one more at each regeneration.",
-			Required:    true,
-		},
-		fieldRegeneratedAt: {
-			Type:        framework.TypeTime,
-			Description: "When the key was regenerated.",
-			Required:    true,
-		},
-		fieldReused: {
-			Type:        framework.TypeBool,
-			Description: "False if the key was regenerated after the request arrived, or by a regeneration that was under way.",
-			Required:    true,
-		},
-	}
+// keyFields are the fields of an answer with a key. Core stores a copy of them with every
+// lease, so they are few.
+var keyFields = []field.Spec[rotation.Answer]{
+	{
+		Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
+		Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
+		Get:         func(a *rotation.Answer) any { return a.Lease.Record.Key },
+	},
+	always(fieldKeyVersion, framework.TypeInt, "Version of the key, one more at each regeneration.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
+	always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(a *rotation.Answer) any { return timestamp(a.Lease.Record.RegeneratedAt) }),
+	always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
 }
 
-// keyResponse makes the answer to a read. It is small, because core stores a copy of it
-// with every lease.
+// keyResponse makes the answer to a read.
 func (b *backend) keyResponse(got *rotation.Answer, err error) (*logical.Response, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
 	l := got.Lease
-	resp := b.Secret(secretTypeKey).Response(map[string]any{
-		fieldDeploymentAccessKey: l.Record.Key,
-		fieldKeyVersion:          l.Record.Version,
-		fieldRegeneratedAt:       timestamp(l.Record.RegeneratedAt),
-		fieldReused:              got.Reused,
-	}, map[string]any{
+	resp := b.Secret(secretTypeKey).Response(field.Read(keyFields, got), map[string]any{
 		internalKeyVersion: l.Record.Version,
 		internalLeaseID:    l.ID,
 	})
@@ -96,7 +79,7 @@ func (b *backend) keyResponse(got *rotation.Answer, err error) (*logical.Respons
 func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	version, id, ok := leaseOf(req.Secret)
 	if !ok {
-		b.log(ctx).Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
+		hclog.FromContext(ctx).Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
@@ -113,23 +96,21 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 	return nil, nil
 }
 
-// leaseOf reads what keyResponse stored in a lease. Core keeps it as JSON, so the
-// version comes back as some kind of number.
+// leaseOf reads what keyResponse stored in a lease. Core keeps it as JSON, so the version
+// comes back as some kind of number.
 func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
 	if secret == nil {
 		return 0, "", false
 	}
-	switch v := secret.InternalData[internalKeyVersion].(type) {
-	case int:
-		version = v
-	case float64:
-		version = int(v)
-	case json.Number:
-		n, _ := v.Int64() // 0 if it is no number
-		version = int(n)
+	var kept struct {
+		Version int    `json:"key_version"`
+		ID      string `json:"ledger_id"`
 	}
-	id, _ = secret.InternalData[internalLeaseID].(string)
-	return version, id, version > 0 && id != ""
+	stored, err := json.Marshal(secret.InternalData)
+	if err != nil || json.Unmarshal(stored, &kept) != nil {
+		return 0, "", false
+	}
+	return kept.Version, kept.ID, kept.Version > 0 && kept.ID != ""
 }
 
 func timestamp(t time.Time) string {

@@ -100,13 +100,13 @@ func (c *storageCase) String() string {
 // from starting, and settled does its work, so that each run is like the others.
 func (c *storageCase) begin() {
 	c.rig.restart()
-	c.retirement.once.Do(func() {})
+	c.engine.retirement.once.Do(func() {})
 }
 
 func (c *storageCase) settled() {
 	select {
-	case <-c.retirement.woken:
-		c.retireIfDue(c.t.Context())
+	case <-c.engine.retirement.woken:
+		c.engine.retireIfDue(c.t.Context())
 	default:
 	}
 }
@@ -161,7 +161,7 @@ func (c *storageCase) end() {
 // checkAfterwards lets time pass, in which the engine has to settle everything.
 func (c *storageCase) checkAfterwards() {
 	c.tickFor(3 * time.Minute)
-	if cfg, err := c.configs.Stored(c.t.Context()); err == nil && cfg != nil {
+	if cfg, err := c.engine.configs.Stored(c.t.Context()); err == nil && cfg != nil {
 		c.write("roles/afterwards", nil)
 		before := len(c.leases)
 		c.do(logical.ReadOperation, "key/afterwards", nil)

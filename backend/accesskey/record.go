@@ -77,6 +77,14 @@ type intent struct {
 	Baseline []byte `json:"baseline,omitempty"`
 }
 
+// Started returns when the regeneration began, zero if none did.
+func (i *intent) Started() time.Time {
+	if i == nil {
+		return time.Time{}
+	}
+	return i.StartedAt
+}
+
 // newRecord returns the record of a mount that has had no key yet.
 func newRecord() Record {
 	salt := make([]byte, sha256.Size)

@@ -246,6 +246,22 @@ func (r *Life) Tended() bool {
 	return r.Unsettled() || r.Period > 0 || len(r.Retiring) > 0
 }
 
+// NextRotation returns when the credential is to be replaced automatically, zero if it is not.
+func (r *Life) NextRotation() time.Time {
+	if r.Period == 0 {
+		return time.Time{}
+	}
+	return r.Next()
+}
+
+// NextTry returns until when active work waits after a failure, zero if it does not.
+func (r *Life) NextTry() time.Time {
+	if !r.Tended() {
+		return time.Time{}
+	}
+	return r.NextAttempt
+}
+
 // Names describes the credentials of the app that the engine has made, or may have, in
 // words that a person finds in Entra's portal. The current one is of that kind. Nothing
 // in them is secret.

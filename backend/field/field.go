@@ -29,7 +29,7 @@ func (e *Error) Error() string { return e.Field + ": " + e.Problem }
 // Spec declares one field of a T.
 type Spec[T any] struct {
 	Name        string
-	Title       string // for user interfaces
+	Title       string // for user interfaces; "" for a field that is only read
 	Group       string // likewise; "" for none
 	Type        framework.FieldType
 	Default     any // nil: none. A write that creates a T and leaves the field out sets it
@@ -71,9 +71,9 @@ func In[T, P any](specs []Spec[P], part func(*T) *P) []Spec[T] {
 func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 	schema := map[string]*framework.FieldSchema{}
 	for _, s := range specs {
-		f := &framework.FieldSchema{
-			Type: s.Type, Default: s.Default, Description: s.Description,
-			DisplayAttrs: &framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret},
+		f := &framework.FieldSchema{Type: s.Type, Default: s.Default, Description: s.Description}
+		if s.Title != "" {
+			f.DisplayAttrs = &framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
 		}
 		if s.Multiline {
 			f.DisplayAttrs.EditType = "textarea"
@@ -120,6 +120,19 @@ func (s Spec[T]) shownDefault() string {
 	text := (time.Duration(seconds) * time.Second).String()
 	text = strings.Replace(text, "m0s", "m", 1)
 	return strings.Replace(text, "h0m", "h", 1)
+}
+
+// CheckSecrets returns an [*Error] if data has a secret that is not text, such as the list
+// that `vault write mdi/config client_secret=a client_secret=b` sends.
+func CheckSecrets(schema map[string]*framework.FieldSchema, data map[string]any) error {
+	for name, f := range schema {
+		value, given := data[name]
+		if _, isText := value.(string); !given || value == nil || isText || f.DisplayAttrs == nil || !f.DisplayAttrs.Sensitive {
+			continue
+		}
+		return &Error{name, "must be given once, as text"}
+	}
+	return nil
 }
 
 // Read returns what a read of t shows. A Get that returns nil leaves the field out.

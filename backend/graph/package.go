@@ -6,6 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 )
 
 // Package says where to download the sensor's installer. The installer has the endpoints
@@ -13,6 +16,22 @@ import (
 type Package struct {
 	DownloadURL string `json:"downloadUrl"` // as Graph sent it, not checked
 	Version     string `json:"version"`
+}
+
+// PackageHosts are the hosts that Microsoft documents for the sensor, by their endings:
+// what is downloaded there runs as SYSTEM on domain controllers.
+// https://learn.microsoft.com/defender-for-identity/deploy/configure-proxy
+var PackageHosts = []string{".mdi.securitycenter.microsoft.com", ".mdi.securitycenter.microsoft.us"}
+
+// Documented reports whether the package is downloaded over https from one of PackageHosts.
+func (p Package) Documented() bool {
+	u, err := url.Parse(p.DownloadURL)
+	if err != nil || u.Scheme != "https" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
+		return false
+	}
+	return slices.ContainsFunc(PackageHosts, func(ending string) bool {
+		return len(u.Hostname()) > len(ending) && strings.HasSuffix(strings.ToLower(u.Hostname()), ending)
+	})
 }
 
 // DeploymentPackage returns the sensor package of the tenant. It needs the

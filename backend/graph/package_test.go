@@ -38,3 +38,21 @@ func TestAMissingPermissionForThePackageIsItsOwn(t *testing.T) {
 	require.Contains(t, hint, PackagePermission)
 	require.NotContains(t, hint, Permission)
 }
+
+func TestWhereAPackageMayComeFrom(t *testing.T) {
+	for address, want := range map[string]bool{
+		"https://contoso.mdi.securitycenter.microsoft.com/package.zip": true,
+		"https://CONTOSO.MDI.SecurityCenter.Microsoft.US:443/x":        true,
+		"http://contoso.mdi.securitycenter.microsoft.com/x":            false,
+		"https://contoso.mdi.securitycenter.microsoft.com:8443":        false,
+		"https://u@contoso.mdi.securitycenter.microsoft.com/x":         false,
+		"https://mdi.securitycenter.microsoft.com/x":                   false,
+		"https://.mdi.securitycenter.microsoft.com/x":                  false,
+		"https://mdi.securitycenter.microsoft.com.evil.com/x":          false,
+		"https://evilmdi.securitycenter.microsoft.com/x":               false,
+		"https://evil.com/.mdi.securitycenter.microsoft.com":           false,
+		"://": false,
+	} {
+		require.Equal(t, want, Package{DownloadURL: address}.Documented(), address)
+	}
+}

@@ -5,6 +5,8 @@ package graph
 import (
 	"context"
 	"sync"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // trace records Graph's id of the last request that it answered.
@@ -19,6 +21,12 @@ type traceKey struct{}
 // [LastRequestID].
 func WithTrace(ctx context.Context) context.Context {
 	return context.WithValue(ctx, traceKey{}, &trace{})
+}
+
+// Detach returns a context that ends with base, for work that outlives the request which
+// asked for it. Its log lines name that request, and it has a trace of its own.
+func Detach(base, request context.Context) context.Context {
+	return WithTrace(hclog.WithContext(base, hclog.FromContext(request)))
 }
 
 // LastRequestID returns the request-id of Graph's last answer in a context, or "" if

@@ -7,6 +7,7 @@ package role
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -164,8 +165,24 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return s.storage.Delete(ctx, Prefix+name)
 }
 
-// List returns the names of the roles.
-func (s *Store) List(ctx context.Context) ([]string, error) { return s.storage.List(ctx, Prefix) }
+// List returns the names of the roles after a name, in alphabetical order, and no more than
+// limit; 0 or less: all.
+func (s *Store) List(ctx context.Context, after string, limit int) ([]string, error) {
+	names, err := s.storage.List(ctx, Prefix)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	start, found := slices.BinarySearch(names, after)
+	if found {
+		start++
+	}
+	names = names[start:]
+	if limit > 0 && limit < len(names) {
+		names = names[:limit]
+	}
+	return names, nil
+}
 
 // Forget drops what the store remembers of roles that another node has written.
 func (s *Store) Forget() {
