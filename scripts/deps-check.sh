@@ -17,6 +17,7 @@ main() {
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/upgradetest" "what older versions left behind never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi 'github.com/hashicorp/vault/(command|vault|helper|sdk/helper/testcluster)' "BUSL-1.1 and test code never ship"
 	forbid ./backend/graph github.com/hashicorp/vault "the Graph client knows nothing of Vault"
+	forbid ./cmd/vault-plugin-secrets-mdi github.com/hashicorp/vault/api "Vault's client, which only tests and scripts use, never ships"
 	forbid ./backend/graph "$MODULE/backend" "the Graph client stands alone"
 	forbid ./backend/graphtest "$MODULE/backend" "a simulator that shares the code under test proves nothing"
 	justified
