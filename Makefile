@@ -37,13 +37,18 @@ progress := scripts/with-progress.sh
 
 ##@ Try it
 
+# The commands on the screen are those that run, so vault and mdi-simulator are on PATH
+# under these names. No go run: it would hide signals from the program.
+run-dev = vault=$$(scripts/vault.sh) && ln -sf "$$(realpath "$$vault")" $(TOOLS)/vault && \
+	go build -o $(TOOLS)/mdi-dev ./scripts/dev && PATH=$(CURDIR)/$(TOOLS):$$PATH exec $(TOOLS)/mdi-dev
+
 .PHONY: demo
-demo: ## Lease a key on a real Vault, install a sensor, revoke, see the key dead
-	@scripts/demo.sh
+demo: build simulator ## Lease a key on a real Vault, install a sensor, revoke, see the key dead
+	@$(run-dev) scripts/demo.sh
 
 .PHONY: dev
-dev: ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
-	@scripts/dev.sh
+dev: build simulator ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
+	@$(run-dev)
 
 ##@ Build
 
@@ -205,7 +210,7 @@ release: $(GORELEASER) $(GO_TOOLS)
 
 .PHONY: clean
 clean: ## Remove what was built, but not the Vault that takes minutes
-	rm -rf dist $(TOOLS)/mdi-simulator .cache/cover.out
+	rm -rf dist $(TOOLS)/mdi-simulator $(TOOLS)/mdi-dev .cache/cover.out
 
 .PHONY: help
 help: ## List the targets

@@ -10,8 +10,8 @@
 # PATH must have goreleaser and cyclonedx-gomod; `make release-check` sees to that.
 set -euo pipefail
 
-# shellcheck source=scripts/devserver.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../devserver.sh"
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 PLUGIN=vault-plugin-secrets-mdi
 BUILD_LOG=build.log
@@ -23,9 +23,12 @@ FILES=18
 main() {
 	local quick=
 	[[ ${1:-} == -quick ]] && quick=1
+	if [[ ${1:-} == -try ]]; then
+		try "$2"
+		return
+	fi
 	WORK=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/mdi-release.XXXXXX")" && pwd -P)
-	trap cleanup EXIT
-	: >"$WORK/vault.log" # cleanup looks into it
+	trap 'rm -rf "$WORK"' EXIT
 	check_container
 	# Both before it takes minutes in which somebody may go on to edit. Names of
 	# different lengths: a path that is left in a binary would move the rest.
@@ -38,7 +41,7 @@ main() {
 	inspect "$WORK/one"
 	if [[ -z $quick ]]; then
 		publish "$WORK/one"
-		try "$ROOT/dist/release"
+		try_on_vault "$ROOT/dist/release"
 	fi
 	say "release: passed in $(elapsed)"
 }
@@ -156,33 +159,25 @@ publish() {
 	((FILES == $(wc -l <"$sums"))) || fail "SHA256SUMS does not have $FILES files: $(cat "$sums")"
 }
 
-# try follows docs/release.md on a Vault of its own.
+# try_on_vault registers the binary for this machine on a Vault that has nothing else.
+try_on_vault() {
+	mkdir "$WORK/plugins" "$WORK/bin"
+	install "$1/$PLUGIN"_*_"$(go env GOOS)_$(go env GOARCH)" "$WORK/plugins"
+	ln -s "$("$ROOT/scripts/vault.sh")" "$WORK/bin/vault"
+	PATH=$WORK/bin:$PATH go run ./scripts/dev -plugins "$WORK/plugins" "$ROOT/scripts/release/check.sh" -try "$1"
+}
+
+# try follows docs/release.md on the Vault that VAULT_ADDR leads to.
 try() {
-	local name version
+	local name version answer
 	name=$(cd "$1" && echo "$PLUGIN"_*_"$(go env GOOS)_$(go env GOARCH)")
 	version=$("$1/$name" -version)
-	serve "$1/$name"
 	sh "$1/$name.register.sh"
 	vault secrets enable -path=mdi "$PLUGIN"
 	vault plugin list secret | grep -E "^$PLUGIN +$version\$"
 	vault secrets list -detailed | grep -E "^mdi/ .* $version "
-	! vault read mdi/config 2>"$WORK/answer" || fail "an engine that nobody has configured has a configuration"
-	grep -F "No value found at mdi/config" "$WORK/answer"
-}
-
-# serve starts a Vault whose plugin_directory has one file.
-serve() {
-	local address
-	mkdir "$WORK/plugins" "$WORK/bin"
-	install "$1" "$WORK/plugins"
-	ln -s "$("$ROOT/scripts/vault.sh")" "$WORK/bin/vault"
-	PATH=$WORK/bin:$PATH
-	forget_other_vaults
-	printf 'plugin_directory = "%s"\n' "$WORK/plugins" >"$WORK/vault.hcl"
-	address=127.0.0.1:$(free_port)
-	export VAULT_ADDR=http://$address VAULT_TOKEN=root VAULT_DEV_ROOT_TOKEN_ID=root
-	start vault vault server -dev -dev-no-store-token -dev-listen-address="$address" -config="$WORK/vault.hcl"
-	await vault vault secrets list
+	! answer=$(vault read mdi/config 2>&1) || fail "a new engine has a configuration"
+	grep -F "No value found at mdi/config" <<<"$answer"
 }
 
 main "$@"
