@@ -29,14 +29,14 @@ type engine struct {
 // program is the name of the plugin, in Vault's catalog and as a process.
 func (e *engine) program() string { return filepath.Base(e.plugin) }
 
-// path is what a round reads, so that its leases have a prefix of their own.
+// path is the path that a round reads. Its leases have their own prefix.
 func (e *engine) path(round int) string { return e.pathAt(e.mount, round) }
 
 func (e *engine) pathAt(mount string, round int) string {
 	return mount + "/" + e.leased + strconv.Itoa(round)
 }
 
-// further is the name of a mount besides the first.
+// further is the name of a further mount, counted from 1.
 func (e *engine) further(mount int) string { return e.mount + "-" + strconv.Itoa(mount) }
 
 // open mounts and configures the engine.

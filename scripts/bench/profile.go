@@ -23,7 +23,7 @@ func (s *suite) profile(ctx context.Context) error {
 		return err
 	}
 	return s.inVault(ctx, func(v *env) error {
-		if err := v.lease(ctx, v.engine, v.options.leases); err != nil {
+		if err := v.lease(ctx, v.engine, v.leases); err != nil {
 			return err
 		}
 		for _, one := range []struct {

@@ -65,8 +65,8 @@ func (s *suite) build(ctx context.Context) (err error) {
 // engines returns all engines, the baseline first.
 func (s *suite) engines() []*engine { return append([]*engine{s.baseline, s.engine}, s.peers...) }
 
-// configureEngine gives a mount a tenant of its own: a tenant has one key and one mount
-// that manages it.
+// configureEngine gives each mount its own tenant: a tenant has one key, which only one
+// mount may manage.
 func (s *suite) configureEngine(ctx context.Context, vault *testbed.Vault, mount string, rounds int) (err error) {
 	if s.tenants[mount] == nil {
 		if s.tenants[mount], err = testbed.StartTenant(ctx); err != nil {

@@ -83,7 +83,7 @@ func run(ctx context.Context, arguments []string) (err error) {
 	}
 	select {
 	case <-s.vault.Process().Ended():
-		return errors.New("Vault ended unexpectedly")
+		return errors.New("vault ended unexpectedly")
 	case <-ctx.Done(): // Ctrl-C is how it is meant to end
 		return nil
 	}

@@ -22,7 +22,7 @@ type options struct {
 	rotateAfter time.Duration // after the window; 0: never
 	thenDisable outage        // empty: the mount stays
 
-	vaultAddr    string // empty: a Vault of its own
+	vaultAddr    string // empty: the fleet starts its own Vault
 	simulatorDir string
 	mount, role  string
 	storage      string

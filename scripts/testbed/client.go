@@ -75,10 +75,13 @@ func (c *Client) Send(ctx context.Context, method, path string, in any) (Respons
 		return Response{}, err
 	}
 	var resp *api.Response
-	if method == http.MethodGet {
+	switch method {
+	case http.MethodGet:
 		resp, err = c.Logical().ReadRawWithDataWithContext(ctx, target.Path, target.Query())
-	} else { // Vault treats PUT and POST alike
+	case http.MethodPut, http.MethodPost: // the same to Vault
 		resp, err = c.Logical().WriteRawWithContext(ctx, target.Path, body)
+	default:
+		err = errors.New("only for reads and writes: " + method)
 	}
 	if resp == nil {
 		return Response{}, err

@@ -62,8 +62,8 @@ func Enable(ctx context.Context, vault Caller, name, path string) error {
 	return nil
 }
 
-// IssueTokens creates n tokens that may read the paths, besides what Vault's default
-// policy allows every token. It writes the policy of that name.
+// IssueTokens creates n tokens that may read the paths. It writes the policy of that
+// name, which adds to Vault's default policy.
 func (c *Client) IssueTokens(ctx context.Context, n int, policy string, ttl time.Duration, paths ...string) ([]string, error) {
 	rules := ""
 	for _, path := range paths {

@@ -38,8 +38,8 @@ func Start(log string, env []string, name string, args ...string) (*Process, err
 	return start(log, env, false, name, args)
 }
 
-// StartApart is [Start] for a program that the parent still needs after Ctrl-C: it gets
-// a process group of its own, and the parent has to stop it.
+// StartApart is [Start] for a program that the parent still needs after Ctrl-C. The
+// program gets its own process group, and the parent has to stop it.
 func StartApart(log string, env []string, name string, args ...string) (*Process, error) {
 	return start(log, env, true, name, args)
 }

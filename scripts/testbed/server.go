@@ -30,7 +30,7 @@ type Server struct {
 	Join    []string // URLs of the nodes of a cluster, of which this is one
 	Level   string   // of the log
 
-	Settings map[string]any // of the configuration, besides these
+	Settings map[string]any // more of the configuration
 }
 
 // Start runs the server and returns once it answers, sealed or not initialised. It

@@ -58,8 +58,8 @@ func ConfigFields(info graphtest.Info) map[string]any {
 	return fields
 }
 
-// SimulatorIn returns how to reach the simulator that runs in another process, which
-// writes it to a file in a folder of its own.
+// SimulatorIn reads how to reach a simulator in another process, which writes it to a file
+// in its folder.
 func SimulatorIn(dir string) (info graphtest.Info, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, "simulator.json")) //nolint:gosec // the user names the folder
 	if err != nil {

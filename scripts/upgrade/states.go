@@ -15,7 +15,7 @@ const (
 // state is one that a mount is left in.
 type state struct {
 	tenant      []graphtest.Option
-	config      map[string]any // besides the connection to the tenant
+	config      map[string]any // changes to that of the tenant
 	certificate bool           // the app signs in with one
 	role        map[string]any // nil: there is none
 	does        []string       // paths: see mount.do

@@ -56,11 +56,12 @@ func serveProfiles(dir string) error {
 	return os.WriteFile(filepath.Join(dir, strconv.Itoa(os.Getpid())), []byte(ln.Addr().String()), 0o600) //nolint:gosec // the folder is the benchmark's
 }
 
+// write writes the profiles to files, whose names the benchmark begins.
 func write(prefix string, cpu []byte) error {
-	failed := []error{os.MkdirAll(filepath.Dir(prefix), 0o750), os.WriteFile(prefix+".cpu.pprof", cpu, 0o600)}
+	failed := []error{os.MkdirAll(filepath.Dir(prefix), 0o750), os.WriteFile(prefix+".cpu.pprof", cpu, 0o600)} //nolint:gosec // as above
 	for _, kind := range []string{"allocs", "mutex", "block"} {
 		var profile bytes.Buffer
-		failed = append(failed, pprof.Lookup(kind).WriteTo(&profile, 0), os.WriteFile(prefix+"."+kind+".pprof", profile.Bytes(), 0o600))
+		failed = append(failed, pprof.Lookup(kind).WriteTo(&profile, 0), os.WriteFile(prefix+"."+kind+".pprof", profile.Bytes(), 0o600)) //nolint:gosec // as above
 	}
 	return errors.Join(failed...)
 }
