@@ -6,30 +6,31 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# The targets share the Go build cache and two cores: they gain nothing by -j,
-# and their output would mix.
+# The targets share the Go build cache and two cores: -j gains nothing and would mix
+# their output.
 .NOTPARALLEL:
 
 NAME := vault-plugin-secrets-mdi
-# Nobody can claim this host. The path under which the project is published replaces
-# it everywhere by one command: see docs/release.md.
+# Nobody can own this host. One command replaces it everywhere with the path under which
+# the project is published: see docs/release.md.
 MODULE := example.com/vault-plugin-secrets-mdi
-# Semantic version with a leading v, as Vault's plugin catalog wants it.
+# A semantic version with a leading v, as Vault's plugin catalog requires.
 VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null),v0.1.0-dev)
 is-version := ^v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$$
 LDFLAGS := -s -w -X $(MODULE)/backend.Version=$(VERSION)
 
-# Vault registers every file of its plugin directory, so only the plugin is there.
+# Vault in dev mode registers every file of its plugin directory, so nothing but the
+# plugin is there.
 PLUGIN := dist/plugins/$(NAME)
 TOOLS := .cache/bin
 LINT_VERSION := v2.12.2
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
-# The linter's findings name files of the checkout that they were made in, and
-# its usual cache is one per user: another clone, since deleted, answered here.
+# The linter caches findings with the path of the checkout. With its usual cache, one per
+# user, it reported files of another clone that had been deleted.
 export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
 GORELEASER_VERSION := v2.15.1
 GORELEASER := $(TOOLS)/goreleaser-$(GORELEASER_VERSION)/goreleaser
-# The SBOM's and the licences' tools, whose versions are in their go.mod.
+# The tools for SBOMs and licences, whose versions are in scripts/tools/go.mod.
 GO_TOOLS := $(TOOLS)/tools
 MIN_COVERAGE := 90
 
@@ -37,20 +38,25 @@ progress := scripts/with-progress.sh
 
 ##@ Try it
 
+# The commands on the screen are those that run, so vault and mdi-simulator are on PATH
+# under these names. No go run: it would hide signals from the program.
+run-dev = vault=$$(scripts/vault.sh) && ln -sf "$$(realpath "$$vault")" $(TOOLS)/vault && \
+	go build -o $(TOOLS)/mdi-dev ./scripts/dev && PATH=$(CURDIR)/$(TOOLS):$$PATH exec $(TOOLS)/mdi-dev
+
 .PHONY: demo
-demo: ## Lease a key on a real Vault, install a sensor, revoke, see the key dead
-	@scripts/demo.sh
+demo: build simulator ## Lease a key on a real Vault, install a sensor, revoke, see the key dead
+	@$(run-dev) scripts/demo.sh
 
 .PHONY: dev
-dev: ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
-	@scripts/dev.sh
+dev: build simulator ## Run Vault in dev mode with the engine at mdi/ until Ctrl-C
+	@$(run-dev)
 
 ##@ Build
 
 .PHONY: build
 build: ## Build the plugin into dist/plugins
 	@grep -Eq '$(is-version)' <<<'$(VERSION)' || { \
-		echo 'error: VERSION=$(VERSION) is no semantic version with a leading v, such as v1.2.3' >&2; exit 1; }
+		echo 'error: VERSION=$(VERSION) is not a semantic version with a leading v, such as v1.2.3' >&2; exit 1; }
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(NAME)
 
 .PHONY: simulator
@@ -58,7 +64,7 @@ simulator: ## Build the simulator of Entra and Graph into .cache/bin
 	go build -o $(TOOLS)/mdi-simulator ./cmd/mdi-simulator
 
 .PHONY: vault
-vault: ## Print the path of a Vault for tests; build one if there is none
+vault: ## Print the path of a Vault for tests, after building one if there is none
 	@scripts/vault.sh
 
 ##@ Test
@@ -77,7 +83,7 @@ acceptance: ## Run the scenarios on a real Vault
 	$(progress) "acceptance tests" go test -count=1 -timeout 15m ./backend/acceptance/...
 
 .PHONY: cover
-cover: ## Fail if the engine's or the Graph client's own tests cover too little
+cover: ## Fail if the tests of the engine or of the Graph client cover too little
 	@$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) ./backend ./backend/graph
 
 .PHONY: mutants
@@ -118,8 +124,8 @@ soak-fuzz:
 		done; \
 	done
 
-# -v shows the numbers. The search for secrets is left to make test: it wants to see what
-# other scenarios print.
+# -v shows the numbers. Only make test searches the logs for secrets: the search needs the
+# output of all scenarios.
 .PHONY: soak-chaos
 soak-chaos: export MDI_CHAOS_ROUNDS := $(MDI_CHAOS_ROUNDS)
 soak-chaos:
@@ -129,11 +135,11 @@ soak-chaos:
 ##@ Measure
 
 .PHONY: bench
-bench: ## Measure the engine beside one that does nothing and two others (minutes; see ARGS="-help")
+bench: ## Compare the engine with one that does nothing and with two others (minutes; see ARGS="-help")
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/bench $(ARGS)
 
 .PHONY: fleet
-fleet: ## Many hosts read and register at once on a real Vault (see ARGS="-help")
+fleet: ## Have many hosts read and register at once on a real Vault (see ARGS="-help")
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/fleet $(ARGS)
 
 ##@ Check
@@ -152,19 +158,19 @@ fmt: $(LINT) ## Format the code
 	$(LINT) fmt ./...
 
 .PHONY: deps-check
-deps-check: ## Check the direction of imports, and the modules against go.sum
+deps-check: ## Check the direction of imports, what ships, and the modules against go.sum
 	@scripts/deps-check.sh
 
 .PHONY: integrations-check
-integrations-check: ## Check the examples in scripts/integrations with the tools they are for
+integrations-check: ## Check the examples in scripts/integrations with the tools that they are for
 	@$(progress) "integrations" go test -C scripts/integrations/check -count=1 ./...
 
 .PHONY: licences
-licences: $(GO_TOOLS) ## Check that the plugin's licence allows those of all that is in it
+licences: $(GO_TOOLS) ## Check that the plugin's licence allows the licences of all its modules
 	@PATH=$(abspath $(GO_TOOLS)):$$PATH scripts/licences.sh
 
-# The tools are built apart from this module, so that their dependencies stay out
-# of go.mod.
+# The tools are built outside of this module, so that go.mod stays free of their
+# dependencies.
 $(LINT):
 	@mkdir -p $(TOOLS)/lint.new
 	@GOBIN=$(abspath $(TOOLS)/lint.new) GOFLAGS= $(progress) "building golangci-lint $(LINT_VERSION), once" \
@@ -186,7 +192,7 @@ $(GO_TOOLS): scripts/tools/go.mod scripts/tools/go.sum
 with-release-tools := PATH=$(abspath $(dir $(GORELEASER))):$(abspath $(GO_TOOLS)):$$PATH
 
 .PHONY: release-lint
-release-lint: $(GORELEASER) licences ## Check the release's configuration, and that two builds for this machine are equal
+release-lint: $(GORELEASER) licences ## Check the configuration of releases, and that two builds for this machine are equal
 	$(GORELEASER) check
 	@$(with-release-tools) scripts/release/check.sh -quick
 
@@ -194,7 +200,7 @@ release-lint: $(GORELEASER) licences ## Check the release's configuration, and t
 release-check: $(GORELEASER) $(GO_TOOLS) ## Build all files of a release twice, compare, register on a real Vault (15 minutes)
 	@$(with-release-tools) scripts/release/check.sh
 
-# For the workflow that follows a tag: it needs a token of GitHub, and Docker.
+# For the workflow that follows a tag. It needs a token of GitHub, and Docker.
 .PHONY: release
 release: $(GORELEASER) $(GO_TOOLS)
 	@rm -rf dist/register && mkdir -p dist
@@ -204,8 +210,8 @@ release: $(GORELEASER) $(GO_TOOLS)
 ##@ Other
 
 .PHONY: clean
-clean: ## Remove what was built, but not the Vault that takes minutes
-	rm -rf dist $(TOOLS)/mdi-simulator .cache/cover.out
+clean: ## Remove what was built, except for the Vault, which takes minutes
+	rm -rf dist $(TOOLS)/mdi-simulator $(TOOLS)/mdi-dev .cache/cover.out
 
 .PHONY: help
 help: ## List the targets

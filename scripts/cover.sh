@@ -24,8 +24,8 @@ main() {
 	say "details: go tool cover -html=.cache/cover.out"
 }
 
-# check reads go test's summary lines from stdin; a package without one counts as
-# not covered.
+# check reads go test's summary lines from stdin. A package without one counts as not
+# covered.
 check() {
 	awk -v minimum="$1" -v packages="$2" '
 		match($0, /coverage: [0-9.]+%/) {

@@ -34,10 +34,11 @@ main() {
 	walls
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/graphtest" "the simulator never ships"
 	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/storagetest" "a storage that fails on demand never ships"
-	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/scripts" "what tests and measures never ships"
-	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/upgradetest" "what older versions left behind never ships"
+	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/scripts" "code that tests and measures never ships"
+	forbid ./cmd/vault-plugin-secrets-mdi "$MODULE/backend/upgradetest" "records of older versions never ship"
 	forbid ./cmd/vault-plugin-secrets-mdi 'github.com/hashicorp/vault/(command|vault|helper|sdk/helper/testcluster)' "BUSL-1.1 and test code never ship"
 	forbid ./backend/graph github.com/hashicorp/vault "the Graph client knows nothing of Vault"
+	forbid ./cmd/vault-plugin-secrets-mdi github.com/hashicorp/vault/api "Vault's client, which only tests and scripts use, never ships"
 	forbid ./backend/graph "$MODULE/backend" "the Graph client stands alone"
 	forbid ./backend/graphtest "$MODULE/backend" "a simulator that shares the code under test proves nothing"
 	justified
@@ -64,16 +65,16 @@ walls() {
 # engine lists the packages below backend that are in the plugin.
 engine() { go list -deps ./cmd/vault-plugin-secrets-mdi | grep "^$MODULE/backend/"; }
 
-# justified fails if go.mod does not say what a direct dependency is for.
+# justified fails if go.mod does not give the reason for a direct dependency.
 justified() {
 	local silent
 	silent=$(awk '/^require \(/ { n++ } n == 1 && /^\t/ && !/ \/\/ ./ { print $1 }' go.mod)
-	[[ -z $silent ]] || fail "go.mod does not say what these are for: $silent"
+	[[ -z $silent ]] || fail "go.mod does not give the reason for: $silent"
 	say "go.mod: every direct dependency has its reason"
 }
 
 # forbid PACKAGE PATTERN REASON fails if PACKAGE depends on a package that matches
-# PATTERN, or on one below it. PACKAGE itself and what is below it do not count.
+# PATTERN, or on one below it. PACKAGE itself and packages below it do not count.
 forbid() {
 	local package=$1 pattern=$2 reason=$3 deps found
 	deps=$(go list -deps "$package")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# Prints the path of a Vault binary to stdout, and everything else to stderr.
-# First choice that exists: VAULT_BIN, a vault on PATH, one built from Vault's Go
-# module (scripts/vault), which is kept in .cache/bin until its version changes.
+# Prints the path of a Vault binary to stdout, and everything else to stderr. It takes
+# VAULT_BIN, or else a vault on PATH, or else builds one from Vault's Go module
+# (scripts/vault) and keeps it in .cache/bin until its version changes.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -15,7 +15,7 @@ BIN_DIR=$ROOT/.cache/bin
 main() {
 	local path
 	if [[ -n ${VAULT_BIN:-} ]]; then
-		is_vault "$VAULT_BIN" || fail "VAULT_BIN=$VAULT_BIN is no executable Vault or OpenBao"
+		is_vault "$VAULT_BIN" || fail "VAULT_BIN=$VAULT_BIN is not an executable Vault or OpenBao"
 		absolute "$VAULT_BIN"
 	elif path=$(command -v vault) && is_vault "$path"; then
 		say "using $path from PATH"
@@ -25,10 +25,10 @@ main() {
 	fi
 }
 
-# is_vault tells a Vault or OpenBao from other programs of that name.
+# is_vault reports whether a program is Vault or OpenBao: others have the name too.
 is_vault() { [[ -x $1 && ! -d $1 && $("$1" version 2>/dev/null) =~ ^(Vault|OpenBao)\ v[0-9] ]]; }
 
-# absolute prints a path that holds from any folder: tests run in their own.
+# absolute prints the absolute path, since tests run in other folders.
 absolute() { printf '%s/%s\n' "$(cd "$(dirname "$1")" && pwd)" "$(basename "$1")"; }
 
 built_vault() {
@@ -48,8 +48,8 @@ required_version() {
 	printf '%s\n' "$version"
 }
 
-# locked runs a build alone, where flock exists. Where it does not, two builds at
-# a time waste work but do no harm: each moves a finished file into place.
+# locked runs one build at a time where flock exists. Elsewhere, two builds waste work
+# but do no harm: each moves a finished file into place.
 locked() {
 	if command -v flock >/dev/null; then
 		exec 9>"$BIN_DIR/.vault.lock"
@@ -63,7 +63,7 @@ locked() {
 
 build() {
 	local version=$1 binary=$2
-	# Whoever held the lock before may have built it.
+	# The process that held the lock before may have built it.
 	is_vault "$binary" && return
 	command -v go >/dev/null || fail "no vault on PATH, and no Go to build one with"
 	say "building Vault $version from its Go module: about 5–10 minutes once, on two cores"
@@ -77,9 +77,9 @@ build() {
 	say "built Vault $version in $(elapsed): $binary"
 }
 
-# compile builds the smallest Vault that has what development needs: server,
-# agent, raft, approle and userpass are in it, the cloud plugins are not. The list
-# comes first: it downloads everything, and lets report tell how much is left.
+# compile builds the smallest Vault that has what development needs: server, agent, raft,
+# approle and userpass are in it, the cloud plugins are not. go list comes first: it
+# downloads everything, and report needs the number of packages.
 compile() {
 	(
 		export GOFLAGS=-buildvcs=false GOWORK=off
@@ -89,7 +89,7 @@ compile() {
 	) 2>"$BUILD/log"
 }
 
-# report says how far the build is: the go command names each module that it
+# report prints the progress of the build: the go command names each module that it
 # downloads and each package that it compiles.
 report() {
 	local downloaded compiled total

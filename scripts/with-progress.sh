@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# with-progress.sh WHAT COMMAND... runs COMMAND and says every 15 seconds that
-# WHAT is still running: a first run compiles for minutes without a word.
+# with-progress.sh WHAT COMMAND... runs COMMAND and prints every 15 seconds that WHAT is
+# still running: a first run compiles for minutes without any output.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh

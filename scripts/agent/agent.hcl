@@ -7,10 +7,10 @@
 # Paths are relative to the folder that the agent runs in. On Windows, where a
 # service starts elsewhere, use full paths with forward or doubled backslashes,
 # "C:/mdi/access-key.txt" or "C:\\mdi\\access-key.txt", and restrict the file by
-# the ACL of its folder: perms below has no effect on who may read it there.
+# the ACL of its folder: perms below has no effect there.
 
-# The key is needed once, while installing. An agent that stays would read again
-# at nine tenths of the lease, and each read regenerates the key for everybody.
+# The key is needed once, during the installation. An agent that kept running would read
+# again at nine tenths of the lease, and each read regenerates the key for all hosts.
 exit_after_auth = true
 
 auto_auth {
@@ -25,8 +25,8 @@ auto_auth {
 }
 
 template_config {
-  # Give up after 12 attempts, which take five minutes, and say so by the exit code,
-  # instead of trying for ever while an installation waits for the file.
+  # Fail after 12 attempts, which take five minutes, instead of trying forever while an
+  # installation waits for the file.
   exit_on_retry_failure = true
 }
 
@@ -34,6 +34,6 @@ template {
   source      = "access-key.ctmpl"
   destination = "access-key.txt"
   perms       = "0600"
-  # Without a key: no file, rather than one that says <no value>.
+  # Without a key, write no file instead of one that contains <no value>.
   error_on_missing_key = true
 }

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"runtime"
 	"time"
 
@@ -13,19 +11,13 @@ import (
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// bench is a run.
-type bench struct {
-	*field
-	options options
-}
-
-// result is all that was measured.
+// result is everything that was measured.
 type result struct {
 	setting      setting
 	options      options
-	footprints   map[string]footprint // by contestant
+	footprints   map[string]footprint // by engine
 	queued, sync revocation
-	readings     map[string]reading // by contestant
+	readings     map[string]reading // by engine
 	fresh        reading            // of the engine by all clients, each read regenerating
 	reference    reading            // of the baseline by one client
 	prompt, slow reading            // of the engine by one client, each read regenerating
@@ -43,86 +35,66 @@ type setting struct {
 	took                        time.Duration
 }
 
-func prepare(ctx context.Context, o options) (*bench, error) {
-	f, err := gather(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return &bench{field: f, options: o}, nil
-}
-
-// measure does everything, on one Vault for what engines need and on another for what
-// they do.
-func (b *bench) measure(ctx context.Context) (*result, error) {
-	start := time.Now()
-	res := &result{options: b.options}
-	for _, peer := range b.peers {
+// measure measures everything: what engines need in one Vault, and what they do in
+// another.
+func (s *suite) measure(ctx context.Context) (*result, error) {
+	res := &result{options: s.options, setting: setting{date: time.Now()}}
+	for _, peer := range s.peers {
 		res.peers = append(res.peers, peer.name)
 	}
-	var err error
-	if res.footprints, err = b.footprints(ctx, b.options); err != nil {
-		return nil, err
-	}
-	a, err := openArena(ctx, b.field, b.options)
+	err := s.inVault(ctx, func(v *env) (err error) {
+		res.footprints, err = v.footprints(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err = a.measure(ctx, b.options, res); err == nil {
-		err = a.describe(ctx, res)
-	}
-	res.setting.took = time.Since(start)
-	return res, errors.Join(err, a.close())
+	err = s.inVault(ctx, func(v *env) error { return v.measure(ctx, res) })
+	res.setting.took = time.Since(res.setting.date)
+	return res, err
 }
 
-// measure begins with revocation, while there are no other leases; nobody has to
-// revoke those of the readers.
-func (a *arena) measure(ctx context.Context, o options, res *result) (err error) {
-	if res.queued, err = a.revocation(ctx, o, o.leases, false, a.baseline, a.engine); err != nil {
-		return err
-	}
-	if res.sync, err = a.revocation(ctx, o, o.leases, true, a.baseline, a.engine); err != nil {
-		return err
-	}
-	if len(a.peers) > 0 {
-		if res.peersRevoked, err = a.revocation(ctx, o, o.peerLeases(), true, a.peers...); err != nil {
+// measure begins with revocation, while there are no other leases. Those of the reads are
+// not revoked.
+func (v *env) measure(ctx context.Context, res *result) (err error) {
+	for _, step := range []func(){
+		func() { res.queued, err = v.revocation(ctx, v.leases, false, v.baseline, v.engine) },
+		func() { res.sync, err = v.revocation(ctx, v.leases, true, v.baseline, v.engine) },
+		func() { res.peersRevoked, err = v.revocation(ctx, v.peerLeases(), true, v.peers...) },
+		func() { res.reference, err = v.alone(ctx, v.baseline.path(0), v.reads) },
+		func() { res.prompt, res.slow, err = v.regenerations(ctx) },
+		func() { res.readings, err = v.readings(ctx, v.baseline, v.engine) },
+		func() { res.fresh, err = v.crowd(ctx, v.engine.mount+"/key/"+fresh, v.few()) },
+		func() { err = v.readPeers(ctx, res.readings) },
+		func() { res.irrevocable, err = testbed.Irrevocable(ctx, v.vault) },
+		func() { err = v.describe(ctx, &res.setting) },
+	} {
+		if step(); err != nil {
 			return err
 		}
 	}
-	if res.reference, err = a.alone(ctx, a.baseline.path(0), o.alone); err != nil {
-		return err
-	}
-	if res.prompt, res.slow, err = a.regenerations(ctx, o); err != nil {
-		return err
-	}
-	if res.readings, err = a.readings(ctx, o, a.baseline, a.engine); err != nil {
-		return err
-	}
-	command.Progress("regenerating reads, %d clients", o.clients)
-	if res.fresh, err = a.crowd(ctx, a.engine.mount+"/key/"+fresh, o.few()); err != nil {
-		return err
-	}
-	for _, peer := range a.peers {
+	return nil
+}
+
+// readPeers reads from each of the peers.
+func (v *env) readPeers(ctx context.Context, readings map[string]reading) (err error) {
+	for _, peer := range v.peers {
 		command.Progress("reading: %s", peer.name)
-		if res.readings[peer.name], err = a.crowd(ctx, peer.path(0), o.few()); err != nil {
+		if readings[peer.name], err = v.crowd(ctx, peer.path(0), v.few()); err != nil {
 			return err
 		}
 	}
-	res.irrevocable, err = testbed.Irrevocable(ctx, a.vault)
-	return err
+	return nil
 }
 
-// describe takes down what the figures are of.
-func (a *arena) describe(ctx context.Context, res *result) error {
-	var health struct {
-		Version string `json:"version"`
-	}
-	if err := a.vault.Call(ctx, http.MethodGet, "sys/health", nil, &health); err != nil {
+// describe notes what was measured, and on which machine.
+func (v *env) describe(ctx context.Context, s *setting) error {
+	health, err := v.vault.Sys().HealthWithContext(ctx)
+	if err != nil {
 		return err
 	}
-	version, err := testbed.Output(ctx, a.dir, nil, a.engine.plugin, "-version")
-	res.setting = setting{
-		cpus: runtime.NumCPU(), platform: runtime.GOOS + "/" + runtime.GOARCH, goVersion: runtime.Version(),
-		vaultVersion: health.Version, engineVersion: version, date: time.Now(),
-	}
+	s.vaultVersion = health.Version
+	s.cpus, s.platform, s.goVersion = runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version()
+	s.engineVersion, err = testbed.Output(ctx, v.dir, nil, v.engine.plugin, "-version")
 	return err
 }

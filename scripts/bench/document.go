@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// What a document has around the report.
+// The lines around the report in a document.
 const (
 	reportBegins = "<!-- The report of make bench begins. -->\n"
 	reportEnds   = "<!-- The report of make bench ends. -->\n"

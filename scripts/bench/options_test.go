@@ -36,9 +36,9 @@ func TestRoundsShareTheLeases(t *testing.T) {
 	require.Equal(t, []int{3, 3, 3, 2}, []int{o.share(11, 0), o.share(11, 1), o.share(11, 2), o.share(11, 3)})
 }
 
-func TestEachContestantIsFirstInTurn(t *testing.T) {
-	a, b, c := &contestant{}, &contestant{}, &contestant{}
-	require.Equal(t, []*contestant{a, b, c}, turns(0, a, b, c))
-	require.Equal(t, []*contestant{b, c, a}, turns(1, a, b, c))
-	require.Equal(t, []*contestant{a, b, c}, turns(3, a, b, c))
+func TestEachEngineIsFirstInTurn(t *testing.T) {
+	a, b, c := &engine{}, &engine{}, &engine{}
+	require.Equal(t, []*engine{a, b, c}, turns(0, a, b, c))
+	require.Equal(t, []*engine{b, c, a}, turns(1, a, b, c))
+	require.Equal(t, []*engine{a, b, c}, turns(3, a, b, c))
 }

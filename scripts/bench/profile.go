@@ -4,10 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,117 +15,73 @@ import (
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// profile looks into the engine while it is read from, while its leases are revoked
-// and while it regenerates, and writes what it sees to the folder of the options.
-func profile(ctx context.Context, o options) (err error) {
-	o.peers = false
-	f, err := gather(ctx, o)
-	if err != nil {
+// profile profiles the engine while its leases are revoked, while it is read from and
+// while it regenerates.
+func (s *suite) profile(ctx context.Context) error {
+	s.engine.plugin, s.engine.arguments = filepath.Join(s.dir, "profiled"), []string{s.dir}
+	if err := testbed.BuildPackage(ctx, s.programs.Root, "./scripts/bench/profiled", "", s.engine.plugin); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	if err := os.MkdirAll(o.profiles, 0o750); err != nil {
-		return err
-	}
-	f.engine.plugin, f.engine.arguments = filepath.Join(f.dir, "profiled"), []string{f.dir}
-	if err := testbed.BuildPackage(ctx, f.programs.Root, "./scripts/bench/profiled", "", f.engine.plugin); err != nil {
-		return err
-	}
-	a, err := openArena(ctx, f, o)
-	if err != nil {
-		return err
-	}
-	return errors.Join(a.profile(ctx, o), a.close())
+	return s.inVault(ctx, func(v *env) error {
+		if err := v.lease(ctx, v.engine, v.leases); err != nil {
+			return err
+		}
+		for _, one := range []struct {
+			name string
+			work func() error
+		}{
+			{"revocation", func() error { return v.revokeAll(ctx) }},
+			{"reads", func() error { return v.readFrom(ctx, v.engine.path(0)) }},
+			{"regenerating", func() error { return v.readFrom(ctx, v.engine.mount+"/key/"+fresh) }},
+		} {
+			command.Progress("profile of: %s", one.name)
+			if err := v.watch(ctx, one.name, one.work); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
-func (a *arena) profile(ctx context.Context, o options) error {
-	p, err := a.profiler(o)
-	if err != nil {
-		return err
-	}
-	if err := a.hold(ctx, a.engine, o, o.leases); err != nil {
-		return err
-	}
-	for _, one := range []struct {
-		name string
-		work func() error
-	}{
-		{"revocation", func() error { return a.revokeAll(ctx, o) }},
-		{"reads", func() error { return a.crowdFor(ctx, a.engine.path(0), o) }},
-		{"regenerating", func() error { return a.crowdFor(ctx, a.engine.mount+"/key/"+fresh, o) }},
-	} {
-		command.Progress("profile of: %s", one.name)
-		if err := p.watch(ctx, one.name, one.work); err != nil {
+func (v *env) revokeAll(ctx context.Context) error {
+	for round := range v.rounds {
+		if _, err := v.revoke(ctx, v.engine.path(round), true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *arena) revokeAll(ctx context.Context, o options) error {
-	for round := range o.rounds {
-		if _, err := a.revoke(ctx, a.engine.path(round), true); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *arena) crowdFor(ctx context.Context, path string, o options) error {
-	_, err := a.crowd(ctx, path, o.few())
+func (v *env) readFrom(ctx context.Context, path string) error {
+	_, err := v.crowd(ctx, path, v.few())
 	return err
 }
 
-// profiler gets the profiles of a plugin's process.
-type profiler struct {
-	address string
-	dir     string
-}
-
-// profiler finds the process of the engine.
-func (a *arena) profiler(o options) (*profiler, error) {
-	pids, err := a.vault.Process().Running(a.engine.program())
+// watch has the plugin profile itself while it works, and write the files.
+func (v *env) watch(ctx context.Context, name string, work func() error) error {
+	prefix, err := filepath.Abs(filepath.Join(v.profiles, name))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if len(pids) != 1 {
-		return nil, fmt.Errorf("%d processes of the engine instead of one", len(pids))
+	pids, err := v.vault.Process().Running(v.engine.program())
+	if err != nil || len(pids) != 1 {
+		return fmt.Errorf("%d processes of the engine instead of one: %w", len(pids), err)
 	}
-	address, err := os.ReadFile(filepath.Join(a.dir, strconv.Itoa(pids[0])))
-	return &profiler{address: string(address), dir: o.profiles}, err
-}
-
-// watch profiles the engine while it works: the processor's time for as long as the
-// work takes, and then what was allocated and waited for since the engine's start.
-func (p *profiler) watch(ctx context.Context, name string, work func() error) error {
-	if err := p.get(ctx, "cpu/start", io.Discard); err != nil {
+	address, err := os.ReadFile(filepath.Join(v.dir, strconv.Itoa(pids[0])))
+	if err != nil {
+		return err
+	}
+	if err := post(ctx, "http://"+string(address)+"/start"); err != nil {
 		return err
 	}
 	if err := work(); err != nil {
 		return err
 	}
-	if err := p.save(ctx, "cpu/stop", name+".cpu"); err != nil {
-		return err
-	}
-	for _, kind := range []string{"allocs", "mutex", "block"} {
-		if err := p.save(ctx, "debug/pprof/"+kind, name+"."+kind); err != nil {
-			return err
-		}
-	}
-	return nil
+	return post(ctx, "http://"+string(address)+"/stop?prefix="+url.QueryEscape(prefix))
 }
 
-// save writes a profile to a file.
-func (p *profiler) save(ctx context.Context, path, name string) error {
-	file, err := os.Create(filepath.Join(p.dir, name+".pprof")) //nolint:gosec // the folder that the flag names
-	if err != nil {
-		return err
-	}
-	return errors.Join(p.get(ctx, path, file), file.Close())
-}
-
-func (p *profiler) get(ctx context.Context, path string, into io.Writer) (err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/"+path, http.NoBody)
+func post(ctx context.Context, address string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -134,10 +89,9 @@ func (p *profiler) get(ctx context.Context, path string, into io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	defer resp.Body.Close() //nolint:errcheck // nothing is read
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: HTTP %d", path, resp.StatusCode)
+		return fmt.Errorf("%s: HTTP %d", address, resp.StatusCode)
 	}
-	_, err = io.Copy(into, resp.Body)
-	return err
+	return nil
 }

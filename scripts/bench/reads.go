@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +18,10 @@ import (
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// graphsLatency is how long Graph takes to regenerate a key when it takes its time.
-const graphsLatency = 200 * time.Millisecond
+// slowGraph is how long Graph takes to regenerate a key when it is slow.
+const slowGraph = 200 * time.Millisecond
 
-// reading is what reading from a contestant came to, all turns together.
+// reading is the outcome of reading from an engine, of all its turns together.
 type reading struct {
 	took      time.Duration
 	latencies []time.Duration
@@ -33,79 +34,71 @@ func (r reading) median() time.Duration { return figures.Median(r.latencies) }
 
 func (r reading) p99() time.Duration { return figures.Percentile(r.latencies, 99) }
 
-// readings lets the contestants take turns in being read from by all clients.
-func (a *arena) readings(ctx context.Context, o options, contestants ...*contestant) (map[string]reading, error) {
+// readings has all clients read from the engines in turn.
+func (v *env) readings(ctx context.Context, engines ...*engine) (map[string]reading, error) {
 	found := map[string]reading{}
-	for round := range o.rounds {
-		command.Progress("reading, round %d of %d: %d clients, %v from each", round+1, o.rounds, len(a.clients), o.turn())
-		for _, who := range turns(round, contestants...) {
-			r, err := a.crowd(ctx, who.path(round), o.turn())
+	for round := range v.rounds {
+		command.Progress("reading, round %d of %d: %d clients, %v from each", round+1, v.rounds, len(v.clients), v.turn())
+		for _, e := range turns(round, engines...) {
+			r, err := v.crowd(ctx, e.path(round), v.turn())
 			if err != nil {
 				return nil, err
 			}
-			before := found[who.name]
-			found[who.name] = reading{before.took + r.took, append(before.latencies, r.latencies...), before.posts + r.posts}
+			before := found[e.name]
+			found[e.name] = reading{before.took + r.took, append(before.latencies, r.latencies...), before.posts + r.posts}
 		}
 	}
 	return found, nil
 }
 
-// crowd lets all clients read a path for a while, after a first read that brings what
-// the engine and Vault remember up to date.
-func (a *arena) crowd(ctx context.Context, path string, length time.Duration) (reading, error) {
-	if err := a.clients[0].Call(ctx, http.MethodGet, path, nil, nil); err != nil {
+// crowd has all clients read a path for a while, after one read that brings the caches of
+// Vault and of the engine up to date.
+func (v *env) crowd(ctx context.Context, path string, length time.Duration) (reading, error) {
+	if _, err := read(ctx, v.clients[0], path); err != nil {
 		return reading{}, err
 	}
-	posts := a.posts()
-	start := time.Now()
-	latencies, err := a.everyClient(ctx, path, func(int64) bool { return time.Since(start) < length })
-	return reading{took: time.Since(start), latencies: latencies, posts: a.posts() - posts}, err
+	posts, start := v.posts(), time.Now()
+	latencies, err := v.everyClient(ctx, path, func(int) bool { return time.Since(start) < length })
+	return reading{took: time.Since(start), latencies: latencies, posts: v.posts() - posts}, err
 }
 
-// alone lets one client read a path, one read after the other.
-func (a *arena) alone(ctx context.Context, path string, reads int) (reading, error) {
-	r := reading{}
+// alone has one client read a path, one read after the other.
+func (v *env) alone(ctx context.Context, path string, reads int) (reading, error) {
+	r := reading{latencies: make([]time.Duration, reads)}
 	start := time.Now()
-	for range reads {
-		took, err := read(ctx, a.clients[0], path)
-		if err != nil {
+	for i := range reads {
+		var err error
+		if r.latencies[i], err = read(ctx, v.clients[0], path); err != nil {
 			return r, err
 		}
-		r.latencies = append(r.latencies, took)
 	}
 	r.took = time.Since(start)
 	return r, nil
 }
 
-// regenerations lets one client read that regenerates the key each time, while Graph
-// does so at once and while it takes its time.
-func (a *arena) regenerations(ctx context.Context, o options) (prompt, slow reading, err error) {
+// regenerations has one client read so that each read regenerates the key, with a prompt
+// Graph and with a slow one.
+func (v *env) regenerations(ctx context.Context) (prompt, slow reading, err error) {
 	command.Progress("regenerating reads, one after the other")
-	path := a.engine.mount + "/key/" + fresh
-	if prompt, err = a.alone(ctx, path, o.alone); err != nil {
+	path := v.engine.mount + "/key/" + fresh
+	if prompt, err = v.alone(ctx, path, v.reads); err != nil {
 		return prompt, slow, err
 	}
-	a.tenant().Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: graphsLatency})
-	defer a.tenant().Clear()
-	slow, err = a.alone(ctx, path, max(o.alone/4, 1))
+	v.tenant().Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: slowGraph})
+	defer v.tenant().Clear()
+	slow, err = v.alone(ctx, path, max(v.reads/4, 1))
 	return prompt, slow, err
 }
 
-// lease makes n leases.
-func (a *arena) lease(ctx context.Context, path string, n int) error {
-	_, err := a.everyClient(ctx, path, func(done int64) bool { return done < int64(n) })
-	return err
-}
-
-// everyClient lets all clients read as long as more agrees, which is asked before
-// each read with the number of reads begun so far, and returns the latencies.
-func (a *arena) everyClient(ctx context.Context, path string, more func(begun int64) bool) ([]time.Duration, error) {
+// everyClient has all clients read as long as more agrees, which is called before each
+// read with the number of those before it. It returns the latencies.
+func (v *env) everyClient(ctx context.Context, path string, more func(before int) bool) ([]time.Duration, error) {
 	var begun atomic.Int64
-	latencies := make([][]time.Duration, len(a.clients))
+	latencies := make([][]time.Duration, len(v.clients))
 	group, ctx := errgroup.WithContext(ctx)
-	for i, client := range a.clients {
+	for i, client := range v.clients {
 		group.Go(func() error {
-			for more(begun.Add(1) - 1) {
+			for more(int(begun.Add(1) - 1)) {
 				took, err := read(ctx, client, path)
 				if err != nil {
 					return fmt.Errorf("reading: %w", err)
@@ -116,11 +109,7 @@ func (a *arena) everyClient(ctx context.Context, path string, more func(begun in
 		})
 	}
 	err := group.Wait()
-	var all []time.Duration
-	for _, some := range latencies {
-		all = append(all, some...)
-	}
-	return all, err
+	return slices.Concat(latencies...), err
 }
 
 func read(ctx context.Context, client *testbed.Client, path string) (time.Duration, error) {

@@ -10,8 +10,8 @@ import (
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 )
 
-// What the engine aims at, in comparison with the baseline where there is one. The
-// verdicts are printed and no test fails because of them: they depend on the machine.
+// The targets of the engine, compared with the baseline where there is one. The verdicts
+// are printed, but no test depends on them, since they depend on the machine.
 const (
 	readsTarget      = 0.85                  // at least, of the reads a second
 	revocationTarget = 1.3                   // at most, of the time
@@ -22,7 +22,7 @@ const (
 	postsTarget      = 1                     // at most, for each revocation of all leases
 )
 
-// text is the report, in Markdown that reads well on a terminal.
+// text is the report, in Markdown that is also readable on a terminal.
 func (r *result) text() string {
 	var out strings.Builder
 	s := r.setting
@@ -33,14 +33,14 @@ func (r *result) text() string {
 	out.WriteString("\n")
 	out.WriteString(r.comparison().Markdown())
 	fmt.Fprintf(&out, "\nThe %d regenerating reads of %d clients at a time cost %d regenerations of the key.\n",
-		len(r.fresh.latencies), r.options.clients, r.fresh.posts)
+		len(r.fresh.latencies), r.options.readers, r.fresh.posts)
 	return out.String()
 }
 
-// sheet is a table of what was aimed at and what came of it.
+// sheet is a table of targets and verdicts.
 type sheet struct{ figures.Table }
 
-// none stands where there is nothing to say.
+// none is an empty cell.
 const none = "–"
 
 // atMost adds a row whose comparison must not exceed a limit.
@@ -48,7 +48,7 @@ func (s *sheet) atMost(what, baseline, engine string, value, limit float64, unit
 	s.verdict(what, baseline, engine, fmt.Sprintf("%.2f%s", value, unit), fmt.Sprintf("≤ %.4g%s", limit, unit), value <= limit)
 }
 
-// count adds a row for something of the engine's alone that is counted.
+// count adds a row for a number that only the engine has.
 func (s *sheet) count(what string, n, limit int) {
 	target := "0"
 	if limit > 0 {
@@ -85,7 +85,7 @@ func (r *result) targets() *sheet {
 func (r *result) readTargets(s *sheet) {
 	base, engine := r.readings[baselineName], r.readings[engineName]
 	ratio := engine.rate() / base.rate()
-	s.verdict(fmt.Sprintf("reads of a shared key, %d clients", r.options.clients), perSecond(base.rate()), perSecond(engine.rate()),
+	s.verdict(fmt.Sprintf("reads of a shared key, %d clients", r.options.readers), perSecond(base.rate()), perSecond(engine.rate()),
 		fmt.Sprintf("%.2f", ratio), fmt.Sprintf("≥ %.4g", readsTarget), ratio >= readsTarget)
 	s.plain("… median", figures.Milliseconds(base.median()), figures.Milliseconds(engine.median()), none)
 	s.plain("… 99th percentile", figures.Milliseconds(base.p99()), figures.Milliseconds(engine.p99()), none)
@@ -94,7 +94,7 @@ func (r *result) readTargets(s *sheet) {
 
 func (r *result) revocationTargets(s *sheet) {
 	ratio := func(of revocation) float64 { return float64(of.took[engineName]) / float64(of.took[baselineName]) }
-	took := func(of revocation, who string) string { return figures.Seconds(of.took[who]) }
+	took := func(of revocation, name string) string { return figures.Seconds(of.took[name]) }
 	s.atMost(fmt.Sprintf("revocation of %d leases, queued", r.queued.leases),
 		took(r.queued, baselineName), took(r.queued, engineName), ratio(r.queued), revocationTarget, "")
 	s.count("… regenerations", r.queued.posts, postsTarget)
@@ -107,7 +107,7 @@ func (r *result) freshTargets(s *sheet) {
 	for _, one := range []struct {
 		reading reading
 		graph   time.Duration
-	}{{r.prompt, 0}, {r.slow, graphsLatency}} {
+	}{{r.prompt, 0}, {r.slow, slowGraph}} {
 		s.atMost(fmt.Sprintf("… regenerating, Graph takes %.0f ms", milliseconds(one.graph)), none, figures.Milliseconds(one.reading.median()),
 			milliseconds(one.reading.median()-one.graph), milliseconds(freshTarget), " ms")
 	}
@@ -126,7 +126,7 @@ func (r *result) footprintTargets(s *sheet) {
 		fmt.Sprintf("%.2f", float64(engine.startup)/float64(base.startup)))
 }
 
-// comparison has all that was measured of everybody.
+// comparison has everything that was measured of each engine.
 func (r *result) comparison() *figures.Table {
 	t := &figures.Table{}
 	t.Row("", "reads/s", "median", "99th percentile", "revoked/s", "memory", "further mount", "binary", "start-up")

@@ -5,8 +5,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
@@ -14,102 +15,101 @@ import (
 )
 
 const (
-	// lookEvery is how often the leases that are left are listed.
-	lookEvery = 50 * time.Millisecond
+	// pollInterval is the time between two lists of the remaining leases.
+	pollInterval = 50 * time.Millisecond
 
-	// retiresWithin is how long the engine has for the key after its last lease.
+	// retiresWithin is how long the engine may take to retire the key after its last lease.
 	retiresWithin = 10 * time.Second
 )
 
-// revocation is how the leases of contestants ended.
+// revocation is how the leases of engines ended.
 type revocation struct {
 	leases int                      // of each
 	took   map[string]time.Duration // until the last one was gone, all rounds together
-	posts  int                      // regenerations of the engine's key that came of it
+	posts  int                      // regenerations of the engine's key because of it
 }
 
-// rate is how many leases of a contestant ended in a second.
+// rate is the number of leases of an engine that ended in a second.
 func (r revocation) rate(name string) float64 { return float64(r.leases) / r.took[name].Seconds() }
 
-// revocation makes leases, all of the engine's on one key, and then revokes them by
-// prefix, a round's share at a time: within the request if sync is set, or queued by
-// it.
-func (a *arena) revocation(ctx context.Context, o options, leases int, sync bool, contestants ...*contestant) (revocation, error) {
+// revocation makes leases, those of the engine on one key, and then revokes them by
+// prefix, a round's share at a time: within the request if sync is set, or queued by it.
+func (v *env) revocation(ctx context.Context, leases int, sync bool, engines ...*engine) (revocation, error) {
 	r := revocation{leases: leases, took: map[string]time.Duration{}}
-	for _, who := range contestants {
-		command.Progress("making %d leases: %s", leases, who.name)
-		if err := a.hold(ctx, who, o, leases); err != nil {
+	if len(engines) == 0 {
+		return r, nil
+	}
+	for _, e := range engines {
+		command.Progress("making %d leases: %s", leases, e.name)
+		if err := v.lease(ctx, e, leases); err != nil {
 			return r, err
 		}
 	}
-	posts := a.posts()
-	for round := range o.rounds {
-		command.Progress("revoking leases, sync=%t, round %d of %d", sync, round+1, o.rounds)
-		for _, who := range turns(round, contestants...) {
-			took, err := a.revoke(ctx, who.path(round), sync)
+	posts := v.posts()
+	for round := range v.rounds {
+		command.Progress("revoking leases, sync=%t, round %d of %d", sync, round+1, v.rounds)
+		for _, e := range turns(round, engines...) {
+			took, err := v.revoke(ctx, e.path(round), sync)
 			if err != nil {
 				return r, err
 			}
-			r.took[who.name] += took
+			r.took[e.name] += took
 		}
 	}
-	var err error
-	if _, ok := r.took[a.engine.name]; ok {
-		err = a.awaitRetirement(ctx, posts)
-		r.posts = a.posts() - posts
+	if _, ok := r.took[v.engine.name]; !ok {
+		return r, nil
 	}
+	err := v.awaitRetirement(ctx, posts)
+	r.posts = v.posts() - posts
 	return r, err
 }
 
-// hold makes a contestant's leases, a share in each round's path.
-func (a *arena) hold(ctx context.Context, who *contestant, o options, leases int) error {
-	for round := range o.rounds {
-		n := o.share(leases, round)
-		if err := a.lease(ctx, who.path(round), n); err != nil {
+// lease makes leases of an engine, a share on each round's path.
+func (v *env) lease(ctx context.Context, e *engine, leases int) error {
+	for round := range v.rounds {
+		n := v.share(leases, round)
+		if _, err := v.everyClient(ctx, e.path(round), func(before int) bool { return before < n }); err != nil {
 			return err
 		}
-		made, err := a.left(ctx, who.path(round))
+		made, err := v.remaining(ctx, e.path(round))
 		if err != nil {
 			return err
 		}
 		if made != n {
-			return fmt.Errorf("%d leases on %s instead of %d", made, who.path(round), n)
+			return fmt.Errorf("%d leases on %s instead of %d", made, e.path(round), n)
 		}
 	}
 	return nil
 }
 
-// revoke revokes the leases on a path and returns how long it took until none was
-// left.
-func (a *arena) revoke(ctx context.Context, path string, sync bool) (time.Duration, error) {
+// revoke revokes the leases on a path and returns the time until none was left.
+func (v *env) revoke(ctx context.Context, path string, sync bool) (time.Duration, error) {
 	start := time.Now()
-	err := a.vault.Call(ctx, http.MethodPut, "sys/leases/revoke-prefix/"+path, map[string]any{"sync": sync}, nil)
+	err := v.vault.Sys().RevokeWithOptionsWithContext(ctx, &api.RevokeOptions{LeaseID: path, Prefix: true, Sync: sync})
 	if err != nil {
 		return 0, fmt.Errorf("revoking leases: %w", err)
 	}
 	for {
-		left, err := a.left(ctx, path)
-		if err != nil || left == 0 {
+		remaining, err := v.remaining(ctx, path)
+		if err != nil || remaining == 0 {
 			return time.Since(start), err
 		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-time.After(lookEvery):
+		if err := command.Pause(ctx, pollInterval); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// left returns how many leases Vault has on a path.
-func (a *arena) left(ctx context.Context, path string) (int, error) {
-	leases, err := testbed.List(ctx, a.vault, "sys/leases/lookup/"+path)
+// remaining returns the number of leases that Vault has on a path.
+func (v *env) remaining(ctx context.Context, path string) (int, error) {
+	leases, err := testbed.List(ctx, v.vault, "sys/leases/lookup/"+path)
 	return len(leases), err
 }
 
-// awaitRetirement returns when the key that nobody has a lease on any more has been
-// regenerated: later it would be counted for somebody else.
-func (a *arena) awaitRetirement(ctx context.Context, before int) error {
+// awaitRetirement returns when the engine has regenerated the key because its last lease
+// ended: later, the regeneration would count for another measurement.
+func (v *env) awaitRetirement(ctx context.Context, before int) error {
 	ctx, cancel := context.WithTimeout(ctx, retiresWithin)
 	defer cancel()
-	return a.tenant().Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > before })
+	return v.tenant().Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > before })
 }

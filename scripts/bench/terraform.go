@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// terraformAPI is what the terraform engine needs of HCP Terraform's API: it issues
-// tokens of users, takes them back, and remembers nothing.
+// terraformAPI is the part of HCP Terraform's API that the terraform engine needs: it
+// issues tokens of users and revokes them, without any state.
 type terraformAPI struct {
 	*httptest.Server
 	issued atomic.Int64
@@ -33,6 +33,6 @@ func (api *terraformAPI) issue(w http.ResponseWriter, _ *http.Request) {
 	n := api.issued.Add(1)
 	w.Header().Set("Content-Type", "application/vnd.api+json")
 	w.WriteHeader(http.StatusCreated)
-	_, _ = fmt.Fprintf(w, `{"data": {"type": "authentication-tokens", "id": "at-%[1]d",`+ // the client has gone otherwise
+	_, _ = fmt.Fprintf(w, `{"data": {"type": "authentication-tokens", "id": "at-%[1]d",`+ // fails only if the client has gone
 		`"attributes": {"created-at": "2026-01-01T00:00:00.000Z", "description": "", "token": "%088[1]d"}}}`, n)
 }

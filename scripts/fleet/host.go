@@ -4,40 +4,40 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
+	"errors"
 	"time"
 
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// host is a simulated host: what an Agent and an installer do, without either.
+// host is a simulated host. It does what an Agent and an installer do.
 type host struct {
-	number  int
-	vault   *testbed.Client // with the host's own token
-	path    string
-	tenant  registrar
-	journal *journal
+	number int
+	vault  *testbed.Client // with the host's own token
+	path   string
+	tenant registrar
+	record *record
 }
 
-// run reads the key, registers a sensor, and reads again when the lease nears its
-// end, as long as that is not after until.
+// run reads the key, registers a sensor, and reads again when the lease nears its end,
+// unless that is after until.
 func (h *host) run(ctx context.Context, until time.Time) {
 	for n := 0; ; n++ {
 		lease, err := h.acquire(ctx)
 		if err != nil {
-			h.journal.giveUp(err)
+			h.record.problem = err
 			return
 		}
 		wait := rereadAfter(h.number, n, lease)
-		if time.Now().Add(wait).After(until) || pause(ctx, wait) != nil {
+		if time.Now().Add(wait).After(until) || command.Pause(ctx, wait) != nil {
 			return
 		}
 	}
 }
 
-// acquire reads until it succeeds, or gives up as an Agent does, and returns the
-// duration of the lease.
+// acquire reads until it succeeds, or gives up as an Agent does. It returns the duration
+// of the lease.
 func (h *host) acquire(ctx context.Context) (lease time.Duration, err error) {
 	for failures := 0; ; failures++ {
 		lease, err = h.read(ctx)
@@ -45,38 +45,23 @@ func (h *host) acquire(ctx context.Context) (lease time.Duration, err error) {
 			return lease, nil
 		}
 		wait, more := retryAfter(failures)
-		if !more || pause(ctx, wait) != nil {
+		if !more || command.Pause(ctx, wait) != nil {
 			return 0, err
 		}
 	}
 }
 
 func (h *host) read(ctx context.Context) (lease time.Duration, err error) {
-	var (
-		answer testbed.Answer
-		data   struct {
-			Key string `json:"deployment_access_key"`
-		}
-	)
 	start := time.Now()
-	err = h.vault.Call(ctx, http.MethodGet, h.path, nil, &answer)
-	if err == nil {
-		err = json.Unmarshal(answer.Data, &data)
+	secret, err := h.vault.Logical().ReadWithContext(ctx, h.path)
+	if err == nil && secret == nil {
+		err = errors.New("there is nothing at " + h.path)
 	}
 	at := time.Now()
-	h.journal.read(at.Sub(start), err)
+	h.record.read(at.Sub(start), err)
 	if err != nil {
 		return 0, err
 	}
-	return time.Duration(answer.LeaseDuration) * time.Second, h.journal.hold(ctx, h.tenant, data.Key, at)
-}
-
-// pause waits, but not longer than the context lasts.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
+	key, _ := secret.Data["deployment_access_key"].(string)
+	return time.Duration(secret.LeaseDuration) * time.Second, h.record.hold(ctx, h.tenant, key, at)
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command fleet plays many hosts that install a sensor within one maintenance
-// window. Each has a token of its own, reads the key under a role, registers a
-// sensor at the simulator with it, and reads again before its lease ends, as Vault
-// Agent does; or real Agents do the reading. Then it tells whether everybody held a
-// working key, and what that cost.
+// Command fleet plays many hosts that install a sensor within one maintenance window.
+// Each has its own token, reads the key under a role, registers a sensor at the
+// simulator with it, and reads again before its lease ends, as Vault Agent does; or real
+// Agents do the reading. Then it reports whether all of them held a working key, and what
+// that cost.
 //
 //	fleet                                     1,000 hosts on a mount without a key
 //	fleet -for 2m -rotate-after 20s           and when each has the key after a rotation
 //	fleet -agents 25 -window 1s -for 30s      with Vault Agents instead of hosts
-//	fleet -ttl 1h -then-disable up            and what becomes of the key without the mount
+//	fleet -ttl 1h -then-disable up            and whether the key outlives the mount
 //
-// It starts its own Vault and simulator, or uses those of `make dev`, by VAULT_TOKEN
-// and MDI_SIMULATOR_DIR, if -vault-addr is given.
+// It starts its own Vault and simulator. With -vault-addr it uses those of `make dev`,
+// which VAULT_TOKEN and MDI_SIMULATOR_DIR lead to.
 package main
 
 import (
@@ -31,12 +31,12 @@ func run(ctx context.Context, arguments []string) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := openSite(ctx, o)
-	if err != nil {
+	e := &env{}
+	defer func() { err = errors.Join(err, e.close(err != nil)) }()
+	if err := e.open(ctx, o); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close(err != nil)) }()
-	rep, err := play(ctx, s, o)
+	rep, err := e.run(ctx, o)
 	if err != nil {
 		return err
 	}

@@ -19,10 +19,10 @@ type options struct {
 	length      time.Duration // after the window
 	ttl         time.Duration
 	maxKeyAge   time.Duration // anyAge: the role has none
-	rotateAfter time.Duration // the window; 0: never
+	rotateAfter time.Duration // after the window; 0: never
 	thenDisable outage        // empty: the mount stays
 
-	vaultAddr    string // empty: an own Vault
+	vaultAddr    string // empty: the fleet starts its own Vault
 	simulatorDir string
 	mount, role  string
 	storage      string
@@ -46,17 +46,17 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.hosts, "hosts", 1000, "`number` of simulated hosts")
 	flags.IntVar(&o.agents, "agents", 0, "`number` of real Vault Agents instead of simulated hosts")
 	flags.DurationVar(&o.window, "window", 10*time.Second, "`time` within which they start, evenly spread")
-	flags.DurationVar(&o.length, "for", 0, "`time` after the window for which they go on reading")
+	flags.DurationVar(&o.length, "for", 0, "`time` for which they keep reading after the window")
 	flags.DurationVar(&o.ttl, "ttl", time.Minute, "the role's ttl, a `time`")
 	flags.DurationVar(&o.maxKeyAge, "max-key-age", anyAge, "the role's max_key_age, a `time`; negative leaves it unset")
-	flags.DurationVar(&o.rotateAfter, "rotate-after", 0, "rotate the key this `time` after the window; 0 does not")
+	flags.DurationVar(&o.rotateAfter, "rotate-after", 0, "rotate the key this `time` after the window; 0 means never")
 	flags.StringVar((*string)(&o.thenDisable), "then-disable", "",
 		"disable the mount at the end, with Graph in this `state`: up, down (refuses connections) or silent (never answers)")
 	flags.StringVar(&o.vaultAddr, "vault-addr", "", "`address` of a Vault with the engine configured for a simulator; its token is $VAULT_TOKEN")
 	flags.StringVar(&o.simulatorDir, "simulator-dir", os.Getenv("MDI_SIMULATOR_DIR"), "`directory` of that simulator, by default $MDI_SIMULATOR_DIR")
 	flags.StringVar(&o.mount, "mount", "mdi", "`path` of the engine")
 	flags.StringVar(&o.role, "role", "fleet", "`name` of the role; it is written")
-	flags.StringVar(&o.storage, "storage", "raft", "`storage` of the own Vault: raft, which is on disk, or inmem")
+	flags.StringVar(&o.storage, "storage", "raft", "`storage` of the fleet's own Vault: raft, which is on disk, or inmem")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
 	}
@@ -75,7 +75,7 @@ func (o options) validate() error {
 	case o.thenDisable != "" && !slices.Contains([]outage{graphUp, graphDown, graphSilent}, o.thenDisable):
 		return fmt.Errorf("-then-disable %q is none of up, down, silent", o.thenDisable)
 	case o.thenDisable != "" && o.vaultAddr != "":
-		return errors.New("-then-disable is for a Vault that the fleet starts itself, not for somebody's mount")
+		return errors.New("-then-disable needs a Vault that the fleet starts itself, not a mount in use")
 	case o.vaultAddr != "" && o.simulatorDir == "":
 		return errors.New("-vault-addr needs -simulator-dir")
 	case o.rotateAfter > 0 && o.length < o.rotateAfter+o.bound():
@@ -84,7 +84,7 @@ func (o options) validate() error {
 	return nil
 }
 
-// members is how many hosts or agents there are.
+// members is the number of hosts or agents.
 func (o options) members() int {
 	if o.agents > 0 {
 		return o.agents
@@ -92,8 +92,8 @@ func (o options) members() int {
 	return o.hosts
 }
 
-// bound is how long a host may hold a superseded key without knowing.
+// bound is how long a host may hold a superseded key without noticing.
 func (o options) bound() time.Duration { return time.Duration(latestReread * float64(o.ttl)) }
 
-// keyPath is what hosts read.
+// keyPath is the path that hosts read.
 func (o options) keyPath() string { return o.mount + "/key/" + o.role }

@@ -23,12 +23,12 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		arguments []string
 		problem   string
 	}{
-		{"nobody", []string{"-hosts", "0"}, "no hosts"},
+		{"no hosts", []string{"-hosts", "0"}, "no hosts"},
 		{"a negative time", []string{"-window", "-1s"}, "negative"},
 		{"a short ttl", []string{"-ttl", "10ms"}, "less than a second"},
 		{"no time left after the rotation", []string{"-rotate-after", "5s", "-for", "20s"}, "at least 1m2s"},
 		{"an unknown outage", []string{"-then-disable", "maybe"}, "none of"},
-		{"somebody's mount", []string{"-vault-addr", "http://127.0.0.1:8200", "-then-disable", "up"}, "somebody's mount"},
+		{"a mount in use", []string{"-vault-addr", "http://127.0.0.1:8200", "-then-disable", "up"}, "not a mount in use"},
 		{"no simulator", []string{"-vault-addr", "http://127.0.0.1:8200", "-simulator-dir", ""}, "-simulator-dir"},
 		{"an argument", []string{"1000"}, "no arguments"},
 	} {

@@ -9,16 +9,16 @@ import (
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 )
 
-// report is what became of a fleet.
+// report is the outcome of a run.
 type report struct {
-	journals    []*journal
-	posts       int       // regenerations of the key meanwhile
+	records     []*record
+	posts       int       // regenerations of the key during the run
 	rotatedAt   time.Time // zero: the key was not rotated
 	irrevocable int
 	disabled    *disabled // nil: the mount was not disabled
 }
 
-// totals are sums over the journals.
+// totals are sums over the records.
 type totals struct {
 	reads, failedReads  int
 	registered, refused int
@@ -30,33 +30,33 @@ type totals struct {
 
 func (r *report) totals() totals {
 	var t totals
-	for _, j := range r.journals {
-		t.reads += j.reads
-		t.failedReads += j.failedReads
-		t.latencies = append(t.latencies, j.latencies...)
-		for _, a := range j.acquired {
+	for _, m := range r.records {
+		t.reads += m.reads
+		t.failedReads += m.failedReads
+		t.latencies = append(t.latencies, m.latencies...)
+		for _, a := range m.acquired {
 			if a.registered {
 				t.registered++
 			} else {
 				t.refused++
 			}
 		}
-		if len(j.acquired) > 0 && j.acquired[0].registered {
+		if len(m.acquired) > 0 && m.acquired[0].registered {
 			t.equipped++
 		}
-		if j.problem != nil {
-			t.problem = j.problem
+		if m.problem != nil {
+			t.problem = m.problem
 			t.gaveUp++
 		}
 	}
 	return t
 }
 
-// newest returns the key that was acquired last of those that worked.
+// newest returns the working key that a member acquired last.
 func (r *report) newest() acquisition {
 	var newest acquisition
-	for _, j := range r.journals {
-		for _, a := range j.acquired {
+	for _, m := range r.records {
+		for _, a := range m.acquired {
 			if a.registered && a.at.After(newest.at) {
 				newest = a
 			}
@@ -65,13 +65,13 @@ func (r *report) newest() acquisition {
 	return newest
 }
 
-// lags returns how long after the rotation each member came to hold the new key, and
-// how many never did. A member can have it before the answer to the rotation arrives;
-// that is no lag.
+// lags returns how long after the rotation each member got the new key, and how many did
+// not get it. A member can have it before the answer to the rotation arrives; that is no
+// lag.
 func (r *report) lags() (lags []time.Duration, behind int) {
 	key := r.newest().key
-	for _, j := range r.journals {
-		held, ok := j.last()
+	for _, m := range r.records {
+		held, ok := m.last()
 		if !ok || held.key != key {
 			behind++
 			continue
@@ -81,7 +81,7 @@ func (r *report) lags() (lags []time.Duration, behind int) {
 	return lags, behind
 }
 
-// expectedPosts is how often the key may have been regenerated at most.
+// expectedPosts is the greatest number of regenerations that is in order.
 func (r *report) expectedPosts() int {
 	if r.rotatedAt.IsZero() {
 		return 1
@@ -101,7 +101,7 @@ func (r *report) table(o options) *figures.Table {
 			t.Row(fmt.Sprintf("read latency, p%.0f", p), figures.Milliseconds(figures.Percentile(sum.latencies, p)))
 		}
 	}
-	t.Row("first key registered a sensor", fmt.Sprintf("%d of %d", sum.equipped, len(r.journals)))
+	t.Row("first key registered a sensor", fmt.Sprintf("%d of %d", sum.equipped, len(r.records)))
 	t.Row("registrations", sum.registered, fmt.Sprintf("%d refused", sum.refused))
 	t.Row("POSTs to Graph", r.posts, fmt.Sprintf("at most %d expected", r.expectedPosts()))
 	t.Row("irrevocable leases", r.irrevocable)
@@ -129,43 +129,32 @@ func (d *disabled) rows(t *figures.Table, state outage) {
 	t.Row("the key afterwards", key, log)
 }
 
-// problems tells what should not be.
-func (r *report) problems(o options) []string {
+// problems are what is not as it should be.
+type problems []string
+
+// add adds a problem if there is one.
+func (p *problems) add(found bool, format string, args ...any) {
+	if found {
+		*p = append(*p, fmt.Sprintf(format, args...))
+	}
+}
+
+func (r *report) problems(o options) (found problems) {
 	sum := r.totals()
-	var found []string
-	if sum.gaveUp > 0 {
-		found = append(found, fmt.Sprintf("%d gave up, one because: %v", sum.gaveUp, sum.problem))
-	}
-	if missing := len(r.journals) - sum.equipped; missing > 0 {
-		found = append(found, fmt.Sprintf("%d did not register a sensor with their first key", missing))
-	}
-	if sum.refused > 0 {
-		found = append(found, fmt.Sprintf("%d registrations were refused", sum.refused))
-	}
-	if r.posts > r.expectedPosts() && o.maxKeyAge == anyAge {
-		found = append(found, fmt.Sprintf("the key was regenerated %d times", r.posts))
-	}
-	if r.irrevocable > 0 {
-		found = append(found, fmt.Sprintf("%d leases are irrevocable", r.irrevocable))
-	}
+	missing := len(r.records) - sum.equipped
+	found.add(sum.gaveUp > 0, "%d gave up, one because: %v", sum.gaveUp, sum.problem)
+	found.add(missing > 0, "%d did not register a sensor with their first key", missing)
+	found.add(sum.refused > 0, "%d registrations were refused", sum.refused)
+	found.add(r.posts > r.expectedPosts() && o.maxKeyAge == anyAge, "the key was regenerated %d times", r.posts)
+	found.add(r.irrevocable > 0, "%d leases are irrevocable", r.irrevocable)
 	if !r.rotatedAt.IsZero() {
-		found = append(found, r.leftBehind(o)...)
+		lags, behind := r.lags()
+		last := figures.Percentile(lags, 100)
+		found.add(behind > 0, "%d do not hold the new key", behind)
+		found.add(last > o.bound(), "the last got the new key %v after the rotation, later than 0.95 × ttl", last)
 	}
 	if r.disabled != nil {
 		found = append(found, r.disabled.problems(o.thenDisable)...)
-	}
-	return found
-}
-
-// leftBehind tells who did not have the new key in time.
-func (r *report) leftBehind(o options) []string {
-	var found []string
-	lags, behind := r.lags()
-	if behind > 0 {
-		found = append(found, fmt.Sprintf("%d do not hold the new key", behind))
-	}
-	if last := figures.Percentile(lags, 100); last > o.bound() {
-		found = append(found, fmt.Sprintf("the last got the new key %v after the rotation, later than 0.95 × ttl", last))
 	}
 	return found
 }

@@ -23,7 +23,7 @@ func options10s() options {
 }
 
 func TestAllIsWell(t *testing.T) {
-	r := &report{posts: 1, journals: []*journal{
+	r := &report{posts: 1, records: []*record{
 		{reads: 1, latencies: []time.Duration{time.Millisecond}, acquired: []acquisition{acquired("a", 0, true)}},
 		{reads: 2, latencies: []time.Duration{3 * time.Millisecond, time.Millisecond}, acquired: []acquisition{acquired("a", 1, true)}},
 	}}
@@ -45,18 +45,18 @@ irrevocable leases              0
 }
 
 func TestProblems(t *testing.T) {
-	well := &journal{acquired: []acquisition{acquired("a", 0, true)}}
+	well := &record{acquired: []acquisition{acquired("a", 0, true)}}
 	for _, test := range []struct {
 		name    string
 		report  *report
 		problem string
 	}{
-		{"no key", &report{journals: []*journal{well, {}}}, "1 did not register"},
-		{"a dead key", &report{journals: []*journal{well, {acquired: []acquisition{acquired("b", 1, false)}}}}, "1 registrations were refused"},
-		{"gave up", &report{journals: []*journal{{acquired: well.acquired, problem: errors.New("sealed")}}}, "1 gave up, one because: sealed"},
-		{"too many keys", &report{posts: 2, journals: []*journal{well}}, "regenerated 2 times"},
-		{"irrevocable", &report{irrevocable: 3, journals: []*journal{well}}, "3 leases are irrevocable"},
-		{"a key outlives its mount", &report{journals: []*journal{well}, disabled: &disabled{works: true}}, "still works"},
+		{"no key", &report{records: []*record{well, {}}}, "1 did not register"},
+		{"a dead key", &report{records: []*record{well, {acquired: []acquisition{acquired("b", 1, false)}}}}, "1 registrations were refused"},
+		{"gave up", &report{records: []*record{{acquired: well.acquired, problem: errors.New("sealed")}}}, "1 gave up, one because: sealed"},
+		{"too many keys", &report{posts: 2, records: []*record{well}}, "regenerated 2 times"},
+		{"irrevocable", &report{irrevocable: 3, records: []*record{well}}, "3 leases are irrevocable"},
+		{"a key outlives its mount", &report{records: []*record{well}, disabled: &disabled{works: true}}, "still works"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := options10s()
@@ -67,7 +67,7 @@ func TestProblems(t *testing.T) {
 }
 
 func TestLagsAfterARotation(t *testing.T) {
-	r := &report{rotatedAt: noon.Add(20 * time.Second), posts: 2, journals: []*journal{
+	r := &report{rotatedAt: noon.Add(20 * time.Second), posts: 2, records: []*record{
 		{acquired: []acquisition{acquired("a", 0, true), acquired("b", 27, true)}},
 		{acquired: []acquisition{acquired("a", 1, true), acquired("b", 19, true)}}, // before the answer to the operator
 		{acquired: []acquisition{acquired("a", 2, true)}},
@@ -75,9 +75,9 @@ func TestLagsAfterARotation(t *testing.T) {
 	lags, behind := r.lags()
 	require.Equal(t, []time.Duration{7 * time.Second, 0}, lags)
 	require.Equal(t, 1, behind)
-	require.Equal(t, []string{"1 do not hold the new key"}, r.problems(options10s()))
+	require.Equal(t, problems{"1 do not hold the new key"}, r.problems(options10s()))
 
-	r.journals[2].acquired = append(r.journals[2].acquired, acquired("b", 30, true))
+	r.records[2].acquired = append(r.records[2].acquired, acquired("b", 30, true))
 	require.Contains(t, strings.Join(r.problems(options10s()), "; "), "later than 0.95 × ttl")
 }
 
@@ -99,10 +99,10 @@ func (t *tenant) Register(_ context.Context, key string) (bool, error) {
 
 func TestAKeyIsTriedWhenItIsNew(t *testing.T) {
 	sim := &tenant{key: "b"}
-	var j journal
+	var r record
 	for i, key := range []string{"a", "a", "b", "b"} {
-		require.NoError(t, j.hold(t.Context(), sim, key, noon.Add(time.Duration(i)*time.Second)))
+		require.NoError(t, r.hold(t.Context(), sim, key, noon.Add(time.Duration(i)*time.Second)))
 	}
-	require.Equal(t, []acquisition{acquired("a", 0, false), acquired("b", 2, true)}, j.acquired)
+	require.Equal(t, []acquisition{acquired("a", 0, false), acquired("b", 2, true)}, r.acquired)
 	require.Equal(t, 2, sim.asked)
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Command mutants shows that the property test of the engine can fail: it breaks the
-// engine in one way after the other and demands that TestHistories finds out.
+// engine in one way after another and requires TestHistories to find each.
 //
 //	mutants [-checks 100] [-only TEXT]
 //
-// It runs in the root of the repository and changes nothing there: a mutated file
-// takes the place of the real one by `go test -overlay`. It fails if a mutation goes
-// unnoticed, cannot be applied, or does not compile.
+// Run it in the root of the repository. It changes nothing there: `go test -overlay` puts
+// a mutated file in the place of the real one. It fails if a mutation is not found, cannot
+// be applied, or does not compile.
 //
-// The list, mutants.txt, has a block for each mutation: a line "== " with what it
-// does; then for each edit a line "@ " with the file, and lines to be replaced ("-")
-// and to be put there ("+"). The lines to be replaced stand next to each other in one
-// place of the file; indentation does not matter for finding them.
+// The list, mutants.txt, has a block for each mutation: a line "== " with a description;
+// then for each edit a line "@ " with the file, lines to replace ("-"), and lines to put
+// there ("+"). The lines to replace are consecutive and occur once in the file, with any
+// indentation.
 package main
 
 import (
@@ -25,30 +25,26 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
+
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 )
 
 //go:embed mutants.txt
 var list string
 
-func main() {
-	checks := flag.Int("checks", 100, "histories in each of the test's worlds; a mutant that survives a tenth of them gets all")
-	only := flag.String("only", "", "try only the mutations whose description contains this text")
-	flag.Parse()
-	if err := run(*checks, *only); err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main(run) }
 
-// run tries out the mutations whose description contains only.
-func run(checks int, only string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+func run(ctx context.Context, arguments []string) error {
+	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
+	checks := flags.Int("checks", 100, "`number` of histories in each of the test's worlds, if a tenth of them does not find the mutant")
+	only := flags.String("only", "", "try only the mutations whose description contains this `text`")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
 	mutants, err := parse(list)
 	if err != nil {
 		return err
@@ -57,31 +53,28 @@ func run(checks int, only string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the system cleans it up otherwise
+	defer os.RemoveAll(dir) //nolint:errcheck // otherwise the system cleans it up
 	tried, missed := 0, 0
 	for _, m := range mutants {
-		if !strings.Contains(m.what, only) {
+		if !strings.Contains(m.what, *only) {
 			continue
 		}
 		start := time.Now()
-		reason, err := m.try(ctx, dir, checks)
+		reason, err := m.try(ctx, dir, *checks)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.what, err)
 		}
 		tried++
-		verdict := "found"
 		if reason == "" {
 			missed++
-			verdict = "MISSED"
-		}
-		fmt.Printf("%-6s %5.1fs  %s\n", verdict, time.Since(start).Seconds(), m.what)
-		if reason != "" {
-			fmt.Printf("%16s%s\n", "", reason)
+			fmt.Printf("MISSED %5.1fs  %s\n", time.Since(start).Seconds(), m.what)
+		} else {
+			fmt.Printf("found  %5.1fs  %s\n%16s%s\n", time.Since(start).Seconds(), m.what, "", reason)
 		}
 	}
 	fmt.Printf("%d of %d mutations were found\n", tried-missed, tried)
 	if missed > 0 || tried == 0 {
-		return errors.New("the property test does not notice every mutation, or there was none to try")
+		return errors.New("the property test does not find every mutation, or there was none to try")
 	}
 	return nil
 }
@@ -106,7 +99,7 @@ func (m mutant) try(ctx context.Context, dir string, checks int) (found string, 
 	return found, err
 }
 
-// demand finds, in the test's output, the promise that was not kept.
+// demand finds the broken promise in the test's output.
 var demand = regexp.MustCompile(`(?m)\[rapid\] .*?: (after .*)$|Original traceback \((after .*)\):$`)
 
 // histories runs the property test, and returns what it found.
@@ -121,20 +114,20 @@ func histories(ctx context.Context, test string, checks int) (found string, err 
 	case err == nil:
 		return "", nil
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("the test was given up: %w", ctx.Err())
+		return "", fmt.Errorf("the test took too long: %w", ctx.Err())
 	case !strings.Contains(string(out), "--- FAIL: TestHistories"):
-		return "", fmt.Errorf("the test did not come to an end: %w\n%s", err, out)
+		return "", fmt.Errorf("the test did not finish: %w\n%s", err, out)
 	}
 	if match := demand.FindStringSubmatch(string(out)); match != nil {
 		return match[1] + match[2], nil
 	}
-	return "", fmt.Errorf("the test failed for a reason of its own:\n%s", out)
+	return "", fmt.Errorf("the test failed for another reason:\n%s", out)
 }
 
-// overlay writes the mutated files and returns the name of the file that tells the
-// go command about them.
+// overlay writes the mutated files, and returns the file that lists them for the go
+// command.
 func (m mutant) overlay(dir string) (string, error) {
-	replace := map[string]string{} // what stands in for which file
+	replace := map[string]string{} // mutated file by original
 	for i, e := range m.edits {
 		original, err := filepath.Abs(e.file)
 		if err != nil {
@@ -149,11 +142,11 @@ func (m mutant) overlay(dir string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		standIn := filepath.Join(dir, fmt.Sprintf("%d.go", i))
-		if err := os.WriteFile(standIn, []byte(mutated), 0o600); err != nil { //nolint:gosec // in our own directory
+		mutant := filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(mutant, []byte(mutated), 0o600); err != nil { //nolint:gosec // in our own directory
 			return "", err
 		}
-		replace[original] = standIn
+		replace[original] = mutant
 	}
 	content, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {

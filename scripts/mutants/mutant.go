@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +14,7 @@ type mutant struct {
 	edits []edit
 }
 
-// edit replaces lines that stand next to each other in a file.
+// edit replaces consecutive lines in a file.
 type edit struct {
 	file     string
 	old, new []string
@@ -39,13 +38,14 @@ func parse(list string) ([]mutant, error) {
 	for _, m := range mutants {
 		incomplete := func(e edit) bool { return len(e.old) == 0 }
 		if len(m.edits) == 0 || slices.ContainsFunc(m.edits, incomplete) {
-			return nil, fmt.Errorf("%s: there is nothing to be replaced", m.what)
+			return nil, fmt.Errorf("%s: there is nothing to replace", m.what)
 		}
 	}
 	return mutants, nil
 }
 
-// add takes a line of a mutation's block. It returns false if the line is none.
+// add adds a line of a mutation's block. It returns false if the line does not belong
+// there.
 func (m *mutant) add(line string) bool {
 	if file, ok := strings.CutPrefix(line, "@ "); ok {
 		m.edits = append(m.edits, edit{file: file})
@@ -66,7 +66,7 @@ func (m *mutant) add(line string) bool {
 	return true
 }
 
-// apply returns the text with the lines replaced. They must be there, once.
+// apply returns the text with the lines replaced, which must occur in it once.
 func (e edit) apply(text string) (string, error) {
 	lines := strings.Split(text, "\n")
 	var places []int
@@ -76,7 +76,7 @@ func (e edit) apply(text string) (string, error) {
 		}
 	}
 	if len(places) != 1 {
-		return "", errors.New("the lines to be replaced are in " + e.file + fmt.Sprintf(" %d times, not once: the list has to be adapted", len(places)))
+		return "", fmt.Errorf("the lines to replace are in %s %d times, not once: the list has to be adapted", e.file, len(places))
 	}
 	return strings.Join(slices.Replace(lines, places[0], places[0]+len(e.old), e.new...), "\n"), nil
 }

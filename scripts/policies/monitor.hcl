@@ -1,7 +1,7 @@
-# Monitor: whoever wants to know whether the engine is well.
+# Monitor: checks the health of the engine.
 #
-# The status holds no secret and changes nothing; the key's fingerprint in it is a
-# salted HMAC, from which the key cannot be guessed.
+# Reading the status changes nothing and returns no secret. The key's fingerprint in it is
+# a salted HMAC, from which the key cannot be guessed.
 path "mdi/status" {
   capabilities = ["read"]
 }

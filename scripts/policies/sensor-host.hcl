@@ -1,12 +1,12 @@
 # Sensor host: one of many that install a sensor with Vault Agent.
 #
-# The role's terms decide how long the key is leased and whether it is shared, so
-# a host cannot regenerate the key at will, as with mdi/key it could.
+# The role sets how long the key is leased and whether it is shared. So a host cannot
+# regenerate the key at will, as it could with mdi/key.
 path "mdi/key/sensor-hosts" {
   capabilities = ["read"]
 }
 
-# Where the installer is, for a host that downloads it by itself.
+# The address of the installer, for hosts that download it.
 path "mdi/deployment-package" {
   capabilities = ["read"]
 }

@@ -1,34 +1,37 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# check.sh [-quick] shows that a release can be made of what is in this folder,
-# committed or not: it is built twice, in two folders and, the second time, without
-# Go's build cache, and every artefact must have the same bytes both times. Then the
-# binary for this machine is registered on a real Vault with the very command that
-# the release has for it. -quick builds for this machine only and starts no Vault.
+# check.sh [-quick] shows that a release can be made from the files in this folder,
+# committed or not. It builds everything twice, in two folders and, the second time,
+# without Go's build cache: every artefact must have the same bytes both times. Then it
+# registers the binary for this machine on a real Vault with the command that the release
+# has for it. -quick builds for this machine only and starts no Vault.
 #
-# PATH must have goreleaser and cyclonedx-gomod; `make release-check` sees to that.
+# It needs goreleaser and cyclonedx-gomod on PATH, where `make release-check` puts them.
 set -euo pipefail
 
-# shellcheck source=scripts/devserver.sh
-source "$(dirname "${BASH_SOURCE[0]}")/../devserver.sh"
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 PLUGIN=vault-plugin-secrets-mdi
 BUILD_LOG=build.log
 
-# FILES is how many a release has to download besides SHA256SUMS: for each of six
-# platforms a binary, its SBOM, and the command that registers it.
+# FILES is the number of files to download besides SHA256SUMS: for each of six platforms
+# a binary, its SBOM, and the command that registers it.
 FILES=18
 
 main() {
 	local quick=
 	[[ ${1:-} == -quick ]] && quick=1
+	if [[ ${1:-} == -try ]]; then
+		try "$2"
+		return
+	fi
 	WORK=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/mdi-release.XXXXXX")" && pwd -P)
-	trap cleanup EXIT
-	: >"$WORK/vault.log" # cleanup looks into it
+	trap 'rm -rf "$WORK"' EXIT
 	check_container
-	# Both before it takes minutes in which somebody may go on to edit. Names of
-	# different lengths: a path that is left in a binary would move the rest.
+	# Both copies now: the build takes minutes, in which the files can be edited. The names
+	# differ in length: a path that is left in a binary would move the rest.
 	copy "$WORK/one"
 	cp -a "$WORK/one" "$WORK/the-other-checkout"
 	release "$WORK/one" "$quick"
@@ -38,21 +41,21 @@ main() {
 	inspect "$WORK/one"
 	if [[ -z $quick ]]; then
 		publish "$WORK/one"
-		try "$ROOT/dist/release"
+		try_on_vault "$ROOT/dist/release"
 	fi
 	say "release: passed in $(elapsed)"
 }
 
-# check_container compares the Containerfile with what the release gives to it: a
-# folder for each platform, with the binary in it.
+# check_container compares the Containerfile with the files that the release passes to
+# it: the binary, in a folder for each platform.
 check_container() {
 	local sources
 	sources=$(sed -nE 's/^(COPY|ADD) +(.*[^ ]) +[^ ]+$/\2/p' "$ROOT/Containerfile")
 	[[ $sources == "\${TARGETPLATFORM}/$PLUGIN" ]] || fail "the release does not make what Containerfile copies: $sources"
 }
 
-# release builds in a copy of this folder: everything, or with a second argument only
-# the binary for this machine.
+# release builds everything in a copy of this folder, or with a second argument only the
+# binary for this machine.
 release() {
 	local dir=$1 quick=$2
 	cd "$dir"
@@ -77,8 +80,8 @@ logged() { "$@" >"$WORK/$BUILD_LOG" 2>&1; }
 
 report() { say "… $(elapsed) elapsed: $(tail -n 1 "$WORK/$BUILD_LOG")"; }
 
-# copy makes a repository with one commit, whose id depends on the content only, and
-# a tag of the newest version. This one's history may be missing, as in a CI.
+# copy makes a repository with one commit, whose id depends on the content only, and a tag
+# of the newest version. The history of this one may be missing, as in CI.
 copy() {
 	local dir=$1
 	mkdir "$dir"
@@ -92,12 +95,12 @@ copy() {
 		git add -A
 		git -c user.name=release -c user.email=release@invalid -c commit.gpgsign=false commit -q -m "release check"
 		git tag "$(scripts/release/notes.sh -latest)"
-		git remote add origin https://github.com/nobody/$PLUGIN # else goreleaser says that it knows no commit
+		git remote add origin https://github.com/nobody/$PLUGIN # otherwise goreleaser finds no commit
 	)
 }
 
-# compare fails unless both builds have made the same files with the same bytes. What
-# goreleaser writes about its own run has dates and paths.
+# compare fails unless both builds have made the same files with the same bytes, except
+# for those that goreleaser writes about its own run, which have dates and paths.
 compare() {
 	local name
 	for name in one two; do
@@ -109,15 +112,15 @@ compare() {
 	cat "$WORK/one.sums" >&2
 }
 
-# compare_with_make fails unless `make build` makes the same binary for this machine, as
-# docs/release.md promises to who wants to build a release anew.
+# compare_with_make fails unless `make build` makes the same binary for this machine:
+# docs/release.md promises that a release can be built again.
 compare_with_make() {
 	local binary version
 	binary=$(echo "$1/dist/release/plugin_$(go env GOOS)_$(go env GOARCH)_"*"/$PLUGIN")
 	version=$("$binary" -version)
 	run make -C "$1" --no-print-directory build VERSION="$version"
-	cmp "$binary" "$1/dist/plugins/$PLUGIN" >&2 || fail "make build makes another binary than the release"
-	say "equal to what make build makes"
+	cmp "$binary" "$1/dist/plugins/$PLUGIN" >&2 || fail "make build makes a binary that differs from the release's"
+	say "equal to the binary of make build"
 }
 
 artefacts() {
@@ -125,8 +128,8 @@ artefacts() {
 		LC_ALL=C sort -z | xargs -0 sha256sum
 }
 
-# inspect fails if a binary has more in it than it should: the simulator, code for
-# tests, or the settings of another build.
+# inspect fails if a binary contains the simulator or code for tests, or was built with
+# other settings.
 inspect() {
 	local binary
 	while IFS= read -r -d '' binary; do
@@ -134,14 +137,14 @@ inspect() {
 		grep -q $'build\tCGO_ENABLED=0$' "$WORK/buildinfo" || fail "$binary was built with cgo"
 		grep -q $'build\t-trimpath=true$' "$WORK/buildinfo" || fail "$binary was built without -trimpath"
 		! grep -E $'build\t-tags=' "$WORK/buildinfo" || fail "$binary was built with a tag"
-		! grep -aqE 'graphtest|mdi-simulator' "$binary" || fail "$binary has the simulator in it"
-		! grep -aqF -e "$ROOT" -e "$WORK" "$binary" || fail "$binary names the folder that it was built in"
+		! grep -aqE 'graphtest|mdi-simulator' "$binary" || fail "$binary contains the simulator"
+		! grep -aqF -e "$ROOT" -e "$WORK" "$binary" || fail "$binary contains the path of the folder that it was built in"
 	done < <(find "$1/dist/release" -type f -path '*plugin_*' -print0)
-	say "neither the simulator, a build tag, nor a path of this machine is in a binary"
+	say "no binary contains the simulator, a build tag, or a path of this machine"
 }
 
-# publish puts what a release would offer for download into dist/release, by the names
-# in SHA256SUMS: a file is found by its checksum, so each line is verified as well.
+# publish puts the files that a release offers for download into dist/release, with their
+# names in SHA256SUMS. It finds a file by its checksum, which verifies each line.
 publish() {
 	local sums=$1/dist/release/SHA256SUMS sum name file
 	rm -rf "$ROOT/dist/release"
@@ -149,40 +152,32 @@ publish() {
 	cp "$sums" "$ROOT/dist/release"
 	while read -r sum name; do
 		file=$(awk -v sum="$sum" '$1 == sum { print $2; exit }' "$WORK/one.sums")
-		[[ -n $file ]] || fail "SHA256SUMS has a line that nothing matches: $name"
+		[[ -n $file ]] || fail "no file has the checksum that SHA256SUMS has for $name"
 		cp "$1/$file" "$ROOT/dist/release/$name"
 	done <"$sums"
 	(cd "$ROOT/dist/release" && sha256sum --check --quiet SHA256SUMS)
 	((FILES == $(wc -l <"$sums"))) || fail "SHA256SUMS does not have $FILES files: $(cat "$sums")"
 }
 
-# try follows docs/release.md on a Vault of its own.
+# try_on_vault registers the binary for this machine on a Vault that has nothing else.
+try_on_vault() {
+	mkdir "$WORK/plugins" "$WORK/bin"
+	install "$1/$PLUGIN"_*_"$(go env GOOS)_$(go env GOARCH)" "$WORK/plugins"
+	ln -s "$("$ROOT/scripts/vault.sh")" "$WORK/bin/vault"
+	PATH=$WORK/bin:$PATH go run ./scripts/dev -plugins "$WORK/plugins" "$ROOT/scripts/release/check.sh" -try "$1"
+}
+
+# try follows docs/release.md on the Vault that VAULT_ADDR leads to.
 try() {
-	local name version
+	local name version answer
 	name=$(cd "$1" && echo "$PLUGIN"_*_"$(go env GOOS)_$(go env GOARCH)")
 	version=$("$1/$name" -version)
-	serve "$1/$name"
 	sh "$1/$name.register.sh"
 	vault secrets enable -path=mdi "$PLUGIN"
 	vault plugin list secret | grep -E "^$PLUGIN +$version\$"
 	vault secrets list -detailed | grep -E "^mdi/ .* $version "
-	! vault read mdi/config 2>"$WORK/answer" || fail "an engine that nobody has configured has a configuration"
-	grep -F "No value found at mdi/config" "$WORK/answer"
-}
-
-# serve starts a Vault whose plugin_directory has one file.
-serve() {
-	local address
-	mkdir "$WORK/plugins" "$WORK/bin"
-	install "$1" "$WORK/plugins"
-	ln -s "$("$ROOT/scripts/vault.sh")" "$WORK/bin/vault"
-	PATH=$WORK/bin:$PATH
-	forget_other_vaults
-	printf 'plugin_directory = "%s"\n' "$WORK/plugins" >"$WORK/vault.hcl"
-	address=127.0.0.1:$(free_port)
-	export VAULT_ADDR=http://$address VAULT_TOKEN=root VAULT_DEV_ROOT_TOKEN_ID=root
-	start vault vault server -dev -dev-no-store-token -dev-listen-address="$address" -config="$WORK/vault.hcl"
-	await vault vault secrets list
+	! answer=$(vault read mdi/config 2>&1) || fail "a new engine has a configuration"
+	grep -F "No value found at mdi/config" <<<"$answer"
 }
 
 main "$@"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# notes.sh VERSION prints what CHANGELOG.md says of a version, which may have a
-# leading v, and fails if that is nothing. With -latest it prints the newest version
-# that has a section, with a leading v.
+# notes.sh VERSION prints the section of CHANGELOG.md about a version, which may have a
+# leading v, and fails if there is none. notes.sh -latest prints the newest version that
+# has a section, with a leading v.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -16,7 +16,7 @@ main() {
 		return
 	fi
 	notes=$(section "${1#v}" <"$ROOT/CHANGELOG.md")
-	[[ $notes == *[![:space:]]* ]] || fail "CHANGELOG.md says nothing of ${1#v}"
+	[[ $notes == *[![:space:]]* ]] || fail "CHANGELOG.md says nothing about ${1#v}"
 	printf '%s\n' "$notes"
 }
 

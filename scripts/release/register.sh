@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# register.sh BINARY VERSION NAME writes dist/register/NAME.register.sh: the command
-# that registers this very binary on a Vault whose plugin_directory has it as NAME.
+# register.sh BINARY VERSION NAME writes dist/register/NAME.register.sh: the command that
+# registers exactly this binary on a Vault that has it as NAME in its plugin_directory.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -30,7 +30,7 @@ main() {
 	EOF
 }
 
-# checksum prints the SHA-256 of a file, by the program that the system has.
+# checksum prints the SHA-256 of a file, with the program that the system has.
 checksum() {
 	if command -v sha256sum >/dev/null; then
 		sha256sum "$1"

@@ -4,9 +4,9 @@
 #
 #   VAULT_ADDR=https://vault.example.com:8200 vault agent -config=agent.hcl
 #
-# All hosts hold the same key. The agent reads again at nine tenths of the role's
-# ttl, so a host follows a regeneration within that time. Stop the agent when the
-# rollout is over: with the last lease the key dies.
+# All hosts hold the same key. The agent reads again at nine tenths of the role's ttl, so
+# a host has a new key within that time. Stop the agent when the rollout is over: the key
+# stops working when the last lease ends.
 #
 # Paths are relative to the folder that the agent runs in. On Windows, where a
 # service starts elsewhere, use full paths such as "C:/mdi/access-key.txt", and
@@ -27,7 +27,7 @@ template {
   source      = "access-key.ctmpl"
   destination = "access-key.txt"
   perms       = "0600"
-  # Without a key: no file, rather than one that says <no value>.
+  # Without a key, write no file instead of one that contains <no value>.
   error_on_missing_key = true
 
   exec {

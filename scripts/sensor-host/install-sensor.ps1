@@ -6,12 +6,11 @@ Installs a classic (v2.x) Microsoft Defender for Identity sensor with the deploy
 access key that Vault Agent has written to a file.
 
 .DESCRIPTION
-Meant to be run by Vault Agent each time it has written the file (see agent.hcl).
-The key is passed to the installer by the file's name, so it is on no command line.
-The installer runs as SYSTEM or an administrator on a domain controller, so it runs
-only if its Authenticode signature is valid and Microsoft's. The file with the key is
-removed in any case; if the installation has failed, the agent's next read writes it
-again.
+Vault Agent runs this script each time it has written the file (see agent.hcl). The
+installer gets the name of the file, so the key is on no command line. It runs as SYSTEM
+or an administrator on a domain controller, so the script runs it only if it has a valid
+Authenticode signature of Microsoft's. The file with the key is removed in any case; if
+the installation fails, the agent's next read writes it again.
 
 .PARAMETER AccessKeyFile
 Full path of the file with the key.
@@ -45,7 +44,7 @@ function Test-MicrosoftSignature([string] $Path) {
         Write-Error -ErrorAction Continue "The signature of $Path is not valid: $($signature.Status)."
         return $false
     }
-    # Valid means that Windows trusts the chain; the name tells whose it is.
+    # Valid means that Windows trusts the chain; the name shows who has signed.
     $organization = $signature.SignerCertificate.Subject -split ',\s*' | Where-Object { $_ -like 'O=*' }
     if ($organization -ne 'O=Microsoft Corporation') {
         Write-Error -ErrorAction Continue "$Path is not signed by Microsoft Corporation."
@@ -55,8 +54,8 @@ function Test-MicrosoftSignature([string] $Path) {
 }
 
 function Install-Sensor {
-    # Read and locked against writing until the installer has ended, so that what
-    # runs is what was verified.
+    # The file stays open, which prevents writing until the installer has ended: the file
+    # that runs is the one that was verified.
     $lock = [System.IO.File]::Open($Installer, 'Open', 'Read', 'Read')
     try {
         if (-not (Test-MicrosoftSignature $Installer)) {
@@ -97,8 +96,8 @@ try {
     }
 }
 catch {
-    # The message of a failure has paths in it, and never the key: no command of
-    # this script reads the file.
+    # An error message can have paths in it, but never the key: no command of this script
+    # reads the file.
     Write-Error -ErrorAction Continue $_.Exception.Message
 }
 finally {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MPL-2.0
 #
-# A stand-in for install-sensor.ps1 and the installer that it runs, for trying the
-# whole chain on Linux: registers a sensor at the simulator with the key in a file,
-# removes the file, and remembers that there is a sensor now.
+# A stand-in for install-sensor.ps1 and the installer that it runs, to try the whole chain
+# on Linux: it registers a sensor at the simulator with the key in a file, removes the
+# file, and remembers that the sensor is installed.
 #
 #   install-sensor.sh ACCESS_KEY_FILE
 #
@@ -14,7 +14,7 @@ set -euo pipefail
 key_file=${1:?usage: install-sensor.sh ACCESS_KEY_FILE}
 installed=$(dirname "$key_file")/sensor-installed
 
-# Whatever comes of it, the key does not stay behind; the agent has the next one.
+# The file with the key is removed in any case; the agent writes the next one.
 trap 'rm -f "$key_file"' EXIT
 
 if [[ -e $installed ]]; then

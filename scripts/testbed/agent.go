@@ -10,14 +10,13 @@ import (
 	"path/filepath"
 )
 
-// Agent says how a real Vault Agent runs that keeps the deployment access key in a
-// file.
+// Agent describes a real Vault Agent that keeps the deployment access key in a file.
 type Agent struct {
 	Binary  string // of Vault
 	Address string // URL of the server
 	Token   string
-	Path    string // that is read
-	Dir     string // that exists, for its configuration and the key
+	Path    string // to read the key from
+	Dir     string // for its configuration and the key; it must exist
 	Log     string // file
 	Level   string // of the log
 	Env     []string
@@ -39,8 +38,8 @@ func (a Agent) Start() (*Process, error) {
 	return Start(a.Log, a.Env, a.Binary, "agent", "-config="+a.file("agent.json"), "-log-level="+a.Level)
 }
 
-// KeyFile is where the agent writes the key. It writes another file and renames it,
-// so what is there is whole.
+// KeyFile is where the agent puts the key. The agent writes another file and renames
+// it, so this one is always complete.
 func (a Agent) KeyFile() string { return a.file("access-key.txt") }
 
 func (a Agent) config() map[string]any {

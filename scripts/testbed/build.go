@@ -4,9 +4,7 @@ package testbed
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,65 +14,52 @@ import (
 // PluginName is the name of the shipped plugin and of its file.
 const PluginName = "vault-plugin-secrets-mdi"
 
-// Programs are what a measurement runs.
+// Programs are what a run starts.
 type Programs struct {
 	Root   string // the repository
-	Vault  string // the server's binary, which is the agent's as well
+	Vault  string // the binary of the server, of the agent and of the command line
 	Plugin string // the shipped plugin
 }
 
-// Build builds the plugin by `make build` and finds, or builds, a Vault. Both say on
-// stderr what they do.
-func Build(ctx context.Context) (Programs, error) {
+// Build builds the plugin, and further targets of the Makefile, and finds or builds a
+// Vault. Both report on stderr what they do.
+func Build(ctx context.Context, targets ...string) (Programs, error) {
 	root, err := Repository()
 	if err != nil {
 		return Programs{}, err
 	}
-	if _, err := Output(ctx, root, nil, "make", "--no-print-directory", "build"); err != nil {
+	if _, err := Output(ctx, root, nil, "make", append([]string{"--no-print-directory", "build"}, targets...)...); err != nil {
 		return Programs{}, err
 	}
 	vault, err := FindVault(ctx, root)
-	if err != nil {
-		return Programs{}, err
-	}
-	return Programs{Root: root, Vault: vault, Plugin: filepath.Join(root, "dist", "plugins", PluginName)}, nil
+	return Programs{Root: root, Vault: vault, Plugin: filepath.Join(root, "dist", "plugins", PluginName)}, err
 }
 
-// FindVault returns a Vault's binary, by scripts/vault.sh of the repository at root,
-// which builds one if there is none.
+// FindVault returns the path of a Vault's binary. It runs scripts/vault.sh of the
+// repository at root, which builds one if there is none.
 func FindVault(ctx context.Context, root string) (string, error) {
 	return Output(ctx, root, nil, filepath.Join(root, "scripts", "vault.sh"))
 }
 
-// BuildPackage builds a package of a module into a file, with the settings that the
-// Makefile has for the plugin, so that nothing but the code differs. The version,
-// unless it is empty, is stamped as the plugin's.
-func BuildPackage(ctx context.Context, module, pkg, version, file string) error {
+// BuildPackage builds a package of the module in a folder into a file, with the
+// Makefile's settings for the plugin, so that only the code differs. The version, unless
+// it is empty, is stamped as the plugin's.
+func BuildPackage(ctx context.Context, dir, pkg, version, file string) error {
 	flags := "-s -w"
 	if version != "" {
-		flags += " -X example.com/vault-plugin-secrets-mdi/backend.Version=" + version
+		module, err := Output(ctx, dir, nil, "go", "list", "-m")
+		if err != nil {
+			return err
+		}
+		flags += " -X " + module + "/backend.Version=" + version
 	}
-	_, err := Output(ctx, module, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", flags, "-o", file, pkg)
+	_, err := Output(ctx, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", flags, "-o", file, pkg)
 	return err
 }
 
-// Repository returns the folder of go.mod, at or above the working directory.
+// Repository returns the folder of the module that the working directory is in.
 func Repository() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		_, err := os.Stat(filepath.Join(dir, "go.mod"))
-		if err == nil {
-			return dir, nil
-		}
-		parent := filepath.Dir(dir)
-		if !errors.Is(err, fs.ErrNotExist) || parent == dir {
-			return "", errors.New("not inside the repository: no go.mod here or above")
-		}
-		dir = parent
-	}
+	return Output(context.Background(), "", nil, "go", "list", "-m", "-f", "{{.Dir}}")
 }
 
 // Output runs a program in dir and returns what it prints.

@@ -4,34 +4,33 @@ package testbed
 
 import (
 	"os"
-	"strings"
+	"regexp"
+
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 )
 
-// shownComplaints is how many lines of a log are worth showing.
+// shownComplaints is the number of lines of a log that are worth showing.
 const shownComplaints = 20
 
-// LogHas tells whether a line of the server's log contains text.
-func (v *Vault) LogHas(text string) (bool, error) {
-	log, err := os.ReadFile(v.LogFile())
-	return strings.Contains(string(log), text), err
+// complaint matches a line with a warning or an error, or of the trace of a panic.
+var complaint = regexp.MustCompile(`.*(?:\[WARN\]|\[ERROR\]|panic:|\.go:\d).*`)
+
+// ShowComplaints prints the last warnings and errors of the server and its plugins.
+func (v *Vault) ShowComplaints() {
+	lines, err := Complaints(v.LogFile())
+	if err != nil {
+		command.Progress("no log of Vault: %v", err)
+	}
+	for _, line := range lines {
+		command.Progress("%s", line)
+	}
 }
 
-// Complaints returns the last warnings and errors of the server and its plugins.
-func (v *Vault) Complaints() ([]string, error) { return Complaints(v.LogFile()) }
-
-// Complaints returns the last warnings and errors of a log.
+// Complaints returns the last warnings and errors in a log.
 func Complaints(file string) ([]string, error) {
 	log, err := os.ReadFile(file) //nolint:gosec // a file of this run's folder
 	found := complaints(string(log))
 	return found[max(0, len(found)-shownComplaints):], err
 }
 
-func complaints(log string) []string {
-	var found []string
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, "[WARN]") || strings.Contains(line, "[ERROR]") {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
-}
+func complaints(log string) []string { return complaint.FindAllString(log, -1) }

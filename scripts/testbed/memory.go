@@ -3,16 +3,14 @@
 package testbed
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
-	"strings"
 )
 
-// Running returns the ids of the children of the process that run a program, by the
+// Running returns the ids of the process's children that run a program, given by the
 // name of its file. Vault runs all mounts of a plugin in one.
 func (p *Process) Running(program string) ([]int, error) {
 	children, err := p.Children()
@@ -29,8 +27,8 @@ func (p *Process) Running(program string) ([]int, error) {
 	return found, nil
 }
 
-// ResidentMemory returns how many bytes of memory the children of the process hold
-// that run a program, as the proc file system of Linux tells it.
+// ResidentMemory returns the resident memory, in bytes, of the process's children that
+// run a program. It reads the proc file system of Linux.
 func (p *Process) ResidentMemory(program string) (int, error) {
 	pids, err := p.Running(program)
 	if err != nil {
@@ -54,14 +52,14 @@ func (p *Process) ResidentMemory(program string) (int, error) {
 	return total, nil
 }
 
-// residentMemory takes the figure out of the kernel's description of a process:
-// "VmRSS:     31204 kB".
+// residentSet is the line of the kernel's description of a process that has its memory.
+var residentSet = regexp.MustCompile(`(?m)^VmRSS:\s*(\d+) kB$`)
+
 func residentMemory(status []byte) (int, error) {
-	for lines := bufio.NewScanner(bytes.NewReader(status)); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), "VmRSS:"); ok {
-			kilobytes, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(text, "kB")))
-			return kilobytes * 1024, err
-		}
+	found := residentSet.FindSubmatch(status)
+	if found == nil {
+		return 0, fmt.Errorf("no resident memory in %d bytes of status", len(status))
 	}
-	return 0, fmt.Errorf("no resident memory in %d bytes of status", len(status))
+	kilobytes, err := strconv.Atoi(string(found[1]))
+	return kilobytes * 1024, err
 }

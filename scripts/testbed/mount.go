@@ -10,44 +10,44 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"golang.org/x/sync/errgroup"
 )
 
-// Mount installs a plugin and mounts it at path.
-func (v *Vault) Mount(ctx context.Context, plugin, path string) error {
-	if err := v.Install(ctx, plugin); err != nil {
+// Mount mounts a registered plugin at path and configures it.
+func (v *Vault) Mount(ctx context.Context, name, path string, config map[string]any) error {
+	if err := Enable(ctx, v, name, path); err != nil {
 		return err
 	}
-	return Enable(ctx, v, filepath.Base(plugin), path)
+	_, err := v.Logical().WriteWithContext(ctx, path+"/config", config)
+	return err
 }
 
-// Install copies a plugin to the server and registers it under the name of its file;
-// it is started with the arguments. The server runs the copy: whoever builds the
-// plugin anew does not change a measurement that is under way.
-func (v *Vault) Install(ctx context.Context, plugin string, arguments ...string) error {
-	content, err := os.ReadFile(plugin) //nolint:gosec // a program that was built for this
-	if err != nil {
+// Install copies a plugin to the server and registers it with a version unless that is
+// empty, to be started with the arguments. The server runs the copy, so that building the
+// plugin again does not change a measurement that is under way.
+func (v *Vault) Install(ctx context.Context, plugin, version string, arguments ...string) error {
+	if _, err := Output(ctx, "", nil, "cp", plugin, v.pluginDir()); err != nil {
 		return err
 	}
-	installed := filepath.Join(v.pluginDir(), filepath.Base(plugin))
-	if err := os.WriteFile(installed, content, 0o700); err != nil { //nolint:gosec // a program has to be executable
-		return err
-	}
-	return Register(ctx, v, installed, "", arguments...)
+	return Register(ctx, v, filepath.Join(v.pluginDir(), filepath.Base(plugin)), version, arguments...)
 }
 
-// Register enters a plugin, which is in the server's folder of plugins, into the
-// catalog under the name of its file, with a version unless that is empty.
+// Register enters a plugin of the server's plugin folder into the catalog, with a version
+// unless that is empty. The plugin has the name of its file up to an underscore, since a
+// version can follow there.
 func Register(ctx context.Context, vault Caller, plugin, version string, arguments ...string) error {
 	content, err := os.ReadFile(plugin) //nolint:gosec // a program that was built for this
 	if err != nil {
 		return err
 	}
-	name := filepath.Base(plugin)
+	file := filepath.Base(plugin)
+	name, _, _ := strings.Cut(file, "_")
 	sum := sha256.Sum256(content)
-	entry := map[string]any{"sha256": hex.EncodeToString(sum[:]), "command": name, "version": version, "args": arguments}
+	entry := map[string]any{"sha256": hex.EncodeToString(sum[:]), "command": file, "version": version, "args": arguments}
 	if err := vault.Call(ctx, http.MethodPut, "sys/plugins/catalog/secret/"+name, entry, nil); err != nil {
 		return fmt.Errorf("registering %s: %w", name, err)
 	}
@@ -62,23 +62,14 @@ func Enable(ctx context.Context, vault Caller, name, path string) error {
 	return nil
 }
 
-// Reload ends the process of a plugin, with whatever it knows, for Vault to start
-// another one.
-func Reload(ctx context.Context, vault Caller, name string) error {
-	if err := vault.Call(ctx, http.MethodPut, "sys/plugins/reload/backend", map[string]string{"plugin": name}, nil); err != nil {
-		return fmt.Errorf("reloading %s: %w", name, err)
-	}
-	return nil
-}
-
-// IssueTokens makes n tokens that may read the paths, besides what Vault's default
-// policy allows every token. The policy of that name is written for it.
+// IssueTokens creates n tokens that may read the paths. It writes the policy of that
+// name, which adds to Vault's default policy.
 func (c *Client) IssueTokens(ctx context.Context, n int, policy string, ttl time.Duration, paths ...string) ([]string, error) {
 	rules := ""
 	for _, path := range paths {
 		rules += fmt.Sprintf("path %q { capabilities = [\"read\"] }\n", path)
 	}
-	if err := c.Call(ctx, http.MethodPut, "sys/policies/acl/"+policy, map[string]string{"policy": rules}, nil); err != nil {
+	if err := c.Sys().PutPolicyWithContext(ctx, policy, rules); err != nil {
 		return nil, fmt.Errorf("writing the policy %s: %w", policy, err)
 	}
 	tokens := make([]string, n)
@@ -86,17 +77,13 @@ func (c *Client) IssueTokens(ctx context.Context, n int, policy string, ttl time
 	group.SetLimit(16)
 	for i := range tokens {
 		group.Go(func() error {
-			var answer Answer
-			err := c.Call(ctx, http.MethodPost, "auth/token/create", map[string]any{
-				"policies": []string{policy},
-				"ttl":      ttl.String(),
-			}, &answer)
-			tokens[i] = answer.Auth.ClientToken
-			return err
+			created, err := c.Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{Policies: []string{policy}, TTL: ttl.String()})
+			if err != nil {
+				return fmt.Errorf("creating a token: %w", err)
+			}
+			tokens[i] = created.Auth.ClientToken
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("creating tokens: %w", err)
-	}
-	return tokens, nil
+	return tokens, group.Wait()
 }

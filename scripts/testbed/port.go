@@ -7,21 +7,25 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strconv"
 )
 
-// Ports for servers are below those that Linux gives to outgoing connections, from
-// 32768 on: a node of a cluster needs its own again after it has been away.
+// Servers listen on ports below those that Linux gives to outgoing connections, from
+// 32768 on: a node of a cluster needs its own again when it restarts.
 const (
 	firstPort = 10000
 	lastPort  = 32000
+	usualPort = 8200 // of Vault
 )
 
-// FreeAddress returns a loopback address whose port is free together with the next
-// one, which Vault uses as well.
-func FreeAddress(ctx context.Context) (string, error) {
+// FreeAddress returns a loopback address whose port is free, and the next one too, which
+// Vault also uses: a preferred port if possible, or else any.
+func FreeAddress(ctx context.Context, preferred ...int) (string, error) {
 	for range 50 {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // any will do
+		preferred = append(preferred, firstPort+rand.IntN(lastPort-firstPort)) //nolint:gosec // any will do
+	}
+	for _, port := range preferred {
 		if isFree(ctx, loopback(port)) && isFree(ctx, loopback(port+1)) {
 			return loopback(port), nil
 		}
@@ -36,12 +40,8 @@ func isFree(ctx context.Context, address string) bool {
 	return err == nil && l.Close() == nil
 }
 
-// next returns the address with the port that follows.
+// next returns the address with the next port.
 func next(address string) (string, error) {
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return "", err
-	}
-	number, err := strconv.Atoi(port)
-	return loopback(number + 1), err
+	parsed, err := netip.ParseAddrPort(address)
+	return loopback(int(parsed.Port()) + 1), err
 }

@@ -22,10 +22,6 @@ const (
 )
 
 // Process is a program that runs in the background and writes to a log file.
-//
-// It stays in the process group of the program that started it: Ctrl-C on the
-// terminal reaches it too, so that it ends even if a test is interrupted, which has
-// no chance to clean up.
 type Process struct {
 	cmd   *exec.Cmd
 	log   string
@@ -33,9 +29,22 @@ type Process struct {
 	stop  context.CancelFunc
 }
 
-// Start runs a program until [Process.Stop] is called. Its output is appended to
-// the log file; it gets env and nothing else as its environment.
+// Start runs a program until [Process.Stop] is called. Its output is appended to the
+// log file; env is its whole environment.
+//
+// The program stays in the process group of its parent: Ctrl-C on the terminal ends it
+// too, even if the parent is a test, which has no chance to clean up.
 func Start(log string, env []string, name string, args ...string) (*Process, error) {
+	return start(log, env, false, name, args)
+}
+
+// StartApart is [Start] for a program that the parent still needs after Ctrl-C. The
+// program gets its own process group, and the parent has to stop it.
+func StartApart(log string, env []string, name string, args ...string) (*Process, error) {
+	return start(log, env, true, name, args)
+}
+
+func start(log string, env []string, apart bool, name string, args []string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // a file of this run's folder
 	if err != nil {
 		return nil, err
@@ -44,6 +53,7 @@ func Start(log string, env []string, name string, args ...string) (*Process, err
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // the caller names a program that was built for this
 	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: apart}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = stopWithin // then it is killed
@@ -53,14 +63,14 @@ func Start(log string, env []string, name string, args ...string) (*Process, err
 	}
 	p := &Process{cmd: cmd, log: log, ended: make(chan struct{}), stop: cancel}
 	go func() {
-		_ = cmd.Wait() // it is no failure to be stopped
+		_ = cmd.Wait() // being stopped is no failure
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// Stop ends the process politely, so that it stops its own; and after a while for
-// good, and its own as well.
+// Stop interrupts the process, so that it can stop its children, and kills all of them
+// if it takes too long.
 func (p *Process) Stop() {
 	children, _ := p.Children()
 	p.stop()
@@ -68,11 +78,11 @@ func (p *Process) Stop() {
 	if p.cmd.ProcessState.Exited() {
 		return
 	}
-	Kill(children...) // they may have followed by themselves
+	Kill(children...) // those that have not ended with it
 }
 
 // Kill ends the process as kill -9 does, and returns the ids of its children, which
-// live on.
+// keep running.
 func (p *Process) Kill() (orphans []int, err error) {
 	orphans, err = p.Children()
 	if err := errors.Join(err, p.cmd.Process.Kill()); err != nil {
@@ -83,11 +93,11 @@ func (p *Process) Kill() (orphans []int, err error) {
 	return orphans, nil
 }
 
-// Ended is closed when the process has ended, by itself or not.
+// Ended returns a channel that is closed when the process has ended, for any reason.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Await waits until ready says so, for half a minute at most; the process must not
-// end before.
+// Await waits until ready returns true, for half a minute at most. It fails if the
+// process ends first.
 func (p *Process) Await(ctx context.Context, ready func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -95,7 +105,7 @@ func (p *Process) Await(ctx context.Context, ready func(context.Context) bool) e
 		select {
 		case <-p.ended:
 			text, err := os.ReadFile(p.log)
-			return errors.Join(fmt.Errorf("%s ended by itself:\n%s", filepath.Base(p.cmd.Path), text), err)
+			return errors.Join(fmt.Errorf("%s ended unexpectedly:\n%s", filepath.Base(p.cmd.Path), text), err)
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w", filepath.Base(p.cmd.Path), ctx.Err())
 		case <-time.After(lookEvery):
@@ -104,8 +114,8 @@ func (p *Process) Await(ctx context.Context, ready func(context.Context) bool) e
 	return nil
 }
 
-// Children returns the ids of the running children of the process, as the proc file
-// system of Linux tells them.
+// Children returns the ids of the running children of the process. It reads the proc
+// file system of Linux.
 func (p *Process) Children() ([]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil || len(stats) == 0 {
@@ -115,7 +125,7 @@ func (p *Process) Children() ([]int, error) {
 	for _, stat := range stats {
 		text, err := os.ReadFile(stat) //nolint:gosec // a file of the kernel's
 		if err != nil {
-			continue // has ended meanwhile
+			continue // it has ended in the meantime
 		}
 		// pid (name) state parent ...; the name can contain anything.
 		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
@@ -129,7 +139,7 @@ func (p *Process) Children() ([]int, error) {
 	return children, nil
 }
 
-// Kill ends processes as kill -9 does. One that has ended by itself is no failure.
+// Kill ends processes as kill -9 does, except those that have ended already.
 func Kill(pids ...int) {
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL)

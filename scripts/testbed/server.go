@@ -5,21 +5,23 @@ package testbed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
+	"maps"
 	"os"
 	"path/filepath"
+
+	"github.com/hashicorp/vault/api"
 )
 
-// Raft is the storage that keeps a server's state on disk; the other one is "inmem".
+// Raft is the storage that keeps a server's state on disk. The other one is "inmem".
 const Raft = "raft"
 
-// Server says how a Vault server runs that listens on the loopback interface without
-// TLS.
+// Server describes a Vault server that listens on the loopback interface without TLS.
 type Server struct {
 	Binary  string   // of Vault
 	Name    string   // of the node
-	Dir     string   // that exists, for the configuration and the state
+	Dir     string   // for the configuration and the state; it must exist
 	Log     string   // file
 	Plugins string   // folder of the plugins
 	Env     []string // of the process; its plugins inherit it
@@ -27,10 +29,12 @@ type Server struct {
 	Storage string   // [Raft] or "inmem"
 	Join    []string // URLs of the nodes of a cluster, of which this is one
 	Level   string   // of the log
+
+	Settings map[string]any // more of the configuration
 }
 
-// Start runs the server, and returns when it answers: sealed, or not initialised.
-// The state of an earlier process with the same folder is kept.
+// Start runs the server and returns once it answers, sealed or not initialised. It
+// keeps the state of an earlier process with the same folder.
 func (s Server) Start(ctx context.Context) (*Process, error) {
 	settings, err := s.settings()
 	if err != nil {
@@ -40,11 +44,8 @@ func (s Server) Start(ctx context.Context) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(s.state(), 0o700); err != nil {
-		return nil, err
-	}
 	config := filepath.Join(s.Dir, s.Name+".json")
-	if err := os.WriteFile(config, text, 0o600); err != nil {
+	if err := errors.Join(os.MkdirAll(s.state(), 0o700), os.WriteFile(config, text, 0o600)); err != nil {
 		return nil, err
 	}
 	process, err := Start(s.Log, s.Env, s.Binary, "server", "-config="+config)
@@ -61,14 +62,14 @@ func (s Server) URL() string { return "http://" + s.Address }
 
 func (s Server) state() string { return filepath.Join(s.Dir, s.Name) }
 
-// settings are the server's configuration. The longest request is that which revokes
-// ten thousand leases, for which Vault's 90 s may not be enough.
+// settings are the server's configuration. The longest request revokes ten thousand
+// leases, for which Vault's 90 s may not be enough.
 func (s Server) settings() (map[string]any, error) {
 	cluster, err := next(s.Address)
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{
+	settings := map[string]any{
 		"storage":                      map[string]any{s.Storage: s.storage()},
 		"listener":                     map[string]any{"tcp": map[string]any{"address": s.Address, "tls_disable": true}},
 		"api_addr":                     s.URL(),
@@ -77,7 +78,9 @@ func (s Server) settings() (map[string]any, error) {
 		"disable_mlock":                true,
 		"log_level":                    s.Level,
 		"default_max_request_duration": "30m",
-	}, nil
+	}
+	maps.Copy(settings, s.Settings)
+	return settings, nil
 }
 
 func (s Server) storage() map[string]any {
@@ -95,31 +98,24 @@ func (s Server) storage() map[string]any {
 	return settings
 }
 
-// Environment is what a process of the test bed gets: nothing of the user's other
-// Vault servers, and its temporary files, sockets included, in a folder of the run's.
+// Environment is that of a process of the test bed: without the settings of the user's
+// other Vault servers, and with temporary files, sockets included, in a folder of the run.
 func Environment(home, temporary string) []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + temporary}
 }
 
-// Initialise makes a server that has no state ready to be unsealed with the key.
+// Initialise prepares a server that has no state, for [Client.Unseal].
 func (c *Client) Initialise(ctx context.Context) (unsealKey, rootToken string, err error) {
-	var secrets struct {
-		Keys      []string `json:"keys_base64"`
-		RootToken string   `json:"root_token"`
-	}
-	in := map[string]int{"secret_shares": 1, "secret_threshold": 1}
-	if err := c.Call(ctx, http.MethodPut, "sys/init", in, &secrets); err != nil {
+	secrets, err := c.Sys().InitWithContext(ctx, &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
+	if err != nil {
 		return "", "", fmt.Errorf("initialising: %w", err)
 	}
-	if len(secrets.Keys) != 1 {
-		return "", "", fmt.Errorf("initialising: %d unseal keys instead of one", len(secrets.Keys))
-	}
-	return secrets.Keys[0], secrets.RootToken, nil
+	return secrets.KeysB64[0], secrets.RootToken, nil
 }
 
 // Unseal gives a server its unseal key.
 func (c *Client) Unseal(ctx context.Context, key string) error {
-	if err := c.Call(ctx, http.MethodPut, "sys/unseal", map[string]string{"key": key}, nil); err != nil {
+	if _, err := c.Sys().UnsealWithContext(ctx, key); err != nil {
 		return fmt.Errorf("unsealing: %w", err)
 	}
 	return nil

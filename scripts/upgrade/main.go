@@ -1,151 +1,127 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command upgrade writes what mounts of this version of the engine leave behind, as
-// package upgradetest wants it. record.sh runs it in a checkout of a released version.
+// Command upgrade records what a release leaves behind, for the tests of later versions:
+//
+//	upgrade TAG FOLDER
+//
+// It builds the plugin of the tag and uses it in a real Vault. server.snap is a snapshot
+// of that Vault, which server.json describes; mounts.json has the states of further
+// mounts, each with its own tenant. See package upgradetest.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
-
-	"github.com/hashicorp/vault/sdk/logical"
+	"path/filepath"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
-	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// The role in whose name the hosts of a state have read.
+// Only the proxy knows where these names of the first tenant lead: a test can be the same
+// tenant again on any day and at any port.
 const (
-	role    = "sensor-hosts"
-	roleKey = "key/" + role
+	loginHost = "login.upgrade.test"
+	graphHost = "graph.upgrade.test"
 )
 
-// fullRoles let an app regenerate the key and renew its own secret.
-var fullRoles = []string{graphtest.RoleReadWrite, graphtest.RoleRead, graphtest.RoleOwnedBy}
+func main() { command.Main(run) }
 
-func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "upgrade:", err)
-		os.Exit(1)
+func run(ctx context.Context, arguments []string) (err error) {
+	if len(arguments) != 2 {
+		return errors.New("usage: upgrade TAG FOLDER")
 	}
-}
-
-func run(ctx context.Context) error {
-	states := map[string]upgradetest.State{}
-	for name, prepare := range map[string]func(context.Context, *mount) error{
-		"leases":                leases,
-		"regeneration-lost":     regenerationLost,
-		"regeneration-answered": regenerationAnswered,
-		"certificate":           certificate,
-		"root-retiring":         rootRetiring,
-		"root-pending":          rootPending,
-		"root-lost":             rootLost,
-	} {
-		state, err := record(ctx, prepare)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		states[name] = state
-	}
-	text, err := json.MarshalIndent(states, "", "  ")
+	tag, into := arguments[0], arguments[1]
+	dir, err := os.MkdirTemp("", "mdi-upgrade")
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(string(text))
-	return err
-}
-
-func record(ctx context.Context, prepare func(context.Context, *mount) error) (upgradetest.State, error) {
-	m, err := newMount(ctx)
-	if err != nil {
-		return upgradetest.State{}, err
-	}
-	err = prepare(ctx, m)
-	state, dumping := m.leave(ctx)
-	return state, errors.Join(err, dumping)
-}
-
-// leases leaves three leases on the current key, one of them on mdi/key itself, and one
-// on the key before, under a schedule.
-func leases(ctx context.Context, m *mount) error {
-	return errors.Join(
-		m.configure(ctx, map[string]any{"ttl": "2h", "rotation_period": "720h"}),
-		m.do(ctx, logical.CreateOperation, "roles/"+role, map[string]any{"ttl": "90m", "max_key_age": "24h"}),
-		m.lease(ctx, "key"),
-		m.lease(ctx, "key"),
-		m.lease(ctx, roleKey),
-		m.lease(ctx, roleKey),
-	)
-}
-
-// regenerationLost leaves an intent whose request has never arrived.
-func regenerationLost(ctx context.Context, m *mount) error {
-	if err := errors.Join(m.configure(ctx, nil), m.lease(ctx, "key")); err != nil {
-		return err
-	}
-	m.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Reset: true})
-	return m.refused(ctx, logical.ReadOperation, "key")
-}
-
-// regenerationAnswered leaves an intent that was carried out: the tenant has a key of
-// which the engine knows nothing.
-func regenerationAnswered(ctx context.Context, m *mount) error {
-	if err := errors.Join(m.configure(ctx, nil), m.lease(ctx, "key")); err != nil {
-		return err
-	}
-	m.sim.Inject(
-		graphtest.Fault{Operation: graphtest.Regenerate, AfterWork: true, Reset: true},
-		graphtest.Fault{Operation: graphtest.Get, Status: 503},
-	)
-	return m.refused(ctx, logical.ReadOperation, "key")
-}
-
-// certificate leaves a lease on a key that was read with a certificate.
-func certificate(ctx context.Context, m *mount) error {
-	bundle, err := m.sim.NewCertificate(graphtest.CertificateRequest{Validity: lifetime})
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	plugin, err := build(ctx, tag, dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		m.configure(ctx, map[string]any{"client_secret": nil, "client_certificate": bundle}),
-		m.lease(ctx, "key"),
-	)
-}
-
-// rootRetiring leaves a second secret of the engine's own in use, and the first one
-// waiting for its removal.
-func rootRetiring(ctx context.Context, m *mount) error {
-	m.sim.Update(graphtest.WithRoles(fullRoles...), graphtest.WithForeignPassword("somebody else's"))
-	return errors.Join(
-		m.configure(ctx, map[string]any{"root_rotation_period": "720h"}),
-		m.do(ctx, logical.UpdateOperation, "rotate-root", nil),
-		m.do(ctx, logical.UpdateOperation, "rotate-root", nil),
-		m.lease(ctx, "key"),
-	)
-}
-
-// rootPending leaves a new secret that Entra did not accept yet.
-func rootPending(ctx context.Context, m *mount) error {
-	m.sim.Update(graphtest.WithRoles(fullRoles...), graphtest.WithPropagation(1000))
-	return errors.Join(
-		m.configure(ctx, nil),
-		m.do(ctx, logical.UpdateOperation, "rotate-root", nil),
-		m.lease(ctx, "key"),
-	)
-}
-
-// rootLost leaves a secret that was made and whose answer was lost.
-func rootLost(ctx context.Context, m *mount) error {
-	m.sim.Update(graphtest.WithRoles(fullRoles...))
-	if err := errors.Join(m.configure(ctx, nil), m.lease(ctx, "key")); err != nil {
+	tenant, err := testbed.StartTenant(ctx, graphtest.WithServerNames(loginHost, graphHost))
+	if err != nil {
 		return err
 	}
-	m.sim.Inject(
-		graphtest.Fault{Operation: graphtest.AddPassword, AfterWork: true, Reset: true},
-		graphtest.Fault{Operation: graphtest.Application, Status: 503},
-	)
-	return m.refused(ctx, logical.UpdateOperation, "rotate-root")
+	defer func() { err = errors.Join(err, tenant.Stop()) }()
+	vault, err := startVault(ctx, dir, tenant)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, vault.Stop()) }()
+	if err := vault.Install(ctx, plugin, tag); err != nil {
+		return err
+	}
+	command.Progress("recording a Vault with %s", tag)
+	if err := recordServer(ctx, vault, tenant, into); err != nil {
+		return err
+	}
+	command.Progress("recording mounts with %s: half a minute", tag)
+	states, err := recordMounts(ctx, vault)
+	if err != nil {
+		return err
+	}
+	return save(into, "mounts.json", states)
+}
+
+// build builds the plugin of a tag, and returns its file.
+func build(ctx context.Context, tag, dir string) (plugin string, err error) {
+	const unpack = `git archive "$0" | tar -x -C "$1"`
+	if _, err := testbed.Output(ctx, "", nil, "bash", "-o", "pipefail", "-c", unpack, tag, dir); err != nil {
+		return "", err
+	}
+	plugin = filepath.Join(dir, testbed.PluginName+"_"+tag)
+	return plugin, testbed.BuildPackage(ctx, dir, "./cmd/"+testbed.PluginName, tag, plugin)
+}
+
+// startVault runs a Vault whose plugins reach the tenant under its names and trust it.
+func startVault(ctx context.Context, dir string, tenant *testbed.Tenant) (*testbed.Vault, error) {
+	authority := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(authority, []byte(tenant.CACertificate()), 0o600); err != nil {
+		return nil, err
+	}
+	binary, err := testbed.FindVault(ctx, ".")
+	if err != nil {
+		return nil, err
+	}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { connect(w, r, tenant.URL()) }))
+	return testbed.StartVault(ctx, testbed.Server{
+		Binary: binary, Storage: testbed.Raft, Level: "warn",
+		Env:      []string{"HTTPS_PROXY=" + proxy.URL, "SSL_CERT_FILE=" + authority},
+		Settings: map[string]any{"raw_storage_endpoint": true},
+	})
+}
+
+// connect answers a CONNECT request with a connection to the tenant.
+func connect(w http.ResponseWriter, r *http.Request, tenant string) {
+	server, err := new(net.Dialer).DialContext(r.Context(), "tcp", tenant[len("https://"):])
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	client, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n") // if this fails, so does the next
+	go func() { _, _ = io.Copy(server, client) }()           // it ends with the program
+	_, _ = io.Copy(client, server)
+}
+
+// save writes a value to a file of the record.
+func save(into, name string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(into, name), append(text, '\n'), 0o600)
 }

@@ -1,6 +1,6 @@
 // A real Vault for development and tests, built from its Go module because a
-// released binary cannot always be downloaded. A test tool only: Vault is
-// BUSL-1.1, is never shipped with the plugin and never in the plugin's go.mod.
+// released binary cannot always be downloaded. It is a tool for tests only: Vault is
+// BUSL-1.1, never ships with the plugin and is never in the plugin's go.mod.
 //
 // The versions are those of the release's own go.mod; its two replacements of
 // third-party modules are kept. The release builds against its own copy of the

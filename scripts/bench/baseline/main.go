@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command baseline is a secrets engine that does as little as an engine with leases
-// can: a read returns a constant under a lease that cannot be renewed, and to revoke
-// the lease does nothing. What it costs is what Vault costs.
+// Command baseline is a secrets engine that does as little as an engine with leases can:
+// a read returns a constant under a lease that cannot be renewed, and revoking the lease
+// does nothing. Its cost is that of Vault.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 // ttl of the leases, longer than any measurement.
 const ttl = 24 * time.Hour
 
-// The answer is as large as the real engine's: core stores a copy with each lease.
+// The answer is as large as the real engine's, since Vault stores a copy with each lease.
 var (
 	constantKey  = strings.Repeat("k", 88)
 	constantTime = time.Unix(0, 0).UTC().Format(time.RFC3339)

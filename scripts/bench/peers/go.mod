@@ -1,6 +1,6 @@
-// What the benchmark compares the engine with: two engines of HashiCorp's, as they
-// are released, and a server for one of them. They are built apart from the plugin,
-// so that its dependencies stay its own.
+// The benchmark compares the engine with two released engines of HashiCorp's, and this
+// has the server that one of them needs. They are built outside of the plugin's module, so
+// that it stays free of their dependencies.
 module example.com/vault-plugin-secrets-mdi/scripts/bench/peers
 
 go 1.26.0

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command profiled is the engine with a way to look into it, which the plugin that
-// ships does not have. It serves Go's profiles on the loopback interface, at an
-// address that it writes to a file of its process's id in the folder that is its
-// only argument; and one of the processor's time between two requests, to /cpu/start
-// and /cpu/stop.
+// Command profiled is the engine with a profiler, which the plugin that ships does not
+// have. It listens on the loopback interface, at an address that it writes to the folder
+// that is its only argument, in a file named after its process id. A request to /start
+// starts a profile of the processor's time; one to /stop writes that, and what was
+// allocated and waited for since the start of the process, to files with a prefix.
 package main
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/http"
-	_ "net/http/pprof" //nolint:gosec // what this program is for; it never ships
 	"os"
 	"path/filepath"
 	"runtime"
@@ -43,17 +43,31 @@ func serveProfiles(dir string) error {
 	if err != nil {
 		return err
 	}
-	var recorded bytes.Buffer // requests come one after the other
-	http.HandleFunc("/cpu/start", func(w http.ResponseWriter, _ *http.Request) {
-		recorded.Reset()
-		if err := pprof.StartCPUProfile(&recorded); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-		}
+	var cpu bytes.Buffer // requests come one after the other
+	http.HandleFunc("/start", func(w http.ResponseWriter, _ *http.Request) {
+		cpu.Reset()
+		fail(w, pprof.StartCPUProfile(&cpu))
 	})
-	http.HandleFunc("/cpu/stop", func(w http.ResponseWriter, _ *http.Request) {
+	http.HandleFunc("/stop", func(w http.ResponseWriter, r *http.Request) {
 		pprof.StopCPUProfile()
-		_, _ = w.Write(recorded.Bytes()) // who asked has gone
+		fail(w, write(r.FormValue("prefix"), cpu.Bytes()))
 	})
 	go func() { _ = http.Serve(ln, nil) }()                                                               //nolint:gosec // a profile takes as long as it was asked for
 	return os.WriteFile(filepath.Join(dir, strconv.Itoa(os.Getpid())), []byte(ln.Addr().String()), 0o600) //nolint:gosec // the folder is the benchmark's
+}
+
+// write writes the profiles to files, whose names the benchmark begins.
+func write(prefix string, cpu []byte) error {
+	failed := []error{os.MkdirAll(filepath.Dir(prefix), 0o750), os.WriteFile(prefix+".cpu.pprof", cpu, 0o600)} //nolint:gosec // as above
+	for _, kind := range []string{"allocs", "mutex", "block"} {
+		var profile bytes.Buffer
+		failed = append(failed, pprof.Lookup(kind).WriteTo(&profile, 0), os.WriteFile(prefix+"."+kind+".pprof", profile.Bytes(), 0o600)) //nolint:gosec // as above
+	}
+	return errors.Join(failed...)
+}
+
+func fail(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
 }

@@ -69,7 +69,7 @@ func play(t *testing.T) map[string]any {
 	return plays[0]
 }
 
-// tasks returns all tasks of the playbook, those in blocks as well.
+// tasks returns all tasks of the playbook, including those in blocks.
 func tasks(t *testing.T) []map[string]any {
 	t.Helper()
 	return flatten(play(t)["tasks"])

@@ -56,7 +56,7 @@ func configured(t *testing.T) *engine {
 	return e
 }
 
-// read returns the data of a path as a client of Vault decodes them.
+// read returns the data of a path as a client of Vault decodes it.
 func (e *engine) read(path string) map[string]any {
 	e.t.Helper()
 	resp := e.request(logical.ReadOperation, path, nil)
@@ -66,7 +66,7 @@ func (e *engine) read(path string) map[string]any {
 	return decode(e.t, text)
 }
 
-// write creates what is at a path, or updates it.
+// write creates or updates a path.
 func (e *engine) write(path string, data map[string]any) {
 	e.t.Helper()
 	resp := e.request(logical.CreateOperation, path, data)
@@ -90,11 +90,11 @@ func (e *engine) openAPI() *framework.OASDocument {
 	e.t.Helper()
 	resp := e.request(logical.HelpOperation, "", nil)
 	doc, ok := resp.Data["openapi"].(*framework.OASDocument)
-	require.True(e.t, ok, "the help of the mount is no OpenAPI document")
+	require.True(e.t, ok, "the help of the mount is not an OpenAPI document")
 	return doc
 }
 
-// decode decodes an object and keeps numbers as they are written.
+// decode decodes an object without changing its numbers.
 func decode(t *testing.T, text []byte) map[string]any {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(text))

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What an example says about the engine, wherever it says it.
+// Uses of the engine in any kind of example.
 var (
 	// A path below the mount. Folders called mdi come after a slash or a backslash.
 	mention = regexp.MustCompile(`(?:^|[^/\\\w-])mdi/([a-z][a-z-]*(?:/[a-z][a-z-]*)?)`)
@@ -65,7 +65,7 @@ func TestUsesThatAreWrong(t *testing.T) {
 	}
 }
 
-// examples returns every file of the examples, and the pages that tell about them.
+// examples returns all files of the examples, and the page that describes them.
 func examples(t *testing.T) []string {
 	t.Helper()
 	files := []string{"../../../docs/integrations.md"}
@@ -108,7 +108,7 @@ func commandsIn(text string) []use {
 	return uses
 }
 
-// templatesIn takes all fields of a template for fields of the one path that it reads.
+// templatesIn assumes that all fields of a template belong to the one path that it reads.
 func templatesIn(text string) []use {
 	read := templateRead.FindStringSubmatch(text)
 	if read == nil {

@@ -1,9 +1,9 @@
-// Checks of the examples beside this folder with the tools that they are for. A module
-// of its own, so that none of these is a dependency of the plugin.
+// Checks the examples in the folders beside this one with the tools that they are for. It
+// is a module of its own, so that none of the tools is a dependency of the plugin.
 //
-// Prometheus names a version of Nomad's API that not every proxy of Go modules serves;
-// the code that needs it here, in the template engine of Vault Agent, is content with
-// the one that Vault itself is built with.
+// Prometheus requires a version of Nomad's API that not every proxy of Go modules serves.
+// The code that needs it here, in the template engine of Vault Agent, also works with the
+// version that Vault itself is built with.
 module example.com/vault-plugin-secrets-mdi/scripts/integrations/check
 
 go 1.26.7
@@ -13,6 +13,7 @@ replace example.com/vault-plugin-secrets-mdi => ../../..
 replace github.com/hashicorp/nomad/api => github.com/hashicorp/nomad/api v0.0.0-20240213164230-c364cb57298d
 
 require (
+	example.com/vault-plugin-secrets-mdi v0.0.0-00010101000000-000000000000
 	github.com/hashicorp/consul-template v0.41.1
 	github.com/hashicorp/go-hclog v1.6.3
 	github.com/hashicorp/hcl/v2 v2.25.0
@@ -25,7 +26,6 @@ require (
 	github.com/stretchr/testify v1.12.1
 	github.com/zclconf/go-cty v1.20.0
 	go.yaml.in/yaml/v3 v3.0.6
-	example.com/vault-plugin-secrets-mdi v0.0.0-00010101000000-000000000000
 )
 
 require (
@@ -104,7 +104,7 @@ require (
 	github.com/hashicorp/hcl v1.0.1-vault-7 // indirect
 	github.com/hashicorp/nomad/api v0.0.0-20261016150620-df630b26e78a // indirect
 	github.com/hashicorp/serf v0.10.4 // indirect
-	github.com/hashicorp/vault/api v1.20.0 // indirect
+	github.com/hashicorp/vault/api v1.23.0 // indirect
 	github.com/hashicorp/vault/api/auth/kubernetes v0.10.0 // indirect
 	github.com/hashicorp/yamux v0.1.2 // indirect
 	github.com/huandu/xstrings v1.5.0 // indirect

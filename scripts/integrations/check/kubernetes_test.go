@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// The operator's definitions come with its Go module, of which nothing is built.
+	// The operator's Go module has its definitions. Nothing of the module is built.
 	operatorModule = "github.com/external-secrets/external-secrets@v1.3.2"
 	operatorSum    = "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ="
 )
@@ -96,8 +96,8 @@ func operatorDir(t *testing.T) string {
 	return module.Dir
 }
 
-// strict turns a schema of Kubernetes, which drops fields that it does not know, into
-// one that refuses them. Metadata are Kubernetes' own.
+// strict changes a schema of Kubernetes, which drops unknown fields, into one that refuses
+// them, except in metadata.
 func strict(schema any) any {
 	switch value := schema.(type) {
 	case []any:
@@ -118,7 +118,7 @@ func strict(schema any) any {
 	return schema
 }
 
-// at follows names through objects.
+// at returns the value at a path of names in nested objects.
 func at(t *testing.T, value any, names ...string) any {
 	t.Helper()
 	for _, name := range names {
@@ -130,7 +130,7 @@ func at(t *testing.T, value any, names ...string) any {
 	return value
 }
 
-// yamlDocuments returns the documents of a file with the types of JSON.
+// yamlDocuments returns the documents of a file, with the types of JSON.
 func yamlDocuments(t *testing.T, file string) []map[string]any {
 	t.Helper()
 	var documents []map[string]any

@@ -18,11 +18,11 @@ const (
 	workflowFile = "../pipeline/github-workflow.yml"
 	pipelineFile = "../pipeline/azure-pipelines.yml"
 
-	// idToken has what a token of the providers has, and base64 of an access key.
+	// idToken has the characters that can occur in a token.
 	idToken = "header.payload+/=.signature"
 )
 
-// standIns are programs that note what they are called with in the folder $CALLS.
+// standIns are programs that record their calls in the folder $CALLS.
 // ansible-playbook fails if $FAIL is set.
 var standIns = map[string]string{
 	"vault": `echo "vault $*" >>"$CALLS/lines"
@@ -82,7 +82,7 @@ func TestTokenIsRevokedAfterAFailure(t *testing.T) {
 	require.Contains(t, calls.file("lines"), "vault token revoke -self")
 }
 
-// calls is what stand-ins were called with.
+// calls are the recorded calls of stand-ins.
 type calls struct {
 	t   *testing.T
 	dir string
@@ -117,8 +117,8 @@ func runScript(t *testing.T, script string, env ...string) calls {
 	return c
 }
 
-// signedIn checks that a token was got from Vault, used and revoked, and that neither it
-// nor the ID token was on a command line.
+// signedIn checks that the script got a token from Vault, used and revoked it, and that
+// neither that nor the ID token was on a command line.
 func (c calls) signedIn(path string) {
 	c.t.Helper()
 	lines := strings.Split(strings.TrimSpace(c.file("lines")), "\n")

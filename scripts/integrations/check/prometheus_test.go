@@ -32,7 +32,7 @@ const (
 type status = map[string]any
 
 // TestAlerts renders the metrics of a status that differs from a healthy one, and
-// evaluates all alerts on them, apart from how long they wait.
+// evaluates the expressions of all alerts on them.
 func TestAlerts(t *testing.T) {
 	now := time.Now()
 	in := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339) }
@@ -71,24 +71,24 @@ func TestAlerts(t *testing.T) {
 			require.Equal(t, c.alerts, firing(t, now, samples{now.Add(-10 * time.Minute): before, now: metrics(t, changed)}))
 		})
 	}
-	t.Run("not read any more", func(t *testing.T) {
+	t.Run("no longer read", func(t *testing.T) {
 		later := now.Add(11 * time.Minute)
 		require.Equal(t, []string{"MdiStatusUnknown"}, firing(t, later, samples{later: before}))
 	})
-	t.Run("not scraped any more", func(t *testing.T) {
+	t.Run("no longer scraped", func(t *testing.T) {
 		require.Equal(t, []string{"MdiStatusUnknown"}, firing(t, now, samples{}))
 	})
 }
 
-// TestMetricsOfAMountWithoutConfiguration has a status with hardly a field.
+// TestMetricsOfAMountWithoutConfiguration has a status with hardly any fields.
 func TestMetricsOfAMountWithoutConfiguration(t *testing.T) {
 	families := metrics(t, newEngine(t).read("status"))
 	require.Zero(t, families["mdi_configured"].Metric[0].GetGauge().GetValue())
 	require.NotContains(t, families, "mdi_key_regenerated_timestamp_seconds")
 }
 
-// TestMetricsOfTheDocumentedConditions holds the metrics against the table in
-// docs/operate.md: what it says to alert on is measured.
+// TestMetricsOfTheDocumentedConditions checks that there is a metric for each condition in
+// the table of docs/operate.md.
 func TestMetricsOfTheDocumentedConditions(t *testing.T) {
 	_, table, found := strings.Cut(readFile(t, "../../../docs/operate.md"), "| condition | means |")
 	require.True(t, found)

@@ -15,10 +15,10 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// samples are the metrics of the times when they were scraped.
+// samples are metrics by the time when they were scraped.
 type samples map[time.Time]map[string]*dto.MetricFamily
 
-// queryable returns the samples as a storage of Prometheus.
+// queryable returns a storage of Prometheus with the samples.
 func (s samples) queryable() storage.Queryable {
 	all := s.series()
 	return &storage.MockQueryable{MockQuerier: &storage.MockQuerier{
@@ -34,7 +34,7 @@ func (s samples) queryable() storage.Queryable {
 	}}
 }
 
-// series returns the samples by their labels, each series in the order of time.
+// series returns the samples by their labels, in order of time.
 func (s samples) series() map[string]*promql.Series {
 	all := map[string]*promql.Series{}
 	for _, at := range slices.SortedFunc(maps.Keys(s), time.Time.Compare) {
@@ -63,7 +63,7 @@ func labelSet(name string, metric *dto.Metric) labels.Labels {
 	return labels.FromMap(set)
 }
 
-// seriesSet walks through some series.
+// seriesSet iterates over series.
 type seriesSet struct {
 	at   storage.Series
 	rest []storage.Series

@@ -18,8 +18,8 @@ import (
 const terraformDir = "../terraform"
 
 // TestTerraformPlansNoChangeAfterItsWrites does what the provider does for each
-// vault_generic_endpoint: writes the data, reads the path, and takes a field that has
-// another value then for a change.
+// vault_generic_endpoint: it writes the data, reads the path, and counts each field with a
+// different value as a change.
 func TestTerraformPlansNoChangeAfterItsWrites(t *testing.T) {
 	body := terraform(t)
 	e := newEngine(t)
@@ -40,7 +40,7 @@ func TestTerraformPlansNoChangeAfterItsWrites(t *testing.T) {
 	}
 }
 
-// TestTerraformHoldsNoSecret looks for what would get into the state.
+// TestTerraformHoldsNoSecret looks for secrets that would get into the state.
 func TestTerraformHoldsNoSecret(t *testing.T) {
 	body := terraform(t)
 	require.Empty(t, blocks(body, "data"), "reading a key puts it into the state, and regenerates it at every plan")
@@ -104,7 +104,8 @@ func object(name string, value cty.Value) cty.Value {
 	return cty.ObjectVal(map[string]cty.Value{name: value})
 }
 
-// withoutVerification adds that nobody asks Microsoft for the tenant of the example.
+// withoutVerification adds the field that keeps the engine from signing in to the tenant of
+// the example.
 func withoutVerification(path string, data map[string]any) map[string]any {
 	if path != "config" {
 		return data

@@ -20,7 +20,7 @@ type use struct {
 	out  []string // fields of the answer that it needs
 }
 
-// wrong returns what of a use the engine does not have.
+// wrong returns the first part of a use that the engine does not have.
 func (u use) wrong(doc *framework.OASDocument) error {
 	item := lookup(doc, u.path)
 	if item == nil {
@@ -50,8 +50,8 @@ func (u use) wrong(doc *framework.OASDocument) error {
 	return nil
 }
 
-// lookup finds a path, itself before one with a parameter in the place of its last
-// part. A * there, as in a policy, stands for any parameter; a list may lack its slash.
+// lookup finds a path, or else one with a parameter as its last part. A * there, as in a
+// policy, matches any parameter. The slash at the end of a list is optional.
 func lookup(doc *framework.OASDocument, path string) *framework.OASPathItem {
 	for _, pattern := range []string{"/" + path, "/" + path + "/"} {
 		if item := doc.Paths[pattern]; item != nil {

@@ -1,7 +1,7 @@
 # Vault Agent beside Prometheus' node_exporter: reads mdi/status every minute and keeps
 # it as metrics in a file for the exporter's textfile collector. Its token needs the
-# policy "monitor" and nothing else. Reading the status changes nothing, and asks
-# Microsoft nothing.
+# policy "monitor" and nothing else. Reading the status changes nothing and sends nothing
+# to Microsoft.
 
 vault {
   address = "https://vault.example.com:8200"
@@ -19,14 +19,14 @@ auto_auth {
 }
 
 template_config {
-  # The status has no lease. Without this it would be read every five minutes.
+  # The status has no lease. Without this, the agent would read it every five minutes.
   static_secret_render_interval = "1m"
 }
 
 template {
   source      = "/etc/mdi-metrics/mdi.prom.ctmpl"
   destination = "/var/lib/node_exporter/textfile/mdi.prom"
-  # The exporter runs as another user; there is no secret in it.
+  # The exporter runs as another user. The file has no secret in it.
   perms = "0644"
   # A field that the engine no longer has is an error, not a metric without a value.
   error_on_missing_key = true

@@ -1,8 +1,8 @@
-# The engine, its configuration, a role for hosts that install sensors, and how they
-# sign in. No secret is in here, so none gets into Terraform's state.
+# The engine, its configuration, a role for hosts that install sensors, and their sign-in.
+# There is no secret here, so none gets into Terraform's state.
 
-# One binary for each version, so that both are there while the mount moves from one to
-# the next. It runs the new one after vault plugin reload.
+# One binary for each version, so that both exist while the mount moves from one to the
+# next. It runs the new one after vault plugin reload.
 resource "vault_plugin" "mdi" {
   for_each = var.plugin_versions
 
@@ -20,13 +20,13 @@ resource "vault_mount" "mdi" {
   description    = "Deployment access key of Defender for Identity"
 }
 
-# Terraform compares what it has written with what Vault returns, so durations are
+# Terraform compares what it has written with what Vault returns, so durations are in
 # seconds, as Vault returns them: "30m" would be a change in every plan.
 #
-# An app that signs in with a client secret or a certificate is better connected by an
-# operator, once: the data of a vault_generic_endpoint are in the state. Leave out
-# tenant_id, client_id and credential_type then, and set disable_delete: a write keeps
-# the fields that it does not name.
+# If the app signs in with a client secret or a certificate, an operator should write the
+# connection once: the data of a vault_generic_endpoint are in the state. Then leave out
+# tenant_id, client_id and credential_type, and set disable_delete: a write keeps the
+# fields that it does not name.
 resource "vault_generic_endpoint" "config" {
   path = "${vault_mount.mdi.path}/config"
   data_json = jsonencode({

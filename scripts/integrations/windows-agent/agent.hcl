@@ -1,9 +1,9 @@
 # Vault Agent as a service on a Windows host where a sensor is to be installed (see
 # register-agent.ps1). It keeps the key of the role "sensor-hosts" in a file and runs
 # the installation whenever the file has been written. Stop the service when the rollout
-# is over: with the last lease the key dies.
+# is over: the key stops working when the last lease ends.
 #
-# A service starts in C:\Windows\System32, so all paths are full ones. Windows takes
+# A service starts in C:\Windows\System32, so all paths are full paths. Windows accepts
 # forward slashes; a backslash would have to be doubled.
 
 vault {
@@ -24,7 +24,7 @@ auto_auth {
 template {
   source      = "C:/ProgramData/mdi/access-key.ctmpl"
   destination = "C:/ProgramData/mdi/access-key.txt"
-  # Without a key: no file, rather than one that says <no value>.
+  # Without a key, write no file instead of one that contains <no value>.
   error_on_missing_key = true
 
   exec {

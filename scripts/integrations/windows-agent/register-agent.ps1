@@ -5,10 +5,10 @@
 Registers and starts Vault Agent as a Windows service that installs the sensor.
 
 .DESCRIPTION
-Copies the folder that this script is in to C:\ProgramData\mdi, for SYSTEM and
-administrators alone. It needs to hold agent.hcl, access-key.ctmpl, install-sensor.ps1,
+Copies the folder of this script to C:\ProgramData\mdi, which only SYSTEM and
+administrators can access. The folder must contain agent.hcl, access-key.ctmpl, install-sensor.ps1,
 role-id, secret-id and the unpacked sensor package. Run it as an administrator, from a
-folder that only administrators can write; running it again only starts the service.
+folder that only administrators can write. Running it again only starts the service.
 
 .PARAMETER Vault
 Full path of vault.exe, in a folder that only administrators can write.
@@ -24,10 +24,10 @@ $ErrorActionPreference = 'Stop'
 $folder = 'C:\ProgramData\mdi'
 $service = 'MdiVaultAgent'
 
-# The folder holds the secret ID, for a moment the key, and a script that runs as
-# SYSTEM. Every user may write to ProgramData, so a folder that is there already could
-# be anybody's, and the new one is looked into after it has been closed. Accounts are
-# named by SID, since their names are translated.
+# The folder has the secret ID, for a moment the key, and a script that runs as SYSTEM.
+# Every user may write to ProgramData: an existing folder could be another user's, so this
+# creates one, and checks that it is empty once its access is restricted. SIDs name the
+# accounts, since Windows translates their names.
 function New-ProtectedFolder {
     New-Item -ItemType Directory -Path $folder | Out-Null
     icacls.exe $folder /inheritance:r /grant:r '*S-1-5-18:(OI)(CI)F' '*S-1-5-32-544:(OI)(CI)F' | Out-Null
@@ -35,7 +35,7 @@ function New-ProtectedFolder {
         throw "The access to $folder could not be restricted."
     }
     if (Get-ChildItem -LiteralPath $folder -Force) {
-        throw "Somebody has put something into $folder. Remove it first."
+        throw "$folder is not empty. Remove it first."
     }
 }
 

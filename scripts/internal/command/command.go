@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Package command is what the programs below scripts/ share as commands.
+// Package command is what the programs below scripts/ have in common.
 package command
 
 import (
@@ -11,13 +11,21 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
+// interrupted is the exit code after Ctrl-C, as a shell reports it.
+const interrupted = 130
+
 // Main runs a program with its arguments until it is done or interrupted, and ends
-// the process. Results belong to stdout; an error goes to stderr.
+// the process. Results belong on stdout; an error goes to stderr.
 func Main(run func(ctx context.Context, arguments []string) error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:])
+	code := 1
+	if ctx.Err() != nil {
+		code = interrupted
+	}
 	stop()
 	if err == nil {
 		return
@@ -25,10 +33,20 @@ func Main(run func(ctx context.Context, arguments []string) error) {
 	if !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "error:", err)
 	}
-	os.Exit(1)
+	os.Exit(code)
 }
 
-// Progress tells on stderr what is going on.
+// Progress reports progress on stderr.
 func Progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+
+// Pause waits, unless the context ends first.
+func Pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

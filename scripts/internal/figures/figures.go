@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Package figures turns what was measured into what is printed.
+// Package figures formats measurements.
 package figures
 
 import (
@@ -15,9 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// Percentile returns the smallest of the values that is not exceeded by p percent
-// of them (the nearest-rank method), and the zero value if there are none.
-// It sorts the values.
+// Percentile returns the p-th percentile of the values by the nearest-rank method, and
+// the zero value if there are none. It sorts the values.
 func Percentile[T cmp.Ordered](values []T, p float64) T {
 	if len(values) == 0 {
 		var none T
@@ -31,7 +30,7 @@ func Percentile[T cmp.Ordered](values []T, p float64) T {
 // Median is the 50th percentile.
 func Median[T cmp.Ordered](values []T) T { return Percentile(values, 50) }
 
-// Milliseconds formats a duration the way latencies are compared.
+// Milliseconds formats a latency.
 func Milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 }
@@ -39,7 +38,7 @@ func Milliseconds(d time.Duration) string {
 // Seconds formats a longer duration.
 func Seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
-// Megabytes formats a number of bytes in units of a million of them.
+// Megabytes formats a number of bytes. A megabyte is a million of them.
 func Megabytes(bytes float64, decimals int) string {
 	return fmt.Sprintf("%.*f MB", decimals, bytes/1e6)
 }
@@ -49,7 +48,7 @@ type Table struct {
 	rows [][]string
 }
 
-// Row adds a row; each cell is formatted as fmt.Sprint does.
+// Row adds a row, whose cells it formats as fmt.Sprint does.
 func (t *Table) Row(cells ...any) {
 	row := make([]string, len(cells))
 	for i, cell := range cells {
@@ -62,19 +61,13 @@ func (t *Table) Row(cells ...any) {
 func (t *Table) Print(w io.Writer) error {
 	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	for _, row := range t.rows {
-		for i, cell := range row {
-			if i > 0 {
-				_, _ = fmt.Fprint(columns, "\t") // what fails is told by Flush
-			}
-			_, _ = fmt.Fprint(columns, cell)
-		}
-		_, _ = fmt.Fprintln(columns)
+		_, _ = fmt.Fprintln(columns, strings.Join(row, "\t")) // Flush returns the error
 	}
 	return columns.Flush()
 }
 
-// Markdown returns the rows as a table of Markdown, the first one as its header, with
-// aligned columns: it reads well on a terminal, too. Each row needs as many cells.
+// Markdown returns the rows as a Markdown table with the first one as its header. Columns
+// are aligned, for a terminal. All rows need the same number of cells.
 func (t *Table) Markdown() string {
 	widths := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {

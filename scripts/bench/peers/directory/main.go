@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Command directory is an LDAP server for measurements: it agrees to every bind, add
-// and delete, and remembers nothing. It listens on the address that is its only
-// argument.
+// Command directory is an LDAP server for measurements: it agrees to every bind, add and
+// delete, and keeps no state. Its only argument is the address to listen on.
 package main
 
 import (
@@ -29,38 +28,27 @@ func serve(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	routes, err := agreeable()
+	routes, err := gldap.NewMux()
 	if err != nil {
 		return err
 	}
-	if err := server.Router(routes); err != nil {
+	err = errors.Join(
+		routes.Bind(func(w *gldap.ResponseWriter, r *gldap.Request) {
+			_ = w.Write(r.NewBindResponse(gldap.WithResponseCode(gldap.ResultSuccess))) // fails only if the client has gone
+		}),
+		routes.Add(succeed(gldap.ApplicationAddResponse)),
+		routes.Delete(succeed(gldap.ApplicationDelResponse)),
+		server.Router(routes),
+	)
+	if err != nil {
 		return err
 	}
 	return server.Run(arguments[0])
 }
 
-// agreeable answers each of the operations that the openldap engine performs with
-// success.
-func agreeable() (*gldap.Mux, error) {
-	routes, err := gldap.NewMux()
-	if err != nil {
-		return nil, err
+// succeed answers an operation with success.
+func succeed(response int) gldap.HandlerFunc {
+	return func(w *gldap.ResponseWriter, r *gldap.Request) {
+		_ = w.Write(r.NewResponse(gldap.WithApplicationCode(response), gldap.WithResponseCode(gldap.ResultSuccess)))
 	}
-	err = routes.Bind(func(w *gldap.ResponseWriter, r *gldap.Request) {
-		_ = w.Write(r.NewBindResponse(gldap.WithResponseCode(gldap.ResultSuccess))) // the client has gone
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = routes.Add(func(w *gldap.ResponseWriter, r *gldap.Request) {
-		_ = w.Write(r.NewResponse(
-			gldap.WithApplicationCode(gldap.ApplicationAddResponse), gldap.WithResponseCode(gldap.ResultSuccess)))
-	})
-	if err != nil {
-		return nil, err
-	}
-	return routes, routes.Delete(func(w *gldap.ResponseWriter, r *gldap.Request) {
-		_ = w.Write(r.NewResponse(
-			gldap.WithApplicationCode(gldap.ApplicationDelResponse), gldap.WithResponseCode(gldap.ResultSuccess)))
-	})
 }
