@@ -58,27 +58,6 @@ func TestKeyIsRotatedByCron(t *testing.T) {
 	require.Equal(t, 3, r.posts())
 }
 
-func TestSettingOneScheduleClearsTheOther(t *testing.T) {
-	r := scheduled(t, map[string]any{schedule.FieldCron: "0 3 * * *", schedule.FieldWindow: "2h"})
-	data := r.read(configPath).Data
-	require.Equal(t, "0 3 * * *", data[schedule.FieldCron])
-	require.Equal(t, int64(7200), data[schedule.FieldWindow])
-	r.write(configPath, map[string]any{schedule.FieldPeriod: "1h"})
-	data = r.read(configPath).Data
-	require.Equal(t, "", data[schedule.FieldCron])
-	require.Equal(t, int64(0), data[schedule.FieldWindow])
-	require.Equal(t, int64(3600), data[schedule.FieldPeriod])
-	r.write(configPath, map[string]any{schedule.FieldCron: "0 4 * * *"})
-	require.Equal(t, int64(0), r.read(configPath).Data[schedule.FieldPeriod])
-	r.patch(configPath, map[string]any{schedule.FieldCron: nil})
-	require.Equal(t, "", r.read(configPath).Data[schedule.FieldCron])
-
-	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldPeriod: 60})
-	require.Contains(t, text, "cannot be combined")
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldPeriod: 60, schedule.FieldWindow: 3600}), schedule.FieldWindow)
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldWindow: 60}), "1h0m0s")
-}
-
 // One night without Graph costs some twenty attempts, and the rotation happens soon
 // after Graph has come back.
 func TestNightWithoutGraph(t *testing.T) {

@@ -338,7 +338,7 @@ func TestDisclosureInAdvance(t *testing.T) {
 	})
 	for name, other := range map[string]func(*rig){
 		"another process": (*rig).restart,
-		"another node": func(r *rig) { r.store.Forget() },
+		"another node":    func(r *rig) { r.store.Forget() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := answered(t)
