@@ -171,26 +171,3 @@ func TestKeyIsComparedWhileItIsLeased(t *testing.T) {
 	r.tickFor(time.Hour)
 	require.Equal(t, 1, r.posts())
 }
-
-func TestComparisonOfATickThatFails(t *testing.T) {
-	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
-	r.read(hosts)
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
-	r.tickFor(10 * time.Minute)
-	require.Equal(t, "failed", r.status()[fieldDriftResult])
-	require.Contains(t, r.log.String(), "could not be compared")
-	r.sim.Clear()
-	r.tickFor(2 * time.Minute)
-	require.Equal(t, "unchanged", r.status()[fieldDriftResult])
-}
-
-func TestStalenessOfGraphIsTold(t *testing.T) {
-	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
-	r.read(hosts)
-	r.write(rotateKeyPath, nil)
-	r.read(hosts)
-	r.sim.Update(graphtest.WithStaleReads(1))
-	r.tickFor(10 * time.Minute)
-	require.Equal(t, "stale", r.status()[fieldDriftResult])
-	require.Equal(t, "manual", r.status()[fieldCause])
-}

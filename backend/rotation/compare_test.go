@@ -80,6 +80,7 @@ func TestSupersededKeyIsGraphsStaleness(t *testing.T) {
 	r.sim.Update(graphtest.WithStaleReads(1))
 	require.True(t, r.works(r.obtain(shared)))
 	require.Equal(t, accesskey.CauseManual, r.record().Cause)
+	require.Equal(t, health.DriftStale, r.report().DriftResult)
 }
 
 func TestKeyIsServedWithTheReasonWhenItCannotBeCompared(t *testing.T) {
