@@ -15,6 +15,7 @@ type step struct {
 	name        string
 	next        Record
 	undecided   bool // a comparison with a key that decides nothing, although it is late enough
+	rash        bool // one that calls a regeneration not carried out, although it still may be
 	undelivered bool
 	turnedAway  bool
 }
@@ -62,7 +63,10 @@ func stepsFrom(r Record, keys []string, now time.Time) []step {
 	for _, key := range append([]string{""}, keys...) {
 		next, found := r.compared(key, now)
 		late := r.Intent == nil || !now.Before(r.Intent.Deadline)
-		steps = append(steps, step{name: "compared with " + key, next: next, undecided: found == undecided && late && key != ""})
+		steps = append(steps, step{
+			name: "compared with " + key, next: next,
+			undecided: found == undecided && late && key != "", rash: !late && (found == notCarried || found == external),
+		})
 	}
 	for _, key := range keys {
 		steps = append(steps, step{name: "begin after " + key, next: r.begin(r.mac(key), now)})
@@ -81,6 +85,8 @@ func violated(from Record, s step, now time.Time) string {
 		return "the version falls"
 	case s.undecided:
 		return "a comparison is undecided for no reason"
+	case s.rash:
+		return "a comparison decides before the deadline"
 	case s.turnedAway:
 		if identity(next) != identity(Record{Version: from.Version, Workspace: next.Workspace, Salt: from.Salt}) {
 			return "a record turned away keeps more than its version and salt"
