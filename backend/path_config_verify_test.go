@@ -78,25 +78,4 @@ func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	require.ErrorAs(t, refusal(err), &coded)
 	require.Equal(t, 503, coded.Code())
 	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
-
-	unverified := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "v1.0", config.FieldVerifyConnection: false}, Schema: field.Schema(config.Fields())}
-	err = r.engine.replaceConfig(t.Context(), unverified, tried, &logical.Response{})
-	require.NoError(t, err)
-	stored, err := r.engine.configs.Stored(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "another", stored.Credential.Secret)
-	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "AADSTS7000215", "the client is that of what is stored")
-}
-
-// A write that does not change how Graph is reached does not call Graph.
-func TestConfigIsVerifiedOnlyWhenTheConnectionChanges(t *testing.T) {
-	r := configured(t)
-	before := r.sim.Calls(graphtest.Get).Started
-	require.Equal(t, 1, before)
-	r.write(configPath, map[string]any{config.FieldTTL: 60})
-	r.write(configPath, r.config(nil))
-	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{config.FieldGraphAPIVersion: "v1.0"}), "nothing has been stored")
-	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
 }

@@ -84,6 +84,11 @@ func TestConcurrentReadsShareOneRegeneration(t *testing.T) {
 	require.Equal(t, readers, r.status()[fieldLiveLeases])
 }
 
+// tryKey reads mdi/key once.
+func (r *rig) tryKey() (*logical.Response, error) {
+	return r.request(r.t.Context(), logical.ReadOperation, keyPath, nil)
+}
+
 // waiting counts the readers who have joined the flight under way.
 func (r *rig) waiting() int {
 	return r.engine.flights.Waiters(rotation.Regenerating) + r.engine.flights.Waiters(rotation.Comparing)

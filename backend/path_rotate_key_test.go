@@ -3,15 +3,12 @@
 package backend
 
 import (
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
-	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
@@ -38,38 +35,6 @@ func TestRotateKeyOfAnUnconfiguredMount(t *testing.T) {
 	require.Contains(t, r.fails(400, logical.UpdateOperation, rotateKeyPath, nil), "not configured")
 }
 
-// An operator who wants every key so far to be dead does not get the one that a
-// lost answer has left, which nobody knows who has seen.
-func TestRotateKeyRegeneratesBeyondWhatItRecovers(t *testing.T) {
-	r := configured(t)
-	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
-	_, err := r.tryKey()
-	require.ErrorIs(t, err, storagetest.ErrBroken)
-	lost := r.sim.Key()
-	r.write(rotateKeyPath, nil)
-	require.False(t, r.sim.CanRegister(lost))
-	require.Equal(t, "manual", r.status()[fieldCause])
-}
-
-// The same if a reader is about to find that key.
-func TestRotateKeyDoesNotContentItselfWithWhatAReaderFinds(t *testing.T) {
-	r := configured(t)
-	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
-	_, err := r.tryKey()
-	require.ErrorIs(t, err, storagetest.ErrBroken)
-	lost := r.sim.Key()
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour})
-	started := r.sim.Calls(graphtest.Get).Started
-	var done sync.WaitGroup
-	done.Go(func() { r.key() })
-	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
-	done.Go(func() { r.write(rotateKeyPath, nil) })
-	r.eventually("rotate-key joins", func() bool { return r.waiting() == 2 })
-	r.sim.Clear()
-	done.Wait()
-	require.False(t, r.sim.CanRegister(lost))
-}
-
 func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	r := configured(t)
 	r.restart()
@@ -79,21 +44,20 @@ func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 	require.Zero(t, r.posts())
 }
 
-// Somebody has regenerated the key in the portal, perhaps the very key that leaked. If
-// the engine's own regeneration is lost then, that key is not taken for its result.
-func TestRotateKeyIsNotContentWithAKeyOfThePortal(t *testing.T) {
-	for name, later := range map[string]time.Duration{"at once": 0, "later": time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			r := configured(t)
-			r.key()
-			r.sim.RegenerateInPortal()
-			r.clock.advance(later)
-			r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-			r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
-			leaked := r.sim.Key()
-			r.clock.advance(flight.Budget)
-			r.write(rotateKeyPath, nil)
-			require.False(t, r.sim.CanRegister(leaked))
-		})
+// Whoever is refused because of a failure that passes is told that asking again is all
+// there is to do, and whether the key has changed.
+func TestFailuresThatPassSaySo(t *testing.T) {
+	r := configured(t)
+	old := r.key()
+	for operation, want := range map[graphtest.Operation]string{
+		graphtest.Regenerate: "the key has not been changed; try again",
+		graphtest.Get:        "try again",
+	} {
+		r.sim.Inject(graphtest.Fault{Operation: operation, Status: 503})
+		require.Contains(t, r.fails(503, logical.UpdateOperation, rotateKeyPath, nil), want)
+		r.sim.Clear()
+		require.True(t, r.works(old))
 	}
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	require.NotContains(t, r.fails(400, logical.UpdateOperation, rotateKeyPath, nil), "try again", "somebody has to act first")
 }

@@ -58,27 +58,6 @@ func TestKeyIsRotatedByCron(t *testing.T) {
 	require.Equal(t, 3, r.posts())
 }
 
-func TestSettingOneScheduleClearsTheOther(t *testing.T) {
-	r := scheduled(t, map[string]any{schedule.FieldCron: "0 3 * * *", schedule.FieldWindow: "2h"})
-	data := r.read(configPath).Data
-	require.Equal(t, "0 3 * * *", data[schedule.FieldCron])
-	require.Equal(t, int64(7200), data[schedule.FieldWindow])
-	r.write(configPath, map[string]any{schedule.FieldPeriod: "1h"})
-	data = r.read(configPath).Data
-	require.Equal(t, "", data[schedule.FieldCron])
-	require.Equal(t, int64(0), data[schedule.FieldWindow])
-	require.Equal(t, int64(3600), data[schedule.FieldPeriod])
-	r.write(configPath, map[string]any{schedule.FieldCron: "0 4 * * *"})
-	require.Equal(t, int64(0), r.read(configPath).Data[schedule.FieldPeriod])
-	r.patch(configPath, map[string]any{schedule.FieldCron: nil})
-	require.Equal(t, "", r.read(configPath).Data[schedule.FieldCron])
-
-	text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldPeriod: 60})
-	require.Contains(t, text, "cannot be combined")
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldPeriod: 60, schedule.FieldWindow: 3600}), schedule.FieldWindow)
-	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldWindow: 60}), "1h0m0s")
-}
-
 // One night without Graph costs some twenty attempts, and the rotation happens soon
 // after Graph has come back.
 func TestNightWithoutGraph(t *testing.T) {
@@ -191,27 +170,4 @@ func TestKeyIsComparedWhileItIsLeased(t *testing.T) {
 	r.revoke(held)
 	r.tickFor(time.Hour)
 	require.Equal(t, 1, r.posts())
-}
-
-func TestComparisonOfATickThatFails(t *testing.T) {
-	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
-	r.read(hosts)
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
-	r.tickFor(10 * time.Minute)
-	require.Equal(t, "failed", r.status()[fieldDriftResult])
-	require.Contains(t, r.log.String(), "could not be compared")
-	r.sim.Clear()
-	r.tickFor(2 * time.Minute)
-	require.Equal(t, "unchanged", r.status()[fieldDriftResult])
-}
-
-func TestStalenessOfGraphIsTold(t *testing.T) {
-	r := scheduled(t, map[string]any{config.FieldTTL: "24h"})
-	r.read(hosts)
-	r.write(rotateKeyPath, nil)
-	r.read(hosts)
-	r.sim.Update(graphtest.WithStaleReads(1))
-	r.tickFor(10 * time.Minute)
-	require.Equal(t, "stale", r.status()[fieldDriftResult])
-	require.Equal(t, "manual", r.status()[fieldCause])
 }

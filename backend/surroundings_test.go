@@ -5,7 +5,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,48 +56,6 @@ func TestVaultIssuesNoIdentityToken(t *testing.T) {
 				require.Contains(t, r.log.String(), test.failure.Error())
 			}
 			require.Zero(t, r.sim.Calls(graphtest.Token).Started)
-		})
-	}
-}
-
-// What the surroundings provide must be asked for by name, and goes nowhere else than
-// to Microsoft unless the plugin's own environment says so.
-func TestCredentialsOfTheSurroundingsGoNowhereElse(t *testing.T) {
-	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", filepath.Join(t.TempDir(), "token"))
-	for _, kind := range []string{credential.WorkloadIdentity, credential.ManagedIdentity, credential.IdentityToken} {
-		r := newRig(t)
-		text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{credential.FieldSecret: nil, credential.FieldType: kind, config.FieldVerifyConnection: false}))
-		require.Contains(t, text, config.FieldGraphEndpoint)
-		require.Contains(t, text, "MDI_ALLOWED_HOSTS")
-		require.Zero(t, r.sim.Calls(graphtest.Token).Started)
-		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{credential.FieldSecret: nil})), credential.FieldType)
-	}
-}
-
-// Who chooses the certificate authority can be any host, if the network helps: then
-// Microsoft's own have to be allowed as well.
-func TestCredentialsOfTheSurroundingsTrustNoChosenAuthority(t *testing.T) {
-	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", filepath.Join(t.TempDir(), "token"))
-	const graphHost, signInHost = "graph.microsoft.com", "login.microsoftonline.com"
-	for kind, hosts := range map[string][]string{
-		credential.WorkloadIdentity: {graphHost, signInHost},
-		credential.IdentityToken:    {graphHost, signInHost},
-		credential.ManagedIdentity:  {graphHost}, // Entra is not asked
-	} {
-		t.Run(kind, func(t *testing.T) {
-			r := newRig(t)
-			write := r.config(map[string]any{
-				credential.FieldSecret: nil, config.FieldGraphEndpoint: nil, config.FieldAuthorityHost: nil, credential.FieldType: kind, config.FieldVerifyConnection: false,
-			})
-			for n, host := range hosts {
-				t.Setenv("MDI_ALLOWED_HOSTS", strings.Join(hosts[:n], ","))
-				text := r.fails(400, logical.UpdateOperation, configPath, write)
-				require.Contains(t, text, config.FieldCACertificate)
-				require.Contains(t, text, host)
-				require.Contains(t, text, "MDI_ALLOWED_HOSTS")
-			}
-			t.Setenv("MDI_ALLOWED_HOSTS", strings.Join(hosts, ","))
-			r.write(configPath, write)
 		})
 	}
 }

@@ -72,11 +72,12 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 	schema := map[string]*framework.FieldSchema{}
 	for _, s := range specs {
 		f := &framework.FieldSchema{Type: s.Type, Default: s.Default, Description: s.Description}
-		if s.Title != "" {
-			f.DisplayAttrs = &framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
-		}
+		attributes := framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
 		if s.Multiline {
-			f.DisplayAttrs.EditType = "textarea"
+			attributes.EditType = "textarea"
+		}
+		if attributes != (framework.DisplayAttributes{}) {
+			f.DisplayAttrs = &attributes
 		}
 		if len(s.Allowed) > 0 {
 			for _, value := range s.Allowed {

@@ -1,20 +1,33 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package lease
+package lease_test
 
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
+
+// What the ledger does not tell: how many leases fit on a page, and how many pages are
+// written at the same time.
+const (
+	pageSlots   = 4096
+	pagesAtOnce = 16
+)
+
+// pages is where those of version 1 are stored.
+const pages = lease.Prefix + "1/"
 
 var (
 	beginning = time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -26,10 +39,8 @@ type slowStorage struct {
 	logical.Storage
 	writes chan chan error // each is told its outcome; nil: it is carried out
 	puts   atomic.Int32    // that have been begun
+	begun  atomic.Int32    // writes, deletions included
 }
-
-// added tells whether anything but deletions has been begun.
-func (s *slowStorage) added() bool { return s.puts.Load() > 0 }
 
 func newSlowStorage() *slowStorage {
 	return &slowStorage{Storage: &logical.InmemStorage{}, writes: make(chan chan error)}
@@ -51,20 +62,22 @@ func (s *slowStorage) Delete(ctx context.Context, key string) error {
 }
 
 func (s *slowStorage) ask() error {
+	s.begun.Add(1)
 	outcome := make(chan error)
 	s.writes <- outcome
 	return <-outcome
 }
 
-// ledgerRig is a ledger whose changes gather while a write is held.
+// ledgerRig is a ledger whose changes gather while a write is held. It is used within a
+// bubble of package synctest.
 type ledgerRig struct {
 	t       *testing.T
-	ledger  *Ledger
+	ledger  *lease.Ledger
 	storage *slowStorage
 }
 
 func newLedgerRig(t *testing.T) *ledgerRig {
-	return &ledgerRig{t: t, ledger: New(), storage: newSlowStorage()}
+	return &ledgerRig{t: t, ledger: lease.New(), storage: newSlowStorage()}
 }
 
 // together makes n changes, of which the first is being written while the others
@@ -80,7 +93,7 @@ func (r *ledgerRig) together(n int, outcome error, change func(i int) error) []e
 	for i := 1; i < n; i++ {
 		start(i)
 	}
-	require.Eventually(r.t, func() bool { return r.gathered() == n-1 }, 5*time.Second, time.Millisecond)
+	synctest.Wait()
 	first <- nil
 	second := <-r.storage.writes
 	second <- outcome
@@ -88,90 +101,87 @@ func (r *ledgerRig) together(n int, outcome error, change func(i int) error) []e
 	return errs
 }
 
-func (r *ledgerRig) gathered() int {
-	r.ledger.mu.Lock()
-	defer r.ledger.mu.Unlock()
-	if r.ledger.next == nil {
-		return 0
-	}
-	return len(r.ledger.next.changes)
-}
-
 // undisturbed lets all writes pass.
 func (r *ledgerRig) undisturbed() logical.Storage { return r.storage.Storage }
 
-func (r *ledgerRig) live(l *Ledger) int {
+func (r *ledgerRig) live(l *lease.Ledger) int {
 	n, err := l.Live(r.t.Context(), r.undisturbed(), 1, beginning)
 	require.NoError(r.t, err)
 	return n
 }
 
 func TestLeasesOfReadersWhoOverlapAreOneWrite(t *testing.T) {
-	r := newLedgerRig(t)
-	ids := make([]string, 20)
-	errs := r.together(len(ids), nil, func(i int) (err error) {
-		ids[i], err = r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
-		return err
-	})
-	require.Equal(t, make([]error, len(ids)), errs)
-	require.Len(t, ids, 20)
-	require.Equal(t, 20, r.live(r.ledger))
-	require.Equal(t, 20, r.live(New()), "another process reads the same")
+	synctest.Test(t, func(t *testing.T) {
+		r := newLedgerRig(t)
+		ids := make([]string, 20)
+		errs := r.together(len(ids), nil, func(i int) (err error) {
+			ids[i], err = r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
+			return err
+		})
+		require.Equal(t, make([]error, len(ids)), errs)
+		require.Len(t, ids, 20)
+		require.Equal(t, 20, r.live(r.ledger))
+		require.Equal(t, 20, r.live(lease.New()), "another process reads the same")
 
-	errs = r.together(len(ids), nil, func(i int) error {
-		return r.ledger.Remove(t.Context(), r.storage, 1, ids[i])
+		errs = r.together(len(ids), nil, func(i int) error {
+			return r.ledger.Remove(t.Context(), r.storage, 1, ids[i])
+		})
+		require.Equal(t, make([]error, len(ids)), errs)
+		require.Zero(t, r.live(lease.New()))
+		keys, err := logical.CollectKeys(t.Context(), r.undisturbed())
+		require.NoError(t, err)
+		require.Empty(t, keys, "an empty page is deleted")
 	})
-	require.Equal(t, make([]error, len(ids)), errs)
-	require.Zero(t, r.live(New()))
-	keys, err := logical.CollectKeys(t.Context(), r.undisturbed())
-	require.NoError(t, err)
-	require.Empty(t, keys, "an empty page is deleted")
 }
 
 func TestReadersWhoseWriteFailsAreAllTold(t *testing.T) {
-	r := newLedgerRig(t)
-	errs := r.together(5, storagetest.ErrBroken, func(int) error {
-		_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
-		return err
+	synctest.Test(t, func(t *testing.T) {
+		r := newLedgerRig(t)
+		errs := r.together(5, storagetest.ErrBroken, func(int) error {
+			_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
+			return err
+		})
+		require.NoError(t, errs[0])
+		for _, err := range errs[1:] {
+			require.ErrorIs(t, err, storagetest.ErrBroken)
+		}
+		require.Equal(t, 1, r.live(r.ledger))
+		require.Equal(t, 1, r.live(lease.New()))
 	})
-	require.NoError(t, errs[0])
-	for _, err := range errs[1:] {
-		require.ErrorIs(t, err, storagetest.ErrBroken)
-	}
-	require.Equal(t, 1, r.live(r.ledger))
-	require.Equal(t, 1, r.live(New()))
 }
 
-func TestReaderWhoHangsUpTakesNobodyAlong(t *testing.T) {
-	r := newLedgerRig(t)
-	ctx, hangUp := context.WithCancel(t.Context())
-	errs := r.together(3, nil, func(i int) error {
-		if i == 0 { // who has had the write begun
-			hangUp()
-			_, err := r.ledger.Add(ctx, r.storage, 1, inAnHour)
+func TestReaderWhoHangsUpFailsNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLedgerRig(t)
+		ctx, hangUp := context.WithCancel(t.Context())
+		errs := r.together(3, nil, func(i int) error {
+			if i == 0 { // whose write has begun
+				hangUp()
+				_, err := r.ledger.Add(ctx, r.storage, 1, inAnHour)
+				return err
+			}
+			_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
 			return err
-		}
-		_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
-		return err
+		})
+		require.ErrorIs(t, errs[0], context.Canceled)
+		require.NoError(t, errs[1])
+		require.NoError(t, errs[2])
+		require.GreaterOrEqual(t, r.live(lease.New()), 2)
 	})
-	require.ErrorIs(t, errs[0], context.Canceled)
-	require.NoError(t, errs[1])
-	require.NoError(t, errs[2])
-	require.GreaterOrEqual(t, r.live(New()), 2)
 }
 
 func TestLeasesWithOtherEndsAreOnOtherPages(t *testing.T) {
-	l := New()
+	l := lease.New()
 	s := &logical.InmemStorage{}
 	for i := range 4 {
-		_, err := l.Add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*PageSpan/2+time.Second))
+		_, err := l.Add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*lease.PageSpan/2+time.Second))
 		require.NoError(t, err)
 	}
-	names, err := s.List(t.Context(), pageKey(1, ""))
+	names, err := s.List(t.Context(), pages)
 	require.NoError(t, err)
 	require.Len(t, names, 2)
 	for i, left := range []int{4, 2, 0} {
-		now := inAnHour.Add(time.Duration(i) * PageSpan)
+		now := inAnHour.Add(time.Duration(i) * lease.PageSpan)
 		n, err := l.Live(t.Context(), s, 1, now)
 		require.NoError(t, err)
 		require.Equal(t, left, n, "at %v", now)
@@ -183,7 +193,7 @@ func TestLeasesWithOtherEndsAreOnOtherPages(t *testing.T) {
 }
 
 func TestFullPageIsFollowedByAnother(t *testing.T) {
-	l := New()
+	l := lease.New()
 	s := &logical.InmemStorage{}
 	seen := map[string]bool{}
 	for range pageSlots + 1 {
@@ -192,32 +202,32 @@ func TestFullPageIsFollowedByAnother(t *testing.T) {
 		require.False(t, seen[id], "the id is used twice: %s", id)
 		seen[id] = true
 	}
-	names, err := s.List(t.Context(), pageKey(1, ""))
+	names, err := s.List(t.Context(), pages)
 	require.NoError(t, err)
 	require.Len(t, names, 2)
-	n, err := New().Live(t.Context(), s, 1, beginning)
+	n, err := lease.New().Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, pageSlots+1, n)
 }
 
 // Neither of two processes that are active by mistake loses what the other records.
 func TestProcessesDoNotWriteOnEachOthersPages(t *testing.T) {
-	one, other := New(), New()
+	one, other := lease.New(), lease.New()
 	s := &logical.InmemStorage{}
 	for range 2 {
-		for _, l := range []*Ledger{one, other} {
+		for _, l := range []*lease.Ledger{one, other} {
 			_, err := l.Add(t.Context(), s, 1, inAnHour)
 			require.NoError(t, err)
 		}
 	}
-	n, err := New().Live(t.Context(), s, 1, beginning)
+	n, err := lease.New().Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 4, n)
 }
 
-// What version 0.1.0 stored: one entry a lease, which its name tells all about.
+// Version 0.1.0 stored one entry for each lease, with all there is to know in its name.
 func TestRecordsOfTheFirstReleaseAreRead(t *testing.T) {
-	l := New()
+	l := lease.New()
 	s := &logical.InmemStorage{}
 	var ids []string
 	for i := range 3 {
@@ -238,17 +248,17 @@ func TestRecordsOfTheFirstReleaseAreRead(t *testing.T) {
 	held, err := l.Held(t.Context(), s, 1, inAnHour.Add(-time.Second))
 	require.NoError(t, err)
 	require.True(t, held)
-	held, err = l.Held(t.Context(), s, 1, inAnHour.Add(PageSpan))
+	held, err = l.Held(t.Context(), s, 1, inAnHour.Add(lease.PageSpan))
 	require.NoError(t, err)
 	require.False(t, held)
 }
 
 func TestIDsThatMakeNoSenseAreOfNoLease(t *testing.T) {
-	l := New()
+	l := lease.New()
 	s := &logical.InmemStorage{}
 	id, err := l.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
-	name, _ := splitRecordID(id)
+	name, _, _ := strings.Cut(id, ".")
 	for _, wrong := range []string{name + ".x", name + ".-1", name + ".99999", "x", "."} {
 		require.NoError(t, l.Remove(t.Context(), s, 1, wrong))
 	}
@@ -259,17 +269,17 @@ func TestIDsThatMakeNoSenseAreOfNoLease(t *testing.T) {
 
 // What cannot be read is left alone: it is not known whose leases are on it.
 func TestUnreadablePageCountsAsALeaseUntilItsEnd(t *testing.T) {
-	l := New()
+	l := lease.New()
 	s := &logical.InmemStorage{}
-	name := newPageName(inAnHour)
-	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: pageKey(1, name), Value: []byte("?")}))
-	require.NoError(t, l.Remove(t.Context(), s, 1, recordID(name, 0)))
+	name := fmt.Sprintf("%d-PAGE", inAnHour.Unix())
+	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: pages + name, Value: []byte("?")}))
+	require.NoError(t, l.Remove(t.Context(), s, 1, name+".0"))
 	_, err := l.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
 	n, err := l.Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	held, err := New().Held(t.Context(), s, 1, inAnHour.Add(-time.Second))
+	held, err := lease.New().Held(t.Context(), s, 1, inAnHour.Add(-time.Second))
 	require.NoError(t, err)
 	require.True(t, held)
 	require.NoError(t, l.Prune(t.Context(), s, 1, inAnHour))
@@ -280,7 +290,7 @@ func TestUnreadablePageCountsAsALeaseUntilItsEnd(t *testing.T) {
 
 // A removal reads what another process may have added to its page.
 func TestRemovalFromAnotherProcessesPageSeesWhatItHasAdded(t *testing.T) {
-	one, other := New(), New()
+	one, other := lease.New(), lease.New()
 	s := &logical.InmemStorage{}
 	first, err := one.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
@@ -290,7 +300,7 @@ func TestRemovalFromAnotherProcessesPageSeesWhatItHasAdded(t *testing.T) {
 	_, err = one.Add(t.Context(), s, 1, inAnHour)
 	require.NoError(t, err)
 	require.NoError(t, other.Remove(t.Context(), s, 1, first))
-	n, err := New().Live(t.Context(), s, 1, beginning)
+	n, err := lease.New().Live(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 }
@@ -304,12 +314,12 @@ func TestHeldReadsNoPage(t *testing.T) {
 		}
 		return false
 	})
-	l := New()
+	l := lease.New()
 	for i := range 20 {
-		_, err := l.Add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*PageSpan))
+		_, err := l.Add(t.Context(), s, 1, inAnHour.Add(time.Duration(i)*lease.PageSpan))
 		require.NoError(t, err)
 	}
-	successor := New()
+	successor := lease.New()
 	held, err := successor.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.True(t, held)
@@ -326,49 +336,46 @@ func TestHeldReadsNoPage(t *testing.T) {
 
 // Storage that is busy with many pages does not keep a reader waiting for all of them.
 func TestPagesAreWrittenAtTheSameTimeThoseOfReadersFirst(t *testing.T) {
-	r := newLedgerRig(t)
-	var ids []string
-	for i := range 3 * pagesAtOnce {
-		id, err := r.ledger.Add(t.Context(), r.undisturbed(), 1, inAnHour.Add(time.Duration(i)*PageSpan))
-		require.NoError(t, err)
-		ids = append(ids, id)
-	}
-	var all sync.WaitGroup
-	change := func(id string) {
-		all.Go(func() {
-			if id == "" {
-				_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour.Add(-time.Hour/2))
-				require.NoError(t, err)
-			} else {
-				require.NoError(t, r.ledger.Remove(t.Context(), r.storage, 1, id))
-			}
-		})
-	}
-	change(ids[0])
-	first := <-r.storage.writes
-	for _, id := range ids[1:] {
-		change(id)
-	}
-	change("")
-	require.Eventually(t, func() bool { return r.gathered() == len(ids) }, 5*time.Second, time.Millisecond)
-	first <- nil
-	var waiting []chan error
-	for range pagesAtOnce {
-		waiting = append(waiting, <-r.storage.writes)
-	}
-	require.True(t, r.storage.added(), "the reader's page is among the first")
-	for _, outcome := range waiting {
-		outcome <- nil
-	}
-	for range len(ids) - pagesAtOnce {
-		outcome := <-r.storage.writes
-		outcome <- nil
-	}
-	all.Wait()
+	synctest.Test(t, func(t *testing.T) {
+		r := newLedgerRig(t)
+		var ids []string
+		for i := range 3 * pagesAtOnce {
+			id, err := r.ledger.Add(t.Context(), r.undisturbed(), 1, inAnHour.Add(time.Duration(i)*lease.PageSpan))
+			require.NoError(t, err)
+			ids = append(ids, id)
+		}
+		var all sync.WaitGroup
+		change := func(id string) {
+			all.Go(func() {
+				if id == "" {
+					_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour.Add(-time.Hour/2))
+					require.NoError(t, err)
+				} else {
+					require.NoError(t, r.ledger.Remove(t.Context(), r.storage, 1, id))
+				}
+			})
+		}
+		change(ids[0])
+		first := <-r.storage.writes
+		for _, id := range ids[1:] {
+			change(id)
+		}
+		change("")
+		synctest.Wait()
+		first <- nil
+		synctest.Wait()
+		require.EqualValues(t, 1+pagesAtOnce, r.storage.begun.Load())
+		require.EqualValues(t, 1, r.storage.puts.Load(), "the reader's page is among the first")
+		for range ids {
+			outcome := <-r.storage.writes
+			outcome <- nil
+		}
+		all.Wait()
+	})
 }
 
 func TestWhatIsForgottenWhileItIsListedIsListedAgain(t *testing.T) {
-	l := New()
+	l := lease.New()
 	s := storagetest.New()
 	s.FailWhen(func(op, _ string) bool {
 		if op == "list" { // another node changes something meanwhile
@@ -379,9 +386,58 @@ func TestWhatIsForgottenWhileItIsListedIsListedAgain(t *testing.T) {
 	held, err := l.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.False(t, held)
-	_, err = New().Add(t.Context(), s.Storage, 1, inAnHour)
+	_, err = lease.New().Add(t.Context(), s.Storage, 1, inAnHour)
 	require.NoError(t, err)
 	held, err = l.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.True(t, held)
+}
+
+func TestDiscardDoesNotWaitForTheWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLedgerRig(t)
+		id, err := r.ledger.Add(t.Context(), r.undisturbed(), 1, inAnHour)
+		require.NoError(t, err)
+		r.ledger.Discard(r.storage, 1, id)
+		require.Equal(t, 1, r.live(lease.New()))
+		outcome := <-r.storage.writes
+		outcome <- nil
+		synctest.Wait()
+		require.Zero(t, r.live(lease.New()))
+	})
+}
+
+// Whatever fails is repeated with success.
+func TestStorageThatFails(t *testing.T) {
+	s := storagetest.New()
+	first := lease.New()
+	id, err := first.Add(t.Context(), s, 1, inAnHour)
+	require.NoError(t, err)
+	l := lease.New() // another process
+	live := func() error { _, err := l.Live(t.Context(), s, 1, beginning); return err }
+	held := func() error { _, err := l.Held(t.Context(), s, 1, beginning); return err }
+	remove := func() error { return l.Remove(t.Context(), s, 1, id) }
+	prune := func() error { return l.Prune(t.Context(), s, 2, beginning) }
+	for _, c := range []struct {
+		op, key string
+		use     func() error
+	}{
+		{"list", pages, held},
+		{"list", pages, live},
+		{"get", pages, live},
+		{"get", pages, remove},
+		{"delete", pages, remove},
+		{"list", lease.Prefix, prune},
+		{"list", pages, prune},
+		{"delete", pages, prune},
+	} {
+		s.FailWhen(storagetest.Nth(1, c.op, c.key))
+		require.ErrorIs(t, c.use(), storagetest.ErrBroken, "%s %s", c.op, c.key)
+	}
+	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: lease.Prefix + "odd/x"}))
+	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: lease.Prefix + "2/odd"}))
+	require.NoError(t, prune())
+	keys, err := logical.CollectKeys(t.Context(), s)
+	require.NoError(t, err)
+	require.Equal(t, []string{lease.Prefix + "odd/x"}, keys, "a page without an end has ended")
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package schedule
+package schedule_test
 
 import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 )
 
 func TestNextRotation(t *testing.T) {
@@ -19,26 +23,26 @@ func TestNextRotation(t *testing.T) {
 		return result
 	}
 	for name, c := range map[string]struct {
-		schedule           Schedule
+		schedule           schedule.Schedule
 		regenerated, now   string
 		wantNext, wantMiss string
 	}{
-		"period":                          {Schedule{Period: time.Hour}, "2027-01-01 10:00:00", "2027-01-01 10:30:00", "2027-01-01 11:00:00", ""},
-		"period that is due":              {Schedule{Period: time.Hour}, "2027-01-01 10:00:00", "2027-01-05 00:00:00", "2027-01-01 11:00:00", ""},
-		"period without a key":            {Schedule{Period: time.Hour, Since: at("2027-01-01 08:00:00")}, "", "2027-01-01 08:10:00", "2027-01-01 09:00:00", ""},
-		"period set later":                {Schedule{Period: time.Hour, Since: at("2027-01-03 00:00:00")}, "2027-01-01 10:00:00", "2027-01-03 00:00:00", "2027-01-01 11:00:00", ""},
-		"clock put back":                  {Schedule{Period: time.Hour}, "2027-01-01 12:00:00", "2027-01-01 10:00:00", "2027-01-01 11:00:00", ""},
-		"night":                           {Schedule{Cron: "30 3 * * *"}, "2027-01-01 10:00:00", "2027-01-01 23:00:00", "2027-01-02 03:30:00", ""},
-		"night that is due":               {Schedule{Cron: "30 3 * * *"}, "2027-01-01 10:00:00", "2027-01-04 12:00:00", "2027-01-02 03:30:00", ""},
-		"cron set later":                  {Schedule{Cron: "30 3 * * *", Since: at("2027-01-03 12:00:00")}, "2027-01-01 10:00:00", "2027-01-03 12:00:00", "2027-01-04 03:30:00", ""},
-		"inside the window":               {Schedule{Cron: "30 3 * * *", Window: time.Hour}, "2027-01-01 10:00:00", "2027-01-02 04:29:59", "2027-01-02 03:30:00", ""},
-		"window has passed":               {Schedule{Cron: "30 3 * * *", Window: time.Hour}, "2027-01-01 10:00:00", "2027-01-02 04:30:00", "2027-01-03 03:30:00", "2027-01-02 03:30:00"},
-		"several windows have passed":     {Schedule{Cron: "30 3 * * *", Window: time.Hour}, "2027-01-01 10:00:00", "2027-01-09 03:45:00", "2027-01-09 03:30:00", "2027-01-02 03:30:00"},
-		"window longer than the cron's":   {Schedule{Cron: "0 * * * *", Window: 3 * time.Hour}, "2027-01-01 10:00:00", "2027-01-01 20:30:00", "2027-01-01 18:00:00", "2027-01-01 11:00:00"},
-		"leap day":                        {Schedule{Cron: "0 0 29 2 *"}, "2027-03-01 00:00:00", "2027-03-02 00:00:00", "2028-02-29 00:00:00", ""},
-		"last of a year":                  {Schedule{Cron: "59 23 31 12 *"}, "2027-12-31 23:59:00", "2028-01-01 00:00:00", "2028-12-31 23:59:00", ""},
-		"on the second of a regeneration": {Schedule{Cron: "* * * * *"}, "2027-01-01 10:00:00", "2027-01-01 10:00:00", "2027-01-01 10:01:00", ""},
-		"no schedule that can be parsed":  {Schedule{Cron: "x"}, "2027-01-01 10:00:00", "2027-01-01 10:00:00", "", ""},
+		"period":                          {schedule.Schedule{Period: time.Hour}, "2027-01-01 10:00:00", "2027-01-01 10:30:00", "2027-01-01 11:00:00", ""},
+		"period that is due":              {schedule.Schedule{Period: time.Hour}, "2027-01-01 10:00:00", "2027-01-05 00:00:00", "2027-01-01 11:00:00", ""},
+		"period without a key":            {schedule.Schedule{Period: time.Hour, Since: at("2027-01-01 08:00:00")}, "", "2027-01-01 08:10:00", "2027-01-01 09:00:00", ""},
+		"period set later":                {schedule.Schedule{Period: time.Hour, Since: at("2027-01-03 00:00:00")}, "2027-01-01 10:00:00", "2027-01-03 00:00:00", "2027-01-01 11:00:00", ""},
+		"clock put back":                  {schedule.Schedule{Period: time.Hour}, "2027-01-01 12:00:00", "2027-01-01 10:00:00", "2027-01-01 11:00:00", ""},
+		"night":                           {schedule.Schedule{Cron: "30 3 * * *"}, "2027-01-01 10:00:00", "2027-01-01 23:00:00", "2027-01-02 03:30:00", ""},
+		"night that is due":               {schedule.Schedule{Cron: "30 3 * * *"}, "2027-01-01 10:00:00", "2027-01-04 12:00:00", "2027-01-02 03:30:00", ""},
+		"cron set later":                  {schedule.Schedule{Cron: "30 3 * * *", Since: at("2027-01-03 12:00:00")}, "2027-01-01 10:00:00", "2027-01-03 12:00:00", "2027-01-04 03:30:00", ""},
+		"inside the window":               {schedule.Schedule{Cron: "30 3 * * *", Window: time.Hour}, "2027-01-01 10:00:00", "2027-01-02 04:29:59", "2027-01-02 03:30:00", ""},
+		"window has passed":               {schedule.Schedule{Cron: "30 3 * * *", Window: time.Hour}, "2027-01-01 10:00:00", "2027-01-02 04:30:00", "2027-01-03 03:30:00", "2027-01-02 03:30:00"},
+		"several windows have passed":     {schedule.Schedule{Cron: "30 3 * * *", Window: time.Hour}, "2027-01-01 10:00:00", "2027-01-09 03:45:00", "2027-01-09 03:30:00", "2027-01-02 03:30:00"},
+		"window longer than the cron's":   {schedule.Schedule{Cron: "0 * * * *", Window: 3 * time.Hour}, "2027-01-01 10:00:00", "2027-01-01 20:30:00", "2027-01-01 18:00:00", "2027-01-01 11:00:00"},
+		"leap day":                        {schedule.Schedule{Cron: "0 0 29 2 *"}, "2027-03-01 00:00:00", "2027-03-02 00:00:00", "2028-02-29 00:00:00", ""},
+		"last of a year":                  {schedule.Schedule{Cron: "59 23 31 12 *"}, "2027-12-31 23:59:00", "2028-01-01 00:00:00", "2028-12-31 23:59:00", ""},
+		"on the second of a regeneration": {schedule.Schedule{Cron: "* * * * *"}, "2027-01-01 10:00:00", "2027-01-01 10:00:00", "2027-01-01 10:01:00", ""},
+		"no schedule that can be parsed":  {schedule.Schedule{Cron: "x"}, "2027-01-01 10:00:00", "2027-01-01 10:00:00", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			next, missed := c.schedule.Next(at(c.regenerated), at(c.now))
@@ -48,15 +52,73 @@ func TestNextRotation(t *testing.T) {
 	}
 }
 
-func TestCheckCron(t *testing.T) {
-	for _, good := range []string{"* * * * *", "*/5 2-4 * * 1-5", "0 0 29 2 *", "30 3 1 1,7 *"} {
-		require.NoError(t, checkCron(good), good)
+// A key is made shortly after the tick that finds it due, so that by period the next tick
+// is allowed to be a little early.
+func TestDueIsALittleEarlierByPeriodOnly(t *testing.T) {
+	last := time.Date(2027, 1, 1, 10, 0, 0, 0, time.UTC)
+	period, cron := schedule.Schedule{Period: time.Hour}, schedule.Schedule{Cron: "0 * * * *"}
+	require.Equal(t, last.Add(time.Hour-5*time.Second), period.Due(last, last))
+	require.Equal(t, last.Add(time.Hour), cron.Due(last, last))
+	require.Zero(t, new(schedule.Schedule).Due(last, last))
+}
+
+// now is when the schedules of the tests are written.
+var now = time.Date(2027, 1, 1, 10, 0, 0, 0, time.UTC)
+
+// update writes fields over a schedule.
+func update(old schedule.Schedule, fields map[string]any) (schedule.Schedule, error) {
+	next := old
+	err := next.Update(&framework.FieldData{Raw: fields, Schema: field.Schema(schedule.Fields())}, old, now)
+	return next, err
+}
+
+func TestSettingOneScheduleClearsTheOther(t *testing.T) {
+	s := schedule.Schedule{Since: now.Add(-time.Hour)}
+	for _, c := range []struct {
+		fields map[string]any
+		want   map[string]any
+	}{
+		{map[string]any{schedule.FieldCron: " 0 3 * * *\n", schedule.FieldWindow: "2h"}, map[string]any{schedule.FieldCron: "0 3 * * *", schedule.FieldWindow: int64(7200), schedule.FieldPeriod: int64(0)}},
+		{map[string]any{schedule.FieldPeriod: "1h"}, map[string]any{schedule.FieldCron: "", schedule.FieldWindow: int64(0), schedule.FieldPeriod: int64(3600)}},
+		{map[string]any{schedule.FieldPeriod: "1h", schedule.FieldCron: ""}, map[string]any{schedule.FieldCron: "", schedule.FieldWindow: int64(0), schedule.FieldPeriod: int64(3600)}},
+		{map[string]any{schedule.FieldCron: "0 4 * * *"}, map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldWindow: int64(0), schedule.FieldPeriod: int64(0)}},
+		{map[string]any{schedule.FieldCron: nil}, map[string]any{schedule.FieldCron: "", schedule.FieldWindow: int64(0), schedule.FieldPeriod: int64(0)}},
+	} {
+		next, err := update(s, c.fields)
+		require.NoError(t, err)
+		require.Equal(t, c.want, field.Read(schedule.Fields(), &next))
+		s = next
 	}
-	for _, bad := range []string{"", "* * * *", "* * * * * *", "61 * * * *", "@daily", "0 0 x * *"} {
-		require.Error(t, checkCron(bad), bad)
-	}
-	require.ErrorIs(t, checkCron("0 0 30 2 *"), errNeverDue)
-	for _, zone := range []string{"TZ=Europe/Berlin 0 3 * * *", "CRON_TZ=UTC 0 3 * * *", "TZ=x"} {
-		require.ErrorIs(t, checkCron(zone), errTimeZone)
+}
+
+func TestScheduleCountsFromWhenItWasChanged(t *testing.T) {
+	old := schedule.Schedule{Cron: "0 3 * * *", Since: now.Add(-time.Hour)}
+	same, err := update(old, map[string]any{schedule.FieldCron: "0 3 * * *", schedule.FieldWindow: "1h"})
+	require.NoError(t, err)
+	require.Equal(t, old.Since, same.Since)
+	changed, err := update(old, map[string]any{schedule.FieldCron: "1 3 * * *"})
+	require.NoError(t, err)
+	require.Equal(t, now, changed.Since)
+}
+
+func TestBadScheduleIsRefusedByField(t *testing.T) {
+	for _, c := range []struct {
+		fields      map[string]any
+		field, says string
+	}{
+		{map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldPeriod: 60}, schedule.FieldCron, "cannot be combined"},
+		{map[string]any{schedule.FieldPeriod: 60, schedule.FieldWindow: 3600}, schedule.FieldWindow, "needs " + schedule.FieldCron},
+		{map[string]any{schedule.FieldCron: "0 4 * * *", schedule.FieldWindow: 60}, schedule.FieldWindow, "1h0m0s"},
+		{map[string]any{schedule.FieldWindow: 7200}, schedule.FieldWindow, schedule.FieldCron},
+		{map[string]any{schedule.FieldPeriod: 59}, schedule.FieldPeriod, "1m0s"},
+		{map[string]any{schedule.FieldCron: "* * * *"}, schedule.FieldCron, "five fields"},
+		{map[string]any{schedule.FieldCron: "0 * * * * *"}, schedule.FieldCron, "five fields"},
+		{map[string]any{schedule.FieldCron: "0 0 30 2 *"}, schedule.FieldCron, "never"},
+	} {
+		_, err := update(schedule.Schedule{}, c.fields)
+		var refused *field.Error
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, c.field, refused.Field)
+		require.Contains(t, refused.Problem, c.says)
 	}
 }

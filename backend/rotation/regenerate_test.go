@@ -1,87 +1,63 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package rotation_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
-	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
-// tryKey reads mdi/key once.
-func (r *rig) tryKey() (*logical.Response, error) {
-	return r.request(r.t.Context(), logical.ReadOperation, keyPath, nil)
-}
-
 func TestStorageFailureBeforeTheRequestRegeneratesNothing(t *testing.T) {
-	r := configured(t)
-	old := r.key()
+	r := configured(t, nil)
+	old := r.obtain(alone)
 	r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey)) // the intent
-	_, err := r.tryKey()
-	require.ErrorIs(t, err, storagetest.ErrBroken)
+	require.ErrorIs(t, r.fails(alone), storagetest.ErrBroken)
 	require.Equal(t, 1, r.posts())
 	require.True(t, r.works(old))
-	require.True(t, r.works(r.key()))
+	require.True(t, r.works(r.obtain(alone)))
 }
 
 func TestStorageFailureAfterTheRequestNeverServesTheOldKey(t *testing.T) {
 	for name, restart := range map[string]bool{"same process": false, "new process": true} {
 		t.Run(name, func(t *testing.T) {
-			r := configured(t)
-			old := r.key()
+			r := configured(t, nil)
+			old := r.obtain(alone)
 			r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey)) // the new version
-			_, err := r.tryKey()
-			require.ErrorIs(t, err, storagetest.ErrBroken)
+			require.ErrorIs(t, r.fails(alone), storagetest.ErrBroken)
 			require.Equal(t, 2, r.posts())
 			if restart {
 				r.restart()
 			}
-			require.Equal(t, true, r.status()[fieldIntentPending])
-			resp := r.key()
-			require.NotEqual(t, keyIn(old), keyIn(resp))
-			require.True(t, r.works(resp))
+			require.NotNil(t, r.record().Intent)
+			answer := r.obtain(alone)
+			require.NotEqual(t, keyIn(old), keyIn(answer))
+			require.True(t, r.works(answer))
 			require.Equal(t, 2, r.posts(), "found by GET")
-			require.Equal(t, "recovered", r.status()[fieldCause])
-			require.Equal(t, false, r.status()[fieldIntentPending])
+			require.Equal(t, accesskey.CauseRecovered, r.record().Cause)
+			require.Nil(t, r.record().Intent)
 		})
 	}
 }
 
-// Whoever is refused because of a failure that passes is told that asking again is all
-// there is to do, and whether the key has changed.
-func TestFailuresThatPassSaySo(t *testing.T) {
-	r := configured(t)
-	old := r.key()
-	for operation, want := range map[graphtest.Operation]string{
-		graphtest.Regenerate: "the key has not been changed; try again",
-		graphtest.Get:        "try again",
-	} {
-		r.sim.Inject(graphtest.Fault{Operation: operation, Status: 503})
-		require.Contains(t, r.fails(503, logical.UpdateOperation, rotateKeyPath, nil), want)
-		r.sim.Clear()
-		require.True(t, r.works(old))
-	}
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
-	require.NotContains(t, r.fails(400, logical.UpdateOperation, rotateKeyPath, nil), "try again", "somebody has to act first")
-}
-
 // The very first key: there is no stored one to compare the tenant's with.
 func TestFirstRegenerationWhoseAnswerIsLostIsRecovered(t *testing.T) {
-	r := configured(t)
+	r := configured(t, nil)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, AfterWork: true, Reset: true})
-	resp := r.key()
-	require.True(t, r.works(resp))
+	answer := r.obtain(alone)
+	require.True(t, r.works(answer))
 	require.Equal(t, 1, r.posts())
-	require.Equal(t, "recovered", r.status()[fieldCause])
+	require.Equal(t, accesskey.CauseRecovered, r.record().Cause)
 }
 
 func TestFailureAfterTheWorkIsRecoveredAtOnce(t *testing.T) {
@@ -97,21 +73,20 @@ func TestFailureAfterTheWorkIsRecoveredAtOnce(t *testing.T) {
 		"a proxy's page": {Body: graphtest.BodyHTML},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := configured(t)
-			old := r.key()
+			r := configured(t, nil)
+			old := r.obtain(alone)
 			fault.Operation, fault.Times, fault.AfterWork = graphtest.Regenerate, 1, true
 			r.sim.Inject(fault)
-			resp := r.key()
-			require.True(t, r.works(resp))
+			answer := r.obtain(alone)
+			require.True(t, r.works(answer))
 			require.False(t, r.works(old))
 			require.Equal(t, 2, r.posts())
-			require.Equal(t, "recovered", r.status()[fieldCause])
+			require.Equal(t, accesskey.CauseRecovered, r.record().Cause)
 		})
 	}
 }
 
-// Nobody can tell whether the request is still on its way, so no key is trusted
-// until it cannot be any more.
+// The request may still be on its way, so no key is trusted until it no longer can be.
 func TestFailureBeforeTheWorkIsRepeatedAfterTheDeadline(t *testing.T) {
 	for name, fault := range map[string]graphtest.Fault{
 		"reset": {Reset: true},
@@ -120,156 +95,167 @@ func TestFailureBeforeTheWorkIsRepeatedAfterTheDeadline(t *testing.T) {
 		"504":   {Status: 504},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := configured(t)
-			r.key()
+			r := configured(t, nil)
+			r.obtain(alone)
 			fault.Operation, fault.Times = graphtest.Regenerate, 1
 			r.sim.Inject(fault)
-			text := r.fails(503, logical.ReadOperation, keyPath, nil)
+			text := r.unsettled(alone)
 			require.Contains(t, text, "2027-02-28T12:00:45Z", "when it is repeated")
 			require.Contains(t, text, "regenerateDeploymentAccessKey", "what failed")
-			status := r.status()
-			require.Equal(t, true, status[fieldIntentPending])
-			require.Equal(t, "2027-02-28T12:00:00Z", status[fieldIntentStartedAt])
-			require.Equal(t, 1, status[fieldConsecutiveFailures])
+			require.Equal(t, r.time(), r.record().Intent.StartedAt)
+			require.Equal(t, 1, r.report().Failures)
 
-			r.clock.advance(30 * time.Second)
-			require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "began 30s ago")
+			r.advance(30 * time.Second)
+			require.Contains(t, r.unsettled(alone), "began 30s ago")
 			require.Equal(t, 1, r.posts())
-			r.clock.advance(15 * time.Second)
-			require.True(t, r.works(r.key()))
+			r.advance(15 * time.Second)
+			require.True(t, r.works(r.obtain(alone)))
 			require.Equal(t, 2, r.posts())
-			require.Equal(t, 0, r.status()[fieldConsecutiveFailures])
+			require.Zero(t, r.report().Failures)
 		})
 	}
 }
 
+// A flight that runs out of time leaves the outcome to the next one.
+func TestRegenerationThatRunsOutOfTime(t *testing.T) {
+	r := configured(t, nil)
+	r.obtain(alone)
+	r.flightTime = 100 * time.Millisecond
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, AfterWork: true, Latency: time.Hour})
+	r.unsettled(alone)
+	require.Equal(t, 2, r.posts())
+	r.flightTime = 0
+	require.True(t, r.works(r.obtain(alone)))
+	require.Equal(t, 2, r.posts())
+	require.Equal(t, accesskey.CauseRecovered, r.record().Cause)
+}
+
 // The request that was given up is carried out later: the key that it made is found.
 func TestRequestThatWasStillOnItsWayIsFound(t *testing.T) {
-	r := configured(t)
-	r.key()
+	r := configured(t, nil)
+	r.obtain(alone)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true, Stubborn: true, Latency: time.Hour})
-	r.fails(503, logical.ReadOperation, keyPath, nil)
+	r.unsettled(alone)
 	require.Equal(t, 1, r.posts())
 	r.sim.Clear() // it arrives
 	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed == 2 }))
-	resp := r.key()
-	require.True(t, r.works(resp))
+	answer := r.obtain(alone)
+	require.True(t, r.works(answer))
 	require.Equal(t, 2, r.posts())
-	require.Equal(t, "recovered", r.status()[fieldCause])
+	require.Equal(t, accesskey.CauseRecovered, r.record().Cause)
 }
 
 func TestRefusalLeavesTheKeyTrusted(t *testing.T) {
 	for name, c := range map[string]struct {
-		fault  graphtest.Fault
-		status int
-		says   string
+		fault graphtest.Fault
+		says  string
 	}{
-		"permission": {graphtest.Fault{Status: 403}, 400, "SecurityIdentitiesSensors.ReadWrite.All"},
-		"not there":  {graphtest.Fault{Status: 404}, 400, "404"},
-		"conflict":   {graphtest.Fault{Status: 409}, 400, "409"},
-		"throttled":  {graphtest.Fault{Status: 429, RetryAfter: "315"}, 503, "5m15s"},
-		"overloaded": {graphtest.Fault{Status: 503, RetryAfter: "60"}, 503, "503"},
+		"permission": {graphtest.Fault{Status: 403}, graph.Permission},
+		"not there":  {graphtest.Fault{Status: 404}, "404"},
+		"conflict":   {graphtest.Fault{Status: 409}, "409"},
+		"throttled":  {graphtest.Fault{Status: 429, RetryAfter: "315"}, "5m15s"},
+		"overloaded": {graphtest.Fault{Status: 503, RetryAfter: "60"}, "503"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := configured(t)
-			held := r.key()
+			r := configured(t, nil)
+			held := r.obtain(alone)
 			c.fault.Operation = graphtest.Regenerate
 			r.sim.Inject(c.fault)
-			require.Contains(t, r.fails(c.status, logical.ReadOperation, keyPath, nil), c.says)
-			status := r.status()
-			require.Equal(t, false, status[fieldIntentPending])
-			require.Equal(t, "read", status[fieldLastErrorCause])
-			require.Contains(t, status[fieldLastError], c.says)
-			require.NotEmpty(t, status[fieldLastErrorCode])
-			require.NotEmpty(t, status[fieldLastErrorRequestID])
+			require.ErrorContains(t, r.fails(alone), strings.TrimSuffix(c.says, graph.Permission))
+			require.Nil(t, r.record().Intent)
+			report := r.report()
+			require.Equal(t, accesskey.CauseRead, report.LastErrorCause)
+			require.Contains(t, report.LastError, c.says)
+			require.NotEmpty(t, report.LastErrorCode)
+			require.NotEmpty(t, report.LastErrorRequestID)
 			require.True(t, r.works(held))
 			require.LessOrEqual(t, r.sim.Calls(graphtest.Regenerate).Started, 4, "no retry storm")
 			r.sim.Clear()
-			r.clock.advance(10 * time.Minute)
-			require.True(t, r.works(r.key()))
+			r.advance(10 * time.Minute)
+			require.True(t, r.works(r.obtain(alone)))
 		})
 	}
 }
 
 func TestStorageFailureWhenAnIntentIsWithdrawn(t *testing.T) {
-	r := configured(t)
-	r.key()
+	r := configured(t, nil)
+	r.obtain(alone)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
-	_, err := r.tryKey()
-	require.ErrorIs(t, err, storagetest.ErrBroken)
-	r.fails(503, logical.ReadOperation, keyPath, nil)
-	r.clock.advance(flight.Budget)
-	require.True(t, r.works(r.key()))
+	require.ErrorIs(t, r.fails(alone), storagetest.ErrBroken)
+	r.unsettled(alone)
+	r.advance(flight.Budget)
+	require.True(t, r.works(r.obtain(alone)))
 }
 
 func TestSignInFailureLeavesNoIntent(t *testing.T) {
-	r := configured(t)
+	r := configured(t, nil)
 	r.restart() // no token yet
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 401, Code: "7000222"})
-	require.Contains(t, r.fails(400, logical.ReadOperation, keyPath, nil), "AADSTS7000222")
-	require.Equal(t, false, r.status()[fieldIntentPending])
+	require.ErrorContains(t, r.fails(alone), "AADSTS7000222")
+	require.Nil(t, r.record().Intent)
 	require.Zero(t, r.posts())
 }
 
 func TestUnreachableGraphWhileAnIntentIsPending(t *testing.T) {
-	r := configured(t)
-	r.key()
+	r := configured(t, nil)
+	r.obtain(alone)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true},
 		graphtest.Fault{Operation: graphtest.Get, Status: 503, RetryAfter: "60"})
-	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "HTTP 503")
-	r.clock.advance(time.Hour)
-	text := r.fails(503, logical.ReadOperation, keyPath, nil)
+	require.Contains(t, r.unsettled(alone), "HTTP 503")
+	r.advance(time.Hour)
+	text := r.unsettled(alone)
 	require.Contains(t, text, "began 1h0m0s ago")
 	require.Contains(t, text, "settled as soon as Graph answers", "the time at which it could be repeated has passed")
 	require.Equal(t, 1, r.posts())
 	r.sim.Clear()
-	r.clock.advance(time.Minute)
-	require.True(t, r.works(r.key()))
+	r.advance(time.Minute)
+	require.True(t, r.works(r.obtain(alone)))
 }
 
 // The clock of the node that takes over may be behind.
 func TestIntentFromTheFutureHasNoNegativeAge(t *testing.T) {
-	r := configured(t)
+	r := configured(t, nil)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	r.fails(503, logical.ReadOperation, keyPath, nil)
-	r.clock.advance(-time.Minute)
-	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "began 0s ago")
+	r.unsettled(alone)
+	r.advance(-time.Minute)
+	require.Contains(t, r.unsettled(alone), "began 0s ago")
 }
 
 func TestGraphThatLagsBehindItselfIsNotBelieved(t *testing.T) {
-	r := configured(t)
+	r := configured(t, nil)
 	for range 3 {
-		r.key()
+		r.obtain(alone)
 	}
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, AfterWork: true, Lost: true})
 	r.sim.Update(graphtest.WithStaleReads(1))
-	r.fails(503, logical.ReadOperation, keyPath, nil)
-	resp := r.key()
-	require.True(t, r.works(resp))
-	require.Equal(t, "recovered", r.status()[fieldCause])
+	r.unsettled(alone)
+	answer := r.obtain(alone)
+	require.True(t, r.works(answer))
+	require.Equal(t, accesskey.CauseRecovered, r.record().Cause)
 }
 
 func TestPlainRejectionOfTheTokenIsRepeatedOnce(t *testing.T) {
-	r := configured(t)
+	r := configured(t, nil)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
-	require.True(t, r.works(r.key()))
+	require.True(t, r.works(r.obtain(alone)))
 	require.Equal(t, 1, r.posts())
 }
 
 // The key that the tenant had before the engine's first one is superseded too.
 func TestStaleReadAfterTheFirstKeyIsNotBelieved(t *testing.T) {
-	r := configured(t)
-	held := r.key()
+	r := configured(t, nil)
+	held := r.obtain(alone)
 	r.sim.Update(graphtest.WithStaleReads(1))
 	r.revoke(held)
-	r.eventually("the key is dead", func() bool { return !r.works(held) })
+	require.NoError(t, r.manager.RetireIfDue(r.ctx))
+	require.False(t, r.works(held))
 
-	r = configured(t)
-	r.key()
+	r = configured(t, nil)
+	r.obtain(alone)
 	r.sim.Update(graphtest.WithStaleReads(1))
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	r.fails(503, logical.ReadOperation, keyPath, nil)
+	r.unsettled(alone)
 }
 
 // A tenant that has never had a key cannot name one.
@@ -279,62 +265,60 @@ func TestFirstKeyOfATenantThatNamesNone(t *testing.T) {
 		"no body": {Operation: graphtest.Get, Status: 404, Body: graphtest.BodyEmpty},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
+			r := configured(t, nil)
 			r.sim.Inject(fault)
-			r.write(configPath, r.config(map[string]any{config.FieldVerifyConnection: false}))
-			require.True(t, r.works(r.key()))
+			require.True(t, r.works(r.obtain(alone)))
 
-			r = newRig(t)
+			r = configured(t, nil)
 			r.sim.Inject(fault, graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-			r.write(configPath, r.config(map[string]any{config.FieldVerifyConnection: false}))
-			r.fails(503, logical.ReadOperation, keyPath, nil)
-			r.clock.advance(flight.Budget)
-			require.True(t, r.works(r.key()))
+			r.unsettled(alone)
+			r.advance(flight.Budget)
+			require.True(t, r.works(r.obtain(alone)))
 		})
 	}
 }
 
 // The node that takes over has its clock behind: its wait is no longer than any other.
 func TestIntentOfAClockAheadIsDatedAnew(t *testing.T) {
-	r := configured(t)
-	r.key()
+	r := configured(t, nil)
+	r.obtain(alone)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	r.fails(503, logical.ReadOperation, keyPath, nil)
-	r.clock.advance(-time.Hour)
+	r.unsettled(alone)
+	r.advance(-time.Hour)
 	r.restart()
-	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "2027-02-28T11:00:45Z")
-	r.clock.advance(flight.Budget)
-	require.True(t, r.works(r.key()))
+	require.Contains(t, r.unsettled(alone), "2027-02-28T11:00:45Z")
+	r.advance(flight.Budget)
+	require.True(t, r.works(r.obtain(alone)))
 }
 
 // A reader who joins scheduled work that fails does not get its failure.
-func TestReaderWhoJoinsAFailingRetirementTriesByItself(t *testing.T) {
-	r := configured(t)
-	held := r.key()
+func TestReaderWhoJoinsAFailingRetirementGoesOnAlone(t *testing.T) {
+	r := configured(t, nil)
+	r.revoke(r.obtain(alone))
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour, Status: 403})
-	started := r.sim.Calls(graphtest.Get).Started
-	r.revoke(held)
-	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
-	var resp *logical.Response
+	started := r.gets()
+	var answer *rotation.Answer
 	var done sync.WaitGroup
-	done.Go(func() { resp = r.key() })
-	r.eventually("the reader joins", func() bool { return r.waiting() == 2 })
+	done.Go(func() { _ = r.manager.RetireIfDue(r.ctx) })
+	r.started(graphtest.Get, started+1)
+	done.Go(func() { answer = r.obtain(alone) })
+	r.waiting(2)
 	r.sim.Clear()
 	done.Wait()
-	require.True(t, r.works(resp))
+	require.True(t, r.works(answer))
 }
 
-// The engine was about to regenerate a key that somebody else had made, and the request
+// The engine was about to regenerate a key that was made elsewhere, and the request
 // was lost. When the repetition is refused, the key before both is not trusted again.
 func TestRefusedRepetitionDoesNotRestoreAKeyThatIsDead(t *testing.T) {
-	r := sharing(t, nil)
-	r.read(hosts)
+	r := configured(t, nil)
+	r.obtain(shared)
 	r.sim.RegenerateInPortal()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true},
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
-	r.fails(503, logical.UpdateOperation, rotateKeyPath, nil)
-	r.clock.advance(flight.Budget)
-	r.fails(400, logical.UpdateOperation, rotateKeyPath, nil)
-	require.True(t, r.works(r.read(hosts)))
-	require.Equal(t, "external", r.status()[fieldCause])
+	r.isUnsettled(r.rotate())
+	r.advance(flight.Budget)
+	require.ErrorContains(t, r.rotate(), "403")
+	require.True(t, r.works(r.obtain(shared)))
+	require.Equal(t, accesskey.CauseExternal, r.record().Cause)
 }

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package field_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+)
+
+// house has fields of each kind.
+type house struct {
+	Name   string
+	Rest   time.Duration
+	Colour string
+	Cellar cellar
+}
+
+type cellar struct{ Depth int }
+
+func specs() []field.Spec[house] {
+	return append([]field.Spec[house]{
+		{
+			Name: "name", Title: "Name", Type: framework.TypeString, Description: "What it is called.", Redirects: true, Multiline: true,
+			Set: func(h *house, value any) error {
+				if value == "" {
+					return errors.New("must not be empty")
+				}
+				h.Name = value.(string)
+				return nil
+			},
+			Get: func(h *house) any { return h.Name },
+		},
+		{
+			Name: "rest", Title: "Rest", Group: "Time", Type: framework.TypeDurationSecond, Default: 5400, Description: "How long it is quiet.", Optional: true,
+			Set: func(h *house, value any) error { return field.Period(&h.Rest, value, time.Minute) },
+			Get: func(h *house) any {
+				if h.Rest == 0 {
+					return nil
+				}
+				return field.Seconds(h.Rest)
+			},
+		},
+		{
+			Name: "colour", Type: framework.TypeString, Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
+			Set: func(h *house, value any) error { h.Colour = value.(string); return nil },
+		},
+		{Name: "check", Type: framework.TypeBool, Default: true, Description: "Not stored."},
+	}, field.In([]field.Spec[cellar]{{
+		Name: "depth", Title: "Depth", Type: framework.TypeInt, Description: "Of the cellar.",
+		Set: func(c *cellar, value any) error { c.Depth = value.(int); return nil },
+		Get: func(c *cellar) any { return c.Depth },
+	}, {Name: "vault", Type: framework.TypeString, Secret: true, Description: "In the cellar."}}, func(h *house) *cellar { return &h.Cellar })...)
+}
+
+func data(fields map[string]any) *framework.FieldData {
+	return &framework.FieldData{Raw: fields, Schema: field.Schema(specs())}
+}
+
+func TestSchema(t *testing.T) {
+	schema := field.Schema(specs())
+	require.Len(t, schema, 6)
+	require.Equal(t, &framework.FieldSchema{
+		Type: framework.TypeString, Description: "What it is called.",
+		DisplayAttrs: &framework.DisplayAttributes{Name: "Name", EditType: "textarea"},
+	}, schema["name"])
+	require.Equal(t, &framework.FieldSchema{
+		Type: framework.TypeDurationSecond, Default: 5400, Description: "How long it is quiet. Default: 1h30m.",
+		DisplayAttrs: &framework.DisplayAttributes{Name: "Rest", Group: "Time"},
+	}, schema["rest"])
+	require.Equal(t, &framework.FieldSchema{
+		Type: framework.TypeString, Default: "white", AllowedValues: []any{"white", "red"},
+		Description:  "Its colour. One of white, red. Default: white.",
+		DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+	}, schema["colour"])
+	require.Equal(t, "Depth", schema["depth"].DisplayAttrs.Name)
+	require.True(t, schema["vault"].DisplayAttrs.Sensitive)
+}
+
+// A read shows what is stored and not secret, and lacks only what is optional.
+func TestReadSchemaAndRead(t *testing.T) {
+	required := map[string]bool{}
+	for name, s := range field.ReadSchema(specs()) {
+		required[name] = s.Required
+	}
+	require.Equal(t, map[string]bool{"name": true, "rest": false, "depth": true}, required)
+	h := house{Name: "x", Colour: "red", Cellar: cellar{Depth: 3}}
+	require.Equal(t, map[string]any{"name": "x", "depth": 3}, field.Read(specs(), &h))
+	h.Rest = time.Minute
+	require.Equal(t, map[string]any{"name": "x", "depth": 3, "rest": int64(60)}, field.Read(specs(), &h))
+}
+
+func TestWrite(t *testing.T) {
+	h := house{Colour: "red"}
+	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"name": "x", "depth": 3}), true))
+	require.Equal(t, house{Name: "x", Colour: "white", Rest: 90 * time.Minute}, h, "defaults, and not what a part checks itself")
+	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"rest": "1m", "colour": "red"}), false))
+	require.Equal(t, house{Name: "x", Colour: "red", Rest: time.Minute}, h)
+	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"colour": nil}), false))
+	require.Equal(t, house{Name: "x", Colour: "white", Rest: time.Minute}, h, "null asks for the default")
+
+	err := field.Write(specs(), &h, data(map[string]any{"name": nil}), false)
+	require.Equal(t, &field.Error{Field: "name", Problem: "must not be empty"}, err)
+	require.EqualError(t, err, "name: must not be empty")
+}
+
+func TestValue(t *testing.T) {
+	for name, c := range map[string]struct {
+		fields map[string]any
+		value  any
+		given  bool
+	}{
+		"given":    {map[string]any{"rest": "2m"}, 120, true},
+		"null":     {map[string]any{"rest": nil}, 5400, true},
+		"left out": {nil, 5400, false},
+	} {
+		value, given := field.Value(data(c.fields), "rest")
+		require.Equal(t, c.value, value, name)
+		require.Equal(t, c.given, given, name)
+	}
+}
+
+func TestDurationAndPeriod(t *testing.T) {
+	const year = 366 * 24 * 60 * 60
+	for name, c := range map[string]struct {
+		set     func(*time.Duration, any, time.Duration) error
+		seconds int
+		problem string
+	}{
+		"shortest":          {field.Duration, 60, ""},
+		"too short":         {field.Duration, 59, "must be between 1m0s and 8784h"},
+		"longest":           {field.Duration, year, ""},
+		"too long":          {field.Duration, year + 1, "must be between 1m0s and 8784h"},
+		"no duration":       {field.Duration, 0, "must be between 1m0s and 8784h"},
+		"shortest period":   {field.Period, 60, ""},
+		"too short, period": {field.Period, 59, "must be between 1m0s and 8784h, or 0 for none"},
+		"no period":         {field.Period, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := 7 * time.Second
+			err := c.set(&got, c.seconds, time.Minute)
+			if c.problem != "" {
+				require.EqualError(t, err, c.problem)
+				require.Equal(t, 7*time.Second, got)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, int64(c.seconds), field.Seconds(got))
+		})
+	}
+}

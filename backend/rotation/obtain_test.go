@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
+)
+
+func TestObtainOnTheTermsOfTheReader(t *testing.T) {
+	r := configured(t, map[string]any{config.FieldTTL: "10m"})
+	first := r.obtain(alone)
+	require.True(t, r.works(first))
+	require.False(t, first.Reused)
+	require.Equal(t, 10*time.Minute, first.Lease.TTL)
+	require.Equal(t, accesskey.CauseRead, first.Lease.Record.Cause)
+	joined := r.obtain(terms(func(base accesskey.Terms) accesskey.Terms {
+		require.Equal(t, accesskey.Terms{TTL: 10 * time.Minute}, base)
+		return accesskey.Terms{TTL: time.Minute, MaxAge: accesskey.AnyAge}
+	}))
+	require.Equal(t, keyIn(first), keyIn(joined))
+	require.True(t, joined.Reused)
+	require.Equal(t, time.Minute, joined.Lease.TTL)
+	next := r.obtain(alone)
+	require.False(t, next.Reused)
+	require.False(t, r.works(first))
+	require.Equal(t, 2, r.posts())
+	require.Equal(t, []string{event.KeyRotate, event.KeyRotate, event.KeyRetire}, r.sent())
+}
+
+func TestObtainWithoutAConfiguration(t *testing.T) {
+	r := newRig(t)
+	require.ErrorIs(t, r.fails(shared), config.ErrUnconfigured)
+	require.ErrorIs(t, r.rotate(), config.ErrUnconfigured)
+	r.runDue()
+	require.NoError(t, r.manager.RetireIfDue(r.ctx))
+	require.Empty(t, r.manager.RetireBeforeSwitch(r.ctx))
+	require.Empty(t, r.log.String())
+}
+
+// The mount's maximum is asked for once a minute, also by a clock that has been put back.
+func TestLeaseIsCappedByTheMount(t *testing.T) {
+	r := configured(t, nil)
+	for _, c := range []struct{ after, maximum, want time.Duration }{
+		{0, 0, time.Hour}, // core cannot be asked
+		{0, 2 * time.Minute, 2 * time.Minute},
+		{time.Minute, 3 * time.Minute, 2 * time.Minute},
+		{1, 3 * time.Minute, 3 * time.Minute},
+		{-time.Hour, 4 * time.Minute, 4 * time.Minute},
+		{2 * time.Minute, 48 * time.Hour, time.Hour},
+	} {
+		r.advance(c.after)
+		r.maxTTL = c.maximum
+		require.Equal(t, c.want, r.obtain(shared).Lease.TTL)
+	}
+}
+
+func TestReadersShareARegeneration(t *testing.T) {
+	const readers = 20
+	r := configured(t, nil)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour})
+	answers := make([]*rotation.Answer, readers)
+	var done sync.WaitGroup
+	for i := range answers {
+		done.Go(func() { answers[i] = r.obtain(alone) })
+	}
+	r.waiting(readers)
+	r.sim.Clear()
+	done.Wait()
+	require.Equal(t, 1, r.posts())
+	for _, a := range answers {
+		require.True(t, r.works(a))
+		require.False(t, a.Reused)
+	}
+	live, err := r.keys.Live(r.ctx)
+	require.NoError(t, err)
+	require.Equal(t, readers, live)
+}
+
+// The regeneration outlives the reader, and the next one finds its result.
+func TestReaderWhoseTimeIsUp(t *testing.T) {
+	r := configured(t, nil)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour})
+	ctx, hangUp := context.WithCancel(r.ctx)
+	var done sync.WaitGroup
+	done.Go(func() {
+		_, err := r.manager.Obtain(ctx, alone)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	r.waiting(1)
+	hangUp()
+	done.Wait()
+	r.sim.Clear()
+	require.True(t, r.works(r.obtain(alone)))
+	require.Equal(t, 1, r.posts())
+}
+
+func TestThrottledGraphIsLeftAlone(t *testing.T) {
+	r := configured(t, nil)
+	r.obtain(shared)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 429, RetryAfter: "900"})
+	require.Error(t, r.rotate())
+	asked := r.sim.Calls(graphtest.Regenerate).Started + r.gets()
+	var throttled *health.ThrottledError
+	require.ErrorAs(t, r.fails(alone), &throttled)
+	require.ErrorAs(t, r.rotate(), &throttled)
+	r.advance(11 * time.Minute)
+	require.Equal(t, throttled.Error(), r.obtain(shared).Unverified)
+	require.Equal(t, 1, r.report().Failures)
+	require.Equal(t, asked, r.sim.Calls(graphtest.Regenerate).Started+r.gets())
+}
