@@ -27,7 +27,7 @@ var (
 // clock. The shortest test:
 //
 //	r := newRig(t)
-//	r.regenerated("a", accesskey.CauseRead)
+//	r.regenerated("a")
 //	l, err := r.store.Lease(t.Context(), shared)
 //	require.NoError(t, err)
 //	require.Equal(t, "a", l.Record.Key)
@@ -62,10 +62,10 @@ func (r *rig) apply(e accesskey.Event) accesskey.Record {
 	return rec
 }
 
-func (r *rig) regenerated(key, cause string) accesskey.Record {
+func (r *rig) regenerated(key string) accesskey.Record {
 	r.t.Helper()
 	r.apply(accesskey.Event{Kind: accesskey.Begun})
-	return r.apply(accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: cause})
+	return r.apply(accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: accesskey.CauseRead})
 }
 
 func (r *rig) lease(t accesskey.Terms) *accesskey.Lease {
@@ -106,7 +106,7 @@ func (r *rig) due(awaited bool) []string {
 // A lease is on record, and its key counts as disclosed, before the key is returned.
 func TestLeaseIsStoredBeforeItIsReturned(t *testing.T) {
 	r := newRig(t)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	first := r.lease(shared)
 	require.Equal(t, time.Hour, first.TTL)
 	require.Equal(t, "a", first.Record.Key)
@@ -128,7 +128,7 @@ func TestLeaseIsStoredBeforeItIsReturned(t *testing.T) {
 func TestLeaseSaysWhatHasToHappenFirst(t *testing.T) {
 	r := newRig(t)
 	r.refused(accesskey.ErrRegenerateFirst, shared)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	r.lease(shared)
 	r.refused(accesskey.ErrRegenerateFirst, accesskey.Terms{TTL: time.Hour})
 	r.now = r.now.Add(10 * time.Minute)
@@ -154,7 +154,7 @@ func TestLeaseSaysWhatHasToHappenFirst(t *testing.T) {
 // A key is served for the workspace that it came from and no other.
 func TestLeaseIsOfTheConfiguredWorkspace(t *testing.T) {
 	r := newRig(t)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	held := r.lease(shared)
 	r.configure(accesskey.Policy{Workspace: abroad, Retire: true})
 	r.refused(accesskey.ErrRegenerateFirst, shared)
@@ -163,7 +163,7 @@ func TestLeaseIsOfTheConfiguredWorkspace(t *testing.T) {
 	require.Equal(t, held.Record, r.record(), "without a configuration it is that of the workspace before")
 	require.Empty(t, r.due(false))
 	r.configure(accesskey.Policy{Workspace: abroad})
-	require.Equal(t, 2, r.regenerated("b", accesskey.CauseRead).Version)
+	require.Equal(t, 2, r.regenerated("b").Version)
 	r.configure(accesskey.Policy{Workspace: home})
 	require.Empty(t, r.record().Key)
 	require.NoError(t, r.store.Revoke(t.Context(), held.Record.Version, held.ID))
@@ -172,7 +172,7 @@ func TestLeaseIsOfTheConfiguredWorkspace(t *testing.T) {
 func TestLeaseThatCannotBeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.regenerated("a", accesskey.CauseRead)
+		r.regenerated("a")
 		for _, failing := range []func(string, string) bool{
 			storagetest.Nth(1, "get", accesskey.StorageKey),
 			storagetest.Nth(1, "put", lease.Prefix),
@@ -194,9 +194,9 @@ func TestLeaseThatCannotBeStored(t *testing.T) {
 
 func TestRevoke(t *testing.T) {
 	r := newRig(t)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	old := r.lease(shared)
-	r.regenerated("b", accesskey.CauseRead)
+	r.regenerated("b")
 	held := r.lease(shared)
 	r.storage.FailWhen(storagetest.Nth(1, "delete", lease.Prefix))
 	require.NoError(t, r.store.Revoke(t.Context(), 1, old.ID), "superseded versions are dropped as a whole")
@@ -212,9 +212,9 @@ func TestRevoke(t *testing.T) {
 
 func TestPruneDropsWhatHasEndedOrIsSuperseded(t *testing.T) {
 	r := newRig(t)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	r.lease(shared)
-	r.regenerated("b", accesskey.CauseRead)
+	r.regenerated("b")
 	r.lease(shared)
 	stored := func() int {
 		keys, err := logical.CollectKeysWithPrefix(t.Context(), r.storage, lease.Prefix)
@@ -253,7 +253,7 @@ func TestApplyStoresWhatAnEventMakesOfTheRecord(t *testing.T) {
 func TestApplyThatCannotBeStored(t *testing.T) {
 	for _, kind := range []string{accesskey.Begun, accesskey.Answered, accesskey.Refused, accesskey.Compared} {
 		r := newRig(t)
-		r.regenerated("a", accesskey.CauseRead)
+		r.regenerated("a")
 		if kind != accesskey.Begun {
 			r.apply(accesskey.Event{Kind: accesskey.Begun})
 		}
@@ -272,7 +272,7 @@ func TestApplyThatCannotBeStored(t *testing.T) {
 
 func TestAttemptBeginsOnlyWhileItsReasonHolds(t *testing.T) {
 	r := newRig(t)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	held := r.lease(shared)
 	begin := func(work string) error {
 		_, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun, OnlyIf: work})
@@ -291,7 +291,7 @@ func TestAttemptBeginsOnlyWhileItsReasonHolds(t *testing.T) {
 func TestDueLooksAtTheLeases(t *testing.T) {
 	r := newRig(t)
 	require.Empty(t, r.due(true))
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	held := r.lease(shared)
 	require.Empty(t, r.due(false))
 	r.now = r.now.Add(10 * time.Minute)
@@ -350,11 +350,11 @@ func TestDisclosureInAdvance(t *testing.T) {
 
 func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 	r := newRig(t)
-	r.regenerated("a", accesskey.CauseRead)
+	r.regenerated("a")
 	r.lease(shared)
 	other := &rig{t: t, storage: r.storage, now: r.now}
 	other.restart()
-	other.regenerated("b", accesskey.CauseRead)
+	other.regenerated("b")
 	other.lease(shared)
 	require.Equal(t, 1, r.record().Version)
 	r.store.Forget()

@@ -5,6 +5,7 @@ package flight_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,24 +164,26 @@ func TestRequestThatEndsLeavesTheWorkToTheOthers(t *testing.T) {
 func TestAloneWaitsForItsTurnAndIsNotJoined(t *testing.T) {
 	within(t, func(t *testing.T, g *flight.Group[int]) {
 		first := share(t.Context(), g, "a", lasting(time.Second, 1, nil))
-		var turns []time.Duration
+		var (
+			turns []time.Duration
+			all   sync.WaitGroup
+		)
 		start := time.Now()
-		for range 2 {
-			go func() {
-				_ = g.Alone(t.Context(), func(context.Context) error {
+		for range 3 { // in any order, one at a time
+			all.Go(func() {
+				err := g.Alone(t.Context(), func(context.Context) error {
 					time.Sleep(time.Second)
 					turns = append(turns, time.Since(start))
-					return nil
+					return errBroken
 				})
-			}()
+				require.ErrorIs(t, err, errBroken)
+			})
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		first.got.Release()
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second}, turns)
-		require.ErrorIs(t, g.Alone(t.Context(), func(context.Context) error { return errBroken }), errBroken)
+		all.Wait()
+		require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second, 4 * time.Second}, turns)
 	})
 }
 
