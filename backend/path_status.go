@@ -158,7 +158,7 @@ func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framewo
 	if cfg != nil {
 		next, _ := cfg.Schedule.Next(rec.LastRegenerated(), b.now())
 		describeTime(data, fieldNextRotation, next)
-		describeRoot(data, &cfg.Root)
+		describeRoot(data, cfg.Root, b.now())
 	}
 	describeKey(data, rec)
 	describeHealth(data, report)
@@ -198,17 +198,14 @@ func describeHealth(data map[string]any, report health.Report) {
 	describeText(data, fieldLastErrorRequestID, report.LastErrorRequestID)
 }
 
-func describeRoot(data map[string]any, root *credential.Life) {
-	data[fieldRootUnsettled] = root.Unsettled()
-	data[fieldRootRetiring] = len(root.Retiring)
+func describeRoot(data map[string]any, root credential.Life, now time.Time) {
+	step := root.Next(now, false)
+	data[fieldRootUnsettled] = step.Unfinished
+	data[fieldRootRetiring] = step.Retiring
 	data[fieldRootFailures] = root.Failures
 	describeTime(data, fieldRootExpiresAt, root.EndsAt)
-	if root.Period > 0 {
-		describeTime(data, fieldRootNextRotation, root.Next())
-	}
-	if root.Tended() {
-		describeTime(data, fieldRootNextAttempt, root.NextAttempt)
-	}
+	describeTime(data, fieldRootNextRotation, step.NextRotation)
+	describeTime(data, fieldRootNextAttempt, step.NextAttempt)
 	describeTime(data, fieldRootLastErrorAt, root.LastErrorAt)
 	describeText(data, fieldRootLastError, root.LastError)
 }
