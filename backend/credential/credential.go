@@ -15,9 +15,9 @@
 //	is                  event       becomes
 //	-                   Planned     planned, which is stored before Entra hears of it
 //	planned             Added       added, with its id (and the secret with its value)
-//	planned             NotAdded    -
-//	planned secret      Requested   planned; once it is settled, another one is planned
-//	planned secret      Lost        -; or retiring, if its removal has to be repeated
+//	planned             NotAdded    -; a secret whose value was lost becomes retiring, if
+//	                                its removal has to be repeated
+//	planned secret      Requested   planned; another one is planned after it
 //	added, planned cert Proven      current; the one before becomes retiring
 //	added, planned cert Abandoned   retiring
 //	retiring            Removed     -

@@ -74,52 +74,47 @@ type Made struct {
 	RemoveAfter time.Time  `json:"remove_after"`
 }
 
-// What has become of a credential, and what else changes a [Life].
+// What has happened.
 const (
 	Planned    = "planned"    // Of is about to be added
 	Added      = "added"      // Entra has answered with KeyID, Secret and EndsAt
-	NotAdded   = "not added"  // it is known not to be there; Refused: for a lasting reason
-	Lost       = "lost"       // the secret's value is; Found with its name have been removed
-	Proven     = "proven"     // it works, and is used from now on
-	Abandoned  = "abandoned"  // it never worked
-	Removed    = "removed"    // it has gone, or the log asks the operator to remove it
+	NotAdded   = "not added"  // or added in vain: Found with the secret's name, and removed
+	Proven     = "proven"     // Of works, and is used from now on
+	Abandoned  = "abandoned"  // Of never worked
+	Removed    = "removed"    // Of has gone, or the operator has been asked to remove it
 	Requested  = "requested"  // a rotation, which cannot begin while Of is planned
-	Failed     = "failed"     // work on it, because of Problem, for at least Wait
-	Succeeded  = "succeeded"  // work on it
+	Reported   = "reported"   // work has succeeded, or failed with Problem and has to Wait
 	Configured = "configured" // New took the place of Old, in the same app or Redirected
 )
 
-// Event is what has happened.
+// Event is what has happened to one of the credentials, or to all.
 type Event struct {
 	Kind string
 	At   time.Time
-	Of   Made // as Next has said, or as planned
+	Of   Made
 
-	KeyID, Secret string
-	EndsAt        time.Time
-	Refused       bool
-	Found         []string // key ids
-
-	Problem string
-	Wait    time.Duration
-
+	KeyID, Secret       string
+	EndsAt              time.Time
+	Found               []string // key ids
+	Refused             bool     // and so not to be tried again
+	Problem             string
+	Wait                time.Duration
 	Old, New            Credential
 	SameApp, Redirected bool
 }
 
-// transitions are those of one credential: what it has to be, and what the rest of the
-// life becomes of it.
+// transitions are those of one credential: the stages it may be in, and what the rest of
+// the life becomes of it.
 var transitions = map[string]struct {
-	from func(Made) bool
+	from []string
 	to   func(*Life, Made, Event)
 }{
-	Added:     {Made.planned, (*Life).added},
-	NotAdded:  {Made.planned, (*Life).notAdded},
-	Lost:      {Made.valueless, (*Life).lost},
-	Requested: {Made.valueless, (*Life).requested},
-	Proven:    {Made.provable, (*Life).proven},
-	Abandoned: {Made.provable, (*Life).abandoned},
-	Removed:   {Made.retiring, (*Life).removed},
+	Added:     {[]string{planned}, (*Life).added},
+	NotAdded:  {[]string{planned}, (*Life).notAdded},
+	Requested: {[]string{planned}, (*Life).requested},
+	Proven:    {[]string{planned, added}, (*Life).proven},
+	Abandoned: {[]string{planned, added}, (*Life).abandoned},
+	Removed:   {[]string{retiring}, func(*Life, Made, Event) {}},
 }
 
 // Apply returns the life after an event. It is false if the event does not fit: other
@@ -131,16 +126,11 @@ func (l Life) Apply(e Event) (Life, bool) {
 		return l.planned(e)
 	case Configured:
 		return l.configured(e), true
-	case Failed:
-		l.LastError, l.LastErrorAt, l.NextAttempt = e.Problem, e.At, e.At.Add(e.Wait)
-		l.Failures++
-		return l, true
-	case Succeeded:
-		l.Failures, l.NextAttempt = 0, time.Time{}
-		return l, true
+	case Reported:
+		return l.reported(e), true
 	}
 	t := transitions[e.Kind]
-	i := slices.IndexFunc(l.Made, func(m Made) bool { return m.same(e.Of) && t.from(m) })
+	i := slices.IndexFunc(l.Made, func(m Made) bool { return m.same(e.Of) && slices.Contains(t.from, m.Stage) })
 	if i < 0 {
 		return l, false
 	}
@@ -167,11 +157,10 @@ func (l *Life) added(m Made, e Event) {
 	l.Made, l.Requested = append(l.Made, m), false
 }
 
-func (l *Life) notAdded(_ Made, e Event) { l.Requested = l.Requested && !e.Refused }
-
-// lost has the secrets that were found removed once more if they are young: a replica of
-// the registration that does not have them yet may have answered the removal.
-func (l *Life) lost(m Made, e Event) {
+// notAdded has the secrets that were found removed once more if they are young: a replica
+// of the registration that does not have them yet may have answered the removal.
+func (l *Life) notAdded(m Made, e Event) {
+	l.Requested = l.Requested && !e.Refused
 	for _, id := range e.Found {
 		if m.unlisted(e.At) {
 			l.retire(Made{Type: m.Type, KeyID: id}, m.PlannedAt.Add(ListingLag))
@@ -196,7 +185,14 @@ func (l *Life) proven(m Made, e Event) {
 
 func (l *Life) abandoned(m Made, e Event) { l.retire(m, e.At) }
 
-func (l *Life) removed(Made, Event) {}
+func (l Life) reported(e Event) Life {
+	if l.Failures++; e.Problem == "" {
+		l.Failures, l.NextAttempt = 0, time.Time{}
+		return l
+	}
+	l.LastError, l.LastErrorAt, l.NextAttempt = e.Problem, e.At, e.At.Add(e.Wait)
+	return l
+}
 
 func (l *Life) retire(m Made, after time.Time) {
 	l.Made = append(l.Made, Made{Stage: retiring, Type: m.Type, KeyID: m.KeyID, Thumbprint: m.Thumbprint, RemoveAfter: after})
@@ -223,7 +219,7 @@ func (l Life) configured(e Event) Life {
 			// To remove a certificate takes its id and another certificate.
 		case m.Stage == current:
 			next.retire(m, e.At.Add(Grace))
-		case m.retiring(), m.valueless():
+		case m.Stage == retiring, m.valueless():
 			next.Made = append(next.Made, m)
 		default:
 			next.retire(m, e.At.Add(ListingLag)) // earlier, the removal might miss it
@@ -236,7 +232,8 @@ func (l Life) configured(e Event) Life {
 const (
 	Nothing = "nothing"
 	Plan    = "plan"    // another credential, with that Lifetime, and add it
-	Find    = "find"    // Of, which may have been added
+	Find    = "find"    // a secret by its name, which may have been added
+	Add     = "add"     // Of, a certificate, unless it has been
 	Prove   = "prove"   // that Of works, and use it
 	Abandon = "abandon" // Of
 )
@@ -248,7 +245,8 @@ type Step struct {
 	Lifetime time.Duration
 	// Remove are the credentials whose time has come, whatever becomes of the rest.
 	Remove []Made
-	// Unlisted is until when, at the latest, Graph may not list Of; zero if that is over.
+	// Unlisted is when it will be known whether Of is there, although Graph does not list
+	// it; zero if it is known by now.
 	Unlisted time.Time
 
 	Unfinished   bool
@@ -271,7 +269,7 @@ func (l Life) Next(now time.Time, asked bool) Step {
 		s.NextRotation, s.Lifetime = l.nextRotation(), 2*l.Period
 	}
 	for _, m := range l.Made {
-		if m.retiring() {
+		if m.Stage == retiring {
 			s.Retiring++
 			if !now.Before(m.RemoveAfter) {
 				s.Remove = append(s.Remove, m)
@@ -283,6 +281,9 @@ func (l Life) Next(now time.Time, asked bool) Step {
 	}
 	if of.unlisted(now) {
 		s.Unlisted = of.PlannedAt.Add(ListingLag)
+		if l.NextAttempt.After(s.Unlisted) {
+			s.Unlisted = l.NextAttempt
+		}
 	}
 	begin := asked || l.Requested || l.Period > 0 && !now.Before(s.NextRotation)
 	switch {
@@ -292,8 +293,8 @@ func (l Life) Next(now time.Time, asked bool) Step {
 		s.Do = Find
 	case of.Stage != "" && now.Sub(of.PlannedAt) > pendingTTL:
 		s.Do = Abandon
-	case of.planned():
-		s.Do = Find
+	case of.Stage == planned:
+		s.Do = Add
 	case of.Stage == added:
 		s.Do = Prove
 	case begin:
@@ -315,29 +316,22 @@ func (l Life) nextRotation() time.Time {
 
 // has returns the credential that is planned or added, a zero one if there is none.
 func (l Life) has() Made {
-	i := slices.IndexFunc(l.Made, Made.pending)
-	if i < 0 {
-		return Made{}
+	for _, m := range l.Made {
+		if m.Stage == planned || m.Stage == added {
+			return m
+		}
 	}
-	return l.Made[i]
+	return Made{}
 }
-
-func (m Made) planned() bool  { return m.Stage == planned }
-func (m Made) retiring() bool { return m.Stage == retiring }
-func (m Made) pending() bool  { return m.Stage == planned || m.Stage == added }
-
-// provable reports whether it can be found out whether the credential works. A certificate
-// may have been added although Entra has not confirmed it.
-func (m Made) provable() bool { return m.pending() && !m.valueless() }
 
 // valueless reports whether the credential is a secret that Entra may have made, whose
 // value only Entra's answer has.
-func (m Made) valueless() bool { return m.planned() && m.Type == ClientSecret }
+func (m Made) valueless() bool { return m.Stage == planned && m.Type == ClientSecret }
 
 // unlisted reports whether Graph may not list the planned credential although it is
 // there. A time that a clock far ahead has noted does not count.
 func (m Made) unlisted(now time.Time) bool {
-	return m.planned() && now.Sub(m.PlannedAt).Abs() < ListingLag
+	return m.Stage == planned && now.Sub(m.PlannedAt).Abs() < ListingLag
 }
 
 func (m Made) same(other Made) bool {

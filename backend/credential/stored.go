@@ -34,7 +34,7 @@ func (l Life) MarshalJSON() ([]byte, error) {
 		switch {
 		case m.Stage == current:
 			s.KeyID, s.Thumbprint = m.KeyID, m.Thumbprint
-		case m.retiring():
+		case m.Stage == retiring:
 			s.Retiring = append(s.Retiring, m)
 		case m.valueless():
 			s.Intent, s.IntentAt = m.Name, m.PlannedAt

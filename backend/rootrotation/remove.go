@@ -21,8 +21,11 @@ var errInvisible = errors.New("the id of the certificate is not known, and the a
 
 // removeRetired removes the credentials whose time has come. One that cannot be removed
 // does not keep the others.
-func (r *Rotator) removeRetired(ctx context.Context, conn *config.Connection) error {
-	var failures error
+func (r *Rotator) removeRetired(ctx context.Context) error {
+	conn, failures := r.Configs.Current(ctx)
+	if failures != nil {
+		return failures
+	}
 	for _, old := range conn.Config.Root.Next(r.Now(), true).Remove {
 		if err := r.removeOrWarn(ctx, conn, old); err != nil {
 			failures = errors.Join(failures, err)

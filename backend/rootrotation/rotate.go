@@ -5,17 +5,14 @@ package rootrotation
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
-	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
@@ -28,24 +25,6 @@ const (
 
 // namePrefix is how an operator finds the engine's credentials in the portal.
 const namePrefix = "vault-plugin-secrets-mdi"
-
-var (
-	errKind = &field.Error{Field: credential.FieldType, Problem: "only a " + credential.ClientSecret + " or a " + credential.ClientCertificate + " can be rotated; the others renew themselves"}
-
-	// ErrReplaced is not a 5xx: clients would repeat it, and the repetition would rotate
-	// what has just been configured.
-	ErrReplaced = logical.CodedError(http.StatusBadRequest, "the configuration has been changed meanwhile: the rotation of its credential has been abandoned")
-
-	errUnproven = errors.New("the new credential does not work everywhere yet; the old one is still in use, and the rotation goes on automatically: see mdi/status")
-)
-
-// unknownError says that another secret cannot be planned yet.
-type unknownError struct{ until time.Time }
-
-func (e *unknownError) Error() string {
-	return "it is not known yet whether an interrupted rotation has added a client secret, since Microsoft Graph may list it late; the rotation is made automatically, from " +
-		e.until.UTC().Format(time.RFC3339) + " on"
-}
 
 // entrasNow is the time by which Entra judges how long something is valid. A test does not
 // control it, as it does the engine's own clock.
@@ -62,17 +41,16 @@ func (r *Rotator) advance(ctx context.Context, asked bool) error {
 		if asked && conn.Config.Credential.Ambient() {
 			return errKind
 		}
-		step := conn.Config.Root.Next(r.Now(), asked)
-		switch {
-		case step.Do == credential.Plan:
+		switch step := conn.Config.Root.Next(r.Now(), asked); step.Do {
+		case credential.Plan:
 			return r.plan(ctx, conn, step)
-		case step.Do == credential.Prove:
-			return r.prove(ctx, conn, step.Of)
-		case step.Do == credential.Find && step.Of.Type == credential.ClientCertificate:
+		case credential.Prove:
+			return r.prove(ctx, conn)
+		case credential.Add:
 			return r.add(ctx, conn, step, false)
-		case step.Do == credential.Find:
+		case credential.Find:
 			err = r.findSecret(ctx, conn, step)
-		case step.Do == credential.Abandon:
+		case credential.Abandon:
 			_, err = r.apply(ctx, conn, credential.Event{Kind: credential.Abandoned, Of: step.Of})
 		default:
 			return nil
@@ -94,10 +72,7 @@ func (r *Rotator) plan(ctx context.Context, conn *config.Connection, step creden
 		if err != nil {
 			return err
 		}
-		info, err := graph.ParseCertificate(made.PEM)
-		if err != nil {
-			return err
-		}
+		info, _ := graph.ParseCertificate(made.PEM)
 		step.Of.Thumbprint, step.Of.EndsAt = info.Thumbprint, info.NotAfter
 		step.Of.Credential = credential.Credential{Type: step.Of.Type, Certificate: made.PEM}
 	}
@@ -110,7 +85,7 @@ func (r *Rotator) plan(ctx context.Context, conn *config.Connection, step creden
 
 // findSecret removes a secret whose value was lost.
 func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step credential.Step) error {
-	lost := credential.Event{Kind: credential.Lost, Of: step.Of, At: r.Now()}
+	lost := credential.Event{Kind: credential.NotAdded, Of: step.Of, At: r.Now()}
 	passwords, _, err := conn.Graph.Passwords(ctx)
 	if err != nil {
 		return err
@@ -124,11 +99,7 @@ func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step 
 		if _, err := r.apply(ctx, conn, credential.Event{Kind: credential.Requested, Of: step.Of}); err != nil {
 			return err
 		}
-		until := step.Unlisted
-		if step.NextAttempt.After(until) {
-			until = step.NextAttempt
-		}
-		return &unknownError{until: until}
+		return &unknownError{until: step.Unlisted}
 	}
 	for _, id := range lost.Found {
 		if err := conn.Graph.RemovePassword(ctx, id); err != nil {
@@ -168,7 +139,7 @@ func (r *Rotator) add(ctx context.Context, conn *config.Connection, step credent
 	if err = errors.Join(err, failure); err != nil {
 		return err
 	}
-	return r.prove(ctx, next, next.Config.Root.Next(r.Now(), true).Of)
+	return r.prove(ctx, next)
 }
 
 // send asks Entra for what is planned, unless it is a certificate that is registered. It
@@ -192,8 +163,8 @@ func (r *Rotator) send(ctx context.Context, conn *config.Connection, step creden
 }
 
 // prove has the credential used once it works.
-func (r *Rotator) prove(ctx context.Context, conn *config.Connection, of credential.Made) error {
-	next := *conn.Config
+func (r *Rotator) prove(ctx context.Context, conn *config.Connection) error {
+	of, next := conn.Config.Root.Next(r.Now(), true).Of, *conn.Config
 	next.Credential = of.Credential
 	client, err := r.signIns(ctx, &next)
 	if err != nil {

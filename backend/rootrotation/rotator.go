@@ -11,15 +11,18 @@ package rootrotation
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
@@ -27,6 +30,24 @@ import (
 
 // reportBudget bounds what has to be done even if the time for the work is up.
 const reportBudget = 5 * time.Second
+
+var (
+	errKind = &field.Error{Field: credential.FieldType, Problem: "only a " + credential.ClientSecret + " or a " + credential.ClientCertificate + " can be rotated; the others renew themselves"}
+
+	// ErrReplaced is not a 5xx: clients would repeat it, and the repetition would rotate
+	// what has just been configured.
+	ErrReplaced = logical.CodedError(http.StatusBadRequest, "the configuration has been changed meanwhile: the rotation of its credential has been abandoned")
+
+	errUnproven = errors.New("the new credential does not work everywhere yet; the old one is still in use, and the rotation goes on automatically: see mdi/status")
+)
+
+// unknownError says that no secret can be added yet, which is no failure.
+type unknownError struct{ until time.Time }
+
+func (e *unknownError) Error() string {
+	return "it is not known yet whether an interrupted rotation has added a client secret, since Microsoft Graph may list it late; the rotation is made automatically, from " +
+		e.until.UTC().Format(time.RFC3339) + " on"
+}
 
 // Rotator replaces the app's own credential, one piece of work at a time and apart from
 // requests.
@@ -64,27 +85,18 @@ func (r *Rotator) Rotate(ctx context.Context) (warning string, err error) {
 
 // RunDue does what is due. Failures are reported in mdi/status.
 func (r *Rotator) RunDue(ctx context.Context) error {
-	conn, err := r.configured(ctx)
-	if err != nil || conn == nil {
+	cfg, err := r.Configs.Stored(ctx)
+	if err != nil || cfg == nil || !cfg.Root.Next(r.Now(), false).Due() {
 		return err
 	}
-	if conn.Config.Root.Next(r.Now(), false).Due() {
-		_ = r.work(ctx, r.runDue)
-	}
+	_ = r.work(ctx, func(ctx context.Context) error {
+		conn, err := r.Configs.Current(ctx)
+		if err != nil || !conn.Config.Root.Next(r.Now(), false).Due() { // other work came first
+			return err
+		}
+		return errors.Join(r.advance(ctx, false), r.removeRetired(ctx))
+	})
 	return nil
-}
-
-// runDue removes what has been replaced even if a rotation fails.
-func (r *Rotator) runDue(ctx context.Context) error {
-	conn, err := r.Configs.Current(ctx)
-	if err != nil || !conn.Config.Root.Next(r.Now(), false).Due() { // other work came first
-		return err
-	}
-	rotation := r.advance(ctx, false)
-	if conn, err = r.Configs.Current(ctx); err != nil {
-		return errors.Join(rotation, err)
-	}
-	return errors.Join(rotation, r.removeRetired(ctx, conn))
 }
 
 // work runs work when its turn comes, and reports how it went.
@@ -100,15 +112,15 @@ func (r *Rotator) report(ctx context.Context, failure error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportBudget)
 	defer cancel()
 	conn, err := r.Configs.Current(ctx)
-	_, unknown := errors.AsType[*unknownError](failure) // which is no failure
+	_, unknown := errors.AsType[*unknownError](failure)
 	if err != nil || failure == nil && conn.Config.Root.Failures == 0 || errors.Is(failure, errKind) || unknown {
 		return
 	}
-	e := credential.Event{Kind: credential.Succeeded}
+	e := credential.Event{Kind: credential.Reported}
 	if failure != nil {
 		hclog.FromContext(ctx).Warn("the app's own credential could not be rotated", graph.LogArgs(failure)...)
 		r.Events.Send(ctx, event.RootRotateFail, event.PathRotateRoot)
-		e = credential.Event{Kind: credential.Failed, Problem: graph.Explain(failure), Wait: graph.Backoff(health.FirstRetry, health.LastRetry, conn.Config.Root.Failures)}
+		e.Problem, e.Wait = graph.Explain(failure), graph.Backoff(health.FirstRetry, health.LastRetry, conn.Config.Root.Failures)
 	}
 	if _, err := r.apply(ctx, conn, e); err != nil {
 		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
@@ -117,43 +129,34 @@ func (r *Rotator) report(ctx context.Context, failure error) {
 
 // apply stores an event and returns the connection with it. The error is ErrReplaced if
 // conn is no longer configured, or if the event is about what a configuration has ended,
-// even if that is configured again.
+// even if conn is configured again.
 func (r *Rotator) apply(ctx context.Context, conn *config.Connection, e credential.Event) (*config.Connection, error) {
 	if e.At.IsZero() {
 		e.At = r.Now()
 	}
-	var changed *config.Connection
+	next := config.Config{}
 	err := r.Exclusive.Alone(ctx, func(ctx context.Context) error {
 		stored, err := r.Configs.Stored(ctx)
 		if err != nil {
 			return err
 		}
-		if stored == nil || !stored.SameConnection(conn.Config) {
-			return ErrReplaced
+		fits := false
+		if stored != nil && stored.SameConnection(conn.Config) {
+			next = *stored
+			next.Root, fits = stored.Root.Apply(e)
 		}
-		next, fits := *stored, false
-		if next.Root, fits = stored.Root.Apply(e); !fits {
+		if !fits {
 			return ErrReplaced
 		}
 		if e.Kind == credential.Proven {
 			next.Credential = e.Of.Credential
 		}
-		changed = &config.Connection{Config: &next, Graph: conn.Graph}
-		return r.Configs.Save(ctx, changed)
+		return r.Configs.Save(ctx, &config.Connection{Config: &next, Graph: conn.Graph})
 	})
 	if err != nil {
-		return nil, err // and changed may still be written
+		return nil, err // and next may still be written
 	}
-	return changed, nil
-}
-
-// configured returns the connection that is configured, nil if there is none.
-func (r *Rotator) configured(ctx context.Context) (*config.Connection, error) {
-	conn, err := r.Configs.Current(ctx)
-	if errors.Is(err, config.ErrUnconfigured) {
-		return nil, nil
-	}
-	return conn, err
+	return &config.Connection{Config: &next, Graph: conn.Graph}, nil
 }
 
 // WarnOfForgotten names the engine's own credentials that stay with the app of a
@@ -177,11 +180,11 @@ func (r *Rotator) WarnOfForgotten(ctx context.Context, old, next *config.Config)
 // WarnOnUnmount names in the log the credentials that stay with the app when the mount
 // goes away. A mount that is disabled answers no request.
 func (r *Rotator) WarnOnUnmount(ctx context.Context) {
-	conn, err := r.configured(ctx)
+	cfg, err := r.Configs.Stored(ctx)
 	if err != nil {
 		hclog.FromContext(ctx).Warn("the mount goes away, and which credentials the engine has made cannot be read: look for those named vault-plugin-secrets-mdi in the Entra portal", graph.LogArgs(err)...)
-	} else if conn != nil && len(conn.Config.Root.Made) > 0 {
+	} else if cfg != nil && len(cfg.Root.Made) > 0 {
 		hclog.FromContext(ctx).Warn("the mount goes away, and unless it is only moved nobody looks after the credentials that the engine has made: remove them in the Entra portal",
-			"client_id", conn.Config.ClientID, "credentials", conn.Config.Root.Names())
+			"client_id", cfg.ClientID, "credentials", cfg.Root.Names())
 	}
 }
