@@ -72,7 +72,7 @@ func TestSignInWithACertificate(t *testing.T) {
 func TestConfiguredCertificateIsReplacedBeforeItEnds(t *testing.T) {
 	r := rotatable(t, credential.ClientSecret)
 	r.write(configPath, map[string]any{credential.FieldCertificate: r.certificate(), config.FieldRootRotationPeriod: "8760h"})
-	ends := r.root().EndsAt
+	ends := r.stored().Root.EndsAt
 	require.True(t, ends.After(r.clock.now()))
 	require.Equal(t, timestamp(ends), r.status()[fieldRootExpiresAt])
 
@@ -84,7 +84,7 @@ func TestConfiguredCertificateIsReplacedBeforeItEnds(t *testing.T) {
 	r.clock.advance(2 * time.Minute)
 	r.tick()
 	require.Equal(t, before+1, r.credentials())
-	require.NotEqual(t, ends, r.root().EndsAt)
+	require.NotEqual(t, ends, r.stored().Root.EndsAt)
 	r.write(configPath, map[string]any{credential.FieldSecret: r.sim.App().ClientSecret})
 	require.NotEqual(t, timestamp(ends), r.status()[fieldRootExpiresAt], "a secret does not tell, but its registration does")
 }

@@ -77,16 +77,22 @@ var healthStatus = []field.Spec[health.Report]{
 	ifKnown("drift_result", framework.TypeString, "What that has shown: unchanged, stale (Graph lags behind), external (somebody else has regenerated the key), failed.", func(s *health.Report) any { return text(s.DriftResult) }),
 }
 
+// root is the app's own credential, and what there is to do with it.
+type root struct {
+	life credential.Life
+	step credential.Step
+}
+
 // Status of the app's own credential, if there is a configuration.
-var rootStatus = []field.Spec[credential.Life]{
-	ifKnown("root_rotation_pending", framework.TypeBool, "Whether a rotation of the app's own credential is unfinished; it goes on automatically.", func(s *credential.Life) any { return s.Unsettled() }),
-	ifKnown("root_credentials_retiring", framework.TypeInt, "Number of replaced credentials of the app that are still to be removed.", func(s *credential.Life) any { return len(s.Retiring) }),
-	ifKnown("root_credential_expires_at", framework.TypeTime, "When the app's own credential ends; not known of every client secret that the engine did not make.", func(s *credential.Life) any { return when(s.EndsAt) }),
-	ifKnown("root_next_rotation", framework.TypeTime, "When it is rotated automatically.", func(s *credential.Life) any { return when(s.NextRotation()) }),
-	ifKnown("root_consecutive_failures", framework.TypeInt, "Number of failures with it since the last success, or since another credential was configured.", func(s *credential.Life) any { return s.Failures }),
-	ifKnown("root_next_attempt", framework.TypeTime, "Until when what is unfinished, scheduled or to be removed waits after a failure; missing if nothing is.", func(s *credential.Life) any { return when(s.NextTry()) }),
-	ifKnown("root_last_error", framework.TypeString, "What failed last with it; root_consecutive_failures tells whether that is over.", func(s *credential.Life) any { return text(s.LastError) }),
-	ifKnown("root_last_error_at", framework.TypeTime, "When that failed.", func(s *credential.Life) any { return when(s.LastErrorAt) }),
+var rootStatus = []field.Spec[root]{
+	ifKnown("root_rotation_pending", framework.TypeBool, "Whether a rotation of the app's own credential is unfinished; it goes on automatically.", func(s *root) any { return s.step.Unfinished }),
+	ifKnown("root_credentials_retiring", framework.TypeInt, "Number of replaced credentials of the app that are still to be removed.", func(s *root) any { return s.step.Retiring }),
+	ifKnown("root_credential_expires_at", framework.TypeTime, "When the app's own credential ends; not known of every client secret that the engine did not make.", func(s *root) any { return when(s.life.EndsAt) }),
+	ifKnown("root_next_rotation", framework.TypeTime, "When it is rotated automatically.", func(s *root) any { return when(s.step.NextRotation) }),
+	ifKnown("root_consecutive_failures", framework.TypeInt, "Number of failures with it since the last success, or since another credential was configured.", func(s *root) any { return s.life.Failures }),
+	ifKnown("root_next_attempt", framework.TypeTime, "Until when what is unfinished, scheduled or to be removed waits after a failure; missing if nothing is.", func(s *root) any { return when(s.step.NextAttempt) }),
+	ifKnown("root_last_error", framework.TypeString, "What failed last with it; root_consecutive_failures tells whether that is over.", func(s *root) any { return text(s.life.LastError) }),
+	ifKnown("root_last_error_at", framework.TypeTime, "When that failed.", func(s *root) any { return when(s.life.LastErrorAt) }),
 }
 
 func always[T any](name string, kind framework.FieldType, description string, get func(*T) any) field.Spec[T] {
@@ -163,7 +169,7 @@ func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framewo
 	maps.Copy(data, field.Read(keyStatus, &rec))
 	maps.Copy(data, field.Read(healthStatus, &report))
 	if cfg != nil {
-		maps.Copy(data, field.Read(rootStatus, &cfg.Root))
+		maps.Copy(data, field.Read(rootStatus, &root{cfg.Root, cfg.Root.Next(b.now(), false)}))
 	}
 	return &logical.Response{Data: data}, nil
 }

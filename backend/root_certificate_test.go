@@ -42,7 +42,7 @@ func (r *rig) loseKey() string {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.AddKey, Times: 1, AfterWork: true, Reset: true})
 	r.fails(503, logical.UpdateOperation, rotateRootPath, nil)
 	require.Equal(r.t, before+1, r.credentials())
-	return r.root().Pending.ID().Thumbprint
+	return r.root().Pending.Thumbprint
 }
 
 // hours lets time pass, with a tick each hour.
@@ -81,7 +81,9 @@ func TestLostCertificateThatTakesItsTime(t *testing.T) {
 func thumbprintOf(t *testing.T, m *credential.Made) string {
 	t.Helper()
 	require.NotNil(t, m)
-	return (&credential.Made{Credential: m.Credential}).ID().Thumbprint
+	info, err := graph.ParseCertificate(m.Credential.Certificate)
+	require.NoError(t, err)
+	return info.Thumbprint
 }
 
 func (r *rig) stored() *config.Config {

@@ -97,7 +97,7 @@ func TestRotateRootWithoutPermission(t *testing.T) {
 	require.Contains(t, text, "Application.ReadWrite.OwnedBy")
 	cfg, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
-	require.False(t, cfg.Root.Unsettled())
+	require.False(t, r.root().Unsettled())
 	require.Equal(t, 1, cfg.Root.Failures)
 	require.True(t, r.works(r.key()))
 }
@@ -243,7 +243,7 @@ func TestConfiguredCredentialEndsARotation(t *testing.T) {
 		cfg, err = r.engine.configs.Stored(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, chosen, cfg.Credential, "nobody asked for another one")
-		require.Empty(t, cfg.Root.Retiring)
+		require.Empty(t, r.root().Retiring)
 		require.True(t, r.works(r.key()))
 	})
 }
@@ -262,7 +262,7 @@ func TestInterruptedRotationDoesNotReplaceAConfiguredSecret(t *testing.T) {
 	r.tick()
 	cfg, err := r.engine.configs.Stored(t.Context())
 	require.NoError(t, err)
-	require.Empty(t, cfg.Root.Intent, "it has been settled")
+	require.Empty(t, r.root().Intent, "it has been settled")
 	require.Equal(t, "a-secret-that-the-operator-has-made", cfg.Credential.Secret)
 }
 

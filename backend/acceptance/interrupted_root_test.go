@@ -293,8 +293,12 @@ func (i *rootInterruption) readConfig(t *testing.T, into any) {
 func (i *rootInterruption) endDoubt(t *testing.T) {
 	t.Helper()
 	i.editRoot(t, func(root map[string]any) {
-		require.Contains(t, root, "intent_at")
-		root["intent_at"] = time.Now().Add(-time.Hour)
+		for _, made := range root["made"].([]any) {
+			if made := made.(map[string]any); made["name"] != "" { // a planned secret
+				require.Contains(t, made, "made_at")
+				made["made_at"] = time.Now().Add(-time.Hour)
+			}
+		}
 		require.Contains(t, root, "next_attempt")
 		root["next_attempt"] = time.Time{}
 	})
@@ -304,10 +308,9 @@ func (i *rootInterruption) endDoubt(t *testing.T) {
 func (i *rootInterruption) endGrace(t *testing.T) {
 	t.Helper()
 	i.editRoot(t, func(root map[string]any) {
-		retiring, _ := root["retiring"].([]any)
-		for _, old := range retiring {
-			require.Contains(t, old, "remove_after")
-			old.(map[string]any)["remove_after"] = time.Now().Add(-time.Second)
+		for _, made := range root["made"].([]any) {
+			require.Contains(t, made, "remove_after")
+			made.(map[string]any)["remove_after"] = time.Now().Add(-time.Second)
 		}
 	})
 }

@@ -86,7 +86,9 @@ func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) 
 func (c *Config) updateRoot(d *framework.FieldData, old *Config, now time.Time) error {
 	period := c.Root.Period
 	if redirected := old.redirectedBy(c) != ""; redirected || old.Credential != c.Credential {
-		c.Root = old.Root.ReplacedBy(old.Credential, c.Credential, old.sameApp(c), redirected, now)
+		c.Root, _ = old.Root.Apply(credential.Event{
+			Kind: credential.Configured, At: now, Old: old.Credential, New: c.Credential, SameApp: old.sameApp(c), Redirected: redirected,
+		})
 	}
 	c.Root.Period = period
 	ambient := c.Credential.Ambient()
@@ -174,7 +176,7 @@ func (c *Config) EndUnknown(old *Config) (warning string) {
 		return ""
 	}
 	return "When the " + credential.FieldSecret + " ends is not known to the engine, and " + FieldRootRotationPeriod +
-		" counts from now: if it ends before " + c.Root.Next().UTC().Format(time.RFC3339) + ", rotate it earlier (rotate-root)."
+		" counts from now: if it ends before " + c.Root.Next(c.Root.Since, false).NextRotation.UTC().Format(time.RFC3339) + ", rotate it earlier (rotate-root)."
 }
 
 // cloud returns the cloud of a configuration that has been validated.

@@ -96,9 +96,7 @@ func (s *Store) load(ctx context.Context) (*Config, error) {
 		if err := entry.DecodeJSON(cfg); err != nil {
 			return nil, errUnreadable
 		}
-		if cfg.Root.EndsAt.IsZero() { // as earlier versions have stored it
-			cfg.Root.EndsAt = cfg.Credential.EndsAt()
-		}
+		cfg.Root = cfg.Root.With(cfg.Credential)
 	}
 	s.announce(ctx, cfg)
 	return cfg, nil

@@ -1,11 +1,34 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Package credential has the kinds of credential by which the app signs in, where they
+// Package credential owns the kinds of credential by which the app signs in, where they
 // come from, and the life at Entra of those that the engine makes.
 //
 // A credential is of exactly one kind and holds nothing that belongs to another. It is
 // the writer's own (a client secret or a certificate), or ambient: the plugin's
 // environment or Vault provides it, so it must be asked for by name.
+//
+// The life of a secret or certificate that the engine makes, planned → added → proven →
+// current → retiring → removed, is a value: [Life.Next] decides what to do, and
+// [Life.Apply] returns what becomes of it. Neither knows a clock, storage, a lock or
+// Graph.
+//
+//	is                  event       becomes
+//	-                   Planned     planned, which is stored before Entra hears of it
+//	planned             Added       added, with its id (and the secret with its value)
+//	planned             NotAdded    -; a secret whose value was lost becomes retiring, if
+//	                                its removal has to be repeated
+//	planned secret      Requested   planned; another one is planned after it
+//	added, planned cert Proven      current; the one before becomes retiring
+//	added, planned cert Abandoned   retiring
+//	retiring            Removed     -
+//	current             Configured  retiring, unless it stays configured
+//	added, planned cert Configured  retiring
+//	any                 Configured  -, and named to the writer, if it is out of reach:
+//	                                another app or host, or a certificate that the
+//	                                configured credential cannot remove
+//
+// It promises that what the engine has made is always on that list or has been named to
+// the operator, and that nothing else is ever removed.
 package credential
 
 import (
@@ -194,8 +217,8 @@ func (c Credential) SuppliedBy(d *framework.FieldData) bool {
 // Ambient reports whether the credential is not the writer's own.
 func (c Credential) Ambient() bool { return c.Type != ClientSecret && c.Type != ClientCertificate }
 
-// EndsAt returns when the credential ends, or zero if that is not in it.
-func (c Credential) EndsAt() time.Time {
+// endsAt returns when the credential ends, or zero if that is not in it.
+func (c Credential) endsAt() time.Time {
 	if c.Type != ClientCertificate {
 		return time.Time{}
 	}

@@ -6,58 +6,53 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
-	// Grace is how long a credential that has been replaced goes on to exist,
-	// for requests that are under way and for nodes that learn of it late.
+	// Grace is how long a replaced credential is kept, for requests that are under way
+	// and for nodes that learn of its successor late.
 	Grace = 15 * time.Minute
-
-	// lifetimeWithoutPeriod is that of a new credential where no period says otherwise.
-	// Microsoft recommends less than a year, and tenants may enforce less still.
-	lifetimeWithoutPeriod = 180 * 24 * time.Hour
 
 	ShortestPeriod = time.Hour
 
-	// pendingTTL is how long a new credential may fail to work before it is given
-	// up. Propagation takes seconds; what has been removed by somebody never works.
+	// lifetimeWithoutPeriod is that of a new credential without a rotation period.
+	// Microsoft recommends less than a year, and tenants may enforce less still.
+	lifetimeWithoutPeriod = 180 * 24 * time.Hour
+
+	// pendingTTL is how long a new credential may fail to work before it is abandoned.
+	// Propagation takes seconds; one that was removed in the portal never works.
 	pendingTTL = 6 * time.Hour
 
-	// ListingLag is how long Graph is allowed to list the app's secrets without
-	// one that it has added: it answers from copies, which agree within seconds.
+	// ListingLag is how long Graph may fail to list a credential that it has added: reads
+	// are eventually consistent, within seconds.
 	ListingLag = 2 * time.Minute
 )
 
-// Life is what the engine knows of its own credential's life at Entra. It is
-// stored with the credential, in one write, so that they cannot contradict.
+// The stages that are stored. Proven and removed are not: a credential is proven and
+// becomes current in one write, since a proof holds for the moment only, and one that is
+// removed leaves the list.
+const (
+	planned  = "planned"  // may have been added; Entra has not confirmed it
+	added    = "added"    // Entra has confirmed it; not known to work yet
+	current  = "current"  // in use
+	retiring = "retiring" // to be removed at RemoveAfter
+)
+
+// Life is what the engine knows of the credentials that it makes for the app. It is
+// stored with the credential in use, in one write, so that the two cannot contradict.
 type Life struct {
-	// Period is how often the credential is replaced by itself; 0: not.
+	// Period is how often the credential is replaced automatically; 0: never.
 	Period time.Duration `json:"root_rotation_period"`
 	// Since is when Period was set, or the credential was last replaced.
 	Since time.Time `json:"since"`
-
-	// KeyID is the id of the current credential, and Thumbprint stands for it where
-	// the id of a certificate is not known. Both are "" if the engine did not make it:
-	// such a one is somebody else's and never removed.
-	KeyID      string `json:"key_id"`
-	Thumbprint string `json:"thumbprint"`
-	// EndsAt is when the current credential ends; zero for a client secret that
-	// somebody has configured and whose end could not be looked up.
+	// EndsAt is when the credential in use ends; zero for a configured client secret.
 	EndsAt time.Time `json:"ends_at"`
-
-	// Intent tells that a secret of that name may have been added, after IntentAt.
-	// A record without that time is of a version that did not note it: long ago.
-	Intent   string    `json:"intent"`
-	IntentAt time.Time `json:"intent_at"`
-	// Wanted tells that a rotation has been asked for that could not begin because
-	// of the intent, until it has a pending credential or is refused.
-	Wanted bool `json:"wanted"`
-	// Pending has been made, and perhaps added, and is not known to work yet.
-	Pending *Made `json:"pending"`
-	// Retiring are credentials to be removed when their time has come.
-	Retiring []RetiringID `json:"retiring"`
+	// Made are the credentials that the engine has made, or may have: at most one is
+	// planned or added, and at most one is current. None is if the operator made that.
+	Made []Made `json:"made"`
+	// Requested says that a requested rotation could not begin because of a planned
+	// secret. It holds until another secret is added or refused.
+	Requested bool `json:"wanted"` // the name of version 0.1.x
 
 	Failures    int       `json:"failures"`
 	NextAttempt time.Time `json:"next_attempt"`
@@ -65,231 +60,299 @@ type Life struct {
 	LastErrorAt time.Time `json:"last_error_at"`
 }
 
-// Made is a credential that the engine has made.
+// Made is a credential that the engine has made. Type, Name, KeyID and Thumbprint
+// identify it.
 type Made struct {
-	Credential Credential `json:"credential"`
-	KeyID      string     `json:"key_id"` // "" until it is known
-	MadeAt     time.Time  `json:"made_at"`
-	EndsAt     time.Time  `json:"ends_at"`
+	Stage       string     `json:"stage"`
+	Type        string     `json:"type"`
+	Name        string     `json:"name"`       // of a secret that is planned
+	KeyID       string     `json:"key_id"`     // "" until Entra has told it
+	Thumbprint  string     `json:"thumbprint"` // of a certificate without KeyID
+	Credential  Credential `json:"credential"` // until the configuration has it
+	PlannedAt   time.Time  `json:"made_at"`    // the name of version 0.1.x
+	EndsAt      time.Time  `json:"ends_at"`
+	RemoveAfter time.Time  `json:"remove_after"`
 }
 
-// ID identifies the credential, by its thumbprint as long as Entra has not told its id.
-func (m *Made) ID() ID {
-	if m.KeyID != "" {
-		return ID{Type: m.Credential.Type, KeyID: m.KeyID}
+// What has happened.
+const (
+	Planned    = "planned"    // Of is about to be added
+	Added      = "added"      // Entra has answered with KeyID, Secret and EndsAt
+	NotAdded   = "not added"  // or added in vain: Found with the secret's name, and removed
+	Proven     = "proven"     // Of works, and is used from now on
+	Abandoned  = "abandoned"  // Of never worked
+	Removed    = "removed"    // Of has gone, or the operator has been asked to remove it
+	Requested  = "requested"  // a rotation, which cannot begin while Of is planned
+	Reported   = "reported"   // work has succeeded, or failed with Problem and has to Wait
+	Configured = "configured" // New took the place of Old, in the same app or Redirected
+)
+
+// Event is what has happened to one of the credentials, or to all.
+type Event struct {
+	Kind string
+	At   time.Time
+	Of   Made
+
+	KeyID, Secret       string
+	EndsAt              time.Time
+	Found               []string // key ids
+	Refused             bool     // and so not to be tried again
+	Problem             string
+	Wait                time.Duration
+	Old, New            Credential
+	SameApp, Redirected bool
+}
+
+// transitions are those of one credential: the stages it may be in, and what the rest of
+// the life becomes of it.
+var transitions = map[string]struct {
+	from []string
+	to   func(*Life, Made, Event)
+}{
+	Added:     {[]string{planned}, (*Life).added},
+	NotAdded:  {[]string{planned}, (*Life).notAdded},
+	Requested: {[]string{planned}, (*Life).requested},
+	Proven:    {[]string{planned, added}, (*Life).proven},
+	Abandoned: {[]string{planned, added}, (*Life).abandoned},
+	Removed:   {[]string{retiring}, func(*Life, Made, Event) {}},
+}
+
+// Apply returns the life after an event. It is false if the event does not fit: other
+// work, or another configuration, has ended what it is about.
+func (l Life) Apply(e Event) (Life, bool) {
+	l.Made = slices.Clone(l.Made)
+	switch e.Kind {
+	case Planned:
+		return l.planned(e)
+	case Configured:
+		return l.configured(e), true
+	case Reported:
+		return l.reported(e), true
 	}
-	info, _ := graph.ParseCertificate(m.Credential.Certificate) // an error may be that it has ended
-	return ID{Type: m.Credential.Type, Thumbprint: info.Thumbprint}
-}
-
-// ID says which credential of the app is meant. Nothing in it is secret.
-type ID struct {
-	Type       string `json:"type"`
-	KeyID      string `json:"key_id"`
-	Thumbprint string `json:"thumbprint"` // of a certificate without KeyID
-}
-
-// RetiringID is one that is on its way out.
-type RetiringID struct {
-	ID
-
-	RemoveAfter time.Time `json:"remove_after"`
-}
-
-// Same tells whether two are the same; there may be none.
-func (m *Made) Same(other *Made) bool {
-	if m == nil || other == nil {
-		return m == other
+	t := transitions[e.Kind]
+	i := slices.IndexFunc(l.Made, func(m Made) bool { return m.same(e.Of) && slices.Contains(t.from, m.Stage) })
+	if i < 0 {
+		return l, false
 	}
-	return m.Credential == other.Credential
+	m := l.Made[i]
+	l.Made = slices.Delete(l.Made, i, i+1)
+	t.to(&l, m, e)
+	return l, true
 }
 
-// Lifetime returns how long a new credential is to be valid: long enough for one
-// rotation to fail for a whole period.
-func (r *Life) Lifetime() time.Duration {
-	if r.Period > 0 {
-		return 2 * r.Period
+func (l Life) planned(e Event) (Life, bool) {
+	if l.has().Stage != "" {
+		return l, false
 	}
-	return lifetimeWithoutPeriod
+	e.Of.Stage, e.Of.PlannedAt = planned, e.At
+	l.Made = append(l.Made, e.Of)
+	return l, true
 }
 
-// Due tells whether there is something to do: leftovers to settle, a rotation, or a
-// removal. After a failure it waits, and while it cannot be told what there is to settle.
-func (r *Life) Due(now time.Time) bool {
-	if now.Before(r.NextAttempt) || r.Doubtful(now) {
-		return false
+func (l *Life) added(m Made, e Event) {
+	m.Stage, m.Name, m.KeyID, m.Thumbprint = added, "", e.KeyID, ""
+	if m.Type == ClientSecret {
+		m.Credential, m.EndsAt = Credential{Type: ClientSecret, Secret: e.Secret}, e.EndsAt
 	}
-	return r.Unsettled() || r.RotationDue(now) || len(r.Removable(now)) > 0
+	l.Made, l.Requested = append(l.Made, m), false
 }
 
-// Hopeless tells whether the pending credential is to be given up.
-func (r *Life) Hopeless(now time.Time) bool {
-	return r.Pending != nil && now.Sub(r.Pending.MadeAt) > pendingTTL
-}
-
-// GiveUp drops the pending credential; if it was added, it is to be removed.
-func (r *Life) GiveUp(now time.Time) {
-	r.Retire(r.Pending.ID(), now)
-	r.Pending = nil
-}
-
-func (r *Life) Unsettled() bool {
-	return r.Intent != "" || r.Pending != nil || r.Wanted
-}
-
-// Intend notes that a secret of that name is about to be added.
-func (r *Life) Intend(name string, now time.Time) {
-	r.Intent, r.IntentAt = name, now
-}
-
-// Settled notes that no secret of the intent's name is there without being known.
-func (r *Life) Settled() {
-	r.Intent, r.IntentAt = "", time.Time{}
-}
-
-// Doubtful tells whether a secret of the intent's name that is not listed may be there
-// all the same. A time that a clock far ahead has noted does not count.
-func (r *Life) Doubtful(now time.Time) bool {
-	return r.Intent != "" && now.Sub(r.IntentAt).Abs() < ListingLag
-}
-
-// Settleable returns when the intent is settled by itself.
-func (r *Life) Settleable() time.Time {
-	at := r.IntentAt.Add(ListingLag)
-	if r.NextAttempt.After(at) {
-		return r.NextAttempt
+// notAdded has the secrets that were found removed once more if they are young: a replica
+// of the registration that does not have them yet may have answered the removal.
+func (l *Life) notAdded(m Made, e Event) {
+	l.Requested = l.Requested && !e.Refused
+	for _, id := range e.Found {
+		if m.unlisted(e.At) {
+			l.retire(Made{Type: m.Type, KeyID: id}, m.PlannedAt.Add(ListingLag))
+		}
 	}
-	return at
 }
 
-func (r *Life) RotationDue(now time.Time) bool {
-	return r.Period > 0 && !now.Before(r.Next())
+func (l *Life) requested(m Made, _ Event) { l.Made, l.Requested = append(l.Made, m), true }
+
+func (l *Life) proven(m Made, e Event) {
+	next := Life{Period: l.Period, Since: e.At, EndsAt: m.EndsAt}
+	for _, old := range l.Made {
+		if old.Stage == current {
+			next.retire(old, e.At.Add(Grace))
+		} else {
+			next.Made = append(next.Made, old)
+		}
+	}
+	next.Made = append(next.Made, Made{Stage: current, Type: m.Type, KeyID: m.KeyID, Thumbprint: m.Thumbprint})
+	*l = next
 }
 
-// Next returns when the credential is to be replaced by itself: after its period, or
-// when half of the time that it had left at Since has passed, whichever is earlier, so
-// that a longer period does not let a credential end that was made for a shorter one.
-func (r *Life) Next() time.Time {
-	next := r.Since.Add(r.Period)
-	if half := r.Since.Add(r.EndsAt.Sub(r.Since) / 2); !r.EndsAt.IsZero() && half.Before(next) {
-		next = half
+func (l *Life) abandoned(m Made, e Event) { l.retire(m, e.At) }
+
+func (l Life) reported(e Event) Life {
+	if l.Failures++; e.Problem == "" {
+		l.Failures, l.NextAttempt = 0, time.Time{}
+		return l
+	}
+	l.LastError, l.LastErrorAt, l.NextAttempt = e.Problem, e.At, e.At.Add(e.Wait)
+	return l
+}
+
+func (l *Life) retire(m Made, after time.Time) {
+	l.Made = append(l.Made, Made{Stage: retiring, Type: m.Type, KeyID: m.KeyID, Thumbprint: m.Thumbprint, RemoveAfter: after})
+}
+
+// configured retires what the engine has made so far; the configured credential is not
+// its own. What can no longer be removed is forgotten, so that the caller has to name it.
+//
+// If the configuration leads elsewhere, that is everything unfinished: a pending
+// credential must not be tried at a host of the writer's choice, and what that host says
+// of a removal proves nothing about Entra.
+func (l Life) configured(e Event) Life {
+	next := Life{Period: l.Period, Since: e.At, EndsAt: e.New.endsAt()}
+	kept := e.SameApp && e.Old == e.New
+	if kept {
+		next.Since, next.EndsAt = l.Since, l.EndsAt
+	}
+	for _, m := range l.Made {
+		switch {
+		case kept && m.Stage == current:
+			next.Made = append(next.Made, m)
+		case !e.SameApp || e.Redirected:
+		case m.Type == ClientCertificate && (m.KeyID == "" || e.New.Type != ClientCertificate):
+			// To remove a certificate takes its id and another certificate.
+		case m.Stage == current:
+			next.retire(m, e.At.Add(Grace))
+		case m.Stage == retiring, m.valueless():
+			next.Made = append(next.Made, m)
+		default:
+			next.retire(m, e.At.Add(ListingLag)) // earlier, the removal might miss it
+		}
 	}
 	return next
 }
 
-// Removable returns the credentials whose time has come.
-func (r *Life) Removable(now time.Time) []RetiringID {
-	var due []RetiringID
-	for _, c := range r.Retiring {
-		if !now.Before(c.RemoveAfter) {
-			due = append(due, c)
+// What to do next.
+const (
+	Nothing = "nothing"
+	Plan    = "plan"    // another credential, with that Lifetime, and add it
+	Find    = "find"    // a secret by its name, which may have been added
+	Add     = "add"     // Of, a certificate, unless it has been
+	Prove   = "prove"   // that Of works, and use it
+	Abandon = "abandon" // Of
+)
+
+// Step is what there is to do with the app's credential, and how things stand.
+type Step struct {
+	Do       string
+	Of       Made
+	Lifetime time.Duration
+	// Remove are the credentials whose time has come, whatever becomes of the rest.
+	Remove []Made
+	// Unlisted is when it will be known whether Of is there, although Graph does not list
+	// it; zero if it is known by now.
+	Unlisted time.Time
+
+	Unfinished   bool
+	Retiring     int
+	NextRotation time.Time // zero if none is scheduled
+	NextAttempt  time.Time // zero if nothing waits for it
+}
+
+// Due reports whether there is anything to do.
+func (s Step) Due() bool { return s.Do != Nothing || len(s.Remove) > 0 }
+
+// Next decides what to do. Unless a rotation is asked for, that is nothing while a failure
+// keeps the engine waiting, or while it cannot be known whether a planned secret is there.
+// A rotation begins only if it is asked for, now or before, or scheduled.
+func (l Life) Next(now time.Time, asked bool) Step {
+	of := l.has()
+	s := Step{Do: Nothing, Of: of, Lifetime: lifetimeWithoutPeriod, Unfinished: of.Stage != "" || l.Requested}
+	if l.Period > 0 {
+		// Long enough for one rotation to fail for a whole period.
+		s.NextRotation, s.Lifetime = l.nextRotation(), 2*l.Period
+	}
+	for _, m := range l.Made {
+		if m.Stage == retiring {
+			s.Retiring++
+			if !now.Before(m.RemoveAfter) {
+				s.Remove = append(s.Remove, m)
+			}
 		}
 	}
-	return due
-}
-
-// Own identifies the current credential, which is of that kind. It is empty if somebody
-// else has made that.
-func (r *Life) Own(kind string) ID {
-	return ID{Type: kind, KeyID: r.KeyID, Thumbprint: r.Thumbprint}
-}
-
-// Retire puts a credential of the engine's own on the list of those to be removed.
-func (r *Life) Retire(id ID, after time.Time) {
-	if id.KeyID != "" || id.Thumbprint != "" {
-		r.Retiring = append(slices.Clone(r.Retiring), RetiringID{id, after})
+	if s.Unfinished || l.Period > 0 || s.Retiring > 0 {
+		s.NextAttempt = l.NextAttempt
 	}
-}
-
-// Removed takes a credential off the list.
-func (r *Life) Removed(id ID) {
-	r.forget(func(c ID) bool { return c == id })
-}
-
-// forget takes credentials off the list.
-func (r *Life) forget(which func(ID) bool) {
-	r.Retiring = slices.DeleteFunc(slices.Clone(r.Retiring), func(c RetiringID) bool { return which(c.ID) })
-}
-
-// ReplacedBy returns the state after somebody has configured another credential: what
-// the engine made so far is retired, and the new one is not its own. What cannot be
-// Removed any more is forgotten (see forgottenBy).
-//
-// If the configuration leads elsewhere, everything unfinished is. A pending credential
-// would otherwise be tried at a host that whoever has written the configuration chose,
-// and what that host says of a removal proves nothing about Entra.
-func (r *Life) ReplacedBy(old, next Credential, sameApp, redirected bool, now time.Time) Life {
-	state := Life{Period: r.Period, Since: now, EndsAt: next.EndsAt()}
-	if sameApp && old == next {
-		state.Since, state.KeyID, state.Thumbprint, state.EndsAt = r.Since, r.KeyID, r.Thumbprint, r.EndsAt
+	if of.unlisted(now) {
+		s.Unlisted = of.PlannedAt.Add(ListingLag)
+		if l.NextAttempt.After(s.Unlisted) {
+			s.Unlisted = l.NextAttempt
+		}
 	}
-	if !sameApp || redirected {
-		return state
+	begin := asked || l.Requested || l.Period > 0 && !now.Before(s.NextRotation)
+	switch {
+	case !asked && (now.Before(l.NextAttempt) || of.valueless() && !s.Unlisted.IsZero()):
+		s.Remove = nil
+	case of.valueless():
+		s.Do = Find
+	case of.Stage != "" && now.Sub(of.PlannedAt) > pendingTTL:
+		s.Do = Abandon
+	case of.Stage == planned:
+		s.Do = Add
+	case of.Stage == added:
+		s.Do = Prove
+	case begin:
+		s.Do = Plan
 	}
-	state.Intent, state.IntentAt, state.Retiring = r.Intent, r.IntentAt, r.Retiring
-	if r.Pending != nil {
-		// It may be so new that the removal would overlook it.
-		state.Retire(r.Pending.ID(), now.Add(ListingLag))
-	}
-	state.Retire(r.Own(old.Type), now.Add(Grace))
-	state.forget(func(id ID) bool {
-		// To remove a certificate takes its id and another certificate.
-		return id.Type == ClientCertificate && (id.KeyID == "" || next.Type != ClientCertificate)
-	})
-	return state
+	return s
 }
 
-// Tended tells whether the engine does anything by itself with the app's own credential.
-// After a failure of a rotation that somebody has asked for it does not, so there is no
-// time at which that is tried again.
-func (r *Life) Tended() bool {
-	return r.Unsettled() || r.Period > 0 || len(r.Retiring) > 0
-}
-
-// NextRotation returns when the credential is to be replaced automatically, zero if it is not.
-func (r *Life) NextRotation() time.Time {
-	if r.Period == 0 {
-		return time.Time{}
+// nextRotation returns when the credential is replaced automatically: after its period,
+// or when half of the time that it had left at Since has passed, whichever is earlier, so
+// that a longer period does not let a credential end that was made for a shorter one.
+func (l Life) nextRotation() time.Time {
+	next := l.Since.Add(l.Period)
+	if half := l.Since.Add(l.EndsAt.Sub(l.Since) / 2); !l.EndsAt.IsZero() && half.Before(next) {
+		return half
 	}
-	return r.Next()
+	return next
 }
 
-// NextTry returns until when active work waits after a failure, zero if it does not.
-func (r *Life) NextTry() time.Time {
-	if !r.Tended() {
-		return time.Time{}
+// has returns the credential that is planned or added, a zero one if there is none.
+func (l Life) has() Made {
+	for _, m := range l.Made {
+		if m.Stage == planned || m.Stage == added {
+			return m
+		}
 	}
-	return r.NextAttempt
+	return Made{}
 }
 
-// Names describes the credentials of the app that the engine has made, or may have, in
-// words that a person finds in Entra's portal. The current one is of that kind. Nothing
-// in them is secret.
-func (r *Life) Names(kind string) []string {
+// valueless reports whether the credential is a secret that Entra may have made, whose
+// value only Entra's answer has.
+func (m Made) valueless() bool { return m.Stage == planned && m.Type == ClientSecret }
+
+// unlisted reports whether Graph may not list the planned credential although it is
+// there. A time that a clock far ahead has noted does not count.
+func (m Made) unlisted(now time.Time) bool {
+	return m.Stage == planned && now.Sub(m.PlannedAt).Abs() < ListingLag
+}
+
+func (m Made) same(other Made) bool {
+	return m.Type == other.Type && m.Name == other.Name && m.KeyID == other.KeyID && m.Thumbprint == other.Thumbprint
+}
+
+// Names describes the credentials that the engine has made, or may have, in words that an
+// operator finds in Entra's portal. Nothing in them is secret.
+func (l Life) Names() []string {
 	names := []string{}
-	if r.KeyID != "" || r.Thumbprint != "" {
-		names = append(names, r.Own(kind).describe())
-	}
-	if r.Pending != nil {
-		names = append(names, r.Pending.ID().describe())
-	}
-	for _, old := range r.Retiring {
-		names = append(names, old.describe())
-	}
-	if r.Intent != "" {
-		names = append(names, fmt.Sprintf("the client secret named %q, if there is one", r.Intent))
+	for _, m := range l.Made {
+		switch {
+		case m.Name != "":
+			names = append(names, fmt.Sprintf("the client secret named %q, if there is one", m.Name))
+		case m.KeyID == "":
+			names = append(names, "the certificate with the thumbprint "+m.Thumbprint+", if it is registered")
+		case m.Type == ClientSecret:
+			names = append(names, "the client secret with the id "+m.KeyID)
+		default:
+			names = append(names, "the certificate with the id "+m.KeyID)
+		}
 	}
 	return names
-}
-
-// describe names a certificate whose id is not known by its thumbprint.
-func (id ID) describe() string {
-	switch {
-	case id.KeyID == "":
-		return "the certificate with the thumbprint " + id.Thumbprint + ", if it is registered"
-	case id.Type == ClientSecret:
-		return "the client secret with the id " + id.KeyID
-	default:
-		return "the certificate with the id " + id.KeyID
-	}
 }

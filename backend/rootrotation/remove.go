@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -17,55 +19,69 @@ import (
 // errInvisible is that a certificate without a known id cannot be looked for.
 var errInvisible = errors.New("the id of the certificate is not known, and the app may not look at its registration")
 
-// removeRetired removes the credentials whose time has come. One that cannot be
-// removed does not keep the others.
-func (r *Rotator) removeRetired(ctx context.Context, conn *config.Connection) error {
-	var failures error
-	for _, old := range conn.Config.Root.Removable(r.Now()) {
-		if err := r.removeOrTell(ctx, conn, old.ID); err != nil {
+// removeRetired removes the credentials whose time has come. One that cannot be removed
+// does not keep the others.
+func (r *Rotator) removeRetired(ctx context.Context) error {
+	conn, failures := r.Configs.Current(ctx)
+	if failures != nil {
+		return failures
+	}
+	for _, old := range conn.Config.Root.Next(r.Now(), true).Remove {
+		if err := r.removeOrWarn(ctx, conn, old); err != nil {
 			failures = errors.Join(failures, err)
 			continue
 		}
-		changed, err := r.changeRoot(ctx, conn, func(l *credential.Life) { l.Removed(old.ID) })
-		if err != nil {
+		if _, err := r.apply(ctx, conn, credential.Event{Kind: credential.Removed, Of: old}); err != nil {
 			return err
 		}
-		conn = changed
 		hclog.FromContext(ctx).Info("done with a credential of the app that has been replaced", "key_id", old.KeyID, "thumbprint", old.Thumbprint)
 	}
 	return failures
 }
 
-// removeOrTell removes a credential. If that will never be possible, or never be known,
-// the log asks somebody to look after it, and there is nothing left to do.
-func (r *Rotator) removeOrTell(ctx context.Context, conn *config.Connection, id credential.ID) error {
-	if id.Type == credential.ClientCertificate && conn.Config.Credential.Type != credential.ClientCertificate {
+// removeOrWarn removes a credential. If that will never be possible, or never be known,
+// the log asks the operator to, and there is nothing left to do.
+func (r *Rotator) removeOrWarn(ctx context.Context, conn *config.Connection, old credential.Made) error {
+	log := hclog.FromContext(ctx)
+	if old.Type == credential.ClientCertificate && conn.Config.Credential.Type != credential.ClientCertificate {
 		// It takes a proof that is signed with a certificate. Earlier versions have
 		// left such a one on the list.
-		hclog.FromContext(ctx).Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", id.KeyID)
+		log.Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
 		return nil
 	}
-	err := r.removeCredential(ctx, conn, id)
+	err := r.remove(ctx, conn, old)
 	if errors.Is(err, errInvisible) {
-		hclog.FromContext(ctx).Warn("a certificate of the app that has been replaced cannot be removed, since its id is not known and the app may not look at its registration: remove it in the portal", "thumbprint", id.Thumbprint)
+		log.Warn("a certificate of the app that has been replaced cannot be removed, since its id is not known and the app may not look at its registration: remove it in the portal", "thumbprint", old.Thumbprint)
 		return nil
 	}
 	if remote, ok := errors.AsType[*graph.Error](err); ok && remote.PerhapsGone() {
-		hclog.FromContext(ctx).Warn("a certificate of the app that has been replaced seems to have been removed before, which the app may not look at: see in the portal whether it has gone", "key_id", id.KeyID)
+		log.Warn("a certificate of the app that has been replaced seems to have been removed before, which the app may not look at: see in the portal whether it has gone", "key_id", old.KeyID)
 		return nil
 	}
 	return err
 }
 
-// removeCredential removes a credential of the app; that it has gone already is a
-// success.
-func (r *Rotator) removeCredential(ctx context.Context, conn *config.Connection, id credential.ID) error {
-	if id.Type == credential.ClientSecret {
-		return conn.Graph.RemovePassword(ctx, id.KeyID)
+// removeUnknown removes a credential that was added while the configuration was changed,
+// with the connection that it was added with: no configuration knows it.
+func (r *Rotator) removeUnknown(ctx context.Context, conn *config.Connection, answer credential.Event) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportBudget)
+	defer cancel()
+	of := []any{"client_id", conn.Config.ClientID, "credential_type", answer.Of.Type, "key_id", answer.KeyID}
+	if err := r.remove(ctx, conn, credential.Made{Type: answer.Of.Type, KeyID: answer.KeyID}); err != nil {
+		hclog.FromContext(ctx).Warn("a credential that was added while the configuration was changed could not be removed from the app: remove it in the Entra portal", graph.LogArgs(err, of...)...)
+	} else {
+		hclog.FromContext(ctx).Info("a credential that was added while the configuration was changed has been removed from the app", of...)
 	}
-	keyID, objectID := id.KeyID, conn.Config.ObjectID
+}
+
+// remove removes a credential of the app. That it has gone already is a success.
+func (r *Rotator) remove(ctx context.Context, conn *config.Connection, old credential.Made) error {
+	if old.Type == credential.ClientSecret {
+		return conn.Graph.RemovePassword(ctx, old.KeyID)
+	}
+	keyID, objectID := old.KeyID, conn.Config.ObjectID
 	if keyID == "" || objectID == "" {
-		seen, err := r.lookUp(ctx, conn, id)
+		seen, err := r.lookUp(ctx, conn, old.Thumbprint)
 		switch {
 		case keyID == "" && (forbidden(err) || err == nil && !seen.visible):
 			return errInvisible
@@ -81,4 +97,38 @@ func (r *Rotator) removeCredential(ctx context.Context, conn *config.Connection,
 		return err
 	}
 	return conn.Graph.RemoveKey(ctx, keyID, proof)
+}
+
+// registration is what the app sees of a certificate in its own registration.
+type registration struct {
+	keyID    string // "" if it is not listed, or cannot be seen
+	objectID string // of the app registration
+	visible  bool   // whether the app may look at all
+}
+
+// lookUp looks for a certificate. An app may roll its certificate without any permission,
+// but not look at its registration: then the configuration has to name the object id.
+func (r *Rotator) lookUp(ctx context.Context, conn *config.Connection, thumbprint string) (registration, error) {
+	found, objectID, err := conn.Graph.KeyCredentials(ctx)
+	if forbidden(err) && conn.Config.ObjectID != "" {
+		return registration{objectID: conn.Config.ObjectID}, nil
+	} else if err != nil {
+		return registration{}, err
+	}
+	seen := registration{objectID: objectID, visible: true}
+	if i := slices.IndexFunc(found, func(k graph.KeyCredential) bool { return k.Thumbprint == thumbprint }); i >= 0 {
+		seen.keyID = found[i].KeyID
+	}
+	return seen, nil
+}
+
+// forbidden reports whether an error means that the app may not look at its registration.
+func forbidden(err error) bool {
+	remote, ok := errors.AsType[*graph.Error](err)
+	return ok && remote.Op == graph.OpApplication && remote.Status == http.StatusForbidden
+}
+
+// proofOfPossession signs, with the certificate in use, that the app may change its keys.
+func proofOfPossession(c *config.Config, objectID string) (string, error) {
+	return graph.ProofOfPossession(graph.ClientCertificate{PEM: c.Credential.Certificate}, objectID, entrasNow())
 }

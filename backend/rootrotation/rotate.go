@@ -5,213 +5,183 @@ package rootrotation
 import (
 	"context"
 	"errors"
-	"net/http"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
-	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 // A new credential works at some of Entra's hosts before it works at others, and can
 // fail once more after it has worked.
 const (
-	Proofs       = 3 // sign-ins in succession, each with a client of its own
-	rootProofGap = 2 * time.Second
+	Proofs   = 3 // sign-ins in succession, each with a client of its own
+	proofGap = 2 * time.Second
 )
 
-var (
-	errRootKind = &field.Error{Field: credential.FieldType, Problem: "only a " + credential.ClientSecret + " or a " + credential.ClientCertificate + " can be rotated; the others renew themselves"}
+// namePrefix is how an operator finds the engine's credentials in the portal.
+const namePrefix = "vault-plugin-secrets-mdi"
 
-	// ErrReplaced is answered as it is. Clients repeat a 5xx, and a repetition would
-	// rotate what somebody has just configured.
-	ErrReplaced = logical.CodedError(http.StatusBadRequest, "the configuration has been changed meanwhile: the rotation of its credential has been given up")
-
-	errRootUnproven = errors.New("the new credential has not worked everywhere yet; the old one is still in use, and the rotation goes on by itself: the status tells how it ends")
-)
-
-// rootUnknownError says that it cannot be told yet whether an interrupted rotation has
-// added a secret, so that none can begin.
-type rootUnknownError struct{ until time.Time }
-
-func (e *rootUnknownError) Error() string {
-	return "it is not known yet whether an interrupted rotation has added a client secret, since Microsoft Graph may list it late; the rotation is made by itself, from " +
-		e.until.UTC().Format(time.RFC3339) + " on"
-}
-
-// entrasNow is the time by which Entra judges how long something is valid, which is
-// not under a test's control as the engine's own clock is.
+// entrasNow is the time by which Entra judges how long something is valid. A test does not
+// control it, as it does the engine's own clock.
 func entrasNow() time.Time { return time.Now() }
 
-// rotateRootNow replaces the app's own credential. Each step leaves a state from which
-// the next attempt goes on, and at each the stored credential works:
-//
-//  1. settle what an earlier rotation has left;
-//  2. store the intent, or the new certificate, before Entra hears of it;
-//  3. add the new credential, and store it as pending;
-//  4. sign in with it, several times and with fresh clients;
-//  5. store it as the current one, and the old one, if it was the engine's own, as
-//     retiring;
-//  6. remove that one, and no other, after the grace period (see removeRetired).
-func (r *Rotator) rotateRootNow(ctx context.Context) error {
-	conn, err := r.Configs.Current(ctx)
-	if err != nil {
-		return err
-	}
-	if kind := conn.Config.Credential.Type; kind != credential.ClientSecret && kind != credential.ClientCertificate {
-		return errRootKind
-	}
-	if conn, err = r.settleOrWant(ctx, conn); err != nil {
-		return err
-	}
-	if conn.Config.Root.Hopeless(r.Now()) {
-		conn, err = r.changeRoot(ctx, conn, func(l *credential.Life) { l.GiveUp(r.Now()) })
+// advance does what the credential's life asks for, until that is nothing or until the
+// credential has been replaced.
+func (r *Rotator) advance(ctx context.Context, asked bool) error {
+	for {
+		conn, err := r.Configs.Current(ctx)
 		if err != nil {
 			return err
 		}
-	}
-	isNew := conn.Config.Root.Pending == nil
-	if isNew {
-		if conn.Config.Credential.Type == credential.ClientSecret {
-			conn, err = r.addSecret(ctx, conn)
-		} else {
-			conn, err = r.addCertificate(ctx, conn)
+		if asked && conn.Config.Credential.Ambient() {
+			return errKind
+		}
+		switch step := conn.Config.Root.Next(r.Now(), asked); step.Do {
+		case credential.Plan:
+			return r.plan(ctx, conn, step)
+		case credential.Prove:
+			return r.prove(ctx, conn)
+		case credential.Add:
+			return r.add(ctx, conn, step, false)
+		case credential.Find:
+			err = r.findSecret(ctx, conn, step)
+		case credential.Abandon:
+			_, err = r.apply(ctx, conn, credential.Event{Kind: credential.Abandoned, Of: step.Of})
+		default:
+			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if conn, err = r.registerCertificate(ctx, conn, isNew); err != nil {
-		return err
-	}
-	return r.promoteRoot(ctx, conn)
 }
 
-// settleOrWant settles what an earlier rotation has left. As long as that cannot be, it
-// is remembered that another rotation is wanted.
-func (r *Rotator) settleOrWant(ctx context.Context, conn *config.Connection) (*config.Connection, error) {
-	settled, err := r.settleRoot(ctx, conn)
-	if _, unknown := errors.AsType[*rootUnknownError](err); unknown {
-		if _, failure := r.changeRoot(ctx, conn, func(l *credential.Life) { l.Wanted = true }); failure != nil {
-			return nil, failure
-		}
-	}
-	return settled, err
-}
-
-// settleRoot removes a secret that an interrupted rotation has added and nobody knows.
-// That none is listed proves something only after a while. That one was removed which
-// is as young proves little, since the removal may have met a copy of the registration
-// that does not have it yet: it is removed once more.
-func (r *Rotator) settleRoot(ctx context.Context, conn *config.Connection) (*config.Connection, error) {
-	root, now := conn.Config.Root, r.Now()
-	if root.Intent == "" {
-		return conn, nil
-	}
-	found, _, err := conn.Graph.Passwords(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found = slices.DeleteFunc(found, func(p graph.PasswordCredential) bool { return p.DisplayName != root.Intent })
-	if len(found) == 0 && root.Doubtful(now) {
-		return nil, &rootUnknownError{until: root.Settleable()}
-	}
-	for _, p := range found {
-		if err := conn.Graph.RemovePassword(ctx, p.KeyID); err != nil {
-			return nil, err
-		}
-	}
-	return r.changeRoot(ctx, conn, func(l *credential.Life) {
-		for _, p := range found {
-			if root.Doubtful(now) {
-				l.Retire(credential.ID{Type: credential.ClientSecret, KeyID: p.KeyID}, root.IntentAt.Add(credential.ListingLag))
-			}
-		}
-		l.Settled()
-	})
-}
-
-// addSecret has Entra make a secret. Its name is stored first, since a secret whose
-// value was lost with an answer can be found by nothing else.
-func (r *Rotator) addSecret(ctx context.Context, conn *config.Connection) (*config.Connection, error) {
-	name := "vault-plugin-secrets-mdi " + uuid.NewString()
-	conn, err := r.changeRoot(ctx, conn, func(l *credential.Life) { l.Intend(name, r.Now()) })
-	if err != nil {
-		return nil, err
-	}
-	added, err := conn.Graph.AddPassword(ctx, name, entrasNow().Add(conn.Config.Root.Lifetime()))
-	if err != nil {
-		return nil, r.secretNotAdded(ctx, conn, err)
-	}
-	return r.changeRootWith(ctx, conn, credential.ClientSecret, added.KeyID, func(l *credential.Life) {
-		l.Settled()
-		l.Wanted = false
-		l.Pending = &credential.Made{
-			Credential: credential.Credential{Type: credential.ClientSecret, Secret: string(added.Secret)},
-			KeyID:      added.KeyID, EndsAt: added.End, MadeAt: r.Now(),
-		}
-	})
-}
-
-// secretNotAdded deals with a secret that could not be added, and returns the failure.
-// Unless it may have been added all the same, there is nothing to settle. What has been
-// refused is not tried again, though somebody wanted it.
-func (r *Rotator) secretNotAdded(ctx context.Context, conn *config.Connection, failure error) error {
-	remote, ok := errors.AsType[*graph.Error](failure)
-	if ok && remote.MayHaveHappened() {
-		return failure
-	}
-	_, err := r.changeRoot(ctx, conn, func(l *credential.Life) {
-		l.Settled()
-		l.Wanted = l.Wanted && (!ok || remote.Kind != graph.Refused)
-	})
-	if err != nil {
-		return err
-	}
-	return failure
-}
-
-// promoteRoot makes the pending credential the current one, once it works.
-func (r *Rotator) promoteRoot(ctx context.Context, conn *config.Connection) error {
-	pending := conn.Config.Root.Pending
-	id := pending.ID()
-	next := *conn.Config
-	next.Credential = pending.Credential
-	proven, err := r.prove(ctx, &next)
-	if err != nil {
-		return err
-	}
-	err = r.Exclusive.Alone(ctx, func(ctx context.Context) error {
-		current, err := r.sameRoot(ctx, conn)
+// plan stores what is to be added before Entra hears of it: the name of a secret, by which
+// one can be found whose value was lost with an answer, or a certificate.
+func (r *Rotator) plan(ctx context.Context, conn *config.Connection, step credential.Step) error {
+	step.Of = credential.Made{Type: conn.Config.Credential.Type}
+	if step.Of.Type == credential.ClientSecret {
+		step.Of.Name = namePrefix + " " + uuid.NewString()
+	} else {
+		made, err := graph.NewCertificate(namePrefix, step.Lifetime, entrasNow())
 		if err != nil {
 			return err
 		}
-		next := *current
-		next.Credential = pending.Credential
-		next.Root = credential.Life{
-			Period: current.Root.Period, Since: r.Now(), EndsAt: pending.EndsAt,
-			KeyID: id.KeyID, Thumbprint: id.Thumbprint, Retiring: current.Root.Retiring,
-		}
-		next.Root.Retire(current.Root.Own(current.Credential.Type), r.Now().Add(credential.Grace))
-		return r.Configs.Save(ctx, &config.Connection{Config: &next, Graph: proven})
-	})
-	if err == nil {
-		r.Events.Send(ctx, event.RootRotate, event.PathRotateRoot)
-		hclog.FromContext(ctx).Info("the app's own credential has been rotated", "credential_type", id.Type, "key_id", id.KeyID, "thumbprint", id.Thumbprint)
+		info, _ := graph.ParseCertificate(made.PEM)
+		step.Of.Thumbprint, step.Of.EndsAt = info.Thumbprint, info.NotAfter
+		step.Of.Credential = credential.Credential{Type: step.Of.Type, Certificate: made.PEM}
 	}
+	conn, err := r.apply(ctx, conn, credential.Event{Kind: credential.Planned, Of: step.Of})
+	if err != nil {
+		return err
+	}
+	return r.add(ctx, conn, step, true)
+}
+
+// findSecret removes a secret whose value was lost.
+func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step credential.Step) error {
+	lost := credential.Event{Kind: credential.NotAdded, Of: step.Of, At: r.Now()}
+	passwords, _, err := conn.Graph.Passwords(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range passwords {
+		if p.DisplayName == step.Of.Name {
+			lost.Found = append(lost.Found, p.KeyID)
+		}
+	}
+	if len(lost.Found) == 0 && !step.Unlisted.IsZero() {
+		if _, err := r.apply(ctx, conn, credential.Event{Kind: credential.Requested, Of: step.Of}); err != nil {
+			return err
+		}
+		return &unknownError{until: step.Unlisted}
+	}
+	for _, id := range lost.Found {
+		if err := conn.Graph.RemovePassword(ctx, id); err != nil {
+			return err
+		}
+	}
+	_, err = r.apply(ctx, conn, lost)
 	return err
 }
 
-// prove signs in with a configuration's credential, several times in succession and
-// each time with a client that knows of no other sign-in. It returns the last one.
-func (r *Rotator) prove(ctx context.Context, cfg *config.Config) (*graph.Client, error) {
+// add has Entra add what is planned, and uses it if it works. What is not known to be
+// there stays planned; a certificate that is refused may just be there already.
+func (r *Rotator) add(ctx context.Context, conn *config.Connection, step credential.Step, isNew bool) error {
+	answer, mayList, failure := r.send(ctx, conn, step)
+	remote, ok := errors.AsType[*graph.Error](failure)
+	sent := ok && remote.Op != graph.OpApplication
+	refused := ok && remote.Kind == graph.Refused
+	next := conn
+	var err error
+	switch {
+	case failure == nil:
+		next, err = r.apply(ctx, conn, answer)
+		if errors.Is(err, ErrReplaced) {
+			r.removeUnknown(ctx, conn, answer)
+		}
+	case sent && remote.MayHaveHappened():
+		return failure
+	case isNew:
+		_, err = r.apply(ctx, conn, credential.Event{Kind: credential.NotAdded, Of: step.Of, Refused: refused})
+	case !sent || !refused:
+		return failure
+	case mayList && step.Unlisted.IsZero():
+		_, err = r.apply(ctx, conn, credential.Event{Kind: credential.Abandoned, Of: step.Of}) // and look for it once more
+	default:
+		failure = nil // it works before long, or is abandoned in the end
+	}
+	if err = errors.Join(err, failure); err != nil {
+		return err
+	}
+	return r.prove(ctx, next)
+}
+
+// send asks Entra for what is planned, unless it is a certificate that is registered. It
+// returns Entra's answer, and whether the app may look at its registration.
+func (r *Rotator) send(ctx context.Context, conn *config.Connection, step credential.Step) (answer credential.Event, mayList bool, err error) {
+	answer = credential.Event{Kind: credential.Added, Of: step.Of}
+	if step.Of.Type == credential.ClientSecret {
+		made, err := conn.Graph.AddPassword(ctx, step.Of.Name, entrasNow().Add(step.Lifetime))
+		answer.KeyID, answer.Secret, answer.EndsAt = made.KeyID, string(made.Secret), made.End
+		return answer, true, err
+	}
+	seen, err := r.lookUp(ctx, conn, step.Of.Thumbprint)
+	if answer.KeyID = seen.keyID; err != nil || seen.keyID != "" {
+		return answer, seen.visible, err
+	}
+	proof, err := proofOfPossession(conn.Config, seen.objectID)
+	if err == nil {
+		answer.KeyID, err = conn.Graph.AddKey(ctx, seen.objectID, step.Of.Credential.Certificate, proof)
+	}
+	return answer, seen.visible, err
+}
+
+// prove has the credential used once it works.
+func (r *Rotator) prove(ctx context.Context, conn *config.Connection) error {
+	of, next := conn.Config.Root.Next(r.Now(), true).Of, *conn.Config
+	next.Credential = of.Credential
+	client, err := r.signIns(ctx, &next)
+	if err != nil {
+		return err
+	}
+	proven := &config.Connection{Config: conn.Config, Graph: client}
+	if _, err := r.apply(ctx, proven, credential.Event{Kind: credential.Proven, Of: of}); err != nil {
+		return err
+	}
+	r.Events.Send(ctx, event.RootRotate, event.PathRotateRoot)
+	hclog.FromContext(ctx).Info("the app's own credential has been rotated", "credential_type", of.Type, "key_id", of.KeyID, "thumbprint", of.Thumbprint)
+	return nil
+}
+
+// signIns signs in several times in succession, each time with a client that knows of no
+// other sign-in, and returns the last one.
+func (r *Rotator) signIns(ctx context.Context, cfg *config.Config) (*graph.Client, error) {
 	var last error
 	for proofs := 0; ; {
 		conn, err := r.Configs.Connect(cfg)
@@ -225,42 +195,8 @@ func (r *Rotator) prove(ctx context.Context, cfg *config.Config) (*graph.Client,
 		if proofs == Proofs {
 			return conn.Graph, nil
 		}
-		if r.Sleep(ctx, rootProofGap) != nil {
-			return nil, errors.Join(errRootUnproven, last)
+		if r.Sleep(ctx, proofGap) != nil {
+			return nil, errors.Join(errUnproven, last)
 		}
 	}
-}
-
-// changeRoot stores a change of the root state and returns the connection with it. The
-// credential stays, so the client does, with its token.
-func (r *Rotator) changeRoot(ctx context.Context, conn *config.Connection, edit func(*credential.Life)) (*config.Connection, error) {
-	var changed *config.Connection
-	err := r.Exclusive.Alone(ctx, func(ctx context.Context) error {
-		current, err := r.sameRoot(ctx, conn)
-		if err != nil {
-			return err
-		}
-		next := *current
-		edit(&next.Root)
-		changed = &config.Connection{Config: &next, Graph: conn.Graph}
-		return r.Configs.Save(ctx, changed)
-	})
-	if err != nil {
-		return nil, err // the change may still be under way
-	}
-	return changed, nil
-}
-
-// sameRoot returns the stored configuration, provided that nobody has configured
-// another credential since conn was made. Who has, and has then configured the one
-// before again, has ended the rotation as well: its pending credential is on its way out.
-func (r *Rotator) sameRoot(ctx context.Context, conn *config.Connection) (*config.Config, error) {
-	current, err := r.Configs.Stored(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if current == nil || !current.SameConnection(conn.Config) || !current.Root.Pending.Same(conn.Config.Root.Pending) {
-		return nil, ErrReplaced
-	}
-	return current, nil
 }
