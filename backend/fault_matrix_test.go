@@ -143,7 +143,8 @@ func (r *rig) endUntold(resp *logical.Response) {
 	}
 	version, id, ok := leaseOf(resp.Secret)
 	require.True(r.t, ok)
-	require.NoError(r.t, r.engine.keys.Revoke(r.t.Context(), version, id))
+	_, err := r.engine.keys.Revoke(r.t.Context(), version, id)
+	require.NoError(r.t, err)
 }
 
 func describeAnswer(t *testing.T, resp *logical.Response, err error) string {

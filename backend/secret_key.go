@@ -84,7 +84,8 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 	}
 	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
 	defer cancel()
-	if err := b.keys.Revoke(ctx, version, id); err != nil {
+	mayBeLast, err := b.keys.Revoke(ctx, version, id)
+	if err != nil {
 		// Asked after the failure and not before, because each revocation would pay for
 		// it with two calls to core.
 		if !b.WriteSafeReplicationState() {
@@ -92,7 +93,9 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 		}
 		return nil, err
 	}
-	b.retirement.wake()
+	if mayBeLast {
+		b.retirement.wake()
+	}
 	return nil, nil
 }
 

@@ -4,6 +4,7 @@ package accesskey
 
 import (
 	"crypto/hmac"
+	"slices"
 	"time"
 )
 
@@ -118,7 +119,7 @@ func (r Record) turnedAway(to Workspace) Record {
 // superseding remembers the keys that key replaces.
 func (r Record) superseding(key string) Record {
 	for _, old := range r.current() {
-		if !hmac.Equal(old, r.mac(key)) {
+		if !hmac.Equal(old, r.mac(key)) && !slices.ContainsFunc(r.Superseded, func(known []byte) bool { return hmac.Equal(known, old) }) {
 			r.Superseded = append([][]byte{old}, r.Superseded...)
 		}
 	}

@@ -30,7 +30,7 @@ var (
 	ErrUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and a credential to its path config first, which is mdi/config for a mount at mdi")
 
 	// ErrClosed is returned to readers of a mount that is going away.
-	ErrClosed = errors.New("this mount is being disabled or moved: its key is not handed out any more")
+	ErrClosed = errors.New("this mount is being disabled or moved: its key is no longer handed out")
 
 	// ErrNotDue ends an attempt whose reason has gone. No client sees it.
 	ErrNotDue = errors.New("there is no need to regenerate the key")
@@ -158,17 +158,14 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration) 
 	return &Lease{Record: rec, TTL: ttl, ID: id}, nil
 }
 
-// Revoke removes the record of a lease. It needs no configuration, and succeeds if there
-// is no such record.
-func (s *Store) Revoke(ctx context.Context, version int, id string) error {
+// Revoke removes the record of a lease, and reports whether it may have been the last on
+// the current key. It needs no configuration, and succeeds if there is no such record.
+func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast bool, err error) {
 	rec, err := s.Record(ctx)
-	if err != nil {
-		return err
+	if err != nil || version < rec.Version { // the records of a superseded version are dropped as a whole
+		return false, err
 	}
-	if version < rec.Version {
-		return nil // the records of a superseded version are dropped as a whole
-	}
-	return s.ledger.Remove(ctx, s.storage, version, id)
+	return true, s.ledger.Remove(ctx, s.storage, version, id)
 }
 
 // Record returns the record as it concerns the configured workspace. Without a
@@ -254,7 +251,7 @@ const (
 	Compared = "compared" // Graph has named the tenant's key
 
 	Configured = "configured" // another policy holds; a zero one: there is no configuration
-	Closed     = "closed"     // the mount is going away: nothing is handed out any more
+	Closed     = "closed"     // the mount is going away: nothing is handed out from now on
 	Reopened   = "reopened"   // it is not going away after all
 )
 
@@ -315,12 +312,14 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (Record, error) {
 		return rec.refused(), nil
 	case Lost:
 		return rec.lost(now), nil
-	default:
+	case Compared:
 		next, found := rec.compared(e.Key, now)
 		if found == undecided {
 			return rec, ErrUndecided
 		}
 		return next, nil
+	default:
+		return rec, fmt.Errorf("no event of the key: %q", e.Kind)
 	}
 }
 

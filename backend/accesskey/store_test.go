@@ -166,7 +166,7 @@ func TestLeaseIsOfTheConfiguredWorkspace(t *testing.T) {
 	require.Equal(t, 2, r.regenerated("b").Version)
 	r.configure(accesskey.Policy{Workspace: home})
 	require.Empty(t, r.record().Key)
-	require.NoError(t, r.store.Revoke(t.Context(), held.Record.Version, held.ID))
+	require.NoError(t, r.revoke(held.Record.Version, held.ID))
 }
 
 func TestLeaseThatCannotBeStored(t *testing.T) {
@@ -192,6 +192,11 @@ func TestLeaseThatCannotBeStored(t *testing.T) {
 	})
 }
 
+func (r *rig) revoke(version int, id string) error {
+	_, err := r.store.Revoke(r.t.Context(), version, id)
+	return err
+}
+
 func TestRevoke(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
@@ -199,14 +204,18 @@ func TestRevoke(t *testing.T) {
 	r.regenerated("b")
 	held := r.lease(shared)
 	r.storage.FailWhen(storagetest.Nth(1, "delete", lease.Prefix))
-	require.NoError(t, r.store.Revoke(t.Context(), 1, old.ID), "superseded versions are dropped as a whole")
-	require.ErrorIs(t, r.store.Revoke(t.Context(), 2, held.ID), storagetest.ErrBroken)
+	mayBeLast, err := r.store.Revoke(t.Context(), 1, old.ID)
+	require.NoError(t, err, "superseded versions are dropped as a whole")
+	require.False(t, mayBeLast)
+	mayBeLast, err = r.store.Revoke(t.Context(), 99, "0-x.0")
+	require.NoError(t, err)
+	require.True(t, mayBeLast)
+	require.ErrorIs(t, r.revoke(2, held.ID), storagetest.ErrBroken)
 	require.Equal(t, 1, r.live())
 	r.configure(accesskey.Policy{})
 	for range 2 {
-		require.NoError(t, r.store.Revoke(t.Context(), 2, held.ID))
+		require.NoError(t, r.revoke(2, held.ID))
 	}
-	require.NoError(t, r.store.Revoke(t.Context(), 99, "0-x.0"))
 	require.Zero(t, r.live())
 }
 
@@ -280,7 +289,7 @@ func TestAttemptBeginsOnlyWhileItsReasonHolds(t *testing.T) {
 	}
 	require.ErrorIs(t, begin(accesskey.WorkRetire), accesskey.ErrNotDue)
 	require.Nil(t, r.record().Intent)
-	require.NoError(t, r.store.Revoke(t.Context(), 1, held.ID))
+	require.NoError(t, r.revoke(1, held.ID))
 	r.store.Forget()
 	r.storage.FailWhen(storagetest.Nth(1, "list", lease.Prefix))
 	require.ErrorIs(t, begin(accesskey.WorkRetire), storagetest.ErrBroken)
@@ -296,7 +305,7 @@ func TestDueLooksAtTheLeases(t *testing.T) {
 	require.Empty(t, r.due(false))
 	r.now = r.now.Add(10 * time.Minute)
 	require.Equal(t, []string{accesskey.WorkCompare}, r.due(false))
-	require.NoError(t, r.store.Revoke(t.Context(), 1, held.ID))
+	require.NoError(t, r.revoke(1, held.ID))
 	require.Equal(t, []string{accesskey.WorkRetire}, r.due(false))
 	require.Equal(t, []string{accesskey.WorkCompare}, r.due(true), "a reader who waits counts as a lease")
 	r.store.Forget()
@@ -367,11 +376,14 @@ func TestUnreadableRecord(t *testing.T) {
 	r := newRig(t)
 	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: accesskey.StorageKey, Value: []byte(`{"key": "a-secret`)}))
 	for name, use := range map[string]func(context.Context) error{
-		"lease":  func(ctx context.Context) error { _, err := r.store.Lease(ctx, shared); return err },
-		"revoke": func(ctx context.Context) error { return r.store.Revoke(ctx, 1, "x.0") },
-		"due":    func(ctx context.Context) error { _, _, err := r.store.Due(ctx, false); return err },
-		"live":   func(ctx context.Context) error { _, err := r.store.Live(ctx); return err },
-		"prune":  r.store.Prune,
+		"lease": func(ctx context.Context) error { _, err := r.store.Lease(ctx, shared); return err },
+		"revoke": func(ctx context.Context) error {
+			_, err := r.store.Revoke(ctx, 1, "x.0")
+			return err
+		},
+		"due":   func(ctx context.Context) error { _, _, err := r.store.Due(ctx, false); return err },
+		"live":  func(ctx context.Context) error { _, err := r.store.Live(ctx); return err },
+		"prune": r.store.Prune,
 		"apply": func(ctx context.Context) error {
 			_, err := r.store.Apply(ctx, accesskey.Event{Kind: accesskey.Begun})
 			return err

@@ -54,7 +54,7 @@ const (
 
 // Names of the fields.
 const (
-	FieldType        = "credential_type" //nolint:gosec // the name of a field
+	FieldType        = "credential_type"
 	FieldSecret      = "client_secret"
 	FieldCertificate = "client_certificate"
 	FieldAudience    = "identity_token_audience"
@@ -64,7 +64,7 @@ const (
 const (
 	// defaultAudience is what Entra recommends for federated credentials.
 	// https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
-	defaultAudience = "api://AzureADTokenExchange" //nolint:gosec // a name, and no token
+	defaultAudience = "api://AzureADTokenExchange"
 	defaultTokenTTL = time.Hour
 )
 

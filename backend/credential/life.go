@@ -13,6 +13,7 @@ const (
 	// and for nodes that learn of its successor late.
 	Grace = 15 * time.Minute
 
+	// ShortestPeriod is the shortest that a rotation period may be.
 	ShortestPeriod = time.Hour
 
 	// lifetimeWithoutPeriod is that of a new credential without a rotation period.

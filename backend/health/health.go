@@ -237,7 +237,7 @@ func (t *Tracker) Report(ctx context.Context) (Report, error) {
 }
 
 // Throttled returns a [*ThrottledError] while Graph wants the engine to stay away. A
-// report that cannot be read keeps nobody from trying.
+// report that cannot be read does not count.
 func (t *Tracker) Throttled(ctx context.Context) error {
 	report, err := t.Report(ctx)
 	if err != nil || !report.throttled(t.now()) {
@@ -296,7 +296,7 @@ func (t *Tracker) load(ctx context.Context) error {
 			return errUnreadable // not err: it could quote the report
 		}
 	}
-	report.ProbeFailed = report.ProbeFailed || report.Deceived
+	report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
 	t.report = report
 	return nil
 }

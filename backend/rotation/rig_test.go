@@ -181,7 +181,8 @@ func (r *rig) runDue() {
 
 func (r *rig) revoke(a *rotation.Answer) {
 	r.t.Helper()
-	require.NoError(r.t, r.keys.Revoke(r.ctx, a.Lease.Record.Version, a.Lease.ID))
+	_, err := r.keys.Revoke(r.ctx, a.Lease.Record.Version, a.Lease.ID)
+	require.NoError(r.t, err)
 }
 
 func (r *rig) record() accesskey.Record {

@@ -4,7 +4,7 @@
 // store something:
 //
 //	s := storagetest.New()
-//	s.failWhen(storagetest.Nth(1, "put", "lease/"))
+//	s.FailWhen(storagetest.Nth(1, "put", "lease/"))
 //	_, err := ledger.Add(ctx, s, version, end) // errors.Is(err, storagetest.ErrBroken)
 package storagetest
 
