@@ -59,6 +59,8 @@ func (all tables) render() []string {
 	for _, b := range all {
 		rest, isPart := all.without(b)
 		switch {
+		case isPart && len(rest) == 0:
+			parts = append(parts, fmt.Sprintf("%s %s the same fields.\n", list(b.methods), b.verb))
 		case isPart:
 			parts = append(parts, fmt.Sprintf("%s %s the same fields but %s.\n", list(b.methods), b.verb, list(rest)))
 		case len(b.fields) > 0:
