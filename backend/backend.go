@@ -40,10 +40,10 @@ import (
 // `vault plugin register -version` names must equal it.
 var Version = "v0.0.0-dev"
 
-// handlerBudget is how long a request may take altogether. Vault's core holds its
-// state lock while a handler runs, so a longer one would keep the server from
+// requestBudget bounds every request, the periodic tick and the end of a lease included.
+// Vault's core holds its state lock meanwhile, so a longer one would keep the server from
 // sealing or stepping down.
-const handlerBudget = 19 * time.Second
+const requestBudget = 19 * time.Second
 
 type backend struct {
 	*framework.Backend
@@ -132,10 +132,11 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
-// HandleRequest refuses a secret that is not text before the framework sees it, whose
-// complaint about the type would quote the value.
+// HandleRequest bounds a request, and refuses a secret that is not text before the
+// framework sees it, whose complaint about the type would quote the value.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	ctx = b.ofRequest(ctx, req)
+	ctx, cancel := context.WithTimeout(b.ofRequest(ctx, req), requestBudget)
+	defer cancel()
 	if path := b.Route(req.Path); path != nil {
 		if err := field.CheckSecrets(path.Fields, req.Data); err != nil {
 			return nil, refusal(err)

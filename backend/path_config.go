@@ -69,8 +69,6 @@ func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framewo
 
 // configWrite serves POST and PATCH mdi/config.
 func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	if req.Operation == logical.PatchOperation {
 		if exists, err := b.configExists(ctx, req, d); err != nil {
 			return nil, err
@@ -122,8 +120,6 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 
 // configDelete serves DELETE mdi/config.
 func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	resp := &logical.Response{}
 	if err := b.flights.Alone(ctx, func(ctx context.Context) error { return b.removeConfig(ctx, resp) }); err != nil {
 		return nil, refusal(err)

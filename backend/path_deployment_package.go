@@ -45,8 +45,6 @@ func (b *backend) pathDeploymentPackage() *framework.Path {
 
 // deploymentPackageRead serves GET mdi/deployment-package.
 func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	conn, err := b.configs.Current(ctx)
 	if err != nil {
 		return nil, refusal(err)

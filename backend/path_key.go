@@ -56,16 +56,12 @@ func (b *backend) pathRoleKey() *framework.Path {
 
 // keyRead serves GET mdi/key.
 func (b *backend) keyRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	got, err := b.rotation.Obtain(ctx, nil)
 	return b.keyResponse(got, err)
 }
 
 // roleKeyRead serves GET mdi/key/:role.
 func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	name := d.Get(fieldRole).(string)
 	found, err := b.roles.Get(ctx, name)
 	if err != nil {

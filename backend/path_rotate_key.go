@@ -34,8 +34,6 @@ func (b *backend) pathRotateKey() *framework.Path {
 
 // rotateKey serves POST mdi/rotate-key.
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	rec, err := b.rotation.Rotate(ctx)
 	if err != nil {
 		return nil, refusal(err)

@@ -37,13 +37,11 @@ func (b *backend) pathRotateRoot() *framework.Path {
 
 // rotateRoot serves POST mdi/rotate-root.
 func (b *backend) rotateRoot(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
-	resp := &logical.Response{}
 	warning, err := b.root.Rotate(ctx)
 	if err != nil {
 		return nil, refusal(err)
 	}
+	resp := &logical.Response{}
 	warn(resp, warning)
 	return resp, nil
 }

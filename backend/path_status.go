@@ -140,8 +140,6 @@ func statusFields() map[string]*framework.FieldSchema {
 // statusRead serves GET mdi/status. It asks storage only, so it answers whatever state
 // Graph is in.
 func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	cfg, err := b.configs.Stored(ctx)
 	if err != nil {
 		return nil, err

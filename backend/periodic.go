@@ -12,13 +12,8 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
-const (
-	// tickBudget bounds one periodic tick: core holds its state lock meanwhile.
-	tickBudget = 19 * time.Second
-
-	// pruneBudget is the part of a tick for deleting old records of leases.
-	pruneBudget = 2 * time.Second
-)
+// pruneBudget is the part of a tick for deleting old records of leases.
+const pruneBudget = 2 * time.Second
 
 // periodic is called by core every minute, and once more, with the mount tainted, before
 // the leases of a mount that goes away are revoked. Core would only log an error, so
@@ -27,8 +22,6 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, tickBudget)
-	defer cancel()
 	if b.System().Tainted() {
 		b.unmount(ctx)
 		return nil

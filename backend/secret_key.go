@@ -82,8 +82,6 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 		hclog.FromContext(ctx).Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, handlerBudget)
-	defer cancel()
 	mayBeLast, err := b.keys.Revoke(ctx, version, id)
 	if err != nil {
 		// Asked after the failure and not before, because each revocation would pay for
