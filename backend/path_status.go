@@ -109,10 +109,10 @@ func statusResponseFields() map[string]*framework.FieldSchema {
 		fieldDriftCheckedAt: {Type: framework.TypeTime, Description: "When the key was last compared with the tenant's."},
 		fieldDriftResult:    {Type: framework.TypeString, Description: "What that has shown: unchanged, stale (Graph lags behind), external (somebody else has regenerated the key), failed."},
 
-		fieldRootUnsettled:    {Type: framework.TypeBool, Description: "Whether a rotation of the app's own credential is unfinished; it goes on by itself."},
+		fieldRootUnsettled:    {Type: framework.TypeBool, Description: "Whether a rotation of the app's own credential is unfinished; it goes on automatically."},
 		fieldRootRetiring:     {Type: framework.TypeInt, Description: "Number of replaced credentials of the app that are still to be removed."},
 		fieldRootExpiresAt:    {Type: framework.TypeTime, Description: "When the app's own credential ends; not known of every client secret that the engine did not make."},
-		fieldRootNextRotation: {Type: framework.TypeTime, Description: "When it is rotated by itself."},
+		fieldRootNextRotation: {Type: framework.TypeTime, Description: "When it is rotated automatically."},
 		fieldRootFailures:     {Type: framework.TypeInt, Description: "Number of failures with it since the last success, or since another credential was configured."},
 		fieldRootNextAttempt:  {Type: framework.TypeTime, Description: "Until when what is unfinished, scheduled or to be removed waits after a failure; missing if nothing is."},
 		fieldRootLastError:    {Type: framework.TypeString, Description: "What failed last with it; root_consecutive_failures tells whether that is over."},
