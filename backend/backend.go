@@ -89,7 +89,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 	b.rotation = &rotation.Manager{
 		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Flights: b.flights, Now: now,
 		MaxTTL:  func() time.Duration { return b.System().MaxLeaseTTL() },
-		Tainted: func() bool { return b.System().Tainted() },
+		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
 	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: b.flights, Now: now, Sleep: graph.Sleep}
 	b.root.Start(ctx, graph.Detach)

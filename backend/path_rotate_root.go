@@ -18,7 +18,7 @@ const (
 
 	rotateRootHelpDescription = `
 The engine adds a credential to the app registration, signs in with it several times,
-and uses it from then on; nobody ever sees it. The one before is removed after a grace
+and uses it from then on; it is never shown. The one before is removed after a grace
 period, if the engine made it; credentials that were made by others are never touched,
 so remove the one that you configured at first.
 

@@ -50,9 +50,6 @@ func (r *retirement) run() {
 // retireIfDue retires the current key if that is due. Failures are logged and reported in
 // mdi/status; the periodic tick tries again.
 func (b *backend) retireIfDue(ctx context.Context) {
-	if !b.WriteSafeReplicationState() {
-		return
-	}
 	ctx = b.ofWork(ctx)
 	if err := b.rotation.RetireIfDue(ctx); err != nil {
 		hclog.FromContext(ctx).Error("looking for a key to retire", graph.LogArgs(err)...)

@@ -206,7 +206,7 @@ func (i *rootInterruption) killed(t *testing.T, step rootStep, at int, applied b
 }
 
 // settles starts the plugin's successors: one that settles what is left, and one for
-// which the grace period is over. The app has no credential that nobody knows, and none
+// which the grace period is over. The app has no credential that the plugin does not know, and none
 // too few.
 func (i *rootInterruption) settles(t *testing.T) {
 	t.Helper()

@@ -171,7 +171,7 @@ func (r *Rotator) WarnOfForgotten(ctx context.Context, old, next *config.Config)
 	if len(forgotten) == 0 {
 		return ""
 	}
-	hclog.FromContext(ctx).Warn("an app registration keeps credentials that the engine has made and does not look after any more: remove them in the Entra portal",
+	hclog.FromContext(ctx).Warn("an app registration keeps credentials that the engine has made and no longer looks after: remove them in the Entra portal",
 		"client_id", old.ClientID, "credentials", forgotten)
 	return "The app registration " + old.ClientID + " keeps credentials that this engine has made and no longer looks after: " +
 		strings.Join(forgotten, "; ") + ". Remove them in the Entra portal."
@@ -184,7 +184,7 @@ func (r *Rotator) WarnOnUnmount(ctx context.Context) {
 	if err != nil {
 		hclog.FromContext(ctx).Warn("the mount goes away, and which credentials the engine has made cannot be read: look for those named vault-plugin-secrets-mdi in the Entra portal", graph.LogArgs(err)...)
 	} else if cfg != nil && len(cfg.Root.Made) > 0 {
-		hclog.FromContext(ctx).Warn("the mount goes away, and unless it is only moved nobody looks after the credentials that the engine has made: remove them in the Entra portal",
+		hclog.FromContext(ctx).Warn("the mount goes away, and unless it is only moved the engine no longer looks after the credentials that it has made: remove them in the Entra portal",
 			"client_id", cfg.ClientID, "credentials", cfg.Root.Names())
 	}
 }

@@ -42,14 +42,15 @@ func (m *Manager) RunDue(ctx context.Context) error {
 	return err
 }
 
-// RetireIfDue retires the key if that is due, unless Graph is to be left alone.
+// RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
+// be left alone.
 func (m *Manager) RetireIfDue(ctx context.Context) error {
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil {
 		return err
 	}
 	_, due, err := m.Keys.Due(ctx, false)
-	if slices.Contains(due, accesskey.WorkRetire) {
+	if slices.Contains(due, accesskey.WorkRetire) && m.Writable() {
 		m.run(ctx, conn, accesskey.WorkRetire)
 	}
 	return err

@@ -100,6 +100,7 @@ func (r *rig) restart() {
 	r.manager = &rotation.Manager{
 		Keys: r.keys, Configs: r.configs, Health: r.health, Events: r.events, Flights: r.flights, Now: r.time,
 		MaxTTL: func() time.Duration { return r.maxTTL }, Tainted: func() bool { return r.tainted },
+		Writable: func() bool { return true },
 	}
 }
 

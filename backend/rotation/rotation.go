@@ -50,8 +50,9 @@ type Manager struct {
 	Now     func() time.Time
 	// MaxTTL asks core for the mount's maximum lease TTL, 0 if core cannot be asked.
 	MaxTTL func() time.Duration
-	// Tainted asks core whether the mount is going away.
-	Tainted func() bool
+	// Tainted asks core whether the mount is going away, and Writable whether this node may
+	// write.
+	Tainted, Writable func() bool
 
 	maxTTL maxTTL
 }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package credential_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/pluginidentityutil"
+	"github.com/hashicorp/vault/sdk/helper/pluginutil"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
+)
+
+const tokenFile = "AZURE_FEDERATED_TOKEN_FILE"
+
+func update(c credential.Credential, fields map[string]any) (credential.Credential, error) {
+	return c.Update(&framework.FieldData{Raw: fields, Schema: field.Schema(credential.Fields())})
+}
+
+func pem(t *testing.T) string {
+	t.Helper()
+	made, err := graph.NewCertificate("test", time.Hour, time.Now())
+	require.NoError(t, err)
+	return made.PEM
+}
+
+func TestUpdate(t *testing.T) {
+	none, secret, bundle := credential.Credential{}, credential.Credential{Type: credential.ClientSecret, Secret: "s"}, pem(t)
+	tokens := credential.Credential{Type: credential.IdentityToken, Audience: "api://AzureADTokenExchange", TokenTTL: time.Hour}
+	own := credential.Credential{Type: credential.IdentityToken, Audience: "a", TokenTTL: 2 * time.Minute}
+	for name, c := range map[string]struct {
+		before credential.Credential
+		fields map[string]any
+		after  credential.Credential
+	}{
+		"a secret":                   {none, map[string]any{"client_secret": "s\n"}, secret},
+		"kept":                       {secret, map[string]any{}, secret},
+		"null belongs to all":        {secret, map[string]any{"client_certificate": nil}, secret},
+		"a certificate":              {secret, map[string]any{"client_certificate": bundle}, credential.Credential{Type: credential.ClientCertificate, Certificate: bundle[:len(bundle)-1]}},
+		"tokens":                     {secret, map[string]any{"credential_type": "vault_identity_token"}, tokens},
+		"tokens of another audience": {tokens, map[string]any{"identity_token_audience": "a", "identity_token_ttl": 120}, own},
+		"the default again":          {own, map[string]any{"identity_token_audience": "", "identity_token_ttl": "1h"}, tokens},
+		"managed identity":           {tokens, map[string]any{"credential_type": "managed_identity"}, credential.Credential{Type: credential.ManagedIdentity}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after, err := update(c.before, c.fields)
+			require.NoError(t, err)
+			require.Equal(t, c.after, after)
+		})
+	}
+	for name, c := range map[string]struct {
+		fields map[string]any
+		names  string
+	}{
+		"nothing":           {map[string]any{}, "credential_type"},
+		"unknown":           {map[string]any{"credential_type": "password"}, "credential_type"},
+		"two":               {map[string]any{"client_secret": "s", "client_certificate": "c"}, "client_certificate"},
+		"another kind's":    {map[string]any{"client_secret": "s", "identity_token_audience": "a"}, "identity_token_audience"},
+		"empty":             {map[string]any{"client_secret": " "}, "client_secret"},
+		"no secret":         {map[string]any{"credential_type": "client_secret"}, "client_secret"},
+		"no certificate":    {map[string]any{"credential_type": "client_certificate"}, "client_certificate"},
+		"no PEM":            {map[string]any{"client_certificate": "no PEM"}, "client_certificate"},
+		"too short a token": {map[string]any{"credential_type": "vault_identity_token", "identity_token_ttl": 1}, "identity_token_ttl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := update(none, c.fields)
+			refused, ok := errors.AsType[*field.Error](err)
+			require.True(t, ok, err)
+			require.Equal(t, c.names, refused.Field)
+		})
+	}
+}
+
+func TestWhatIsReadBack(t *testing.T) {
+	read := field.Read(credential.Fields(), &credential.Credential{Type: credential.IdentityToken, Audience: "a", TokenTTL: time.Minute})
+	require.Equal(t, map[string]any{"credential_type": "vault_identity_token", "identity_token_audience": "a", "identity_token_ttl": int64(60)}, read)
+	read = field.Read(credential.Fields(), &credential.Credential{Type: credential.ClientSecret, Secret: "s"})
+	require.NotContains(t, read, "client_secret")
+}
+
+func TestSuppliedBy(t *testing.T) {
+	for kind, name := range map[string]string{
+		credential.ClientSecret: "client_secret", credential.ClientCertificate: "client_certificate", credential.ManagedIdentity: "credential_type",
+	} {
+		c := credential.Credential{Type: kind}
+		require.True(t, c.SuppliedBy(&framework.FieldData{Raw: map[string]any{name: "x"}}))
+		require.False(t, c.SuppliedBy(&framework.FieldData{Raw: map[string]any{"tenant_id": "x"}}))
+		require.Equal(t, kind == credential.ManagedIdentity, c.Ambient())
+	}
+}
+
+// system issues tokens, or does not.
+type system struct {
+	logical.SystemView
+	token string
+	err   error
+}
+
+func (s system) GenerateIdentityToken(context.Context, *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+	return &pluginutil.IdentityTokenResponse{Token: pluginutil.IdentityToken(s.token)}, s.err
+}
+
+func TestForGraph(t *testing.T) {
+	forGraph := func(c credential.Credential, s system) graph.Credential {
+		return c.ForGraph("id", func() logical.SystemView { return s })
+	}
+	require.Equal(t, graph.ClientSecret("s"), forGraph(credential.Credential{Type: credential.ClientSecret, Secret: "s"}, system{}))
+	require.Equal(t, graph.ClientCertificate{PEM: "c"}, forGraph(credential.Credential{Type: credential.ClientCertificate, Certificate: "c"}, system{}))
+	require.Equal(t, graph.ManagedIdentity{ClientID: "id"}, forGraph(credential.Credential{Type: credential.ManagedIdentity}, system{}))
+
+	tokens := credential.Credential{Type: credential.IdentityToken}
+	for problem, s := range map[string]system{
+		"":                               {token: "t"},
+		"issues no plugin identity":      {},
+		"that takes Vault Enterprise":    {err: pluginidentityutil.ErrPluginWorkloadIdentityUnsupported},
+		"not issued an identity token":   {err: context.DeadlineExceeded},
+		"could not issue an identity to": {err: errors.New("broken")},
+	} {
+		token, err := forGraph(tokens, s).(graph.ClientAssertion)(t.Context())
+		if problem == "" {
+			require.NoError(t, err)
+			require.Equal(t, "t", token)
+			continue
+		}
+		require.ErrorContains(t, err, problem)
+	}
+}
+
+func TestWorkloadIdentity(t *testing.T) {
+	c := credential.Credential{Type: credential.WorkloadIdentity}
+	assert := c.ForGraph("id", nil).(graph.ClientAssertion)
+	t.Setenv(tokenFile, "")
+	require.ErrorContains(t, c.Check(), tokenFile)
+	_, err := assert(t.Context())
+	require.ErrorContains(t, err, "does not set")
+	name := filepath.Join(t.TempDir(), "token")
+	t.Setenv(tokenFile, name)
+	require.NoError(t, c.Check())
+	_, err = assert(t.Context())
+	require.ErrorContains(t, err, "cannot be read")
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	_, err = assert(t.Context())
+	require.ErrorContains(t, err, "cannot be read", "it is empty")
+	require.NoError(t, os.WriteFile(name, []byte("t\n"), 0o600))
+	token, err := assert(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "t", token)
+}
