@@ -129,3 +129,40 @@ func TestObjectIDBelongsToTheApp(t *testing.T) {
 	r.write(configPath, ambient)
 	require.Empty(t, objectID())
 }
+
+// A rotation that does not work yet goes on, and what the engine has made for an app is
+// named when the configuration no longer leads there, or the mount goes away.
+func TestCredentialsThatStayAreNamed(t *testing.T) {
+	for name, leave := range map[string]func(r *rig) (warnings []string){
+		"deleted": func(r *rig) []string {
+			resp, err := r.request(r.t.Context(), logical.DeleteOperation, configPath, nil)
+			require.NoError(r.t, err)
+			return resp.Warnings
+		},
+		"another app": func(r *rig) []string {
+			other := map[string]any{config.FieldClientID: "11111111-2222-3333-4444-555555555555", config.FieldVerifyConnection: false}
+			return r.write(configPath, r.config(other)).Warnings
+		},
+		"unmounted": func(r *rig) []string {
+			r.system.TaintedVal = true
+			r.tick()
+			return []string{r.log.String()}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rotatable(t, credential.ClientSecret)
+			r.write(rotateRootPath, nil)
+			r.sim.Update(graphtest.WithPropagation(200))
+			require.Contains(t, r.write(rotateRootPath, nil).Warnings[0], "goes on automatically")
+			require.Equal(t, true, r.status()[fieldRootUnsettled])
+			clientID, made := r.sim.App().ClientID, r.stored().Root.Made
+			require.Len(t, made, 2)
+			warnings := leave(r)
+			require.Len(t, warnings, 1)
+			for _, what := range []string{clientID, made[0].KeyID, made[1].KeyID, "in the Entra portal"} {
+				require.Contains(t, warnings[0], what)
+				require.Contains(t, r.log.String(), what)
+			}
+		})
+	}
+}
