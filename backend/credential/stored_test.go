@@ -65,21 +65,26 @@ func TestStoredByEitherVersion(t *testing.T) {
 	}{
 		"nothing made": {ClientSecret, Life{Period: time.Hour, Since: start}, oldLife{Period: time.Hour, Since: start}},
 		"planned secret": {
-			ClientSecret, Life{Made: []Made{{Stage: planned, Type: ClientSecret, Name: "n", PlannedAt: start}}, Requested: true, Failures: 1, EndsAt: later},
+			ClientSecret,
+			Life{Made: []Made{{Stage: planned, Type: ClientSecret, Name: "n", PlannedAt: start}}, Requested: true, Failures: 1, EndsAt: later},
 			oldLife{Intent: "n", IntentAt: start, Wanted: true, Failures: 1, EndsAt: later},
 		},
 		"planned certificate": {
-			ClientCertificate, Life{Made: []Made{{Stage: planned, Type: ClientCertificate, Thumbprint: info.Thumbprint, Credential: pem, PlannedAt: start, EndsAt: later}}, EndsAt: later},
+			ClientCertificate,
+			Life{Made: []Made{{Stage: planned, Type: ClientCertificate, Thumbprint: info.Thumbprint, Credential: pem, PlannedAt: start, EndsAt: later}}, EndsAt: later},
 			oldLife{Pending: &oldMade{Credential: pem, MadeAt: start, EndsAt: later}, EndsAt: later},
 		},
 		"added": {
-			ClientSecret, Life{Made: []Made{{Stage: added, Type: ClientSecret, KeyID: "a", Credential: Credential{Type: ClientSecret, Secret: "s"}, PlannedAt: start}}},
+			ClientSecret,
+			Life{Made: []Made{{Stage: added, Type: ClientSecret, KeyID: "a", Credential: Credential{Type: ClientSecret, Secret: "s"}, PlannedAt: start}}},
 			oldLife{Pending: &oldMade{Credential: Credential{Type: ClientSecret, Secret: "s"}, KeyID: "a", MadeAt: start}},
 		},
 		"current and retiring": {
-			ClientCertificate, Life{EndsAt: later, Made: []Made{
+			ClientCertificate,
+			Life{EndsAt: later, Made: []Made{
 				{Stage: current, Type: ClientCertificate, Thumbprint: "p"},
-				{Stage: retiring, Type: ClientSecret, KeyID: "a", RemoveAfter: later}, {Stage: retiring, Type: ClientCertificate, Thumbprint: "b", RemoveAfter: later},
+				{Stage: retiring, Type: ClientSecret, KeyID: "a", RemoveAfter: later},
+				{Stage: retiring, Type: ClientCertificate, Thumbprint: "b", RemoveAfter: later},
 			}},
 			oldLife{EndsAt: later, Thumbprint: "p", Retiring: []oldRetiring{{ClientSecret, "a", "", later}, {ClientCertificate, "", "b", later}}},
 		},
