@@ -83,8 +83,9 @@ acceptance: ## Run the scenarios on a real Vault
 	$(progress) "acceptance tests" go test -count=1 -timeout 15m ./backend/acceptance/...
 
 .PHONY: cover
-cover: ## Fail if the tests of the engine or of the Graph client cover too little
-	@$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) ./backend ./backend/graph
+cover: ## Fail if the own tests of a package of the plugin cover too little of it
+	@packages=$$(go list -deps ./cmd/$(NAME) | grep '^$(MODULE)/backend'); \
+	$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) $$packages
 
 .PHONY: mutants
 mutants: ## Show that the property test finds each of 25 ways to break the engine (minutes)
