@@ -11,88 +11,135 @@ import (
 // The transitions of a record. Each takes a record and returns another; the store applies
 // them under its lock.
 //
-//	          begin                 answered
-//	settled ─────────▶ in doubt ──────────────▶ settled, one version higher
-//	   ▲                 │ │  ▲
-//	   │     refused     │ │  │ lost
-//	   ├─────────────────┘ │  └──── stays in doubt
-//	   │     compared      │
-//	   └───────────────────┘
+//	        begin             answered, refused
+//	settled ─────▶ under way ───────────────────▶ settled
+//	   ▲              │  ▲
+//	   │              │  │ begin
+//	   │   compared   ▼  │
+//	   └──────────── doubt: lost
 //
-// A settled record becomes disclosed when it is handed out, and stays settled when it is
-// compared with the tenant's key, or is displaced by one that was made elsewhere.
-// turnedAway is what is left of it for another workspace.
-
-// postLife is how long a regeneration that was begun can still be under way.
-const postLife = 45 * time.Second
-
-// finding is what a comparison of the tenant's key with the record has shown.
-type finding int
+// A regeneration under way can begin in doubt, and then a refusal leads back to it. Beside
+// these, a record can be on watch: while a regeneration without proof may still be carried
+// out, and while Graph may have named a key that is not the tenant's. turnedAway is what
+// is left of a record for another workspace.
 
 const (
-	unchanged  finding = iota // the tenant's key is the record's
-	stale                     // it is one that the engine has replaced: Graph lags behind
-	external                  // it was made elsewhere
-	recovered                 // it was made by the regeneration whose answer was lost
-	undecided                 // the regeneration may still be carried out
-	notCarried                // the regeneration has not been carried out, and no longer can be
+	// postLife is how long version 0.1.x waits for a regeneration that was begun.
+	postLife = 45 * time.Second
+
+	// watchFor has to be longer than a regeneration can be on its way, and Graph's answers
+	// stale after it.
+	watchFor = 2 * time.Minute
 )
 
-// begin announces a regeneration. From here on it is in doubt which key is the tenant's.
-// baseline is the HMAC of the tenant's key, if Graph has just named it.
-func (r Record) begin(baseline []byte, now time.Time) Record {
-	r.Intent = &intent{StartedAt: now, Deadline: now.Add(postLife), Baseline: baseline}
+// Finding is what Graph's answer has shown.
+type Finding string
+
+// The findings.
+const (
+	Unchanged Finding = "unchanged"  // the tenant's key is the record's
+	Stale     Finding = "stale"      // it is one that is superseded: Graph lags behind
+	External  Finding = "external"   // it is unknown, and was made outside the engine
+	Recovered Finding = "recovered"  // it is unknown, and a regeneration without proof may have made it
+	Returned  Finding = "returned"   // it is that of a displaced version, which is the record again
+	Renewed   Finding = "renewed"    // the regeneration has made a new key
+	OldAnswer Finding = "old answer" // the regeneration was answered with a key from before it
+)
+
+// begin announces a regeneration.
+func (r Record) begin(now time.Time) Record {
+	next := intent{StartedAt: now}
+	if r.InDoubt() {
+		next.StartedAt, next.Doubt = r.Intent.StartedAt, true
+	}
+	next.UnderWay, next.BegunAt, next.Deadline = true, now, now.Add(postLife)
+	next.Newest, next.Wanted = r.newest(), !r.WantedSince.IsZero()
+	r.Intent = &next
 	return r
 }
 
-// answered makes key the current version.
-func (r Record) answered(key, cause string, now time.Time) Record {
-	r = r.superseding(key)
-	r.Version++
-	r.Key, r.Cause, r.RegeneratedAt = key, cause, now
-	r.Disclosed, r.ComparedAt, r.Intent = false, time.Time{}, nil
-	return r
-}
-
-// refused ends the doubt: the regeneration is proven not to have been carried out.
-func (r Record) refused() Record {
+// answered makes key the current version. All versions that were known when the
+// regeneration was sent are dead. If key is one of theirs, the regeneration has failed,
+// and nothing is proven.
+func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
+	at := intent{Newest: r.newest()}
+	if r.Intent != nil {
+		at = *r.Intent
+	}
+	if version := r.versionOf(key); version > 0 && version <= at.Newest || r.holds(r.Superseded, key) {
+		return r.lost(now), OldAnswer
+	}
+	for _, d := range r.versions() {
+		if d.Version <= at.Newest {
+			r.Superseded = slices.Concat([][]byte{d.MAC}, r.Superseded)
+		}
+	}
+	r.Superseded = r.Superseded[:min(len(r.Superseded), remembered)]
+	r = r.becomes(key, cause, now)
+	r.Cause = cause // also if a comparison has found the key before the answer came
+	r.Displaced = slices.DeleteFunc(r.Displaced, func(d displaced) bool { return d.Version <= at.Newest })
 	r.Intent = nil
+	if at.Wanted {
+		r.WantedSince = time.Time{}
+	}
+	if at.Doubt {
+		r = r.onWatch(now, true) // the one before may still be carried out
+	}
+	return r, Renewed
+}
+
+// refused ends a regeneration that is proven not to have been carried out. It proves
+// nothing about one before.
+func (r Record) refused() Record {
+	if !r.InDoubt() {
+		r.Intent = nil
+		return r
+	}
+	kept := *r.Intent
+	kept.UnderWay, kept.Wanted = false, false
+	r.Intent = &kept
 	return r
 }
 
-// lost leaves the record in doubt. An intent from a node whose clock was ahead counts from
-// now, not from when this clock has caught up.
+// lost leaves the record in doubt.
 func (r Record) lost(now time.Time) Record {
-	if r.Intent != nil && r.Intent.StartedAt.After(now) {
-		return r.begin(r.Intent.Baseline, now)
+	kept := intent{StartedAt: now, BegunAt: now}
+	if r.Intent != nil {
+		kept = *r.Intent
 	}
-	return r
+	kept.Doubt, kept.UnderWay, kept.Wanted = true, false, false
+	r.Intent = &kept
+	return r.onWatch(now, true)
 }
 
-// compared is what becomes of the record when Graph has named the tenant's key, or, as
-// "", that there is none.
-func (r Record) compared(key string, now time.Time) (Record, finding) {
-	switch known := key == "" || r.holds(r.current(), key); {
-	case r.Intent == nil && key == "":
-		return r, undecided // whatever the record says, Graph has not named a key
-	case r.Intent == nil && known:
-		r.ComparedAt = now
-		return r, unchanged
-	case r.Intent == nil && r.holds(r.Superseded, key):
-		r.ComparedAt = now
-		return r, stale
-	case r.Intent == nil:
-		return r.answered(key, CauseExternal, now), external
-	case !known && !r.holds(r.Superseded, key):
-		return r.answered(key, CauseRecovered, now), recovered
-	case now.Before(r.Intent.Deadline): // the request may still be on its way
-		return r, undecided
-	case key != "" && r.Key != "" && !r.holds(r.refused().current(), key) && !r.holds(r.Superseded, key):
-		// It is the baseline: the tenant had it, and not the record's, before the request.
-		return r.answered(key, CauseExternal, now), external
-	default:
-		return r, notCarried
+// compared is what becomes of the record when Graph has named the tenant's key. Graph's
+// word counts, and since it may be stale, an unknown key puts the mount on watch.
+func (r Record) compared(key string, now time.Time) (Record, Finding) {
+	unproven := r.Intent != nil || r.Watch != nil && r.Watch.Unproven
+	ends := !r.UnderWay() && !r.InDoubt() && r.Watch != nil && !now.Before(r.Watch.Until)
+	if r.InDoubt() {
+		r = r.decided().onWatch(now, true)
 	}
+	switch {
+	case r.Key != "" && r.holds([][]byte{r.mac(r.Key)}, key):
+		r.ComparedAt = now
+		if ends {
+			r.Watch = nil
+		}
+		return r, Unchanged
+	case r.holds(r.Superseded, key):
+		return r, Stale
+	}
+	before := r.newest()
+	cause, finding := CauseExternal, External
+	if unproven {
+		cause, finding = CauseRecovered, Recovered
+	}
+	r = r.becomes(key, cause, now).onWatch(now, unproven)
+	if r.Version <= before {
+		finding = Returned
+	}
+	return r, finding
 }
 
 // disclosed records that the key has been handed out.
@@ -107,35 +154,123 @@ func (r Record) undelivered() Record {
 	return r
 }
 
-// turnedAway returns what a record means to a workspace. One of another workspace
-// contributes its version number and the salt, and nothing else.
-func (r Record) turnedAway(to Workspace) Record {
-	if r.Workspace == to {
-		return r
+// wanted records that an operator wants a new key.
+func (r Record) wanted(now time.Time) Record {
+	if r.WantedSince.IsZero() {
+		r.WantedSince = now
 	}
-	return Record{Version: r.Version, Workspace: to, Salt: r.Salt}
-}
-
-// superseding remembers the keys that key replaces.
-func (r Record) superseding(key string) Record {
-	for _, old := range r.current() {
-		if !hmac.Equal(old, r.mac(key)) && !slices.ContainsFunc(r.Superseded, func(known []byte) bool { return hmac.Equal(known, old) }) {
-			r.Superseded = append([][]byte{old}, r.Superseded...)
-		}
-	}
-	r.Superseded = r.Superseded[:min(len(r.Superseded), supersededKept)]
 	return r
 }
 
-// current returns the HMACs of the keys that may have been the tenant's so far: the
-// record's, and the one that it had when the regeneration began.
-func (r Record) current() [][]byte {
-	var macs [][]byte
-	if r.Intent != nil && r.Intent.Baseline != nil {
-		macs = append(macs, r.Intent.Baseline)
+// turnedAway returns what a record means to a workspace. One of another workspace
+// contributes its version number and the salt. It leaves a watch if it had one or was in
+// doubt: the workspace may be configured again before that is over.
+func (r Record) turnedAway(to Workspace, now time.Time) Record {
+	if r.Workspace == to {
+		return r
 	}
-	if r.Key != "" && (macs == nil || !hmac.Equal(macs[0], r.mac(r.Key))) {
-		macs = append(macs, r.mac(r.Key))
+	next := Record{Version: r.newest(), Newest: r.newest(), Workspace: to, Salt: r.Salt}
+	if r.Intent != nil || r.Watch != nil {
+		next = next.onWatch(now, true)
 	}
-	return macs
+	return next
 }
+
+// found is what a process makes of a stored record: whatever was under way has been lost,
+// and a watch begins anew, because clocks of two nodes are not compared.
+func (r Record) found(now time.Time) Record {
+	switch {
+	case r.Intent != nil && (r.UnderWay() || !r.InDoubt()): // version 0.1.x knows neither
+		return r.lost(now)
+	case r.Watch != nil:
+		return r.onWatch(now, r.Watch.Unproven)
+	}
+	return r
+}
+
+// ahead reports whether a clock ahead has left a time that is later than it can be.
+func (r Record) ahead(now time.Time) bool {
+	return r.RegeneratedAt.After(now) || r.ComparedAt.After(now) || r.WantedSince.After(now) ||
+		r.Intent != nil && (r.Intent.StartedAt.After(now) || r.Intent.BegunAt.After(now)) ||
+		r.Watch != nil && r.Watch.Until.After(now.Add(watchFor))
+}
+
+// sane corrects the times that a clock ahead has left. A watch begins anew.
+func (r Record) sane(now time.Time) Record {
+	r.RegeneratedAt = notAfter(now, r.RegeneratedAt)
+	r.ComparedAt = notAfter(now, r.ComparedAt)
+	r.WantedSince = notAfter(now, r.WantedSince)
+	if r.Intent != nil {
+		kept := *r.Intent
+		kept.StartedAt, kept.BegunAt = notAfter(now, kept.StartedAt), notAfter(now, kept.BegunAt)
+		r.Intent = &kept
+	}
+	if r.Watch != nil && r.Watch.Until.After(now.Add(watchFor)) {
+		r = r.onWatch(now, false)
+	}
+	return r
+}
+
+func notAfter(limit, t time.Time) time.Time {
+	if t.After(limit) {
+		return limit
+	}
+	return t
+}
+
+// onWatch begins or prolongs the watch.
+func (r Record) onWatch(now time.Time, unproven bool) Record {
+	r.Watch = &watch{Until: now.Add(watchFor), Unproven: unproven || r.Watch != nil && r.Watch.Unproven}
+	return r
+}
+
+// becomes makes key the record's, as the version that it was, or as a new one. The
+// version that the record was is displaced.
+func (r Record) becomes(key, cause string, now time.Time) Record {
+	next := displaced{Version: r.newest() + 1, RegeneratedAt: now, Cause: cause}
+	if known := r.versionOf(key); known > 0 {
+		all := r.versions()
+		next = all[slices.IndexFunc(all, func(d displaced) bool { return d.Version == known })]
+	}
+	others := slices.DeleteFunc(r.versions(), func(d displaced) bool { return d.Version == next.Version })
+	r.Displaced = others[:min(len(others), remembered)]
+	r.Newest = max(r.newest(), next.Version)
+	r.Version, r.Key, r.RegeneratedAt = next.Version, key, next.RegeneratedAt
+	r.Cause, r.Disclosed, r.ComparedAt = next.Cause, next.Disclosed, now
+	return r
+}
+
+// decided ends a doubt, but not a regeneration that is under way.
+func (r Record) decided() Record {
+	if !r.UnderWay() {
+		r.Intent = nil
+		return r
+	}
+	kept := *r.Intent
+	kept.Doubt, kept.StartedAt = false, kept.BegunAt
+	r.Intent = &kept
+	return r
+}
+
+// versions returns the record's version and the displaced ones.
+func (r Record) versions() []displaced {
+	if r.Key == "" {
+		return slices.Clone(r.Displaced)
+	}
+	own := displaced{Version: r.Version, MAC: r.mac(r.Key), RegeneratedAt: r.RegeneratedAt, Cause: r.Cause, Disclosed: r.Disclosed}
+	return slices.Concat([]displaced{own}, r.Displaced)
+}
+
+// versionOf returns the version that has a key, 0 if none has.
+func (r Record) versionOf(key string) int {
+	mac := r.mac(key)
+	for _, d := range r.versions() {
+		if hmac.Equal(d.MAC, mac) {
+			return d.Version
+		}
+	}
+	return 0
+}
+
+// newest returns the highest version so far. Version 0.1.x does not store it.
+func (r Record) newest() int { return max(r.Newest, r.Version) }

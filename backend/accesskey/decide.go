@@ -5,9 +5,25 @@ package accesskey
 import "time"
 
 const (
-	// CompareNotBefore is how long after a regeneration the key is not compared with the
-	// tenant's: Microsoft does not promise that reading it is consistent at once.
-	CompareNotBefore = 2 * time.Minute
+	// ShortTTL bounds each lease while the mount is on watch, or a regeneration under way.
+	ShortTTL = 2 * time.Minute
+
+	// doubtFor is how long readers wait for Graph to name the key, while that is in doubt,
+	// before one of them may have it regenerated.
+	doubtFor = 30 * time.Second
+
+	// watchFresh is how old a comparison may be on watch, and watchTick how often the
+	// engine compares without being asked.
+	watchFresh = 10 * time.Second
+	watchTick  = 45 * time.Second
+
+	// retryCompare is how long readers get the key with a warning, after a comparison that
+	// has failed, before one of them waits for another.
+	retryCompare = time.Minute
+
+	// compareIdle is how often a key is compared that nobody holds, so that a withdrawn
+	// consent shows before the next incident.
+	compareIdle = 24 * time.Hour
 
 	// undeliveredFor is how long a key that was made for a reader who did not take it is
 	// kept for the next one. Without it, a reader who gives up and asks again would
@@ -24,10 +40,10 @@ type Terms struct {
 	MaxAge time.Duration // of a shared key, or AnyAge; 0: no key is shared
 
 	// Fresh is the version that was made for the reader, 0 if none was. Versions from it
-	// on are shared whatever their age.
+	// on are shared whatever their age, but for those that were only found at Graph.
 	Fresh int
-	// Unverified shares a key that should have been compared first but cannot be.
-	Unverified bool
+	// Waited says that the reader has waited for the regeneration under way.
+	Waited bool
 }
 
 // Policy is what the configuration wants of the key. The zero value stands for no
@@ -35,7 +51,7 @@ type Terms struct {
 type Policy struct {
 	Workspace Workspace
 	// DriftCheckInterval is how old a comparison may be before the key is compared again;
-	// 0: no comparison falls due.
+	// 0: readers do not ask for one.
 	DriftCheckInterval time.Duration
 	// Retire says whether a key without a live lease is regenerated.
 	Retire bool
@@ -49,76 +65,196 @@ func (p Policy) configured() bool { return p.Workspace != Workspace{} }
 
 // What the engine can have to do, as mdi/status shows it.
 const (
+	WorkWanted  = "rotate-key"  // an operator wants a new key
 	WorkSettle  = "intent"      // find out what became of a regeneration
-	WorkRotate  = "rotation"    // the schedule asks for it
 	WorkRetire  = "retirement"  // the last lease on the key has ended
-	WorkCompare = "drift-check" // the key is leased and has not been compared for long
+	WorkRotate  = "rotation"    // the schedule asks for it
+	WorkCompare = "drift-check" // the key has not been compared for long
 )
 
-// decision is what has to happen before a reader can have the key.
-type decision int
+// asked is the last comparison since a regeneration was last sent or answered.
+type asked struct {
+	at     time.Time // zero: there is none
+	failed bool
+}
+
+func (a asked) within(d time.Duration, now time.Time) bool {
+	age := now.Sub(a.at)
+	return !a.at.IsZero() && age >= 0 && age < d
+}
+
+// verdict says what has to happen before a reader can have the key.
+type verdict int
 
 const (
-	take decision = iota
+	take verdict = iota
+	waitFirst
 	compareFirst
 	regenerateFirst
-	refuse // nothing is configured
+	inDoubt // nobody can tell which key is the tenant's
+	refuse  // nothing is configured
 )
 
+// decision is what a reader may have.
+type decision struct {
+	verdict
+	short       bool // the lease is a short one
+	unconfirmed bool // Graph has not confirmed the key, though it should have
+}
+
 // decide says what a reader may have at a time.
-func decide(r Record, t Terms, p Policy, now time.Time) decision {
-	age := max(0, now.Sub(r.RegeneratedAt)) // a clock may have been put back
-	undelivered := !r.Disclosed && (r.Cause == CauseRead || r.Cause == CauseRecovered) && age < undeliveredFor
+func decide(r Record, t Terms, p Policy, a asked, now time.Time) decision {
 	switch {
 	case !p.configured():
-		return refuse
-	case !r.usable():
-		return regenerateFirst
-	case t.Fresh > 0 && r.Version >= t.Fresh, undelivered:
-		return take
-	case t.MaxAge != AnyAge && age >= t.MaxAge:
-		return regenerateFirst
-	case r.compareDue(p, now) && !t.Unverified:
-		return compareFirst
+		return decision{verdict: refuse}
+	case r.fresh(t):
+		return decision{verdict: take, short: r.Watch != nil}
+	case !r.meets(t, now) && r.UnderWay():
+		return decision{verdict: regenerateFirst} // which joins it
+	case r.UnderWay() && !t.Waited:
+		return decision{verdict: waitFirst}
+	case r.InDoubt() && !r.UnderWay():
+		return doubtful(r, a, now)
+	case !r.meets(t, now):
+		return decision{verdict: regenerateFirst}
+	case r.UnderWay():
+		return beside(a, now)
+	case r.Watch != nil:
+		return watched(a, now)
+	case !r.compareDue(p.DriftCheckInterval, now):
+		return decision{verdict: take}
+	case a.failed && a.within(retryCompare, now):
+		return decision{verdict: take, unconfirmed: true}
 	default:
-		return take
+		return decision{verdict: compareFirst}
 	}
 }
 
-// due says what the engine must do at a time, the most urgent first: a rotation does what
-// a retirement would do, and both are more than a comparison. held is whether a lease on
-// the key is live.
-func due(r Record, held bool, p Policy, now time.Time) []string {
+// doubtful is for a reader while nobody knows which key is the tenant's. Graph is asked;
+// if it goes on failing, a new key settles that as well.
+func doubtful(r Record, a asked, now time.Time) decision {
+	switch {
+	case !a.failed || !a.within(watchFresh, now):
+		return decision{verdict: compareFirst}
+	case now.Sub(r.Intent.StartedAt) < doubtFor:
+		return decision{verdict: inDoubt}
+	default:
+		return decision{verdict: regenerateFirst}
+	}
+}
+
+// beside is for a reader who shares while another's regeneration is under way. It can
+// replace the key at any time, so nothing but Graph's word will do.
+func beside(a asked, now time.Time) decision {
+	switch {
+	case !a.within(watchFresh, now):
+		return decision{verdict: compareFirst}
+	case a.failed:
+		return decision{verdict: inDoubt}
+	default:
+		return decision{verdict: take, short: true}
+	}
+}
+
+// watched is for a reader who shares while the mount is on watch.
+func watched(a asked, now time.Time) decision {
+	if !a.within(watchFresh, now) {
+		return decision{verdict: compareFirst}
+	}
+	return decision{verdict: take, short: true, unconfirmed: a.failed}
+}
+
+// fresh reports whether the key is one that was made for the reader, or later.
+func (r Record) fresh(t Terms) bool {
+	return t.Fresh > 0 && r.Version >= t.Fresh && r.Key != "" && r.Intent == nil && !r.adopted()
+}
+
+// adopted reports whether the key was found at Graph, and not answered by a regeneration
+// of this engine.
+func (r Record) adopted() bool { return r.Cause == CauseExternal || r.Cause == CauseRecovered }
+
+// meets reports whether the key meets a reader's terms, if it is the tenant's.
+func (r Record) meets(t Terms, now time.Time) bool {
+	age := max(0, now.Sub(r.RegeneratedAt))
+	undelivered := !r.Disclosed && r.Cause == CauseRead && age < undeliveredFor
+	return r.Key != "" && (t.MaxAge == AnyAge || age < t.MaxAge || undelivered)
+}
+
+// situation is what the engine's work depends on beside the record.
+type situation struct {
+	policy Policy
+	leased func(version int) bool // whether a lease on a version is live
+	asked  asked
+	// turning says that the engine turns away from the workspace.
+	turning bool
+	now     time.Time
+}
+
+// due says what the engine must do, the most urgent first.
+func due(r Record, s situation) []string {
 	work := []string{}
-	if !p.configured() {
+	if !s.policy.configured() {
 		return work
 	}
-	if r.Intent != nil {
+	if !r.WantedSince.IsZero() {
+		work = append(work, WorkWanted)
+	}
+	if r.InDoubt() {
 		work = append(work, WorkSettle)
 	}
-	if p.Rotation != nil {
-		if next := p.Rotation(r.LastRegenerated(), now); !next.IsZero() && !now.Before(next) {
+	if (s.policy.Retire || s.turning) && retirementDue(r, s) {
+		work = append(work, WorkRetire)
+	}
+	if s.policy.Rotation != nil {
+		if next := s.policy.Rotation(r.LastRegenerated(), s.now); !next.IsZero() && !s.now.Before(next) {
 			work = append(work, WorkRotate)
 		}
 	}
-	if p.Retire && r.Disclosed && !held {
-		work = append(work, WorkRetire)
-	}
-	if held && r.usable() && r.compareDue(p, now) {
+	if !r.InDoubt() && engineCompares(r, s) {
 		work = append(work, WorkCompare)
 	}
 	return work
 }
 
-// compareDue reports whether the key has to be compared with the tenant's before it is
-// shared. Graph's answer to the regeneration counts as a comparison.
-func (r Record) compareDue(p Policy, now time.Time) bool {
-	last := r.RegeneratedAt
-	if p.DriftCheckInterval == 0 || now.Sub(last) < CompareNotBefore {
-		return false
+// retirementDue reports whether a key that was handed out must be replaced, because nobody
+// holds it or because it would be left behind. Where Graph cannot say which version lives,
+// or will not be asked again, all that may live count.
+func retirementDue(r Record, s situation) bool {
+	all := r.versions()
+	if r.Watch == nil || !s.asked.failed && !s.turning {
+		all = all[:min(len(all), 1)]
+		if r.Key == "" {
+			all = nil
+		}
 	}
+	given, held := false, false
+	for _, d := range all {
+		given = given || d.Disclosed
+		held = held || s.leased(d.Version)
+	}
+	return given && (!held || s.turning)
+}
+
+// engineCompares reports whether the engine compares the key without being asked.
+func engineCompares(r Record, s situation) bool {
+	switch {
+	case r.Watch != nil:
+		return !s.asked.within(watchTick, s.now)
+	case r.Key == "":
+		return false
+	case r.compareDue(s.policy.DriftCheckInterval, s.now) && s.leased(r.Version):
+		return true
+	default:
+		return r.compareDue(compareIdle, s.now)
+	}
+}
+
+// compareDue reports whether the last comparison is older than the interval, 0 meaning
+// never. Graph's answer to the regeneration counts as one.
+func (r Record) compareDue(interval time.Duration, now time.Time) bool {
+	last := r.RegeneratedAt
 	if r.ComparedAt.After(last) {
 		last = r.ComparedAt
 	}
-	return now.Sub(last) >= p.DriftCheckInterval
+	return interval > 0 && now.Sub(last) >= interval
 }

@@ -27,8 +27,9 @@ import (
 // StorageKey is where the record is stored.
 const StorageKey = "key"
 
-// supersededKept is the number of superseded keys that a record remembers by their HMAC.
-const supersededKept = 16
+// remembered is the number of superseded keys, and of displaced versions, that a record
+// remembers by their HMAC.
+const remembered = 16
 
 // The causes of a key version.
 const (
@@ -36,16 +37,18 @@ const (
 	CauseRotation  = "rotation"  // the schedule
 	CauseManual    = "manual"    // rotate-key
 	CauseRetired   = "retired"   // the last lease on the one before had ended, or its tenant or mount was left
-	CauseExternal  = "external"  // it was regenerated outside the engine, such as in the Defender portal
-	CauseRecovered = "recovered" // found at Graph after a regeneration whose answer was lost
+	CauseExternal  = "external"  // found at Graph, and regenerated outside the engine, such as in the Defender portal
+	CauseRecovered = "recovered" // found at Graph, and perhaps made by a regeneration whose answer was lost
 )
 
 // Record is everything that the engine knows of the key. The fields are those of the
 // storage entry.
 type Record struct {
 	// Version counts regenerations, also across tenants, so that a lease names one key
-	// for ever.
+	// for ever. It goes back if a displaced version is the record again: Newest is the
+	// highest so far.
 	Version       int       `json:"version"`
+	Newest        int       `json:"newest"`
 	Key           string    `json:"key"` // "" if the workspace has no known key
 	RegeneratedAt time.Time `json:"regenerated_at"`
 	Cause         string    `json:"cause"`
@@ -55,9 +58,17 @@ type Record struct {
 	Disclosed bool      `json:"disclosed"`
 	Workspace Workspace `json:"workspace"`
 	// Salt makes the HMACs of the keys useless elsewhere.
-	Salt       []byte   `json:"salt"`
+	Salt []byte `json:"salt"`
+	// Superseded are the HMACs of keys that are dead for certain: they were known when a
+	// regeneration was sent that Graph has answered.
 	Superseded [][]byte `json:"superseded"`
-	Intent     *intent  `json:"intent"`
+	// Displaced are versions that were the record until Graph named another key. Any of
+	// them may still be the tenant's key.
+	Displaced []displaced `json:"displaced,omitempty"`
+	Intent    *intent     `json:"intent"`
+	Watch     *watch      `json:"watch,omitempty"`
+	// WantedSince is since when an operator has wanted a new key; zero if none does.
+	WantedSince time.Time `json:"wanted_since"`
 }
 
 // Workspace says whose key a record holds. A key is never served for a workspace other
@@ -67,22 +78,68 @@ type Workspace struct {
 	GraphRoot string `json:"graph_root"`
 }
 
-// intent is stored before Graph is asked to regenerate the key, and removed with the
-// answer. As long as a record has one, it is in doubt which key is the tenant's.
-type intent struct {
-	StartedAt time.Time `json:"started_at"`
-	// Deadline is when the request can no longer be under way.
-	Deadline time.Time `json:"deadline"`
-	// Baseline is the HMAC of the tenant's key before the request, if Graph was asked.
-	Baseline []byte `json:"baseline,omitempty"`
+// displaced is a version that the record was, without its key.
+type displaced struct {
+	Version       int       `json:"version"`
+	MAC           []byte    `json:"mac"`
+	RegeneratedAt time.Time `json:"regenerated_at"`
+	Cause         string    `json:"cause"`
+	Disclosed     bool      `json:"disclosed"`
 }
 
-// Started returns when the regeneration began, zero if none did.
+// intent is stored before Graph is asked to regenerate the key, and removed with the
+// answer. It says that a regeneration is under way, or that it is in doubt which key is
+// the tenant's, or both.
+type intent struct {
+	// StartedAt is when the first regeneration began that no answer has followed.
+	StartedAt time.Time `json:"started_at"`
+	// Doubt says that a regeneration got neither an answer nor a proof that it was not
+	// carried out, and that Graph has named no key since.
+	Doubt bool `json:"doubt"`
+
+	// UnderWay says that a regeneration is under way, since BegunAt.
+	UnderWay bool      `json:"under_way"`
+	BegunAt  time.Time `json:"begun_at"`
+	// Newest was the highest version then. If Graph answers, all versions up to it are dead.
+	Newest int `json:"newest"`
+	// Wanted says that an operator has waited for it since before it began.
+	Wanted bool `json:"wanted"`
+
+	// Deadline is for version 0.1.x, which waits so long.
+	Deadline time.Time `json:"deadline"`
+}
+
+// watch is a time in which a regeneration without proof may still be carried out, or
+// Graph may have named a key that is not the tenant's. It ends with the first comparison
+// after Until that finds the record's key.
+type watch struct {
+	Until time.Time `json:"until"`
+	// Unproven says that a regeneration without proof may have made an unknown key.
+	Unproven bool `json:"unproven"`
+}
+
+// UnderWay reports whether a regeneration is under way.
+func (r Record) UnderWay() bool { return r.Intent != nil && r.Intent.UnderWay }
+
+// InDoubt reports whether it is not known which key is the tenant's, because a
+// regeneration got neither an answer nor a proof that it was not carried out.
+func (r Record) InDoubt() bool { return r.Intent != nil && r.Intent.Doubt }
+
+// Started returns when the first regeneration began that no answer has followed, zero if
+// there is none.
 func (i *intent) Started() time.Time {
 	if i == nil {
 		return time.Time{}
 	}
 	return i.StartedAt
+}
+
+// Ends returns until when the mount is on watch at least, zero if it is not.
+func (w *watch) Ends() time.Time {
+	if w == nil {
+		return time.Time{}
+	}
+	return w.Until
 }
 
 // newRecord returns the record of a mount that has had no key yet.
@@ -91,9 +148,6 @@ func newRecord() Record {
 	_, _ = rand.Read(salt) // never fails: see the documentation of crypto/rand
 	return Record{Salt: salt}
 }
-
-// usable reports whether the record holds a key that may be handed out.
-func (r Record) usable() bool { return r.Key != "" && r.Intent == nil }
 
 // Fingerprint identifies the key to an operator who compares two readings of the status,
 // and is of no other use. It is "" if there is no key.

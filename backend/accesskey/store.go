@@ -4,20 +4,28 @@ package accesskey
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/semaphore"
 
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
 var (
+	// ErrWaitFirst says that a reader who shares has to wait for the regeneration that is
+	// under way, for a while.
+	ErrWaitFirst = errors.New("the key is being regenerated")
+
 	// ErrCompareFirst says that the key has to be compared with the tenant's before the
 	// reader can have it.
 	ErrCompareFirst = errors.New("the key has to be compared with the tenant's first")
@@ -26,22 +34,28 @@ var (
 	// have it.
 	ErrRegenerateFirst = errors.New("the key has to be regenerated first")
 
+	// ErrInDoubt says that nobody can tell which key is the tenant's.
+	ErrInDoubt = errors.New("a regeneration of the key got no answer, and Microsoft Graph does not say which key is the tenant's: try again")
+
 	// ErrUnconfigured is returned by everything that needs a configuration.
 	ErrUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and a credential to its path config first, which is mdi/config for a mount at mdi")
 
 	// ErrClosed is returned to readers of a mount that is going away.
 	ErrClosed = errors.New("this mount is being disabled or moved: its key is no longer handed out")
 
+	// ErrTurning is returned to readers while the key is retired with its configuration.
+	ErrTurning = errors.New("the configuration of this mount is being replaced or deleted: try again")
+
 	// ErrNotDue ends an attempt whose reason has gone. No client sees it.
 	ErrNotDue = errors.New("there is no need to regenerate the key")
 
-	// ErrUndecided says that it cannot be told yet whether a regeneration has been or
-	// will be carried out.
-	ErrUndecided = errors.New("the outcome of a regeneration is not known yet")
+	// ErrOvertaken says that a comparison was made before a regeneration was sent or
+	// answered, and so says nothing about the key. No client sees it.
+	ErrOvertaken = errors.New("the key has been regenerated since the comparison")
 
 	// ErrUnreadable says that the stored record is damaged. It does not wrap the
 	// decoder's error, which could quote the record.
-	ErrUnreadable = errors.New("the stored key record cannot be decoded")
+	ErrUnreadable = errors.New("the storage entry " + StorageKey + " of this mount cannot be decoded: a write to its path rotate-key makes a new key and a new entry")
 )
 
 // Store keeps the record and the ledger of its leases.
@@ -49,24 +63,62 @@ var (
 // Readers lease the current key side by side under the read lock; whatever changes the
 // record takes the write lock. So when an intent has been stored, no lease on the key
 // that it puts in doubt is under way any longer, and none follows.
+//
+// What is known although it could not be stored goes on in memory, and is stored before
+// the key is leased again.
 type Store struct {
 	storage logical.Storage
 	now     func() time.Time
 	ledger  *lease.Ledger
 
-	mu     sync.RWMutex
-	record *Record // as stored, never changed; nil if it is not known
-	policy Policy
-	closed bool // the mount is going away: nothing is handed out
+	lock   *semaphore.Weighted // of everyone: a read lock is of one; see lockWrite
+	record *Record             // never changed; nil if it is not known
+	dirty  bool                // what is stored is not, or may not be, the record
+	flying bool                // a regeneration of this process is under way
+	asked  asked
+	posted time.Time // when a regeneration was last sent or answered
+
+	gate sync.Mutex // of what follows, which no I/O is made under
+	door door
 
 	// inAdvance is the version that was stored as disclosed for readers who wait, until
 	// one of them has a lease. If none ends up with a lease, it counts as undisclosed.
 	inAdvance atomic.Int64
 }
 
+// door is what decides, beside the record, whether anything is handed out.
+type door struct {
+	policy  Policy
+	closed  bool // the mount is going away
+	turning bool // the engine turns away from the workspace
+}
+
+const everyone = 1 << 30
+
 // New returns the store of a mount.
 func New(storage logical.Storage, now func() time.Time) *Store {
-	return &Store{storage: storage, now: now, ledger: lease.New()}
+	return &Store{storage: storage, now: now, ledger: lease.New(), lock: semaphore.NewWeighted(everyone)}
+}
+
+// lockWrite takes the write lock, and lockRead the read lock, unless ctx ends first:
+// storage that is slow keeps nobody for longer than their time.
+func (s *Store) lockWrite(ctx context.Context) (unlock func(), err error) {
+	return s.take(ctx, everyone)
+}
+
+func (s *Store) lockRead(ctx context.Context) (unlock func(), err error) { return s.take(ctx, 1) }
+
+func (s *Store) take(ctx context.Context, weight int64) (unlock func(), err error) {
+	if err := s.lock.Acquire(ctx, weight); err != nil {
+		return nil, err
+	}
+	return func() { s.lock.Release(weight) }, nil
+}
+
+func (s *Store) at() door {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	return s.door
 }
 
 // Lease is what a reader gets.
@@ -74,29 +126,51 @@ type Lease struct {
 	Record Record
 	TTL    time.Duration
 	ID     string // of the ledger's record
+	// Short says that the lease is a short one because the mount is on watch, and
+	// Unconfirmed that Graph has not confirmed the key although it should have.
+	Short, Unconfirmed bool
 }
 
 // Lease hands out the current key of the configured workspace, if the terms allow it. It
 // is the only way by which a key leaves the engine. When it returns, the lease has been
-// recorded and the key counts as disclosed. The error is ErrCompareFirst or
-// ErrRegenerateFirst if that has to happen first, or ErrClosed.
+// recorded and the key counts as disclosed. The error is one of those above that says
+// what has to happen first, or why nothing is handed out.
 func (s *Store) Lease(ctx context.Context, t Terms) (*Lease, error) {
-	if l, err := s.leaseDisclosed(ctx, t); l != nil || !errors.Is(err, errNeedsLock) {
-		return l, err
+	l, err := s.leaseDisclosed(ctx, t)
+	if errors.Is(err, errNeedsLock) {
+		l, err = s.leaseFirst(ctx, t)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rec, err := s.allowed(ctx, t)
+	if err == nil && ctx.Err() != nil { // the reader has left
+		s.Withdraw(l)
+		return nil, ctx.Err()
+	}
+	return l, err
+}
+
+// Withdraw ends a lease that has not reached its reader.
+func (s *Store) Withdraw(l *Lease) { s.ledger.Discard(s.storage, l.Record.Version, l.ID) }
+
+// leaseFirst hands out a key that may not have been handed out before.
+func (s *Store) leaseFirst(ctx context.Context, t Terms) (*Lease, error) {
+	unlock, err := s.lockWrite(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.recordLease(ctx, rec, t.TTL)
-	if err != nil || rec.Disclosed {
+	defer unlock()
+	if _, err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	rec, d, err := s.allowed(t)
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.recordLease(ctx, rec, t.TTL, d)
+	if err != nil || rec.Disclosed && !s.dirty {
 		return l, err
 	}
 	l.Record = rec.disclosed()
-	if err := s.save(ctx, l.Record); err != nil {
-		s.ledger.Discard(s.storage, rec.Version, l.ID)
+	if err := s.save(ctx, l.Record, rec); err != nil {
+		s.Withdraw(l)
 		return nil, err
 	}
 	return l, nil
@@ -108,95 +182,136 @@ var errNeedsLock = errors.New("the lease changes the record")
 // leaseDisclosed hands out a key that has been handed out before, which changes nothing
 // but the ledger.
 func (s *Store) leaseDisclosed(ctx context.Context, t Terms) (*Lease, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.record == nil {
-		return nil, errNeedsLock
-	}
-	rec, err := s.allowed(ctx, t)
+	unlock, err := s.lockRead(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if !s.record.Disclosed {
+	defer unlock()
+	if !s.isLoaded() || s.dirty || !s.record.Disclosed {
 		return nil, errNeedsLock
 	}
-	l, err := s.recordLease(ctx, rec, t.TTL)
+	rec, d, err := s.allowed(t)
+	if err != nil {
+		return nil, err
+	}
+	l, err := s.recordLease(ctx, rec, t.TTL, d)
 	if err == nil {
 		l.Record = rec.disclosed()
 	}
 	return l, err
 }
 
-// allowed returns the record if a reader may have its key now. The caller holds the lock;
-// the read lock will do if the record is loaded.
-func (s *Store) allowed(ctx context.Context, t Terms) (Record, error) {
-	if s.closed {
-		return Record{}, ErrClosed
+// allowed returns the record, which is loaded, if a reader may have its key now. The
+// caller holds a lock.
+func (s *Store) allowed(t Terms) (Record, decision, error) {
+	at := s.at()
+	switch {
+	case at.closed:
+		return Record{}, decision{}, ErrClosed
+	case at.turning:
+		return Record{}, decision{}, ErrTurning
 	}
-	rec, err := s.load(ctx)
-	if err != nil {
-		return Record{}, err
-	}
-	switch decide(rec, t, s.policy, s.now()) {
-	case take:
-		return rec, nil
-	case compareFirst:
-		return Record{}, ErrCompareFirst
-	case refuse:
-		return Record{}, ErrUnconfigured
-	default:
-		return Record{}, ErrRegenerateFirst
-	}
+	rec := s.view()
+	d := decide(rec, t, at.policy, s.asked, s.now())
+	return rec, d, firsts[d.verdict]
 }
 
-func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration) (*Lease, error) {
+// firsts are the errors of the verdicts.
+var firsts = map[verdict]error{
+	waitFirst: ErrWaitFirst, compareFirst: ErrCompareFirst, regenerateFirst: ErrRegenerateFirst,
+	inDoubt: ErrInDoubt, refuse: ErrUnconfigured,
+}
+
+func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, d decision) (*Lease, error) {
+	if d.short {
+		ttl = min(ttl, ShortTTL)
+	}
 	id, err := s.ledger.Add(ctx, s.storage, rec.Version, s.now().Add(ttl+lease.Grace))
 	if err != nil {
 		return nil, err
 	}
 	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
-	return &Lease{Record: rec, TTL: ttl, ID: id}, nil
+	return &Lease{Record: rec, TTL: ttl, ID: id, Short: d.short, Unconfirmed: d.unconfirmed}, nil
 }
 
 // Revoke removes the record of a lease, and reports whether it may have been the last on
-// the current key. It needs no configuration, and succeeds if there is no such record.
+// a key that still works. It needs no configuration, and succeeds if there is no such
+// record, or if the record of the key is damaged.
 func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast bool, err error) {
 	rec, err := s.Record(ctx)
-	if err != nil || version < rec.Version { // the records of a superseded version are dropped as a whole
+	if err != nil && !errors.Is(err, ErrUnreadable) {
 		return false, err
 	}
-	return true, s.ledger.Remove(ctx, s.storage, version, id)
+	if err == nil && !rec.mayLive(version) { // its records are dropped as a whole
+		return false, nil
+	}
+	return err == nil, s.ledger.Remove(ctx, s.storage, version, id)
 }
 
 // Record returns the record as it concerns the configured workspace. Without a
 // configuration it is that of the workspace before.
 func (s *Store) Record(ctx context.Context) (Record, error) {
-	s.mu.RLock()
-	if s.record != nil {
-		defer s.mu.RUnlock()
-		return s.load(ctx)
+	rec, err := s.loaded(ctx)
+	if !errors.Is(err, errNeedsLock) {
+		return rec, err
 	}
-	s.mu.RUnlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.lockWrite(ctx)
+	if err != nil {
+		return Record{}, err
+	}
+	defer unlock()
 	return s.load(ctx)
 }
 
-// Due returns what the engine has to do with the key, the most urgent first. awaited says
-// that a reader waits for it, as if there were a lease on the key already.
-func (s *Store) Due(ctx context.Context, awaited bool) (Record, []string, error) {
+func (s *Store) loaded(ctx context.Context) (Record, error) {
+	unlock, err := s.lockRead(ctx)
+	if err != nil {
+		return Record{}, err
+	}
+	defer unlock()
+	if !s.isLoaded() {
+		return Record{}, errNeedsLock
+	}
+	return s.view(), nil
+}
+
+// Due returns what the engine has to do with the key, the most urgent first.
+func (s *Store) Due(ctx context.Context) (Record, []string, error) {
 	rec, err := s.Record(ctx)
 	if err != nil {
 		return rec, nil, err
 	}
-	s.mu.RLock()
-	policy := s.policy
-	s.mu.RUnlock()
-	held, err := s.ledger.Held(ctx, s.storage, rec.Version, s.now())
+	unlock, err := s.lockRead(ctx)
 	if err != nil {
 		return rec, nil, err
 	}
-	return rec, due(rec, held || awaited, policy, s.now()), nil
+	defer unlock()
+	work, err := s.due(ctx, rec)
+	return rec, work, err
+}
+
+// due is what there is to do with a record. The caller holds a lock.
+
+func (s *Store) due(ctx context.Context, rec Record) ([]string, error) {
+	leased, err := s.leased(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	at := s.at()
+	return due(rec, situation{policy: at.policy, leased: leased, asked: s.asked, turning: at.turning || at.closed, now: s.now()}), nil
+}
+
+// leased returns whether a lease is live on each version that may be the tenant's.
+func (s *Store) leased(ctx context.Context, rec Record) (func(version int) bool, error) {
+	live := map[int]bool{}
+	for _, d := range rec.versions() {
+		held, err := s.ledger.Held(ctx, s.storage, d.Version, s.now())
+		if err != nil {
+			return nil, err
+		}
+		live[d.Version] = held
+	}
+	return func(version int) bool { return live[version] }, nil
 }
 
 // Live returns the number of live leases on the current key.
@@ -214,15 +329,20 @@ func (s *Store) Prune(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.ledger.Prune(ctx, s.storage, rec.Version, s.now())
+	return s.ledger.Prune(ctx, s.storage, rec.mayLive, s.now())
+}
+
+// mayLive reports whether a version may be the tenant's key, now or later.
+func (r Record) mayLive(version int) bool {
+	return version == r.Version || version > r.newest() || slices.ContainsFunc(r.Displaced, func(d displaced) bool { return d.Version == version })
 }
 
 // Forget drops what the store remembers of a storage entry that another node has written.
 func (s *Store) Forget() {
 	s.ledger.Forget()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.record = nil
+	_ = s.lock.Acquire(context.Background(), everyone) // never fails: who holds it has a budget
+	defer s.lock.Release(everyone)
+	s.record, s.dirty = nil, false
 	s.inAdvance.Store(0)
 }
 
@@ -231,12 +351,12 @@ type Event struct {
 	Kind string
 
 	Policy Policy // Configured
-	Key    string // Answered, Compared: as Graph has named it; "" if there is none
+	Key    string // Answered, Compared: as Graph has named it
 	Cause  string // Answered: why the key was regenerated
 	// Awaited says of an answer that readers wait for it.
 	Awaited bool
-	// Baseline is the key that Graph named just before the attempt has Begun.
-	Baseline string
+	// Since is when a comparison began.
+	Since time.Time
 	// OnlyIf is the work that an attempt is for: it begins only if that is still due. ""
 	// always begins.
 	OnlyIf string
@@ -249,106 +369,171 @@ const (
 	Refused  = "refused"  // it is proven not to have been carried out
 	Lost     = "lost"     // its outcome is not known
 	Compared = "compared" // Graph has named the tenant's key
+	Unnamed  = "unnamed"  // Graph has been asked for it in vain
+	Wanted   = "wanted"   // an operator wants a new key
 
 	Configured = "configured" // another policy holds; a zero one: there is no configuration
 	Closed     = "closed"     // the mount is going away: nothing is handed out from now on
 	Reopened   = "reopened"   // it is not going away after all
+	Turning    = "turning"    // the workspace is about to be left: nothing is handed out
+	Turned     = "turned"     // it has been left, or stays
 )
 
-// Apply stores what an event makes of the record, and returns that. Configured, Closed
-// and Reopened are remembered, not stored, and never fail. The error is
-// ErrNotDue for an attempt whose reason has gone, and ErrUndecided for a comparison that
-// decides nothing.
-func (s *Store) Apply(ctx context.Context, e Event) (Record, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Applied is what an event has made of the record.
+type Applied struct {
+	Before, Record Record
+	Finding        Finding // of Answered and Compared
+}
+
+// Apply stores what an event makes of the record. Those from Configured on are remembered,
+// not stored, and never fail. The error is ErrNotDue for an attempt whose reason has gone,
+// and ErrOvertaken for a comparison that says nothing. What an event of storage that fails
+// has made known goes on in memory.
+func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
+	if s.opens(e) {
+		return Applied{}, nil
+	}
+	unlock, err := s.lockWrite(ctx)
+	if err != nil {
+		return Applied{}, err
+	}
+	defer unlock()
+	rec, err := s.load(ctx)
+	if errors.Is(err, ErrUnreadable) && e.Kind == Wanted {
+		rec, err = s.healed(ctx)
+	}
+	if err != nil {
+		return Applied{Before: rec, Record: rec}, err
+	}
+	next, finding, err := s.step(ctx, rec, e)
+	if err != nil {
+		return Applied{Before: rec, Record: rec}, err
+	}
+	err = s.keep(ctx, e, rec, next)
+	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
+}
+
+// opens handles the events that open and close the door.
+func (s *Store) opens(e Event) bool {
+	s.gate.Lock()
+	defer s.gate.Unlock()
 	switch e.Kind {
 	case Configured:
-		s.policy = e.Policy
-		return Record{}, nil
+		s.door.policy = e.Policy
 	case Closed, Reopened:
-		s.closed = e.Kind == Closed
-		return Record{}, nil
+		s.door.closed = e.Kind == Closed
+	case Turning, Turned:
+		s.door.turning = e.Kind == Turning
+	default:
+		return false
 	}
-	rec, err := s.load(ctx)
-	if err != nil {
-		return rec, err
+	return true
+}
+
+// keep stores the next record. Of a regeneration whose intent cannot be stored it is known
+// that it has not been sent.
+func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
+	if reflect.DeepEqual(next, rec) && !s.dirty {
+		return nil
 	}
-	next, err := s.step(ctx, rec, e)
-	if err != nil {
-		return rec, err
+	unstored := next
+	if e.Kind == Begun {
+		unstored = rec
 	}
-	if e.Kind == Answered && e.Awaited {
-		next = next.disclosed() // which spares those who wait a write
+	err := s.save(ctx, next, unstored)
+	s.flying = s.record.UnderWay()
+	if err == nil && next.Version != rec.Version {
+		s.inAdvance.Store(0)
+		if e.Awaited {
+			s.inAdvance.Store(int64(next.Version))
+		}
 	}
-	if reflect.DeepEqual(next, rec) {
-		return rec, nil
-	}
-	if err := s.save(ctx, next); err != nil {
-		return rec, err
-	}
-	if next.Version != rec.Version {
-		s.inAdvance.Store(int64(next.Version))
-	}
-	return s.seen(next), nil
+	return err
 }
 
 // step is the transition for an event.
-func (s *Store) step(ctx context.Context, rec Record, e Event) (Record, error) {
+func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, found Finding, err error) {
 	now := s.now()
 	switch e.Kind {
 	case Begun:
 		if err := s.stillDue(ctx, rec, e.OnlyIf); err != nil {
-			return rec, err
+			return rec, "", err
 		}
-		var baseline []byte
-		if e.Baseline != "" {
-			baseline = rec.mac(e.Baseline)
-		}
-		return rec.begin(baseline, now), nil
+		next = rec.begin(now)
+		s.asked, s.posted = asked{}, now
 	case Answered:
-		return rec.answered(e.Key, e.Cause, now), nil
-	case Refused:
-		return rec.refused(), nil
-	case Lost:
-		return rec.lost(now), nil
-	case Compared:
-		next, found := rec.compared(e.Key, now)
-		if found == undecided {
-			return rec, ErrUndecided
+		next, found = rec.answered(e.Key, e.Cause, now)
+		if e.Awaited && found == Renewed {
+			next = next.disclosed() // which spares those who wait a write
 		}
-		return next, nil
+		s.asked, s.posted = asked{}, now
+	case Refused:
+		next = rec.refused()
+	case Lost:
+		next = rec.lost(now)
+	case Wanted:
+		next = rec.wanted(now)
+	case Unnamed:
+		next, s.asked = rec, asked{at: now, failed: true}
+	case Compared:
+		if e.Since.Before(s.posted) && s.posted.Sub(e.Since) < maxComparison {
+			return rec, "", ErrOvertaken
+		}
+		next, found = rec.compared(e.Key, now)
+		s.asked = asked{at: now}
 	default:
-		return rec, fmt.Errorf("no event of the key: %q", e.Kind)
+		err = fmt.Errorf("no event of the key: %q", e.Kind)
 	}
+	return next, found, err
 }
+
+// maxComparison is longer than a comparison can take. If it seems to have taken longer,
+// the clock was put back.
+const maxComparison = time.Minute
 
 func (s *Store) stillDue(ctx context.Context, rec Record, work string) error {
 	if work == "" {
 		return nil
 	}
-	held, err := s.ledger.Held(ctx, s.storage, rec.Version, s.now())
-	if err == nil && !slices.Contains(due(rec, held, s.policy, s.now()), work) {
+	found, err := s.due(ctx, rec)
+	if err == nil && !slices.Contains(found, work) {
 		err = ErrNotDue
 	}
 	return err
 }
 
-// load returns the record as it concerns the configured workspace. The caller holds the
-// write lock, or, if the record is loaded, the read lock.
+// load loads the record, if it is not known, and returns it as it concerns the configured
+// workspace. The caller holds the write lock.
 func (s *Store) load(ctx context.Context) (Record, error) {
 	if s.record == nil {
 		rec, err := s.read(ctx)
 		if err != nil {
 			return Record{}, err
 		}
+		if !s.flying {
+			rec = rec.found(s.now())
+		}
 		s.record = &rec
 	}
-	rec := s.seen(*s.record)
-	if s.policy.Workspace != (Workspace{}) {
-		rec = rec.turnedAway(s.policy.Workspace)
+	if !s.isLoaded() {
+		rec := s.record.sane(s.now())
+		s.record = &rec
 	}
-	return rec, nil
+	return s.view(), nil
+}
+
+// isLoaded reports whether the record is known, and has no times that must be corrected.
+// The caller holds a lock.
+func (s *Store) isLoaded() bool { return s.record != nil && !s.record.ahead(s.now()) }
+
+// view returns the record, which is known, as it concerns the configured workspace. The
+// caller holds a lock.
+func (s *Store) view() Record {
+	rec := s.seen(*s.record)
+	if to := s.at().policy.Workspace; to != (Workspace{}) {
+		rec = rec.turnedAway(to, s.now())
+	}
+	return rec
 }
 
 // seen returns a record as this process knows it to be: a key that was disclosed in
@@ -374,10 +559,36 @@ func (s *Store) read(ctx context.Context) (Record, error) {
 	return rec, nil
 }
 
+// healed begins anew where the record is damaged. Its version is higher than that of any
+// key before: than the stored one if that can be made out, and otherwise than any number
+// of regenerations, one a minute since 1970.
+func (s *Store) healed(ctx context.Context) (Record, error) {
+	entry, err := s.storage.Get(ctx, StorageKey)
+	if err != nil || entry == nil {
+		return Record{}, err
+	}
+	var salvaged struct{ Version, Newest json.RawMessage }
+	_ = json.Unmarshal(entry.Value, &salvaged) // what is damaged stays 0
+	rec := newRecord()
+	for _, raw := range []json.RawMessage{salvaged.Version, salvaged.Newest} {
+		n, _ := strconv.Atoi(strings.Trim(string(raw), `" `))
+		rec.Version = max(rec.Version, n)
+	}
+	if rec.Version <= 0 {
+		rec.Version = int(s.now().Unix() / int64(time.Minute/time.Second))
+	}
+	rec.Newest = rec.Version
+	if to := s.at().policy.Workspace; to != (Workspace{}) {
+		rec.Workspace = to
+	}
+	s.dirty = true
+	return rec.onWatch(s.now(), true), nil
+}
+
 // save writes the record; the caller holds the write lock. After a failed write the
-// content of storage is unknown, so the next to need the record reads it.
-func (s *Store) save(ctx context.Context, rec Record) error {
-	s.record = nil
+// content of storage is unknown, and unstored is what is known.
+func (s *Store) save(ctx context.Context, rec, unstored Record) error {
+	s.record, s.dirty = &unstored, true
 	entry, err := logical.StorageEntryJSON(StorageKey, rec)
 	if err != nil {
 		return ErrUnreadable
@@ -385,6 +596,6 @@ func (s *Store) save(ctx context.Context, rec Record) error {
 	if err := s.storage.Put(ctx, entry); err != nil {
 		return fmt.Errorf("storing the key record: %w", err)
 	}
-	s.record = &rec
+	s.record, s.dirty = &rec, false
 	return nil
 }

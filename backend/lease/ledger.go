@@ -214,9 +214,9 @@ func (l *Ledger) Forget() {
 	l.known = nil
 }
 
-// Prune deletes the pages of versions before current and those past their end, so that
+// Prune deletes the pages of versions that are not to be kept and those past their end, so that
 // a lease that core has lost cannot keep a key alive.
-func (l *Ledger) Prune(ctx context.Context, s logical.Storage, current int, now time.Time) error {
+func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version int) bool, now time.Time) error {
 	versions, err := s.List(ctx, Prefix)
 	if err != nil {
 		return err
@@ -231,7 +231,7 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, current int, now 
 			return err
 		}
 		for _, name := range names {
-			if version >= current && pageEnd(name).After(now) {
+			if keep(version) && pageEnd(name).After(now) {
 				continue
 			}
 			if err := l.drop(ctx, s, version, name); err != nil {
