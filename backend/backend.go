@@ -67,14 +67,14 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 	if conf == nil {
 		return nil, errors.New("the configuration passed into the backend is nil")
 	}
-	b := newBackend(conf.StorageView, time.Now)
+	b := newBackend(conf.StorageView, time.Now, graph.Sleep)
 	if err := b.Setup(ctx, conf); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-func newBackend(storage logical.Storage, now func() time.Time) *backend {
+func newBackend(storage logical.Storage, now func() time.Time, sleep func(context.Context, time.Duration) error) *backend {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &backend{
 		now:     now,
@@ -87,11 +87,12 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 	b.events = event.New(b)
 	b.configs = config.New(storage, b.keys, Version, func() logical.SystemView { return b.System() }, now)
 	b.rotation = &rotation.Manager{
-		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Flights: b.flights, Now: now,
+		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Now: now, Sleep: sleep,
+		Flights: b.flights, Comparisons: flight.New[accesskey.Record](ctx, graph.Detach),
 		MaxTTL:  func() time.Duration { return b.System().MaxLeaseTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
-	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: b.flights, Now: now, Sleep: graph.Sleep}
+	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: turns{b.flights}, Now: now, Sleep: graph.Sleep}
 	b.root.Start(ctx, graph.Detach)
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
@@ -104,6 +105,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathRole(),
 			b.pathKey(),
 			b.pathRoleKey(),
+			b.pathKeyVersion(),
 			b.pathRotateKey(),
 			b.pathRotateRoot(),
 			b.pathStatus(),
@@ -120,6 +122,14 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		Clean:        b.clean,
 	}
 	return b
+}
+
+// turns gives the work with the app's credential its turn among the work with the key.
+type turns struct{ *rotation.Flights }
+
+// Alone runs work when its turn comes.
+func (t turns) Alone(ctx context.Context, work func(context.Context) error) error {
+	return t.Flights.Alone(ctx, flight.Configuration, work)
 }
 
 // HandleExistenceCheck decides between create and update by the path alone. The

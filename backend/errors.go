@@ -20,7 +20,10 @@ import (
 )
 
 // repeatable are errors that repeating the request may cure.
-var repeatable = []error{flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChanged, accesskey.ErrClosed, context.DeadlineExceeded}
+var repeatable = []error{
+	flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChanged, rotation.ErrUnconfirmed,
+	accesskey.ErrClosed, accesskey.ErrTurning, accesskey.ErrInDoubt, context.DeadlineExceeded,
+}
 
 // refusal turns an error into the answer for the client. It is 400 for what the client has
 // to change first; never 401 or 403, which clients of Vault take for their own token's;
@@ -32,11 +35,14 @@ func refusal(err error) error {
 		refused   *graph.ConfigError
 		unsettled *rotation.UnsettledError
 		throttled *health.ThrottledError
+		held      *health.HeldError
 		remote    *graph.Error
 	)
 	switch {
 	case errors.As(err, &invalid), errors.As(err, &refused), errors.Is(err, config.ErrUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
+	case errors.As(err, &held):
+		return logical.CodedError(heldStatus(held), held.Error())
 	case errors.As(err, &unsettled), errors.As(err, &throttled), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case errors.As(err, &remote):
@@ -44,6 +50,14 @@ func refusal(err error) error {
 	default:
 		return err
 	}
+}
+
+// heldStatus is that of the failure for which readers have to wait.
+func heldStatus(held *health.HeldError) int {
+	if remote, ok := errors.AsType[*graph.Error](held); ok && !remote.MayHaveHappened() {
+		return statusFor(remote)
+	}
+	return http.StatusServiceUnavailable
 }
 
 // explainOnce explains a failure of Entra or Graph, unless it has explained itself, and

@@ -14,6 +14,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
@@ -55,6 +56,9 @@ func (b *backend) pathConfig() *framework.Path {
 
 func (b *backend) configExists(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
 	cfg, err := b.configs.Stored(ctx)
+	if errors.Is(err, config.ErrUnreadable) {
+		return true, nil // the handler says so; core would answer 500 here
+	}
 	return cfg != nil, err
 }
 
@@ -81,7 +85,7 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 		return nil, refusal(err)
 	}
 	resp := &logical.Response{}
-	if err := b.flights.Alone(ctx, func(ctx context.Context) error { return b.replaceConfig(ctx, d, tried, resp) }); err != nil {
+	if err := b.flights.Alone(ctx, flight.Configuration, func(ctx context.Context) error { return b.replaceConfig(ctx, d, tried, resp) }); err != nil {
 		return nil, refusal(err)
 	}
 	return resp, nil
@@ -97,10 +101,15 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	}
 	next := conn.Config
 	warn(resp, next.EndUnknown(old))
+	save := func() error { return b.configs.Save(ctx, conn) }
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
-		warn(resp, b.rotation.RetireBeforeSwitch(ctx))
+		var warning string
+		warning, err = b.rotation.TurnAway(ctx, save)
+		warn(resp, warning)
+	} else {
+		err = save()
 	}
-	if err := b.configs.Save(ctx, conn); err != nil {
+	if err != nil {
 		return err
 	}
 	if old != nil {
@@ -108,7 +117,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	}
 	b.warnOfTTL(resp, next.TTL)
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
-	if !old.SameConnection(next) {
+	if tried.Verified || !old.SameConnection(next) {
 		if err := b.health.Reset(ctx); err != nil {
 			hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 		}
@@ -121,7 +130,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 // configDelete serves DELETE mdi/config.
 func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	resp := &logical.Response{}
-	if err := b.flights.Alone(ctx, func(ctx context.Context) error { return b.removeConfig(ctx, resp) }); err != nil {
+	if err := b.flights.Alone(ctx, flight.Farewell, func(ctx context.Context) error { return b.removeConfig(ctx, resp) }); err != nil {
 		return nil, refusal(err)
 	}
 	return resp, nil
@@ -131,10 +140,11 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 // runs alone.
 func (b *backend) removeConfig(ctx context.Context, resp *logical.Response) error {
 	old, unknown := b.configs.Current(ctx)
-	warn(resp, b.rotation.RetireBeforeSwitch(ctx)) // which warns as well if it is unknown
-	if err := b.configs.Remove(ctx); err != nil {
+	warning, err := b.rotation.TurnAway(ctx, func() error { return b.configs.Remove(ctx) })
+	if err != nil {
 		return err
 	}
+	warn(resp, warning)
 	switch {
 	case unknown == nil:
 		warn(resp, b.root.WarnOfForgotten(ctx, old.Config, nil))

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
 const (
@@ -56,8 +57,7 @@ func (b *backend) pathRoleKey() *framework.Path {
 
 // keyRead serves GET mdi/key.
 func (b *backend) keyRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	got, err := b.rotation.Obtain(ctx, nil)
-	return b.keyResponse(got, err)
+	return b.obtain(ctx, nil)
 }
 
 // roleKeyRead serves GET mdi/key/:role.
@@ -74,6 +74,20 @@ func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *fram
 		}
 		return nil, refusal(&field.Error{Field: fieldRole, Problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name})
 	}
-	got, err := b.rotation.Obtain(ctx, found)
-	return b.keyResponse(got, err)
+	return b.obtain(ctx, found)
+}
+
+// obtain answers with a key under a role, or under none. A reader who has left meanwhile
+// leaves no lease.
+func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Response, error) {
+	got, err := b.rotation.Obtain(ctx, r)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	resp := b.keyResponse(got)
+	if ctx.Err() != nil {
+		b.keys.Withdraw(got.Lease)
+		return nil, refusal(ctx.Err())
+	}
+	return resp, nil
 }

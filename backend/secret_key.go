@@ -54,11 +54,8 @@ var keyFields = []field.Spec[rotation.Answer]{
 	always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
 }
 
-// keyResponse makes the answer to a read.
-func (b *backend) keyResponse(got *rotation.Answer, err error) (*logical.Response, error) {
-	if err != nil {
-		return nil, refusal(err)
-	}
+// keyResponse makes the answer to a read of the key.
+func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	l := got.Lease
 	resp := b.Secret(secretTypeKey).Response(field.Read(keyFields, got), map[string]any{
 		internalKeyVersion: l.Record.Version,
@@ -66,10 +63,13 @@ func (b *backend) keyResponse(got *rotation.Answer, err error) (*logical.Respons
 	})
 	resp.Secret.TTL = l.TTL
 	resp.Secret.MaxTTL = l.TTL // Response leaves it out
-	if got.Unverified != "" {
-		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unverified)
+	if l.Short {
+		resp.AddWarning("The lease is short: until a regeneration that got no answer is settled, or a key that Graph has named is confirmed, the key can be replaced at any time. Use it at once, and read again for anything that takes longer than the lease.")
 	}
-	return resp, nil
+	if got.Unconfirmed != "" {
+		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
+	}
+	return resp
 }
 
 // revokeKey ends a lease: it removes the lease's record, and wakes the retirement, because

@@ -8,9 +8,9 @@ const (
 	// ShortTTL bounds each lease while the mount is on watch, or a regeneration under way.
 	ShortTTL = 2 * time.Minute
 
-	// doubtFor is how long readers wait for Graph to name the key, while that is in doubt,
+	// DoubtFor is how long readers wait for Graph to name the key, while that is in doubt,
 	// before one of them may have it regenerated.
-	doubtFor = 30 * time.Second
+	DoubtFor = 30 * time.Second
 
 	// watchFresh is how old a comparison may be on watch, and watchTick how often the
 	// engine compares without being asked.
@@ -121,8 +121,8 @@ func decide(r Record, t Terms, p Policy, a asked, now time.Time) decision {
 		return beside(a, now)
 	case r.Watch != nil:
 		return watched(a, now)
-	case !r.compareDue(p.DriftCheckInterval, now):
-		return decision{verdict: take}
+	case !r.compareDue(p.DriftCheckInterval, now), !a.failed && a.within(watchFresh, now):
+		return decision{verdict: take} // the second if Graph lags behind
 	case a.failed && a.within(retryCompare, now):
 		return decision{verdict: take, unconfirmed: true}
 	default:
@@ -136,7 +136,7 @@ func doubtful(r Record, a asked, now time.Time) decision {
 	switch {
 	case !a.failed || !a.within(watchFresh, now):
 		return decision{verdict: compareFirst}
-	case now.Sub(r.Intent.StartedAt) < doubtFor:
+	case now.Sub(r.Intent.StartedAt) < DoubtFor:
 		return decision{verdict: inDoubt}
 	default:
 		return decision{verdict: regenerateFirst}

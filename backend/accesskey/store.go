@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
-	"golang.org/x/sync/semaphore"
 
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
+	"example.com/vault-plugin-secrets-mdi/backend/lock"
 )
 
 var (
@@ -71,10 +71,10 @@ type Store struct {
 	now     func() time.Time
 	ledger  *lease.Ledger
 
-	lock   *semaphore.Weighted // of everyone: a read lock is of one; see lockWrite
-	record *Record             // never changed; nil if it is not known
-	dirty  bool                // what is stored is not, or may not be, the record
-	flying bool                // a regeneration of this process is under way
+	lock   lock.Lock // of what follows
+	record *Record   // never changed; nil if it is not known
+	dirty  bool      // what is stored is not, or may not be, the record
+	flying bool      // a regeneration of this process is under way
 	asked  asked
 	posted time.Time // when a regeneration was last sent or answered
 
@@ -93,26 +93,9 @@ type door struct {
 	turning bool // the engine turns away from the workspace
 }
 
-const everyone = 1 << 30
-
 // New returns the store of a mount.
 func New(storage logical.Storage, now func() time.Time) *Store {
-	return &Store{storage: storage, now: now, ledger: lease.New(), lock: semaphore.NewWeighted(everyone)}
-}
-
-// lockWrite takes the write lock, and lockRead the read lock, unless ctx ends first:
-// storage that is slow keeps nobody for longer than their time.
-func (s *Store) lockWrite(ctx context.Context) (unlock func(), err error) {
-	return s.take(ctx, everyone)
-}
-
-func (s *Store) lockRead(ctx context.Context) (unlock func(), err error) { return s.take(ctx, 1) }
-
-func (s *Store) take(ctx context.Context, weight int64) (unlock func(), err error) {
-	if err := s.lock.Acquire(ctx, weight); err != nil {
-		return nil, err
-	}
-	return func() { s.lock.Release(weight) }, nil
+	return &Store{storage: storage, now: now, ledger: lease.New(), lock: lock.New()}
 }
 
 func (s *Store) at() door {
@@ -152,7 +135,7 @@ func (s *Store) Withdraw(l *Lease) { s.ledger.Discard(s.storage, l.Record.Versio
 
 // leaseFirst hands out a key that may not have been handed out before.
 func (s *Store) leaseFirst(ctx context.Context, t Terms) (*Lease, error) {
-	unlock, err := s.lockWrite(ctx)
+	unlock, err := s.lock.Write(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +165,7 @@ var errNeedsLock = errors.New("the lease changes the record")
 // leaseDisclosed hands out a key that has been handed out before, which changes nothing
 // but the ledger.
 func (s *Store) leaseDisclosed(ctx context.Context, t Terms) (*Lease, error) {
-	unlock, err := s.lockRead(ctx)
+	unlock, err := s.lock.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +238,7 @@ func (s *Store) Record(ctx context.Context) (Record, error) {
 	if !errors.Is(err, errNeedsLock) {
 		return rec, err
 	}
-	unlock, err := s.lockWrite(ctx)
+	unlock, err := s.lock.Write(ctx)
 	if err != nil {
 		return Record{}, err
 	}
@@ -264,7 +247,7 @@ func (s *Store) Record(ctx context.Context) (Record, error) {
 }
 
 func (s *Store) loaded(ctx context.Context) (Record, error) {
-	unlock, err := s.lockRead(ctx)
+	unlock, err := s.lock.Read(ctx)
 	if err != nil {
 		return Record{}, err
 	}
@@ -281,7 +264,7 @@ func (s *Store) Due(ctx context.Context) (Record, []string, error) {
 	if err != nil {
 		return rec, nil, err
 	}
-	unlock, err := s.lockRead(ctx)
+	unlock, err := s.lock.Read(ctx)
 	if err != nil {
 		return rec, nil, err
 	}
@@ -340,8 +323,8 @@ func (r Record) mayLive(version int) bool {
 // Forget drops what the store remembers of a storage entry that another node has written.
 func (s *Store) Forget() {
 	s.ledger.Forget()
-	_ = s.lock.Acquire(context.Background(), everyone) // never fails: who holds it has a budget
-	defer s.lock.Release(everyone)
+	unlock, _ := s.lock.Write(context.Background()) // never fails: who holds it has a budget
+	defer unlock()
 	s.record, s.dirty = nil, false
 	s.inAdvance.Store(0)
 }
@@ -393,7 +376,7 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	if s.opens(e) {
 		return Applied{}, nil
 	}
-	unlock, err := s.lockWrite(ctx)
+	unlock, err := s.lock.Write(ctx)
 	if err != nil {
 		return Applied{}, err
 	}

@@ -196,5 +196,5 @@ func (c *Config) identityField() string {
 	return FieldClientID
 }
 
-// errUnreadable does not wrap the decoder's error, which could quote the configuration.
-var errUnreadable = errors.New("the stored configuration cannot be decoded")
+// ErrUnreadable does not wrap the decoder's error, which could quote the configuration.
+var ErrUnreadable = errors.New("the storage entry " + StorageKey + " of this mount cannot be decoded: delete the configuration and write it again")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -16,6 +15,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/lock"
 )
 
 // verifyBudget bounds the sign-in and the call by which a configuration is verified.
@@ -56,6 +56,8 @@ func (e *VerificationError) Unwrap() error { return e.err }
 type Connection struct {
 	Config *Config
 	Graph  *graph.Client
+	// Verified says that a sign-in and a call of Graph have just shown that it works.
+	Verified bool
 }
 
 // Store keeps the configuration and the current connection, so that one client, with its
@@ -68,19 +70,22 @@ type Store struct {
 	system  func() logical.SystemView
 	now     func() time.Time
 
-	mu      sync.Mutex
+	mu      lock.Lock
 	current *Connection
 }
 
 // New returns the store of a mount. The version is the engine's, for Microsoft's logs.
 func New(storage logical.Storage, keys *accesskey.Store, version string, system func() logical.SystemView, now func() time.Time) *Store {
-	return &Store{storage: storage, keys: keys, agent: "vault-plugin-secrets-mdi/" + strings.TrimPrefix(version, "v"), system: system, now: now}
+	return &Store{storage: storage, keys: keys, agent: "vault-plugin-secrets-mdi/" + strings.TrimPrefix(version, "v"), system: system, now: now, mu: lock.New()}
 }
 
 // Stored returns the stored configuration, nil if there is none.
 func (s *Store) Stored(ctx context.Context) (*Config, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	return s.load(ctx)
 }
 
@@ -94,7 +99,7 @@ func (s *Store) load(ctx context.Context) (*Config, error) {
 	if entry != nil {
 		cfg = &Config{}
 		if err := entry.DecodeJSON(cfg); err != nil {
-			return nil, errUnreadable
+			return nil, ErrUnreadable
 		}
 		cfg.Root = cfg.Root.With(cfg.Credential)
 	}
@@ -109,8 +114,11 @@ func (s *Store) announce(ctx context.Context, cfg *Config) {
 
 // Current returns the current connection, or ErrUnconfigured.
 func (s *Store) Current(ctx context.Context) (*Connection, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if s.current != nil {
 		return s.current, nil
 	}
@@ -170,9 +178,10 @@ func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, e
 		return nil, err
 	}
 	if wanted, asked := verification(d); asked || wanted && !old.SameConnection(next) {
-		return conn, verify(ctx, conn)
+		err = verify(ctx, conn)
+		conn.Verified = err == nil
 	}
-	return conn, nil
+	return conn, err
 }
 
 // Resolve returns the stored configuration, which may be nil, and a connection for what
@@ -233,8 +242,11 @@ func verify(ctx context.Context, conn *Connection) error {
 
 // Save stores the configuration of conn and makes conn the current connection.
 func (s *Store) Save(ctx context.Context, conn *Connection) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	// Dropped first: a failed write may have been carried out nevertheless, and then
 	// what holds is what storage says at the next request.
 	s.current = nil
@@ -243,6 +255,7 @@ func (s *Store) Save(ctx context.Context, conn *Connection) error {
 		return err
 	}
 	if err := s.storage.Put(ctx, entry); err != nil {
+		s.announce(ctx, nil) // until it has been read
 		return err
 	}
 	s.current = conn
@@ -252,10 +265,14 @@ func (s *Store) Save(ctx context.Context, conn *Connection) error {
 
 // Remove deletes the stored configuration.
 func (s *Store) Remove(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s.current = nil
 	if err := s.storage.Delete(ctx, StorageKey); err != nil {
+		s.announce(ctx, nil) // until it has been read
 		return err
 	}
 	s.announce(ctx, nil)
@@ -264,7 +281,7 @@ func (s *Store) Remove(ctx context.Context) error {
 
 // Forget drops the current connection; the next use reads what is stored.
 func (s *Store) Forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, _ := s.mu.Write(context.Background()) // never fails: who holds it has a budget
+	defer unlock()
 	s.current = nil
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package flight runs pieces of work one at a time, apart from the requests that ask for
-// them.
+// them, the most urgent first.
 //
 // Work with Microsoft Graph has to be apart: a client that hangs up must not lose a key
 // that Graph has already made. It has to be one at a time, because each regeneration
@@ -14,6 +14,7 @@ package flight
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,10 +25,32 @@ const Budget = 45 * time.Second
 var (
 	// ErrUnderWay is returned when a request cannot wait any longer for work that goes on.
 	ErrUnderWay = errors.New("Microsoft Graph has not answered in time; the work goes on, and repeating the request finds its result") //nolint:staticcheck // a name
-
 	// ErrNotBegun is returned when other work has left a request no time.
 	ErrNotBegun = errors.New("Microsoft Graph is slow, and other work with it came first: nothing has been changed, repeat the request") //nolint:staticcheck // a name
 )
+
+// Rank orders the work that waits: the lowest goes first.
+type Rank int
+
+// The ranks.
+const (
+	BreakGlass Rank = iota
+	Farewell        // turning away from a tenant, or from the mount
+	Configuration
+	Retirement
+	Readers
+	Schedule
+)
+
+// Order says which work a request asks for.
+type Order struct {
+	Purpose string // requests for the same share it; "": nobody shares it
+	Rank    Rank
+	// JoinAny shares work of any purpose that is under way.
+	JoinAny bool
+	// Keep does the work although all who asked for it have left before it began.
+	Keep bool
+}
 
 // Group runs one piece of work at a time. R is the result of shared work.
 type Group[R any] struct {
@@ -38,6 +61,7 @@ type Group[R any] struct {
 	released sync.Cond // a waiter has released its result
 	current  *flight[R]
 	previous *flight[R] // its waiters may still be reading the result
+	queue    []*flight[R]
 }
 
 // New returns a group whose work ends with base. detach makes the context of a piece of
@@ -50,7 +74,10 @@ func New[R any](base context.Context, detach func(base, request context.Context)
 
 // flight is one piece of work.
 type flight[R any] struct {
-	purpose string        // flights of the same purpose are shared; "": not shared
+	Order
+	ctx     context.Context
+	work    func(context.Context) (R, error)
+	begun   bool          // see Group.mu
 	done    chan struct{} // closed when the result and err are set
 	result  R
 	err     error
@@ -61,88 +88,122 @@ type flight[R any] struct {
 // what it wanted.
 type Result[R any] struct {
 	Value   R
-	Joined  bool // another request had started the work
+	Joined  bool // another request had asked for the work
 	Release func()
 }
 
-// Share runs work, or joins work of the same purpose that is under way, and returns what
-// came of it. The error is the work's own, ErrUnderWay, or the context's.
-func (g *Group[R]) Share(ctx context.Context, purpose string, work func(context.Context) (R, error)) (*Result[R], error) {
-	for {
-		f, started := g.enter(ctx, purpose, work)
-		err := f.wait(ctx)
-		if f.purpose != purpose {
-			if err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if err == nil {
-			err = f.err
-		}
-		if err != nil {
-			g.release(f)
-			return nil, err
-		}
-		return &Result[R]{Value: f.result, Joined: !started, Release: func() { g.release(f) }}, nil
+// Share has work done, or joins it, and returns what came of it. The error is the work's
+// own, ErrUnderWay, ErrNotBegun, or the context's.
+func (g *Group[R]) Share(ctx context.Context, o Order, work func(context.Context) (R, error)) (*Result[R], error) {
+	f, joined := g.enter(ctx, o, work)
+	err := g.wait(ctx, f)
+	if err == nil {
+		err = f.err
 	}
+	if err != nil {
+		g.release(f)
+		return nil, err
+	}
+	return &Result[R]{Value: f.result, Joined: joined, Release: func() { g.release(f) }}, nil
 }
 
 // Alone runs work when its turn comes. No other request joins it. The error is the
 // work's own, ErrNotBegun if its turn did not come in time, ErrUnderWay, or the context's.
-func (g *Group[R]) Alone(ctx context.Context, work func(context.Context) error) error {
-	for {
-		f, started := g.enter(ctx, "", func(ctx context.Context) (none R, err error) { return none, work(ctx) })
-		err := f.wait(ctx)
-		switch {
-		case started && err == nil:
-			return f.err
-		case started:
-			return err
-		case errors.Is(err, ErrUnderWay):
-			return ErrNotBegun
-		case err != nil:
-			return err
-		}
+func (g *Group[R]) Alone(ctx context.Context, rank Rank, work func(context.Context) error) error {
+	got, err := g.Share(ctx, Order{Rank: rank}, func(ctx context.Context) (none R, err error) { return none, work(ctx) })
+	if err == nil {
+		got.Release()
+	}
+	return err
+}
+
+// Pause returns when no work is under way, or after d.
+func (g *Group[R]) Pause(ctx context.Context, d time.Duration) {
+	g.mu.Lock()
+	current := g.current
+	g.mu.Unlock()
+	if current == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	select {
+	case <-current.done:
+	case <-ctx.Done():
 	}
 }
 
 // Waiters returns the number of requests that wait for work of a purpose, or have not
-// released its result, while that work is under way.
+// released its result, while that work waits or is under way.
 func (g *Group[R]) Waiters(purpose string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.current == nil || g.current.purpose != purpose {
-		return 0
+	n := 0
+	for _, f := range append(slices.Clone(g.queue), g.current) {
+		if f != nil && f.Purpose == purpose {
+			n += f.waiters
+		}
 	}
-	return g.current.waiters
+	return n
 }
 
-// enter returns the flight that is under way. If there is none, it starts one.
-func (g *Group[R]) enter(ctx context.Context, purpose string, work func(context.Context) (R, error)) (f *flight[R], started bool) {
+// enter returns the flight that does what is ordered. If there is none, it joins the queue.
+func (g *Group[R]) enter(ctx context.Context, o Order, work func(context.Context) (R, error)) (f *flight[R], joined bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.current == nil {
-		f := &flight[R]{purpose: purpose, done: make(chan struct{})}
-		go g.run(g.detach(g.base, ctx), f, g.previous, work)
-		g.current, g.previous = f, nil
-		started = true
+	if f := g.joinable(o); f != nil {
+		f.waiters++
+		return f, true
 	}
-	if purpose != "" && g.current.purpose == purpose {
-		g.current.waiters++
-	}
-	return g.current, started
+	f = &flight[R]{Order: o, ctx: g.detach(g.base, ctx), work: work, done: make(chan struct{}), waiters: 1}
+	g.queue = append(g.queue, f)
+	g.begin()
+	return f, false
 }
 
-func (g *Group[R]) run(ctx context.Context, f, previous *flight[R], work func(context.Context) (R, error)) {
-	ctx, cancel := context.WithTimeout(ctx, Budget)
+// joinable returns the flight that an order joins, nil if there is none. The caller holds
+// the lock.
+func (g *Group[R]) joinable(o Order) *flight[R] {
+	if o.Purpose == "" {
+		return nil
+	}
+	if g.current != nil && g.current.Purpose != "" && (o.JoinAny || g.current.Purpose == o.Purpose) {
+		return g.current
+	}
+	if i := slices.IndexFunc(g.queue, func(f *flight[R]) bool { return f.Purpose == o.Purpose }); i >= 0 {
+		return g.queue[i]
+	}
+	return nil
+}
+
+// begin starts the most urgent flight that waits, unless one is under way. The caller
+// holds the lock.
+func (g *Group[R]) begin() {
+	if g.current != nil || len(g.queue) == 0 {
+		return
+	}
+	next := 0
+	for i, f := range g.queue {
+		if f.Rank < g.queue[next].Rank {
+			next = i
+		}
+	}
+	f, previous := g.queue[next], g.previous
+	g.queue = slices.Delete(g.queue, next, next+1)
+	g.current, g.previous, f.begun = f, nil, true
+	go g.run(f, previous)
+}
+
+func (g *Group[R]) run(f, previous *flight[R]) {
+	ctx, cancel := context.WithTimeout(f.ctx, Budget)
 	defer cancel()
 	g.awaitRelease(previous)
-	f.result, f.err = work(ctx)
+	f.result, f.err = f.work(ctx)
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.current, g.previous = nil, f
-	g.mu.Unlock()
 	close(f.done)
+	g.begin()
 }
 
 // awaitRelease returns when all waiters of a flight have released its result, which takes
@@ -162,16 +223,26 @@ func (g *Group[R]) release(f *flight[R]) {
 	g.released.Broadcast()
 }
 
-// wait returns nil when the flight is done, ErrUnderWay if the caller's time is up, and
-// otherwise the context's error.
-func (f *flight[R]) wait(ctx context.Context) error {
+// wait returns nil when the flight is done. If the caller's time is up before, it is
+// ErrUnderWay, or ErrNotBegun if the flight still waits for its turn; a flight that nobody
+// waits for then leaves the queue. Otherwise it is the context's error.
+func (g *Group[R]) wait(ctx context.Context, f *flight[R]) error {
 	select {
 	case <-f.done:
 		return nil
 	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return ErrUnderWay
-		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !f.begun && f.waiters == 1 && !f.Keep {
+		g.queue = slices.DeleteFunc(g.queue, func(other *flight[R]) bool { return other == f })
+	}
+	switch {
+	case !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return ctx.Err()
+	case f.begun:
+		return ErrUnderWay
+	default:
+		return ErrNotBegun
 	}
 }

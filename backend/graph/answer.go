@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/errors"
 )
 
@@ -86,14 +88,26 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 		} `json:"error"`
 	}
 	e := answerError(op, resp)
-	if json.Unmarshal(body, &content) != nil {
+	notGraphs := json.Unmarshal(body, &content) != nil
+	e.Code = plausible(content.Error.Code)
+	e.Signed = signed(resp, e.Code)
+	if notGraphs {
+		e.Code = ""
 		return e
 	}
-	e.Code = plausible(content.Error.Code)
 	for in := content.Error.Inner; in != nil && e.RequestID == ""; in = in.Inner {
 		e.RequestID = plausible(in.RequestID)
 	}
 	return e
+}
+
+// signed reports whether Graph itself has sent an answer with an error code or "".
+func signed(resp *http.Response, code string) bool {
+	if _, err := uuid.Parse(resp.Header.Get("request-id")); err != nil {
+		return false
+	}
+	sent := resp.Request.Header.Get(headerClientRequestID)
+	return code != "" || sent != "" && resp.Header.Get(headerClientRequestID) == sent
 }
 
 // signInError turns an error of MSAL into one that is safe to show. MSAL's errors

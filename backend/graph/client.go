@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -88,6 +89,9 @@ type operation struct {
 	idempotent bool   // whether repeating it is harmless
 }
 
+// betweenPOSTs is the shortest time between two requests that change something.
+const betweenPOSTs = time.Second
+
 // call makes a Graph call and passes the body of the answer to parse, which returns a
 // reason if it cannot use the body.
 //
@@ -106,8 +110,11 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 	if !ok {
 		return err
 	}
-	// Entra may have revoked the token early, or Graph demands more claims. The call
-	// is repeated once with a new token: a 401 proves that Graph did nothing.
+	// Entra may have revoked the token early, or Graph demands more claims. The call is
+	// repeated once with a new token, if that is harmless.
+	if !op.idempotent && (refused.refusal.MayHaveHappened() || c.retry.sleep(ctx, betweenPOSTs) != nil) {
+		return refused.refusal
+	}
 	c.tokens.drop(t, refused.claims)
 	if t, err = c.tokens.token(ctx); err != nil {
 		return err

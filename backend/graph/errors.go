@@ -45,6 +45,10 @@ type Error struct {
 	RequestID  string        // what Microsoft's support asks for: Graph's request-id, Entra's correlation id
 	RetryAfter time.Duration // how long the other side asked to wait; 0 if it did not; 24 h at most
 	Reason     string        // a sentence of this package if the status does not say it all
+	// Signed says that Graph itself has answered, and no proxy on the way: the answer has
+	// a GUID as its request-id, and Graph's error code or the request's own
+	// client-request-id.
+	Signed bool
 
 	// unsent is set only if it is proven that no complete request was sent.
 	unsent bool
@@ -81,17 +85,19 @@ func (e *Error) Error() string {
 }
 
 // MayHaveHappened reports whether Graph may have carried out the request although the
-// call failed. It is false only if the opposite is proven: no complete request was
-// sent, or Graph refused it. A 503 is a refusal ("try again"); other 5xx can come from a
-// gateway whose backend did the work.
+// call failed. It is false only if the opposite is proven: no complete request was sent,
+// or Graph itself has refused it (see Signed). A 503 is a refusal ("try again"); other 5xx
+// can come from a gateway whose backend did the work, as can a 408, and a 409 from a
+// repetition.
 func (e *Error) MayHaveHappened() bool {
 	switch {
 	case e.Op == OpSignIn, e.unsent:
 		return false
-	case e.Status >= 300 && e.Status < 500, e.Status == http.StatusServiceUnavailable:
-		return false
+	case !e.Signed, e.Status == http.StatusRequestTimeout, e.Status == http.StatusConflict:
+		return true
+	default:
+		return (e.Status < 400 || e.Status >= 500) && e.Status != http.StatusServiceUnavailable
 	}
-	return true
 }
 
 // FoundNobody reports whether a request to Entra or Graph got no answer that could be

@@ -50,15 +50,15 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 }
 
 // repeatable reports whether an attempt that failed with e, after n repetitions, may be
-// repeated. A 429, a 503 and a conflict of two changes to the same directory object mean
-// that the request was not carried out. After any other temporary failure it may have
-// been, so it is repeated only if it is idempotent.
+// repeated. It may if it is idempotent, or if it is proven that Graph has not carried it
+// out, and if the failure may pass.
 func repeatable(e *Error, n int, idempotent bool) bool {
+	harmless := idempotent || !e.MayHaveHappened()
 	switch e.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return n < maxRepetitions
+		return harmless && n < maxRepetitions
 	case http.StatusConflict:
-		return e.Code == codeConcurrency && n < maxRepetitions
+		return e.Signed && e.Code == codeConcurrency && n < maxRepetitions
 	case http.StatusNotFound, http.StatusGone:
 		// Azure's metadata service answers so while it is being updated.
 		return e.managed && e.Op == OpSignIn && n < maxRepetitions

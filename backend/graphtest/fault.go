@@ -26,6 +26,9 @@ const (
 	BodyDisagreeing      BodyKind = "disagreeing-keys"   // a second key under another name
 	// BodyMalformed is JSON without its end that still contains all secrets.
 	BodyMalformed BodyKind = "malformed-token"
+	// BodyOldKey answers a regeneration with the key from before it, which has been
+	// replaced only with AfterWork.
+	BodyOldKey BodyKind = "old-key"
 )
 
 // Fault disturbs calls that match its Operation. Without Status, Claims, Reset, Lost and
@@ -139,6 +142,11 @@ func (f Fault) validateStatus() error {
 func (f Fault) validateBody() error {
 	switch f.Body {
 	case BodyProper, BodyHTML, BodyEmpty, BodyTruncated, BodyWrongContentType, BodyMalformed:
+		return nil
+	case BodyOldKey:
+		if f.fails() || f.Operation != Regenerate {
+			return errors.New("only the answer of a regeneration can have an old key")
+		}
 		return nil
 	case BodyDisagreeing:
 		if f.fails() || f.Operation != Regenerate && f.Operation != Get {

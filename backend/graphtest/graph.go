@@ -96,7 +96,15 @@ func regenerate(x *exchange, s settings) answer {
 	if len(x.body) > 0 {
 		return x.graphError(http.StatusBadRequest, "", "The action takes no parameters: send no body.")
 	}
-	return x.keyAnswer(s.shape, x.sim.performRegenerate())
+	old := x.sim.Key()
+	if x.fault.Body == BodyOldKey && !x.fault.AfterWork {
+		return x.keyAnswer(s.shape, old)
+	}
+	key := x.sim.performRegenerate()
+	if x.fault.Body == BodyOldKey {
+		key = old
+	}
+	return x.keyAnswer(s.shape, key)
 }
 
 func getKey(x *exchange, s settings) answer {

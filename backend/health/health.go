@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/lock"
 )
 
 // StorageKey is where the report is stored.
@@ -28,12 +29,27 @@ const (
 	FirstRetry = time.Minute
 	LastRetry  = 30 * time.Minute
 
-	// compareRetry is how long readers get the key with a warning, after a comparison
-	// that has failed, before one of them waits for another comparison.
-	compareRetry = time.Minute
+	// After a failed regeneration, the next one for readers waits for FirstHold, then for
+	// twice as long each time, up to lastHold.
+	FirstHold = 2 * time.Second
+	lastHold  = time.Minute
+
+	// heededByReaders is how long readers leave Graph alone at most, however long it asks.
+	heededByReaders = 5 * time.Minute
 )
 
-var errUnreadable = errors.New("the stored report cannot be decoded")
+// Kind is a kind of unattended work.
+type Kind int
+
+// The kinds.
+const (
+	Rotation Kind = iota
+	Retirement
+	Comparison
+)
+
+// ErrUnreadable says that the stored report is damaged. The next change replaces it.
+var ErrUnreadable = errors.New("the stored report cannot be decoded")
 
 // ThrottledError says that Graph has asked the engine to stay away.
 type ThrottledError struct{ Until time.Time }
@@ -41,6 +57,19 @@ type ThrottledError struct{ Until time.Time }
 func (e *ThrottledError) Error() string {
 	return "Microsoft Graph has asked to be left alone until " + e.Until.UTC().Format(time.RFC3339) + ", and this request needs it"
 }
+
+// HeldError says that a regeneration has just failed, and that readers have to wait for
+// the next one.
+type HeldError struct {
+	until  time.Time
+	reason error
+}
+
+func (e *HeldError) Error() string {
+	return "the last regeneration has failed, and none is tried for readers until " + e.until.UTC().Format(time.RFC3339) + ": " + graph.Explain(e.reason)
+}
+
+func (e *HeldError) Unwrap() error { return e.reason }
 
 // The results of a comparison of the key with the tenant's.
 const (
@@ -73,6 +102,8 @@ type Report struct {
 
 	ThrottledAt    time.Time `json:"throttled_at"`
 	ThrottledUntil time.Time `json:"throttled_until"`
+	// CompareHeld is until when Graph has asked comparisons to stay away.
+	CompareHeld time.Time `json:"compare_held"`
 
 	// CompareNext is when an unattended comparison is made again, after CompareRetries
 	// failures in succession, and CompareProblem why the last one failed.
@@ -91,13 +122,18 @@ type Tracker struct {
 	storage logical.Storage
 	now     func() time.Time
 
-	mu     sync.Mutex
+	lock   lock.Lock
 	report *Report // nil if it is not known
+
+	mu    sync.Mutex // of what follows, which no I/O is made under
+	held  HeldError  // readers, after a failure
+	holds int        // failures in succession
+	tried time.Time  // when the throttling was noted that a retirement has tried in spite of
 }
 
 // New returns the tracker of a mount.
 func New(storage logical.Storage, now func() time.Time) *Tracker {
-	return &Tracker{storage: storage, now: now}
+	return &Tracker{storage: storage, now: now, lock: lock.New()}
 }
 
 // Failed records a failed attempt to regenerate the key. Unattended work is not tried
@@ -105,20 +141,55 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
 	return t.change(ctx, func(r *Report) bool {
 		now := t.now()
-		r.LastError, r.LastErrorAt, r.LastErrorCause = graph.Explain(failure), now, cause
-		r.LastErrorCode, r.LastErrorRequestID = "", ""
+		r.keepEvidence(cause, failure, now)
 		r.Failures++
 		asked := r.heedThrottling(failure, now)
-		if remote, ok := errors.AsType[*graph.Error](failure); ok {
-			r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
+		if remote, ok := errors.AsType[*graph.Error](failure); !unattended || ok && remote.Op == graph.OpRegenerate {
+			t.hold(failure, now)
 		}
 		if unattended {
-			r.ProbeFailed = r.ProbeFailed || now.Before(r.NextAttempt)
+			r.ProbeFailed = now.Before(r.NextAttempt)
 			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), asked))
 			r.Retries++
 		}
 		return true
 	})
+}
+
+// hold keeps readers from the next regeneration for a while.
+func (t *Tracker) hold(failure error, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.holds++
+	t.held = HeldError{until: now.Add(holdAfter(t.holds)), reason: failure}
+}
+
+func (t *Tracker) letGo() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.holds, t.held = 0, HeldError{}
+}
+
+// keepEvidence records what failed. What Graph or Entra has answered is not replaced by a
+// failure of the engine's own before a success.
+func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
+	remote, ok := errors.AsType[*graph.Error](failure)
+	if !ok && r.Failures > 0 && r.LastErrorRequestID != "" {
+		return
+	}
+	r.LastErrorAt, r.LastErrorCause, r.LastErrorCode, r.LastErrorRequestID = now, cause, "", ""
+	r.LastError = graph.Explain(failure)
+	if ok {
+		r.LastError = graph.Explain(remote)
+		r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
+	}
+}
+
+func holdAfter(failures int) time.Duration {
+	if failures > 5 {
+		return lastHold
+	}
+	return FirstHold << (failures - 1)
 }
 
 // heedThrottling remembers how long Graph has asked the engine to stay away, and returns it.
@@ -140,6 +211,10 @@ func (t *Tracker) Succeeded(ctx context.Context) error {
 		r.LastSuccessAt = t.now()
 		r.Failures, r.Retries, r.ProbeFailed = 0, 0, false
 		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
+		t.letGo()
+		if r.DriftResult == DriftExternal { // the key is the engine's own again
+			r.DriftResult, troubled = DriftNone, true
+		}
 		// In good times the time of the last success is in the key record.
 		return troubled
 	})
@@ -151,35 +226,74 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 		now := t.now()
 		r.DriftCheckedAt, r.DriftResult = now, result
 		if failure == nil {
-			r.CompareNext, r.CompareRetries, r.CompareProblem = time.Time{}, 0, ""
+			r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
 			return true
 		}
 		r.CompareProblem = graph.Explain(failure)
-		r.CompareNext = now.Add(compareRetry)
-		if r.CompareRetries > 0 {
-			r.CompareNext = now.Add(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries))
-		}
+		asked := r.heedThrottling(failure, now)
+		r.CompareHeld = now.Add(min(asked, heededByReaders))
+		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), asked))
 		r.CompareRetries++
-		r.heedThrottling(failure, now)
 		return true
 	})
 }
 
-// SkipReason returns why readers do not wait for a comparison now, or "": Graph has asked
-// the engine to stay away, or the last comparison has just failed.
-func (t *Tracker) SkipReason(ctx context.Context) string {
+// CompareProblem returns why the last comparison failed.
+func (t *Tracker) CompareProblem(ctx context.Context) string {
+	report, err := t.Report(ctx)
+	if err != nil || report.CompareProblem == "" {
+		return "Microsoft Graph has not been asked"
+	}
+	return report.CompareProblem
+}
+
+// MayCompare returns a [*ThrottledError] while Graph wants comparisons to stay away.
+func (t *Tracker) MayCompare(ctx context.Context) error {
+	report, err := t.Report(ctx)
+	if err == nil && t.now().Before(report.CompareHeld) {
+		return &ThrottledError{report.CompareHeld}
+	}
+	return nil
+}
+
+// MayRead returns why no regeneration is tried for readers now: a [*ThrottledError], or a
+// [*HeldError] after a failure.
+func (t *Tracker) MayRead(ctx context.Context) error {
 	report, err := t.Report(ctx)
 	now := t.now()
-	if err != nil {
-		return ""
+	if until := earlier(report.ThrottledUntil, report.ThrottledAt.Add(heededByReaders)); err == nil && now.Before(until) {
+		return &ThrottledError{until}
 	}
-	if age := now.Sub(report.DriftCheckedAt); report.DriftResult == DriftUnknown && age >= 0 && age < compareRetry {
-		return report.CompareProblem
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if left := t.held.until.Sub(now); left > 0 && left <= lastHold {
+		held := t.held
+		return &held
 	}
-	if report.throttled(now) {
-		return (&ThrottledError{report.ThrottledUntil}).Error()
+	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
 	}
-	return ""
+	return b
+}
+
+// MayRetire returns a [*ThrottledError] while Graph wants the engine to stay away, but for
+// the first time that a retirement asks: nobody holds the key.
+func (t *Tracker) MayRetire(ctx context.Context) error {
+	report, err := t.Report(ctx)
+	if err != nil || !report.throttled(t.now()) {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.tried.Equal(report.ThrottledAt) {
+		return &ThrottledError{report.ThrottledUntil}
+	}
+	t.tried = report.ThrottledAt
+	return nil
 }
 
 // Missed records that the window of a rotation has passed, once for each.
@@ -199,7 +313,8 @@ func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err er
 func (t *Tracker) Reset(ctx context.Context) error {
 	return t.change(ctx, func(r *Report) bool {
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
-		r.NextAttempt, r.CompareNext, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}
+		r.NextAttempt, r.CompareNext, r.CompareHeld, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+		t.letGo()
 		return true
 	})
 }
@@ -207,17 +322,20 @@ func (t *Tracker) Reset(ctx context.Context) error {
 // Allowed reports whether unattended work may call Graph now. After a failure it waits,
 // longer each time. While it waits it probes, which costs neither a token nor an entry in
 // the tenant's audit log: work must not wait for half an hour after Graph has come back.
-// Once Graph has answered a probe and the work has failed nevertheless, probes say nothing
-// about the work, and the full time is waited. Comparisons wait on their own.
-func (t *Tracker) Allowed(ctx context.Context, comparison bool, probe func(context.Context) bool) bool {
+// Once Graph has answered a probe and the work has failed nevertheless, the full time is
+// waited before the next probe. Comparisons wait on their own, and a retirement is tried
+// once in spite of what Graph has asked for.
+func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Context) bool) bool {
 	report, err := t.Report(ctx)
 	now := t.now()
 	switch {
 	case err != nil:
 		return true
-	case comparison && now.Before(report.CompareNext):
-		return false
+	case kind == Comparison:
+		return !now.Before(report.CompareNext)
 	case !now.Before(report.NextAttempt):
+		return true
+	case kind == Retirement && report.throttled(now) && !t.hasTried(report.ThrottledAt):
 		return true
 	case report.throttled(now), report.ProbeFailed:
 		return false
@@ -226,14 +344,41 @@ func (t *Tracker) Allowed(ctx context.Context, comparison bool, probe func(conte
 	}
 }
 
-// Report returns the report.
-func (t *Tracker) Report(ctx context.Context) (Report, error) {
+func (t *Tracker) hasTried(throttledAt time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.tried.Equal(throttledAt)
+}
+
+// Report returns the report.
+func (t *Tracker) Report(ctx context.Context) (Report, error) {
+	unlock, err := t.lock.Write(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	defer unlock()
 	if err := t.load(ctx); err != nil {
 		return Report{}, err
 	}
 	return *t.report, nil
+}
+
+// correct drops what a clock ahead has left: what was noted at a time that is still to
+// come keeps nobody waiting.
+func (r *Report) correct(now time.Time) {
+	if r.LastErrorAt.After(now) {
+		r.LastErrorAt, r.NextAttempt = now, time.Time{}
+	}
+	if r.ThrottledAt.After(now) {
+		r.ThrottledAt, r.ThrottledUntil = time.Time{}, time.Time{}
+	}
+	if r.DriftCheckedAt.After(now) {
+		r.DriftCheckedAt, r.CompareNext, r.CompareHeld = now, time.Time{}, time.Time{}
+	}
+	if r.MissedRotation.After(now) {
+		r.MissedRotation = time.Time{}
+	}
+	r.LastSuccessAt = earlier(r.LastSuccessAt, now)
 }
 
 // Throttled returns a [*ThrottledError] while Graph wants the engine to stay away. A
@@ -246,26 +391,26 @@ func (t *Tracker) Throttled(ctx context.Context) error {
 	return &ThrottledError{report.ThrottledUntil}
 }
 
-// throttled reports whether Graph wants the engine to stay away. A time that a clock ahead
-// has noted does not count: it would be too late.
-func (r *Report) throttled(now time.Time) bool {
-	return now.Before(r.ThrottledUntil) && !r.ThrottledAt.After(now)
-}
+// throttled reports whether Graph wants the engine to stay away.
+func (r *Report) throttled(now time.Time) bool { return now.Before(r.ThrottledUntil) }
 
 // Forget drops what the tracker remembers of a report that another node has written.
 func (t *Tracker) Forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	unlock, _ := t.lock.Write(context.Background()) // never fails: who holds it has a budget
+	defer unlock()
 	t.report = nil
 }
 
 // change stores what edit makes of the report. If that cannot be read, nothing is stored:
 // an empty one with this change in it would wipe out all that came before.
 func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool)) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	unlock, err := t.lock.Write(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	switch err := t.load(ctx); {
-	case errors.Is(err, errUnreadable):
+	case errors.Is(err, ErrUnreadable):
 		t.report = &Report{} // nothing of the stored one will ever be read again
 	case err != nil:
 		return err
@@ -284,6 +429,7 @@ func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool))
 
 func (t *Tracker) load(ctx context.Context) error {
 	if t.report != nil {
+		t.report.correct(t.now())
 		return nil
 	}
 	entry, err := t.storage.Get(ctx, StorageKey)
@@ -293,10 +439,11 @@ func (t *Tracker) load(ctx context.Context) error {
 	report := &Report{}
 	if entry != nil {
 		if err := entry.DecodeJSON(report); err != nil {
-			return errUnreadable // not err: it could quote the report
+			return ErrUnreadable // not err: it could quote the report
 		}
 	}
 	report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
+	report.correct(t.now())
 	t.report = report
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -16,6 +15,7 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/lock"
 )
 
 // Prefix is where roles are stored, by name.
@@ -27,7 +27,7 @@ const (
 	FieldMaxKeyAge = "max_key_age"
 )
 
-var errUnreadable = errors.New("the stored role cannot be decoded")
+var errUnreadable = errors.New("the storage entry of this role cannot be decoded: delete the role and create it again")
 
 // Role is on which terms its readers get the key.
 type Role struct {
@@ -98,24 +98,33 @@ func (r *Role) Terms(base accesskey.Terms) accesskey.Terms {
 type Store struct {
 	storage logical.Storage
 
-	mu    sync.RWMutex
+	mu    lock.Lock
 	known map[string]*Role
 }
 
 // NewStore returns the store of a mount.
-func NewStore(storage logical.Storage) *Store { return &Store{storage: storage} }
+func NewStore(storage logical.Storage) *Store { return &Store{storage: storage, mu: lock.New()} }
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
-	s.mu.RLock()
-	found, known := s.known[name]
-	s.mu.RUnlock()
-	if known {
-		return found, nil
+	if found, err := s.remembered(ctx, name); found != nil || err != nil {
+		return found, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	return s.load(ctx, name)
+}
+
+func (s *Store) remembered(ctx context.Context, name string) (*Role, error) {
+	unlock, err := s.mu.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return s.known[name], nil
 }
 
 // load reads a role. The caller holds the lock. Names that do not exist are not
@@ -135,8 +144,11 @@ func (s *Store) load(ctx context.Context, name string) (*Role, error) {
 
 // Change stores what edit makes of a role, which is nil if there is none.
 func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role, error)) (*Role, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	old, err := s.load(ctx, name)
 	if err != nil {
 		return nil, err
@@ -159,8 +171,11 @@ func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role
 
 // Remove deletes a role. It succeeds if there is none.
 func (s *Store) Remove(ctx context.Context, name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, err := s.mu.Write(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	delete(s.known, name)
 	return s.storage.Delete(ctx, Prefix+name)
 }
@@ -186,8 +201,8 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 
 // Forget drops what the store remembers of roles that another node has written.
 func (s *Store) Forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	unlock, _ := s.mu.Write(context.Background()) // never fails: who holds it has a budget
+	defer unlock()
 	s.known = nil
 }
 

@@ -101,7 +101,7 @@ func (r *Rotator) RunDue(ctx context.Context) error {
 
 // work runs work when its turn comes, and reports how it went.
 func (r *Rotator) work(ctx context.Context, work func(context.Context) error) error {
-	return r.flights.Alone(ctx, func(ctx context.Context) error {
+	return r.flights.Alone(ctx, flight.Schedule, func(ctx context.Context) error {
 		err := work(ctx)
 		r.report(ctx, err)
 		return err

@@ -4,13 +4,15 @@ package rotation
 
 import (
 	"context"
-	"slices"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
@@ -18,54 +20,66 @@ import (
 // compareBudget bounds a comparison, which readers wait for. If it fails, they get the
 // key with a warning, and do not wait for another one for a while, so that an outage of
 // Graph does not slow down every read.
-const compareBudget = 5 * time.Second
+const compareBudget = 4 * time.Second
 
-// compare compares the stored key with the tenant's, in a flight. A key that was made
-// elsewhere becomes the current one. A comparison that fails is no error: readers get the
-// key with a warning.
-func (m *Manager) compare(ctx context.Context) (accesskey.Record, error) {
-	conn, err := m.Configs.Current(ctx)
-	if err != nil {
-		return accesskey.Record{}, err
+// compare compares the record's key with the tenant's, once for all who want to know. A
+// comparison that fails is no error: the store of the key has been told.
+func (m *Manager) compare(ctx context.Context) error {
+	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
+		conn, err := m.Configs.Current(ctx)
+		if err == nil {
+			_ = m.ask(ctx, conn) // reported
+		}
+		return none, err
+	})
+	if err == nil {
+		got.Release()
 	}
-	rec, due, err := m.Keys.Due(ctx, true)
-	if err != nil || !slices.Contains(due, accesskey.WorkCompare) || m.Health.SkipReason(ctx) != "" {
-		return rec, err // it has been replaced or compared while this waited, or Graph is to be left alone
-	}
+	return err
+}
+
+// ask asks Graph for the tenant's key, and tells the store of the key the answer. The
+// error is Graph's, or storage's.
+func (m *Manager) ask(ctx context.Context, conn *config.Connection) error {
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
-	key, err := conn.Graph.DeploymentAccessKey(asking)
-	if err != nil {
-		logReport(ctx, m.Health.Compared(ctx, health.DriftUnknown, err))
-		hclog.FromContext(ctx).Warn("the deployment access key could not be compared with the tenant's", graph.LogArgs(err, "key_version", rec.Version)...)
-		return rec, nil
+	since := m.Now()
+	err := m.Health.MayCompare(ctx)
+	var key string
+	if err == nil {
+		key, err = conn.Graph.DeploymentAccessKey(asking)
 	}
-	return m.heed(ctx, key)
+	if err != nil {
+		applied, _ := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Unnamed}) // stores nothing
+		if _, held := errors.AsType[*health.ThrottledError](err); !held {
+			logReport(ctx, m.Health.Compared(ctx, health.DriftUnknown, err))
+			hclog.FromContext(ctx).Warn("the deployment access key could not be compared with the tenant's", graph.LogArgs(err, "key_version", applied.Record.Version)...)
+		}
+		return err
+	}
+	return m.heed(ctx, key, since)
 }
 
-// heed draws the consequence of a comparison of a key that is not in doubt. One that was
-// made elsewhere, such as in the Defender portal, is adopted and reported, and not fought.
-func (m *Manager) heed(ctx context.Context, key string) (accesskey.Record, error) {
-	before, err := m.Keys.Record(ctx)
-	if err != nil {
-		return before, err
+// heed draws the consequence of Graph's word. An unknown key is adopted and reported, and
+// not fought.
+func (m *Manager) heed(ctx context.Context, key string, since time.Time) error {
+	applied, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Compared, Key: key, Since: since})
+	if errors.Is(err, accesskey.ErrOvertaken) {
+		return nil // whoever needs the key asks again
 	}
-	rec, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Compared, Key: key})
-	switch {
-	case err != nil:
-		return rec, err
-	case rec.Version > before.Version:
-		m.reportExternal(ctx, rec)
-	case rec.Key == key:
-		logReport(ctx, m.Health.Compared(ctx, health.DriftNone, nil))
-	default:
-		logReport(ctx, m.Health.Compared(ctx, health.DriftStale, nil))
+	result := health.DriftNone
+	switch args := []any{"key_version", applied.Record.Version, "graph_request_id", graph.LastRequestID(ctx)}; applied.Finding {
+	case accesskey.Stale:
+		result = health.DriftStale
+	case accesskey.External:
+		result = health.DriftExternal
+		hclog.FromContext(ctx).Warn("the deployment access key has been regenerated outside the engine", args...)
+		m.Events.SendOfKey(ctx, event.KeyDrift, applied.Record.Version)
+	case accesskey.Recovered:
+		hclog.FromContext(ctx).Warn("Graph names an unknown deployment access key after a regeneration without an answer: it is the engine's own, or was made elsewhere", args...)
+	case accesskey.Returned:
+		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
 	}
-	return rec, nil
-}
-
-func (m *Manager) reportExternal(ctx context.Context, rec accesskey.Record) {
-	hclog.FromContext(ctx).Warn("the deployment access key has been regenerated by somebody else", "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
-	logReport(ctx, m.Health.Compared(ctx, health.DriftExternal, nil))
-	m.Events.SendOfKey(ctx, event.KeyDrift, rec.Version)
+	logReport(ctx, m.Health.Compared(ctx, result, nil))
+	return err
 }

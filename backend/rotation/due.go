@@ -15,6 +15,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
 // unmountBudget bounds the retirement of a key that is left behind.
@@ -22,24 +23,34 @@ const unmountBudget = 8 * time.Second
 
 // causes of the work that is a regeneration.
 var causes = map[string]string{
-	accesskey.WorkSettle: accesskey.CauseRecovered,
-	accesskey.WorkRotate: accesskey.CauseRotation,
+	accesskey.WorkWanted: accesskey.CauseManual,
 	accesskey.WorkRetire: accesskey.CauseRetired,
+	accesskey.WorkRotate: accesskey.CauseRotation,
 }
 
-// RunDue does the most urgent of what is due, unless Graph is to be left alone. One piece
-// is enough: a regeneration settles them all. What fails has been reported when it returns.
+// byUrgency is the engine's work, that which settles other work first: each regeneration
+// begins with a comparison, but for the one that an operator wants.
+var byUrgency = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.WorkRotate, accesskey.WorkSettle, accesskey.WorkCompare}
+
+// RunDue does the most urgent of what is due and may be tried now. What fails has been
+// reported when it returns.
 func (m *Manager) RunDue(ctx context.Context) error {
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil {
 		return err
 	}
-	rec, due, err := m.Due(ctx)
-	m.noticeMissed(ctx, conn.Config, rec)
-	if err == nil && len(due) > 0 {
-		m.run(ctx, conn, due[0])
+	rec, due, err := m.Keys.Due(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	m.noticeMissed(ctx, conn.Config, rec)
+	for _, work := range byUrgency {
+		if slices.Contains(due, work) && (rec.Watch != nil && !regenerates(work) || m.mayRun(ctx, conn, work)) {
+			m.run(ctx, work)
+			return nil
+		}
+	}
+	return nil
 }
 
 // RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
@@ -49,38 +60,37 @@ func (m *Manager) RetireIfDue(ctx context.Context) error {
 	if err != nil || conn == nil {
 		return err
 	}
-	_, due, err := m.Keys.Due(ctx, false)
-	if slices.Contains(due, accesskey.WorkRetire) && m.Writable() {
-		m.run(ctx, conn, accesskey.WorkRetire)
+	_, due, err := m.Keys.Due(ctx)
+	if slices.Contains(due, accesskey.WorkRetire) && m.Writable() && m.mayRun(ctx, conn, accesskey.WorkRetire) {
+		m.run(ctx, accesskey.WorkRetire)
 	}
 	return err
 }
 
-// Due returns the record and what is due, the most urgent first. A comparison is not due
-// while readers do not wait for one either.
-func (m *Manager) Due(ctx context.Context) (accesskey.Record, []string, error) {
-	rec, due, err := m.Keys.Due(ctx, false)
-	if m.Health.SkipReason(ctx) != "" {
-		due = slices.DeleteFunc(due, func(work string) bool { return work == accesskey.WorkCompare })
+// mayRun reports whether unattended work may be tried now. On watch, and in doubt, the key
+// is compared at each tick.
+func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, work string) bool {
+	kind := health.Comparison
+	switch work {
+	case accesskey.WorkWanted:
+		return true
+	case accesskey.WorkRetire:
+		kind = health.Retirement
+	case accesskey.WorkRotate:
+		kind = health.Rotation
 	}
-	return rec, due, err
+	return m.Health.Allowed(ctx, kind, conn.Graph.Probe)
 }
 
+func regenerates(work string) bool { return causes[work] != "" }
+
 // run does a piece of unattended work.
-func (m *Manager) run(ctx context.Context, conn *config.Connection, work string) {
-	if !m.Health.Allowed(ctx, work == accesskey.WorkCompare, conn.Graph.Probe) {
+func (m *Manager) run(ctx context.Context, work string) {
+	if !regenerates(work) {
+		_ = m.compare(ctx) // reported
 		return
 	}
-	var (
-		got *flight.Result[accesskey.Record]
-		err error
-	)
-	if work == accesskey.WorkCompare {
-		got, err = m.Flights.Share(ctx, Comparing, m.compare)
-	} else {
-		got, err = m.regenerate(ctx, attempt{cause: causes[work], onlyIf: work})
-	}
-	if err == nil {
+	if got, err := m.regenerate(ctx, attempt{cause: causes[work], onlyIf: work}); err == nil {
 		got.Release()
 	}
 }
@@ -110,44 +120,56 @@ func (m *Manager) noticeMissed(ctx context.Context, cfg *config.Config, rec acce
 
 func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// RetireBeforeSwitch retires a key that has been handed out, before the engine turns away
-// from the workspace that it belongs to. It runs in a flight of its caller's. It returns a
-// warning if it does not succeed in time: the key lives on, out of the engine's reach.
-func (m *Manager) RetireBeforeSwitch(ctx context.Context) (warning string) {
-	ctx, cancel := context.WithTimeout(ctx, unmountBudget)
-	defer cancel()
-	err := m.retireNow(ctx)
-	if err == nil {
-		return ""
+// TurnAway leaves the workspace of the configuration, in a flight of its caller's: it stops
+// disclosure, retires a key that has been handed out, and then calls leave, which replaces
+// or removes the configuration. It returns a warning if the key could not be retired in
+// time: it lives on, out of the engine's reach. The error is that of leave.
+func (m *Manager) TurnAway(ctx context.Context, leave func() error) (warning string, err error) {
+	m.tell(ctx, accesskey.Turning)
+	defer m.tell(ctx, accesskey.Turned)
+	if err := m.retireNow(ctx); err != nil {
+		hclog.FromContext(ctx).Error("the deployment access key lives on after its configuration", graph.LogArgs(err)...)
+		m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)
+		warning = "The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
+			"Regenerate it in the Defender portal. The reason: " + err.Error()
 	}
-	hclog.FromContext(ctx).Error("the deployment access key lives on after its configuration", graph.LogArgs(err)...)
-	m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)
-	return "The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
-		"Regenerate it in the Defender portal. The reason: " + err.Error()
+	return warning, leave()
 }
 
 // RetireOnUnmount ends the work with the key when the mount goes away: nothing is handed
-// out any more, and a key that has been is regenerated.
+// out, and a key that has been is regenerated.
 func (m *Manager) RetireOnUnmount(ctx context.Context) {
-	_, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Closed}) // never fails
-	ctx, cancel := context.WithTimeout(ctx, unmountBudget)
+	m.tell(ctx, accesskey.Closed)
+	bounded, cancel := context.WithTimeout(ctx, unmountBudget)
 	defer cancel()
-	if err := m.Flights.Alone(ctx, m.retireNow); err != nil {
+	if err := m.Flights.Alone(bounded, flight.Farewell, m.retireNow); err != nil {
 		hclog.FromContext(ctx).Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", graph.LogArgs(err)...)
 		m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)
 	}
 }
 
-// retireNow regenerates a key that has been handed out, in a flight of its caller's.
+// tell tells the store of the key to open or close the door.
+func (m *Manager) tell(ctx context.Context, kind string) {
+	_, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: kind}) // never fails
+}
+
+// retireNow regenerates a key that has been handed out, in a flight of its caller's. It
+// takes more than one regeneration if a key is found at Graph meanwhile.
 func (m *Manager) retireNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, unmountBudget)
+	defer cancel()
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil {
 		return err
 	}
-	rec, err := m.Keys.Record(ctx)
-	if err != nil || !rec.Disclosed {
-		return err
+	for {
+		_, due, err := m.Keys.Due(ctx)
+		if err != nil || !slices.Contains(due, accesskey.WorkRetire) {
+			return err
+		}
+		a := attempt{Manager: m, cause: accesskey.CauseRetired, onlyIf: accesskey.WorkRetire, farewell: true}
+		if _, err := a.criticalSection(ctx); err != nil {
+			return err
+		}
 	}
-	_, err = attempt{Manager: m, cause: accesskey.CauseRetired, lastChance: true}.criticalSection(ctx)
-	return err
 }

@@ -45,7 +45,7 @@ func TestObtainWithoutAConfiguration(t *testing.T) {
 	require.ErrorIs(t, r.rotate(), config.ErrUnconfigured)
 	r.runDue()
 	require.NoError(t, r.manager.RetireIfDue(r.ctx))
-	require.Empty(t, r.manager.RetireBeforeSwitch(r.ctx))
+	require.Empty(t, r.turnAway())
 	require.Empty(t, r.log.String())
 }
 
@@ -106,17 +106,58 @@ func TestReaderWhoseTimeIsUp(t *testing.T) {
 	require.Equal(t, 1, r.posts())
 }
 
+// Readers who need a new key leave Graph alone for five minutes at most, and those who
+// share go on. An operator does not wait.
 func TestThrottledGraphIsLeftAlone(t *testing.T) {
 	r := configured(t, nil)
-	r.obtain(shared)
+	held := r.obtain(shared)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 429, RetryAfter: "900"})
-	require.Error(t, r.rotate())
-	asked := r.sim.Calls(graphtest.Regenerate).Started + r.gets()
+	require.Error(t, r.fails(alone))
+	posts := r.sim.Calls(graphtest.Regenerate).Started
 	var throttled *health.ThrottledError
 	require.ErrorAs(t, r.fails(alone), &throttled)
-	require.ErrorAs(t, r.rotate(), &throttled)
-	r.advance(11 * time.Minute)
-	require.Equal(t, throttled.Error(), r.obtain(shared).Unverified)
-	require.Equal(t, 1, r.report().Failures)
-	require.Equal(t, asked, r.sim.Calls(graphtest.Regenerate).Started+r.gets())
+	require.Equal(t, r.time().Add(5*time.Minute), throttled.Until)
+	require.Equal(t, keyIn(held), keyIn(r.obtain(shared)))
+	require.Equal(t, posts, r.sim.Calls(graphtest.Regenerate).Started)
+	require.NoError(t, r.rotate())
+	require.False(t, r.works(held))
+
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "315360000"})
+	require.Error(t, r.fails(alone))
+	r.advance(5 * time.Minute)
+	require.True(t, r.works(r.obtain(alone)))
+}
+
+// A failure holds the next regeneration for readers: they get it, and until when.
+func TestReadersWaitAfterAFailure(t *testing.T) {
+	r := configured(t, nil)
+	r.obtain(shared)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
+	for _, wait := range []int{2, 4, 8, 16, 32, 60, 60} {
+		before := r.sim.Calls(graphtest.Regenerate).Started
+		require.ErrorContains(t, r.fails(alone), "403")
+		require.Equal(t, before+1, r.sim.Calls(graphtest.Regenerate).Started)
+		r.advance(time.Duration(wait)*time.Second - 1)
+		var held *health.HeldError
+		require.ErrorAs(t, r.fails(alone), &held)
+		require.ErrorContains(t, held, "403")
+		require.Equal(t, before+1, r.sim.Calls(graphtest.Regenerate).Started)
+		r.advance(1)
+	}
+	require.NoError(t, r.health.Reset(r.ctx)) // as a verified configuration does
+	r.sim.Clear()
+	require.True(t, r.works(r.obtain(alone)))
+}
+
+// Regenerations are a second apart, whatever readers do.
+func TestPaceOfRegenerations(t *testing.T) {
+	r := configured(t, nil)
+	begun := r.time()
+	for range 20 {
+		answer := r.obtain(alone)
+		r.revoke(answer)
+		require.NoError(t, r.manager.RetireIfDue(r.ctx))
+	}
+	require.Equal(t, 40, r.posts())
+	require.Equal(t, 39*time.Second, r.time().Sub(begun))
 }

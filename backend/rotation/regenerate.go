@@ -17,171 +17,218 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
+const (
+	// postBudget is the part of a flight that Graph gets for regenerating.
+	postBudget = 30 * time.Second
+
+	// outcomeBudget bounds the storing of an outcome, which must not be lost because the
+	// flight's time is up.
+	outcomeBudget = 10 * time.Second
+
+	// leaveWithin is how soon a regeneration must leave after its intent was stored,
+	// whose time is what a doubt is counted from.
+	leaveWithin = 5 * time.Second
+)
+
 // attempt is a regeneration, and why it is made.
 type attempt struct {
 	*Manager
 
 	cause string
-	// onlyIf is the unattended work that it does; "" for one that a request asks for.
-	// Unattended work first asks Graph for the key: while Graph cannot even answer that,
-	// there must not be an intent that keeps others from the key.
+	// onlyIf is the work that it does, and without which it does not begin; "" for one
+	// that a reader asks for.
 	onlyIf string
-	// lastChance ignores that Graph wants the engine to stay away: there is no later.
-	lastChance bool
+	// farewell is for a key that is left behind: there is no later.
+	farewell bool
 }
 
-// regenerate regenerates the key, or joins a regeneration that is under way. It returns
-// the record of the key that came of it. The error is [accesskey.ErrNotDue] if the joined
-// work was not made for those who wait.
+// order says how an attempt is shared, and when its turn comes.
+func (a attempt) order() flight.Order {
+	switch a.onlyIf {
+	case accesskey.WorkWanted:
+		return flight.Order{Purpose: Rotating, Rank: flight.BreakGlass, Keep: true}
+	case accesskey.WorkRetire:
+		return flight.Order{Purpose: Retiring, Rank: flight.Retirement}
+	case accesskey.WorkRotate:
+		return flight.Order{Purpose: Scheduled, Rank: flight.Schedule}
+	default:
+		return flight.Order{Purpose: Regenerating, Rank: flight.Readers, JoinAny: true}
+	}
+}
+
+func (a attempt) rank() flight.Rank {
+	if a.farewell {
+		return flight.Farewell
+	}
+	return a.order().Rank
+}
+
+// regenerate regenerates the key, or joins a regeneration. It returns the record of the
+// key that came of it. The error is [accesskey.ErrNotDue] if the joined work was not made
+// for those who wait.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (*flight.Result[accesskey.Record], error) {
 	a.Manager = m
-	return m.Flights.Share(ctx, Regenerating, a.criticalSection)
+	return m.Flights.Share(ctx, a.order(), a.criticalSection)
 }
 
 // criticalSection regenerates the key in a flight. Each step leaves a state from which the
 // engine can go on, whatever happens after it:
 //
-//  1. settle the intent of an earlier regeneration, if there is one;
-//  2. sign in, and do all else that can fail without touching the key;
-//  3. store the intent: from here on the stored key is not handed out;
-//  4. ask Graph to regenerate the key;
-//  5. store the new version, which clears the intent.
+//  1. sign in, or ask Graph for the key, and do all else that can fail without touching it;
+//  2. store the intent: from here on nobody knows which key is the tenant's;
+//  3. ask Graph to regenerate the key;
+//  4. store the new version, which clears the intent.
 func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err error) {
-	conn, before, err := a.mayBegin(ctx)
+	conn, err := a.Configs.Current(ctx)
 	if err != nil {
 		return rec, err
+	}
+	before, err := a.Keys.Record(ctx)
+	if err != nil {
+		return rec, err
+	}
+	if err := a.mayBegin(ctx); err != nil {
+		return rec, a.forOthers(err)
 	}
 	defer func() { err = a.report(ctx, before, rec, err) }()
-	if before.Intent != nil {
-		// A key that is found has not been disclosed by this engine. That serves
-		// everyone but an operator who wants every key so far to be dead.
-		found, err := a.settle(ctx, conn, nil)
-		if err != nil || found.Cause == accesskey.CauseRecovered && found.Version > before.Version && a.cause != accesskey.CauseManual {
-			return found, err
-		}
-	}
-	baseline, err := a.prepare(ctx, conn)
-	if err != nil {
+	if err := a.prepare(ctx, conn); err != nil {
 		return rec, err
 	}
-	if _, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, Baseline: baseline, OnlyIf: a.onlyIf}); err != nil {
+	if err := a.pace.wait(ctx, a.rank(), a.Now(), a.Sleep); err != nil {
 		return rec, err
 	}
-	posting, cancel := context.WithTimeout(ctx, postBudget)
-	defer cancel()
-	key, err := conn.Graph.RegenerateDeploymentAccessKey(posting)
+	if err := a.begin(ctx); err != nil {
+		return rec, err
+	}
+	key, err := a.post(ctx, conn)
 	if err != nil {
-		return a.afterFailure(ctx, conn, err)
+		return a.afterFailure(ctx, err)
 	}
-	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
-	return a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited})
+	return a.answered(ctx, key)
 }
 
-// mayBegin returns what an attempt begins with. The error is a [*health.ThrottledError] if
-// Graph wants the engine to stay away.
-func (a attempt) mayBegin(ctx context.Context) (conn *config.Connection, before accesskey.Record, err error) {
-	if conn, err = a.Configs.Current(ctx); err != nil {
-		return nil, before, err
+// mayBegin returns why the attempt has to wait, nil if it does not: Graph has asked to be
+// left alone, or the last regeneration for a reader has just failed.
+func (a attempt) mayBegin(ctx context.Context) error {
+	switch rank := a.rank(); rank {
+	case flight.BreakGlass, flight.Farewell:
+		return nil
+	case flight.Retirement:
+		return a.Health.MayRetire(ctx)
+	case flight.Readers:
+		return a.Health.MayRead(ctx)
+	default:
+		return a.Health.Throttled(ctx)
 	}
-	if err := a.Health.Throttled(ctx); err != nil && !a.lastChance {
-		return nil, before, err
-	}
-	before, err = a.Keys.Record(ctx)
-	return conn, before, err
 }
 
-// prepare does what can fail before there is an intent. It returns the tenant's key, if it
-// has asked for it: to compare with later, where the record has no key, or where the
-// record's may not be the tenant's. An operator who wants every key so far to be dead must
-// not be told so because of a key that was made elsewhere before.
-func (a attempt) prepare(ctx context.Context, conn *config.Connection) (baseline string, err error) {
+// prepare does what can fail before there is an intent. Unattended work first asks Graph
+// for the key: while nothing answers, there must not be an intent that keeps others from
+// the key. A retirement goes on if Graph has answered with a failure of its own.
+func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
+	if a.farewell || a.onlyIf != accesskey.WorkRetire && a.onlyIf != accesskey.WorkRotate {
+		return conn.Graph.SignIn(ctx)
+	}
+	failure := a.ask(ctx, conn)
+	if failure == nil {
+		return nil
+	}
 	rec, err := a.Keys.Record(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if rec.Key != "" && a.onlyIf == "" && a.cause != accesskey.CauseManual {
-		return "", conn.Graph.SignIn(ctx)
+	remote, ok := errors.AsType[*graph.Error](failure)
+	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
+	case ok && remote.NamesNoKey() && rec.Key == "":
+		return nil // the first key of a tenant
+	case ok && remote.Signed && a.onlyIf == accesskey.WorkRetire && !young:
+		return nil
+	default:
+		return failure
 	}
-	key, err := conn.Graph.DeploymentAccessKey(ctx)
-	if namesNoKey(err) {
-		return "", nil // the first key of a tenant
-	}
-	if err != nil {
-		return "", err
-	}
-	if rec.Key == "" || rec.Intent != nil || a.Now().Sub(rec.RegeneratedAt) < accesskey.CompareNotBefore {
-		return key, nil
-	}
-	_, err = a.heed(ctx, key)
-	return key, err
 }
 
-// namesNoKey reports whether Graph has answered that there is no key. What it answers for
-// a tenant that has none is not documented.
-func namesNoKey(err error) bool {
-	remote, ok := errors.AsType[*graph.Error](err)
-	return ok && remote.NamesNoKey()
+// begin stores the intent. If storing it took so long that a doubt would be counted from
+// too early a time, it is stored anew.
+func (a attempt) begin(ctx context.Context) error {
+	for range 3 {
+		applied, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
+		if err != nil {
+			return err
+		}
+		if a.Now().Sub(applied.Record.Intent.BegunAt) < leaveWithin {
+			return nil
+		}
+	}
+	_, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
+	return errors.Join(errSlowStorage, err)
+}
+
+var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
+
+func (a attempt) post(ctx context.Context, conn *config.Connection) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, postBudget)
+	defer cancel()
+	defer func() { a.pace.last = a.Now() }() // the client may have repeated it
+	a.pace.last = a.Now()
+	return conn.Graph.RegenerateDeploymentAccessKey(ctx)
+}
+
+// outcome tells the store of the key what has become of a regeneration.
+func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Applied, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
+	defer cancel()
+	return a.Keys.Apply(ctx, e)
+}
+
+// answered stores the new key. An answer with a key from before the regeneration proves
+// nothing.
+func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
+	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
+	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited})
+	if err == nil && applied.Finding == accesskey.OldAnswer {
+		err = &UnsettledError{&graph.Error{
+			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
+			Reason: "the answer names a key from before the regeneration",
+		}}
+	}
+	return applied.Record, err
 }
 
 // afterFailure deals with a regeneration that did not return a key. If Graph provably did
-// not carry it out, the stored key is good again; otherwise the tenant's key may show what
-// happened.
-func (a attempt) afterFailure(ctx context.Context, conn *config.Connection, failure error) (accesskey.Record, error) {
+// not carry it out, the record's key is good; otherwise Graph is asked which one is.
+func (a attempt) afterFailure(ctx context.Context, failure error) (accesskey.Record, error) {
 	// An error that is not Graph's is that of a context that had ended before anything
 	// was sent.
-	if remote, ok := errors.AsType[*graph.Error](failure); !ok || !remote.MayHaveHappened() {
-		rec, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Refused})
-		if err != nil {
-			return rec, err
-		}
-		return rec, failure
+	remote, ok := errors.AsType[*graph.Error](failure)
+	if !ok || !remote.MayHaveHappened() {
+		applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
+		a.logUnstored(ctx, err)
+		return applied.Record, failure
 	}
-	rec, err := a.settle(ctx, conn, failure)
-	if err == nil && (rec.Intent != nil || rec.Cause != accesskey.CauseRecovered) {
-		err = unsettled(rec, a.Now(), failure)
+	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Lost})
+	a.logUnstored(ctx, err)
+	if ctx.Err() == nil {
+		_ = a.compare(ctx) // for all who wait; they ask again if it fails
 	}
-	return rec, err
+	return applied.Record, &UnsettledError{remote}
 }
 
-// settle finds out what became of the regeneration that an intent announced. It returns
-// the record of the key that came of it, or, if it is known not to be carried out any
-// longer and can be repeated, the record as it was. While that is unknown the error is an
-// [*UnsettledError], for the reason given.
-func (a attempt) settle(ctx context.Context, conn *config.Connection, reason error) (accesskey.Record, error) {
-	before, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Lost})
+// logUnstored logs that an outcome could not be stored. It is known in memory.
+func (a attempt) logUnstored(ctx context.Context, err error) {
 	if err != nil {
-		return before, err
+		hclog.FromContext(ctx).Warn("storing the outcome of a regeneration", graph.LogArgs(err)...)
 	}
-	key, err := conn.Graph.DeploymentAccessKey(ctx)
-	if err != nil && !namesNoKey(err) {
-		return before, unsettled(before, a.Now(), err)
-	}
-	rec, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Compared, Key: key})
-	switch {
-	case errors.Is(err, accesskey.ErrUndecided):
-		return rec, unsettled(rec, a.Now(), reason)
-	case err != nil || rec.Version == before.Version:
-		return rec, err
-	case rec.Cause == accesskey.CauseExternal:
-		a.reportExternal(ctx, rec)
-	default:
-		hclog.FromContext(ctx).Warn("a regeneration whose outcome was not known has been found carried out", "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
-	}
-	return rec, nil
 }
 
-// report records how an attempt went. It returns its error, which for unattended work
-// says to those who joined it that they may fare better.
+// report records how an attempt went, and returns its error.
 func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err error) error {
 	switch {
 	case errors.Is(err, accesskey.ErrNotDue):
 		return err
 	case err != nil:
 		a.reportFailure(ctx, before, err)
-		if a.onlyIf != "" {
-			return errors.Join(accesskey.ErrNotDue, err)
-		}
-		return err
+		return a.forOthers(err)
 	}
 	hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
 	logReport(ctx, a.Health.Succeeded(ctx))
@@ -192,9 +239,19 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err e
 	return nil
 }
 
+// forOthers marks the error of unattended work, so that readers who joined it are judged
+// anew: they may fare better.
+func (a attempt) forOthers(err error) error {
+	if a.onlyIf == accesskey.WorkRetire || a.onlyIf == accesskey.WorkRotate {
+		return errors.Join(accesskey.ErrNotDue, err)
+	}
+	return err
+}
+
 func (a attempt) reportFailure(ctx context.Context, before accesskey.Record, failure error) {
 	hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
-	logReport(ctx, a.Health.Failed(ctx, a.cause, a.onlyIf != "", failure))
+	unattended := a.rank() == flight.Retirement || a.rank() == flight.Schedule
+	logReport(ctx, a.Health.Failed(ctx, a.cause, unattended, failure))
 	metadata := []string{event.Cause, a.cause}
 	if remote, ok := errors.AsType[*graph.Error](failure); ok {
 		metadata = append(metadata, event.Code, remote.Code, event.RequestID, remote.RequestID)
@@ -202,36 +259,12 @@ func (a attempt) reportFailure(ctx context.Context, before accesskey.Record, fai
 	a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, metadata...)
 }
 
-// UnsettledError says that it cannot be told yet whether a regeneration has been carried
-// out, so that no key can be handed out.
-type UnsettledError struct {
-	age    time.Duration
-	until  time.Time // when the regeneration can be repeated; zero: it can be by now
-	reason error     // may be nil
-}
-
-func unsettled(rec accesskey.Record, now time.Time, reason error) error {
-	e := &UnsettledError{reason: reason}
-	if rec.Intent != nil {
-		e.age = max(0, now.Sub(rec.Intent.StartedAt))
-		if rec.Intent.Deadline.After(now) {
-			e.until = rec.Intent.Deadline
-		}
-	}
-	return e
-}
+// UnsettledError says that Graph may have regenerated the key, although it has not
+// answered so.
+type UnsettledError struct{ reason *graph.Error }
 
 func (e *UnsettledError) Error() string {
-	settled := "as soon as Graph answers"
-	if !e.until.IsZero() {
-		settled = "by " + e.until.UTC().Format(time.RFC3339) + " at the latest if Graph answers"
-	}
-	text := fmt.Sprintf("a regeneration began %s ago, and whether Graph has made a new key is not known yet, so none is handed out; try again: it is settled %s",
-		e.age.Round(time.Second), settled)
-	if e.reason != nil {
-		text += ": " + graph.Explain(e.reason)
-	}
-	return text
+	return fmt.Sprintf("%s: Microsoft Graph may have regenerated the key nevertheless, so repeat the request", graph.Explain(e.reason))
 }
 
 func (e *UnsettledError) Unwrap() error { return e.reason }

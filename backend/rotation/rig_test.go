@@ -45,6 +45,7 @@ type rig struct {
 	events  *event.Sender
 	bus     *bus
 	flights *rotation.Flights
+	compare *rotation.Flights
 	manager *rotation.Manager
 	log     *lockedLog
 	ctx     context.Context // with the log
@@ -89,16 +90,18 @@ func (r *rig) restart() {
 	r.configs = config.New(r.storage, r.keys, "v0", func() logical.SystemView { return logical.TestSystemView() }, r.time)
 	r.health = health.New(r.storage, r.time)
 	r.events = event.New(r.bus)
-	r.flights = flight.New[accesskey.Record](r.ctx, func(base, _ context.Context) context.Context {
+	detach := func(base, _ context.Context) context.Context {
 		if r.flightTime > 0 {
 			var cancel context.CancelFunc
 			base, cancel = context.WithTimeout(base, r.flightTime)
 			r.t.Cleanup(cancel)
 		}
 		return graph.WithTrace(base)
-	})
+	}
+	r.flights, r.compare = flight.New[accesskey.Record](r.ctx, detach), flight.New[accesskey.Record](r.ctx, detach)
 	r.manager = &rotation.Manager{
-		Keys: r.keys, Configs: r.configs, Health: r.health, Events: r.events, Flights: r.flights, Now: r.time,
+		Keys: r.keys, Configs: r.configs, Health: r.health, Events: r.events, Now: r.time, Sleep: r.sleep,
+		Flights: r.flights, Comparisons: r.compare,
 		MaxTTL: func() time.Duration { return r.maxTTL }, Tainted: func() bool { return r.tainted },
 		Writable: func() bool { return true },
 	}
@@ -114,6 +117,12 @@ func (r *rig) advance(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now = r.now.Add(d)
+}
+
+// sleep lets the time pass that a test would have to wait.
+func (r *rig) sleep(ctx context.Context, d time.Duration) error {
+	r.advance(d)
+	return ctx.Err()
 }
 
 func (r *rig) configure(fields map[string]any) {
@@ -166,13 +175,25 @@ func (r *rig) isUnsettled(err error) string {
 	r.t.Helper()
 	var doubt *rotation.UnsettledError
 	require.ErrorAs(r.t, err, &doubt)
-	require.NotNil(r.t, r.record().Intent)
 	return err.Error()
 }
 
 func (r *rig) rotate() error {
 	_, err := r.manager.Rotate(r.ctx)
 	return err
+}
+
+// rotateOnce makes one attempt, as a tick does, and returns its error.
+func (r *rig) rotateOnce() error {
+	r.t.Helper()
+	_, err := r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted})
+	require.NoError(r.t, err)
+	before := r.record().Version
+	r.runDue()
+	if rec := r.record(); rec.WantedSince.IsZero() && rec.Version > before {
+		return nil
+	}
+	return errors.New(r.report().LastError)
 }
 
 func (r *rig) runDue() {
@@ -219,7 +240,7 @@ func (r *rig) started(op graphtest.Operation, calls int) {
 func (r *rig) waiting(readers int) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool {
-		return r.flights.Waiters(rotation.Regenerating)+r.flights.Waiters(rotation.Comparing) == readers
+		return r.flights.Waiters(rotation.Regenerating)+r.compare.Waiters(rotation.Comparing) == readers
 	}, 5*time.Second, time.Millisecond)
 }
 
@@ -268,4 +289,12 @@ func (l *lockedLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// turnAway leaves the workspace, with a configuration that stays the same.
+func (r *rig) turnAway() string {
+	r.t.Helper()
+	warning, err := r.manager.TurnAway(r.ctx, func() error { return nil })
+	require.NoError(r.t, err)
+	return warning
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package rotation does the I/O of the deployment access key: it obtains a key for a
-// reader, regenerates it, finds out what became of a regeneration, compares it with the
-// tenant's, and retires it.
+// reader, regenerates it, compares it with the tenant's, and retires it.
 //
 // What a reader may have and what is due, package accesskey decides. The [Manager] asks
 // it, does what it asks for, and tells it what Graph answered. Graph is asked in flights
-// (package flight): apart from the request, one at a time. Each step of a regeneration
-// leaves a state from which the engine goes on, whatever happens after it.
+// (package flight): apart from the request, regenerations one at a time, comparisons
+// beside them. Each step of a regeneration leaves a state from which the engine goes on,
+// whatever happens after it.
 package rotation
 
 import (
@@ -28,16 +28,21 @@ import (
 
 // The purposes of shared flights.
 const (
-	Regenerating = "regenerating" // the key
+	Regenerating = "regenerating" // the key, for readers
+	Rotating     = "rotating"     // it, for an operator
+	Retiring     = "retiring"     // it, because nobody holds it
+	Scheduled    = "scheduled"    // regeneration of it
 	Comparing    = "comparing"    // it with the tenant's
 )
 
-// postBudget is the part of a flight that Graph gets for regenerating, so that time is
-// left to ask it for the outcome if no answer comes.
-const postBudget = 30 * time.Second
+// shareWait is how long a reader who shares waits for another's regeneration, before the
+// reader is served beside it.
+const shareWait = 2 * time.Second
 
-// Flights is the work with the key, one piece at a time. Changes of the configuration
-// take their turn in it.
+// ErrUnconfirmed says that a rotation which an operator has asked for goes on.
+var ErrUnconfirmed = errors.New("the key has not been confirmed to be regenerated yet; the engine goes on until it is, also after a restart: see wanted_since in mdi/status")
+
+// Flights is the work with the key, one piece at a time.
 type Flights = flight.Group[accesskey.Record]
 
 // Manager works with the key of a mount.
@@ -46,8 +51,12 @@ type Manager struct {
 	Configs *config.Store
 	Health  *health.Tracker
 	Events  *event.Sender
-	Flights *Flights
-	Now     func() time.Time
+	// Flights is the work that can replace the key. Changes of the configuration and of
+	// the app's credential take their turn in it. Comparisons are beside it.
+	Flights, Comparisons *Flights
+
+	Now   func() time.Time
+	Sleep func(ctx context.Context, d time.Duration) error
 	// MaxTTL asks core for the mount's maximum lease TTL, 0 if core cannot be asked.
 	MaxTTL func() time.Duration
 	// Tainted asks core whether the mount is going away, and Writable whether this node may
@@ -55,6 +64,7 @@ type Manager struct {
 	Tainted, Writable func() bool
 
 	maxTTL maxTTL
+	pace   pace
 }
 
 // Role is what decides on which terms a reader gets the key, given those of a read
@@ -67,8 +77,8 @@ type Role interface {
 type Answer struct {
 	Lease  *accesskey.Lease
 	Reused bool // the key was made before the request arrived
-	// Unverified is why the key was not compared although it should have been, or "".
-	Unverified string
+	// Unconfirmed is why Graph has not confirmed the key although it should have, or "".
+	Unconfirmed string
 }
 
 // Obtain leases a key that may be handed out to a reader who arrives now, under a role or,
@@ -76,21 +86,28 @@ type Answer struct {
 // terms are asked for anew after each wait, since the configuration may have changed.
 func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 	var (
-		fresh int // the version that was made for this reader
-		ready *flight.Result[accesskey.Record]
+		asks   accesskey.Terms // what this reader has waited for so far
+		ready  *flight.Result[accesskey.Record]
+		repeat = true
 	)
 	for {
-		got, err := m.take(ctx, role, fresh)
+		got, err := m.take(ctx, role, asks)
 		if ready != nil {
 			ready.Release()
+			ready = nil
 		}
 		switch {
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
 			if ready, err = m.regenerate(ctx, attempt{cause: accesskey.CauseRead}); err == nil {
-				fresh = ready.Value.Version
+				asks.Fresh = ready.Value.Version
+			} else if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
+				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
 			}
 		case errors.Is(err, accesskey.ErrCompareFirst):
-			ready, err = m.Flights.Share(ctx, Comparing, m.compare)
+			err = m.compare(ctx)
+		case errors.Is(err, accesskey.ErrWaitFirst):
+			m.Flights.Pause(ctx, shareWait)
+			asks.Waited, err = true, ctx.Err()
 		default:
 			return got, err
 		}
@@ -101,7 +118,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 }
 
 // take leases the current key on the terms of the current configuration.
-func (m *Manager) take(ctx context.Context, role Role, fresh int) (*Answer, error) {
+func (m *Manager) take(ctx context.Context, role Role, asks accesskey.Terms) (*Answer, error) {
 	conn, err := m.Configs.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -110,7 +127,7 @@ func (m *Manager) take(ctx context.Context, role Role, fresh int) (*Answer, erro
 	if role != nil {
 		t = role.Terms(t)
 	}
-	t.Fresh = fresh
+	t.Fresh, t.Waited = asks.Fresh, asks.Waited
 	if limit := m.maxTTL.get(m.Now(), m.MaxTTL); limit > 0 {
 		t.TTL = min(t.TTL, limit)
 	}
@@ -119,36 +136,46 @@ func (m *Manager) take(ctx context.Context, role Role, fresh int) (*Answer, erro
 		m.Reopen(ctx) // the mount has been moved, and goes on
 		l, err = m.Keys.Lease(ctx, t)
 	}
-	var skipReason string
-	if errors.Is(err, accesskey.ErrCompareFirst) {
-		if skipReason = m.Health.SkipReason(ctx); skipReason != "" {
-			t.Unverified = true
-			l, err = m.Keys.Lease(ctx, t)
-		}
-	}
 	if err != nil {
 		return nil, err
 	}
-	return &Answer{Lease: l, Reused: fresh == 0 || l.Record.Version < fresh, Unverified: skipReason}, nil
+	answer := &Answer{Lease: l, Reused: t.Fresh == 0 || l.Record.Version < t.Fresh}
+	if l.Unconfirmed {
+		answer.Unconfirmed = m.Health.CompareProblem(ctx)
+	}
+	return answer, nil
 }
 
-// Rotate regenerates the key now, for nobody, and returns the new record. A regeneration
-// that is under way serves as well: what it makes has not been handed out when the request
-// arrives. Not so a key that it has merely found, which others may have seen.
+// Rotate regenerates the key for nobody, and returns the new record. Only a regeneration
+// that began after the request and was answered counts, and until there is one the engine
+// goes on trying, also if this request ends before: the error is then ErrUnconfirmed, or
+// what has failed so far.
 func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
+	if _, err := m.Configs.Current(ctx); err != nil {
+		return accesskey.Record{}, err
+	}
+	if _, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Wanted}); err != nil {
+		return accesskey.Record{}, err
+	}
 	for {
-		got, err := m.regenerate(ctx, attempt{cause: accesskey.CauseManual})
-		if errors.Is(err, accesskey.ErrNotDue) {
-			continue
+		got, err := m.regenerate(ctx, attempt{cause: accesskey.CauseManual, onlyIf: accesskey.WorkWanted})
+		if err == nil {
+			got.Release()
 		}
-		if err != nil {
-			return accesskey.Record{}, err
+		rec, failed := m.Keys.Record(ctx)
+		switch {
+		case failed == nil && rec.WantedSince.IsZero():
+			return rec, nil
+		case ctx.Err() != nil:
+			return rec, ErrUnconfirmed
 		}
-		got.Release()
-		if got.Joined && got.Value.Cause == accesskey.CauseRecovered {
-			continue
+		// Of a regeneration without an answer nobody knows whether it was carried out.
+		if _, again := errors.AsType[*UnsettledError](err); err != nil && !again && !errors.Is(err, accesskey.ErrNotDue) {
+			return rec, err
 		}
-		return got.Value, nil
+		if m.Sleep(ctx, between) != nil {
+			return rec, errors.Join(ErrUnconfirmed, err)
+		}
 	}
 }
 
@@ -178,9 +205,14 @@ type maxTTL struct {
 
 func (m *maxTTL) get(now time.Time, ask func() time.Duration) time.Duration {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.value == 0 || now.After(m.until) || m.until.Sub(now) > maxTTLFor {
-		m.value, m.until = ask(), now.Add(maxTTLFor)
+	value, left := m.value, m.until.Sub(now)
+	m.mu.Unlock()
+	if value != 0 && left >= 0 && left <= maxTTLFor {
+		return value
 	}
-	return m.value
+	value = ask() // not under the lock: core may be slow
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.value, m.until = value, now.Add(maxTTLFor)
+	return value
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+)
+
+const (
+	keyVersionPath = "key-version"
+
+	keyVersionHelpSynopsis = `Read which version of the deployment access key is current, without the key.`
+
+	keyVersionHelpDescription = `
+For a host that has a key and is about to use it: a key whose key_version is not the
+current one has been replaced. There is no lease, and Microsoft Graph is not asked,
+so a key that was regenerated in the Defender portal shows after the next comparison.
+Give hosts read on this path beside that on the key.
+`
+)
+
+// keyVersionFields are the fields of the answer.
+var keyVersionFields = []field.Spec[accesskey.Record]{
+	always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", func(r *accesskey.Record) any { return r.Version }),
+	ifKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", func(r *accesskey.Record) any { return when(r.LastRegenerated()) }),
+	always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", func(r *accesskey.Record) any { return r.Watch != nil || r.Intent != nil }),
+}
+
+func (b *backend) pathKeyVersion() *framework.Path {
+	return path(keyVersionPath+"$", keyVersionHelpSynopsis, keyVersionHelpDescription, map[logical.Operation]framework.OperationHandler{
+		logical.ReadOperation: forwarded("read key-version", b.keyVersionRead, "Read which version of the key is current.",
+			returning("The version of the current key.", field.ReadSchema(keyVersionFields))),
+	})
+}
+
+// keyVersionRead serves GET mdi/key-version.
+func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	if _, err := b.configs.Current(ctx); err != nil {
+		return nil, refusal(err)
+	}
+	rec, err := b.keys.Record(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: field.Read(keyVersionFields, &rec)}, nil
+}
