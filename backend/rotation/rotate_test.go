@@ -20,14 +20,17 @@ import (
 // has answered, whatever state the key is in and whatever Graph's GET says.
 func TestRotateInEveryState(t *testing.T) {
 	for name, arise := range map[string]func(*rig){
-		"settled":         func(*rig) {},
-		"made elsewhere":  func(r *rig) { r.sim.RegenerateInPortal() },
-		"GET fails":       func(r *rig) { r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 500}) },
-		"GET is refused":  func(r *rig) { r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403}) },
-		"throttled":       func(r *rig) { r.failOnce(graphtest.Fault{Status: 503, RetryAfter: "315360000"}) },
-		"held":            func(r *rig) { r.failOnce(graphtest.Fault{Status: 403}) },
-		"in doubt":        func(r *rig) { r.failOnce(graphtest.Fault{Reset: true, AfterWork: true}) },
-		"in doubt, blind": func(r *rig) { r.failOnce(graphtest.Fault{Reset: true}); r.sim.Inject(graphtest.Fault{Status: 500, Operation: graphtest.Get}) },
+		"settled":        func(*rig) {},
+		"made elsewhere": func(r *rig) { r.sim.RegenerateInPortal() },
+		"GET fails":      func(r *rig) { r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 500}) },
+		"GET is refused": func(r *rig) { r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403}) },
+		"throttled":      func(r *rig) { r.failOnce(graphtest.Fault{Status: 503, RetryAfter: "315360000"}) },
+		"held":           func(r *rig) { r.failOnce(graphtest.Fault{Status: 403}) },
+		"in doubt":       func(r *rig) { r.failOnce(graphtest.Fault{Reset: true, AfterWork: true}) },
+		"in doubt, blind": func(r *rig) {
+			r.failOnce(graphtest.Fault{Reset: true})
+			r.sim.Inject(graphtest.Fault{Status: 500, Operation: graphtest.Get})
+		},
 		"its own answer is lost": func(r *rig) {
 			r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true, AfterWork: true})
 		},
@@ -109,7 +112,9 @@ func TestRotateDoesNotJoinAnOlderRegeneration(t *testing.T) {
 	r.started(graphtest.Regenerate, 2)
 	done.Go(func() { require.NoError(t, r.rotate()) })
 	require.Eventually(t, func() bool { return r.flights.Waiters(rotation.Rotating) == 1 }, 5*time.Second, time.Millisecond)
-	done.Go(func() { require.NoError(t, r.flights.Alone(r.ctx, flight.Configuration, func(context.Context) error { return nil })) })
+	done.Go(func() {
+		require.NoError(t, r.flights.Alone(r.ctx, flight.Configuration, func(context.Context) error { return nil }))
+	})
 	r.sim.Clear()
 	done.Wait()
 	require.Equal(t, 3, r.posts())
