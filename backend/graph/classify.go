@@ -62,9 +62,10 @@ func failure(op string, err error) *Error {
 }
 
 func classify(err error) (Kind, string) {
-	switch {
-	case errors.Is(err, errBodyTooLarge):
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return Unreadable, reasonTooLarge
+	}
+	switch {
 	case errors.Is(err, errInsecureURL):
 		return Refused, reasonInsecure
 	case errors.Is(err, errProxyRefused):

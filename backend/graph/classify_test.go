@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"syscall"
@@ -25,7 +26,7 @@ func TestClassify(t *testing.T) {
 		kind   Kind
 		reason string
 	}{
-		"too large":         {errBodyTooLarge, Unreadable, reasonTooLarge},
+		"too large":         {&http.MaxBytesError{}, Unreadable, reasonTooLarge},
 		"no https":          {errInsecureURL, Refused, reasonInsecure},
 		"proxy refused":     {errProxyRefused, Unavailable, reasonProxyRefused},
 		"proxy down":        {&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}, Unavailable, reasonProxyDown},

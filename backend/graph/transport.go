@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +31,6 @@ const (
 )
 
 var (
-	errBodyTooLarge = errors.New("graph: body too large")
 	errProxyRefused = errors.New("graph: proxy refused the tunnel")
 	errInsecureURL  = errors.New("graph: not an https URL")
 )
@@ -144,7 +142,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &cappedBody{body: resp.Body, left: maxBodyBytes}
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBodyBytes)
 	return resp, nil
 }
 
@@ -162,27 +160,3 @@ func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duratio
 	}
 	logger.Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
 }
-
-// cappedBody fails once more than left bytes have been read.
-type cappedBody struct {
-	body io.ReadCloser
-	left int
-}
-
-// Read implements io.Reader.
-func (b *cappedBody) Read(p []byte) (int, error) {
-	// Read one byte more than allowed, to distinguish a body of exactly that size from
-	// a larger one.
-	if len(p) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.body.Read(p)
-	if n > b.left {
-		return 0, errBodyTooLarge
-	}
-	b.left -= n
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *cappedBody) Close() error { return b.body.Close() }
