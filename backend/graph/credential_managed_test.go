@@ -82,11 +82,8 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			appService(t, endpoint, sim.IdentityHeader())
 			before := sim.Calls(graphtest.ManagedIdentity).Started
 			var log safeBuffer
-			client, _ := simulated(t, sim, func(c *Config) {
-				managed(clientID)(c)
-				c.Logger = debugLogger(&log)
-			})
-			key, err := client.RegenerateDeploymentAccessKey(t.Context())
+			client, _ := simulated(t, sim, managed(clientID))
+			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(key))
 			_, err = client.DeploymentAccessKey(t.Context())

@@ -5,10 +5,10 @@ package graph
 // What the tests of the API share with the tests of internals.
 var (
 	ClientOf         = clientOf
-	DebugLogger      = debugLogger
 	EncodePEM        = encodePEM
 	EverythingAbout  = everythingAbout
 	Failed           = failed
+	Logging          = logging
 	MakeCertificate  = makeCertificate
 	Ours             = ours
 	RequireNoSecrets = requireNoSecrets

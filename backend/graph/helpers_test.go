@@ -143,8 +143,9 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-func debugLogger(out *safeBuffer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace})
+// logging returns a context whose log lines are written to out.
+func logging(t *testing.T, out *safeBuffer) context.Context {
+	return hclog.WithContext(t.Context(), hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace}))
 }
 
 // hushed is the log of servers whose handshakes are meant to fail.

@@ -2,7 +2,10 @@
 
 package graph
 
-import "net/http"
+import (
+	"errors"
+	"net/http"
+)
 
 // Application permissions of Microsoft Graph.
 const (
@@ -132,4 +135,13 @@ func (e *Error) replaces() bool {
 		return true
 	}
 	return false
+}
+
+// Explain returns the text of err and, if there is an [Error] with a hint in its chain,
+// what to do about it.
+func Explain(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok && e.Hint() != "" {
+		return err.Error() + ": " + e.Hint()
+	}
+	return err.Error()
 }

@@ -28,8 +28,8 @@ func owning(t *testing.T, options ...graphtest.Option) *graphtest.Simulator {
 func TestReplacingTheSecret(t *testing.T) {
 	sim := owning(t, graphtest.WithForeignPassword("another client's"))
 	var log safeBuffer
-	client, _ := simulated(t, sim, func(c *Config) { c.Logger, c.APIVersion = debugLogger(&log), Beta })
-	before, objectID, err := client.Passwords(t.Context())
+	client, _ := simulated(t, sim, nil)
+	before, objectID, err := client.Passwords(logging(t, &log))
 	require.NoError(t, err)
 	require.NotEmpty(t, objectID)
 	require.Len(t, before, 2)
@@ -39,7 +39,7 @@ func TestReplacingTheSecret(t *testing.T) {
 	}
 
 	end := time.Now().Add(180 * 24 * time.Hour)
-	added, err := client.AddPassword(t.Context(), "vault", end)
+	added, err := client.AddPassword(logging(t, &log), "vault", end)
 	require.NoError(t, err)
 	require.NotEmpty(t, added.KeyID)
 	require.Equal(t, "vault", added.DisplayName)
@@ -47,18 +47,18 @@ func TestReplacingTheSecret(t *testing.T) {
 	require.Contains(t, log.String(), "/v1.0/applications(appId=")
 
 	renewed, _ := simulated(t, sim, func(c *Config) { c.Credential = added.Secret })
-	require.NoError(t, renewed.SignIn(t.Context()))
+	require.NoError(t, renewed.SignIn(logging(t, &log)))
 
 	own := before[slices.IndexFunc(before, func(p PasswordCredential) bool { return p.DisplayName != "another client's" })]
-	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID))
-	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID), "a repetition")
+	require.NoError(t, renewed.RemovePassword(logging(t, &log), own.KeyID))
+	require.NoError(t, renewed.RemovePassword(logging(t, &log), own.KeyID), "a repetition")
 	require.Equal(t, 1, sim.Calls(graphtest.RemovePassword).Performed)
-	after, _, err := renewed.Passwords(t.Context())
+	after, _, err := renewed.Passwords(logging(t, &log))
 	require.NoError(t, err)
 	require.Equal(t, []string{"another client's", "vault"}, []string{after[0].DisplayName, after[1].DisplayName})
 
 	old, _ := simulated(t, sim, nil)
-	require.Equal(t, "AADSTS7000215", failed(t, old.SignIn(t.Context())).Code)
+	require.Equal(t, "AADSTS7000215", failed(t, old.SignIn(logging(t, &log))).Code)
 	requireNoSecrets(t, sim, log.String())
 }
 
