@@ -159,7 +159,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 			requireCertificateError(t, err, test.problem)
 			_, err = graph.ProofOfPossession(graph.ClientCertificate{PEM: test.text}, "x", time.Now())
 			requireCertificateError(t, err, test.problem)
-			_, err = graph.ClientOf(t, nil).AddKey(t.Context(), "x", test.text, "proof")
+			_, err = graph.ClientOf(t, nil).AddKey(t.Context(), "x", test.text)
 			requireCertificateError(t, err, test.problem)
 		})
 	}

@@ -19,6 +19,7 @@ package graph
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -37,7 +38,8 @@ type Client struct {
 	retry  retrier
 	// managed is set for a managed identity. It has no app registration, so the advice
 	// about a refusal differs.
-	managed bool
+	managed     bool
+	certificate ClientCertificate // that signs in, if one does
 
 	applications string // URL of the app registrations, always in v1.0
 	app          string // URL of the client's own app registration
@@ -57,6 +59,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	_, managed := cfg.Credential.(ManagedIdentity)
+	certificate, _ := cfg.Credential.(ClientCertificate)
 	applications := cfg.graphRoot() + "/" + V1 + "/applications"
 	return &Client{
 		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
@@ -64,6 +67,7 @@ func New(cfg Config) (*Client, error) {
 		tokens:       tokens,
 		retry:        newRetrier(),
 		managed:      managed,
+		certificate:  certificate,
 		applications: applications,
 		app:          applications + "(appId='" + cfg.ClientID + "')",
 	}, nil
@@ -117,6 +121,20 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 		return refused.refusal
 	}
 	return err
+}
+
+// decode returns a function that reads the body of an answer as JSON. If the answer is not
+// complete, missing says what it lacks.
+func decode(answer any, missing string, complete func() bool) func(body []byte) (reason string) {
+	return func(body []byte) string {
+		switch {
+		case json.Unmarshal(body, answer) != nil:
+			return reasonUnreadable
+		case !complete():
+			return missing
+		}
+		return ""
+	}
 }
 
 func (c *Client) callWith(ctx context.Context, t token, op operation, parse func([]byte) string) error {

@@ -97,11 +97,11 @@ const (
 	proofValidity = 10 * time.Minute
 )
 
-// ProofOfPossession returns the JWT that addKey and removeKey require. It proves that
+// proofOfPossession returns the JWT that addKey and removeKey require. It proves that
 // the caller holds the key of cert, which must be a currently valid certificate of the
 // app registration with that object id (not its client id). The JWT is a secret.
 // https://learn.microsoft.com/graph/application-rollkey-prooftoken
-func ProofOfPossession(cert ClientCertificate, objectID string, now time.Time) (string, error) {
+func proofOfPossession(cert ClientCertificate, objectID string, now time.Time) (string, error) {
 	bundle, err := parseBundle(cert.PEM)
 	if err != nil {
 		return "", err

@@ -3,8 +3,8 @@
 package graph
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -39,29 +39,16 @@ func (p Package) Documented() bool {
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentpackageuri
 func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
 	op := operation{name: OpPackage, method: http.MethodGet, url: c.root + sensors + OpPackage, idempotent: true}
-	var found Package
-	err := c.call(ctx, op, func(body []byte) (reason string) {
-		found, reason = parsePackage(body)
-		return reason
-	})
-	return found, err
-}
-
-// parsePackage accepts the package at the root or below "value", like a key.
-func parsePackage(body []byte) (found Package, reason string) {
-	var content struct {
+	var answer struct { // at the root or below "value", like a key
 		Package
 		Value Package `json:"value"`
 	}
-	if json.Unmarshal(body, &content) != nil {
-		return Package{}, reasonUnreadable
+	err := c.call(ctx, op, decode(&answer, reasonNoPackage, func() bool {
+		answer.Package = cmp.Or(answer.Package, answer.Value)
+		return answer.DownloadURL != "" && answer.Version != ""
+	}))
+	if err != nil {
+		return Package{}, err
 	}
-	found = content.Package
-	if found == (Package{}) {
-		found = content.Value
-	}
-	if found.DownloadURL == "" || found.Version == "" {
-		return Package{}, reasonNoPackage
-	}
-	return found, ""
+	return answer.Package, nil
 }
