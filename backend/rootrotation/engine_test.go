@@ -111,9 +111,9 @@ func (e *engine) restart() {
 
 func (e *engine) detach(base, _ context.Context) context.Context { return base }
 
-// impatient lets a hundred pauses end at once; then the time for the work is up.
+// impatient lets ten pauses end at once; then the time for the work is up.
 func (e *engine) impatient() {
-	left := 100
+	left := 10
 	e.rotator.Sleep = func(ctx context.Context, _ time.Duration) error {
 		if left--; left < 0 {
 			return context.DeadlineExceeded
