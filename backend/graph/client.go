@@ -34,7 +34,7 @@ import (
 type Client struct {
 	root   string // of Graph, with the version
 	http   *http.Client
-	tokens tokenSource
+	tokens *tokenSource
 	retry  retrier
 	// managed is set for a managed identity. It has no app registration, so the advice
 	// about a refusal differs.
@@ -54,11 +54,15 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := cfg.Credential.tokenSource(&cfg, client)
+	newIssuer, err := cfg.Credential.issuers(&cfg, client)
 	if err != nil {
 		return nil, err
 	}
 	_, managed := cfg.Credential.(ManagedIdentity)
+	tokens, err := newTokenSource(newIssuer, managed)
+	if err != nil {
+		return nil, err
+	}
 	certificate, _ := cfg.Credential.(ClientCertificate)
 	applications := cfg.graphRoot() + "/" + V1 + "/applications"
 	return &Client{

@@ -38,7 +38,7 @@ func (ClientAssertion) String() string { return redacted }
 // MarshalText makes it encodable as JSON, which a func is not.
 func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (a ClientAssertion) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {
+func (a ClientAssertion) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
 	if a == nil {
 		return nil, &ConfigError{"credential_type", "needs a source of client assertions"}
 	}
@@ -46,7 +46,7 @@ func (a ClientAssertion) tokenSource(cfg *Config, client *http.Client) (tokenSou
 		func(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
 			return a.checked(ctx)
 		})
-	return newConfidentialSource(cfg, cred, client)
+	return signIns(cfg, cred, client), nil
 }
 
 // checked returns an assertion or an *Error.

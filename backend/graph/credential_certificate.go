@@ -35,7 +35,7 @@ func (ClientCertificate) String() string { return redacted }
 // MarshalText keeps the key out of JSON, structured logs included.
 func (ClientCertificate) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (c ClientCertificate) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {
+func (c ClientCertificate) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
 	bundle, err := parseBundle(c.PEM)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (c ClientCertificate) tokenSource(cfg *Config, client *http.Client) (tokenS
 	if err != nil {
 		return nil, certificateError("is not accepted by the sign-in library")
 	}
-	return newConfidentialSource(cfg, cred, client)
+	return signIns(cfg, cred, client), nil
 }
 
 // newKeyBits is the key size that Microsoft's own tools choose for app registrations.

@@ -63,10 +63,11 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 		r.URL.Host = at.Host
 		return server.Client().Transport.RoundTrip(r)
 	})
-	source, err := ManagedIdentity{ClientID: clientID}.sharedSource(clouds[0].GraphRoot, metadata)
+	newIssuer, err := ManagedIdentity{ClientID: clientID}.issuersFor(clouds[0].GraphRoot, metadata)
 	require.NoError(t, err)
-	source.retry.sleep = (&waits{}).sleep
-	client.tokens = source
+	client.tokens, err = newTokenSource(newIssuer, true)
+	require.NoError(t, err)
+	client.tokens.retry.sleep = (&waits{}).sleep
 	return seen
 }
 
