@@ -5,9 +5,7 @@ package graph
 import (
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // identifies a certificate, and is what Entra and its portal call the thumbprint
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -31,12 +29,8 @@ const (
 // CertificateInfo describes the certificate that signs in. Nothing in it is
 // secret.
 type CertificateInfo struct {
-	Thumbprint   string // SHA-1, in the upper-case hexadecimal of Entra's portal
-	SHA256       string // likewise
-	NotBefore    time.Time
-	NotAfter     time.Time
-	Subject      string // RFC 2253
-	SerialNumber string // hexadecimal
+	Thumbprint string // SHA-1, in the upper-case hexadecimal of Entra's portal
+	NotAfter   time.Time
 }
 
 // ParseCertificate checks the PEM of a [ClientCertificate]. Its error is a
@@ -48,14 +42,14 @@ func ParseCertificate(text string) (CertificateInfo, error) {
 	if err != nil {
 		return CertificateInfo{}, err
 	}
-	info := bundle.info()
+	leaf := bundle.chain[0]
 	switch now := time.Now(); {
-	case now.After(info.NotAfter):
+	case now.After(leaf.NotAfter):
 		err = certificateError("has expired")
-	case now.Before(info.NotBefore):
+	case now.Before(leaf.NotBefore):
 		err = certificateError("is not valid yet")
 	}
-	return info, err
+	return CertificateInfo{Thumbprint: fmt.Sprintf("%X", bundle.thumbprint()), NotAfter: leaf.NotAfter}, err
 }
 
 // ParseCertificates returns the certificates of [Config.CACertificates], which is one or
@@ -139,8 +133,7 @@ func parseKeyBlock(block *pem.Block) (*rsa.PrivateKey, error) {
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	case pemPKCS8:
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case pemEC:
-		return nil, certificateError("contains a private key that is not RSA, which Entra does not accept")
+	case pemEC: // is not RSA
 	default:
 		return nil, certificateError("contains something that is neither a certificate nor a private key")
 	}
@@ -168,26 +161,9 @@ func (b *bundle) putFirst() error {
 	return nil
 }
 
-func (b *bundle) info() CertificateInfo {
-	leaf := b.chain[0]
-	return CertificateInfo{
-		Thumbprint:   fmt.Sprintf("%X", b.thumbprint()),
-		SHA256:       fmt.Sprintf("%X", sha256.Sum256(leaf.Raw)),
-		NotBefore:    leaf.NotBefore,
-		NotAfter:     leaf.NotAfter,
-		Subject:      leaf.Subject.String(),
-		SerialNumber: fmt.Sprintf("%X", leaf.SerialNumber),
-	}
-}
-
-func (b *bundle) thumbprint() [sha1.Size]byte {
-	return sha1.Sum(b.chain[0].Raw) //nolint:gosec // see the import
-}
-
-// x5t returns the thumbprint in the form of a JWT header (RFC 7515, section 4.1.7).
-func (b *bundle) x5t() string {
-	sum := b.thumbprint()
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+func (b *bundle) thumbprint() []byte {
+	sum := sha1.Sum(b.chain[0].Raw) //nolint:gosec // see the import
+	return sum[:]
 }
 
 func certificateError(problem string) *ConfigError {

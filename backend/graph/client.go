@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -212,4 +213,28 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 	}
 	e.Status, e.RequestID, e.managed = resp.StatusCode, requestID(resp.Header), c.managed
 	return e
+}
+
+// probeBudget is how long Graph has to answer a probe.
+const probeBudget = 5 * time.Second
+
+// Probe reports whether Graph answers in an orderly way. It sends a request without
+// a token, which Graph must refuse: that costs neither a sign-in nor an entry in the
+// tenant's audit log, so it can be repeated often during an outage. It does not
+// promise that a call will succeed.
+func (c *Client) Probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeBudget)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.root+sensors+OpGet, http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return false
+	}
+	// Only the status matters.
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests
 }

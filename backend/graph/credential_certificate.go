@@ -7,10 +7,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"time"
 
@@ -63,12 +63,7 @@ func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCer
 	if err != nil {
 		return ClientCertificate{}, fmt.Errorf("generating a key: %w", err)
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return ClientCertificate{}, fmt.Errorf("choosing a serial number: %w", err)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          serial.Add(serial, big.NewInt(1)), // 0 is not allowed
+	template := &x509.Certificate{ // CreateCertificate chooses the serial number
 		Subject:               pkix.Name{CommonName: cn},
 		NotBefore:             now.Add(-clockSkew),
 		NotAfter:              now.Add(validity),
@@ -113,7 +108,7 @@ func proofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 		"nbf": now.Unix(),
 		"exp": now.Add(proofValidity).Unix(),
 	})
-	proof.Header["x5t"] = bundle.x5t()
+	proof.Header["x5t"] = base64.RawURLEncoding.EncodeToString(bundle.thumbprint())
 	signed, err := proof.SignedString(bundle.key)
 	if err != nil {
 		return "", certificateError("has a key that cannot sign")
