@@ -70,7 +70,7 @@ func New(cfg Config) (*Client, error) {
 		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
 		http:         client,
 		tokens:       tokens,
-		retry:        newRetrier(),
+		retry:        retrier{Sleep},
 		managed:      managed,
 		certificate:  certificate,
 		applications: applications,

@@ -59,7 +59,7 @@ func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSourc
 	if err != nil {
 		return nil, err
 	}
-	return &tokenSource{newIssuer: newIssuer, retry: newRetrier(), managed: managed, session: &session{issuer: first}}, nil
+	return &tokenSource{newIssuer: newIssuer, retry: retrier{Sleep}, managed: managed, session: &session{issuer: first}}, nil
 }
 
 // token returns a token that should be valid, without a sign-in if possible. Its error is
