@@ -91,8 +91,10 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		MaxTTL:  func() time.Duration { return b.System().MaxLeaseTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
-	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: b.flights, Now: now, Sleep: graph.Sleep}
-	b.root.Start(ctx, graph.Detach)
+	b.root = &rootrotation.Rotator{
+		Configs: b.configs, Events: b.events, Flights: flight.New[struct{}](ctx, graph.Detach), Exclusive: b.flights.Alone,
+		Now: now, Sleep: graph.Sleep,
+	}
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,

@@ -104,8 +104,10 @@ func each(t *testing.T, test func(t *testing.T, e *engine, app string), opts ...
 func (e *engine) restart() {
 	e.flights = flight.New[struct{}](e.ctx, e.detach)
 	e.configs = config.New(e.storage, accesskey.New(e.storage, e.now), "v1", func() logical.SystemView { return logical.TestSystemView() }, e.now)
-	e.rotator = &rootrotation.Rotator{Configs: e.configs, Events: event.New(&framework.Backend{}), Exclusive: e.flights, Now: e.now}
-	e.rotator.Start(e.ctx, e.detach)
+	e.rotator = &rootrotation.Rotator{
+		Configs: e.configs, Events: event.New(&framework.Backend{}), Flights: flight.New[struct{}](e.ctx, e.detach),
+		Exclusive: e.flights.Alone, Now: e.now,
+	}
 	e.impatient()
 }
 
