@@ -181,10 +181,7 @@ func (c *Config) EndUnknown(old *Config) (warning string) {
 
 // cloud returns the cloud of a configuration that has been validated.
 func (c *Config) cloud() graph.Cloud {
-	cloud, err := graph.CloudNamed(c.Environment)
-	if err != nil {
-		return graph.Cloud{} // refused by graph.New with a reason
-	}
+	cloud, _ := graph.CloudNamed(c.Environment) // graph.New refuses an empty one with a reason
 	return cloud
 }
 

@@ -5,6 +5,7 @@ package graph
 import (
 	"errors"
 	"net/http"
+	"slices"
 )
 
 // Application permissions of Microsoft Graph.
@@ -130,11 +131,7 @@ func (e *Error) needsProof() bool { return e.Op == OpAddKey || e.Op == OpRemoveK
 
 // replaces reports whether the call is about the application's own credentials.
 func (e *Error) replaces() bool {
-	switch e.Op {
-	case OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication:
-		return true
-	}
-	return false
+	return slices.Contains([]string{OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication}, e.Op)
 }
 
 // Explain returns the text of err and, if there is an [Error] with a hint in its chain,

@@ -103,7 +103,9 @@ type Store struct {
 }
 
 // NewStore returns the store of a mount.
-func NewStore(storage logical.Storage) *Store { return &Store{storage: storage} }
+func NewStore(storage logical.Storage) *Store {
+	return &Store{storage: storage, known: map[string]*Role{}}
+}
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
@@ -129,7 +131,7 @@ func (s *Store) load(ctx context.Context, name string) (*Role, error) {
 	if err := entry.DecodeJSON(found); err != nil {
 		return nil, errUnreadable
 	}
-	s.remember(name, found)
+	s.known[name] = found
 	return found, nil
 }
 
@@ -153,7 +155,7 @@ func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role
 	if err := s.storage.Put(ctx, entry); err != nil {
 		return nil, err
 	}
-	s.remember(name, next)
+	s.known[name] = next
 	return next, nil
 }
 
@@ -188,12 +190,5 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 func (s *Store) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known = nil
-}
-
-func (s *Store) remember(name string, found *Role) {
-	if s.known == nil {
-		s.known = map[string]*Role{}
-	}
-	s.known[name] = found
+	clear(s.known)
 }
