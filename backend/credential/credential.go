@@ -32,6 +32,7 @@
 package credential
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -232,21 +233,15 @@ func (c *Credential) setSecret(value any) error {
 
 func (c *Credential) setCertificate(value any) error {
 	pem := strings.TrimSpace(value.(string))
-	if _, err := graph.ParseCertificate(pem); err != nil {
-		if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
-			return errors.New(refused.Problem)
-		}
-		return err
+	_, err := graph.ParseCertificate(pem)
+	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
+		return errors.New(refused.Problem)
 	}
 	c.Certificate = pem
-	return nil
+	return err
 }
 
 func (c *Credential) setAudience(value any) error {
-	audience := strings.TrimSpace(value.(string))
-	if audience == "" {
-		audience = defaultAudience
-	}
-	c.Audience = audience
+	c.Audience = cmp.Or(strings.TrimSpace(value.(string)), defaultAudience)
 	return nil
 }

@@ -44,12 +44,9 @@ func (ClientSecret) String() string { return redacted }
 func (ClientSecret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 func (s ClientSecret) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
-	if s == "" {
-		return nil, &ConfigError{"client_secret", "is missing"}
-	}
 	cred, err := confidential.NewCredFromSecret(string(s))
-	if err != nil {
-		return nil, &ConfigError{"client_secret", "is not accepted by the sign-in library"}
+	if err != nil { // which takes any but an empty one
+		return nil, &ConfigError{"client_secret", "is missing"}
 	}
 	return signIns(cfg, cred, client), nil
 }

@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type ClientAssertion func(ctx context.Context) (string, error)
 // AssertionError is an error of a [ClientAssertion] that may be shown.
 type AssertionError struct {
 	Kind   Kind   // what it means for the sign-in; Refused if empty
-	Reason string // a sentence without secrets; a general one if empty
+	Reason string // a sentence without secrets
 }
 
 // Error returns the reason.
@@ -62,19 +63,12 @@ func (a ClientAssertion) checked(ctx context.Context) (string, error) {
 }
 
 func assertionError(ctx context.Context, err error) *Error {
-	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion, local: true}
+	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion}
 	if said, ok := errors.AsType[*AssertionError](err); ok {
-		if said.Kind != "" {
-			e.Kind = said.Kind
-		}
-		if said.Reason != "" {
-			e.Reason = said.Reason
-		}
-		return e
-	}
-	if ctx.Err() != nil {
+		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
+	} else if ctx.Err() != nil {
 		e = interrupted(ctx, OpSignIn)
-		e.local = true
 	}
+	e.local = true
 	return e
 }

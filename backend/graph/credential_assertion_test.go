@@ -84,9 +84,9 @@ func TestNoAssertion(t *testing.T) {
 			},
 			Error{Kind: Unavailable, Reason: "the file is not there"},
 		},
-		"an error without words": {
-			func(context.Context) (string, error) { return "hunter2", &AssertionError{} },
-			Error{Kind: Refused, Reason: reasonNoAssertion},
+		"an error without a kind": {
+			func(context.Context) (string, error) { return "hunter2", &AssertionError{Reason: "it is not set"} },
+			Error{Kind: Refused, Reason: "it is not set"},
 		},
 		"nothing": {
 			func(context.Context) (string, error) { return "", nil },

@@ -133,7 +133,7 @@ func (r *Rotator) apply(ctx context.Context, conn *config.Connection, e credenti
 			return err
 		}
 		fits := false
-		if stored != nil && stored.SameConnection(conn.Config) {
+		if stored.SameConnection(conn.Config) {
 			next = *stored
 			next.Root, fits = stored.Root.Apply(e)
 		}
