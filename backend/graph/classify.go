@@ -82,7 +82,10 @@ var failures = []struct {
 
 // failure describes an exchange that ended without a complete answer. It drops the
 // error's text.
-func failure(op string, err error) *Error {
+func failure(ctx context.Context, op string, err error) *Error {
+	if ctx.Err() != nil {
+		return interrupted(ctx, op)
+	}
 	for _, f := range failures {
 		if f.is(err) {
 			return &Error{Op: op, Kind: f.kind, Reason: f.reason}

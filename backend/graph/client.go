@@ -81,9 +81,6 @@ func New(cfg Config) (*Client, error) {
 // SignIn makes sure that there is an access token, so that the next call goes straight
 // to Graph. The token may be from an earlier call.
 func (c *Client) SignIn(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	_, err := c.tokens.token(ctx)
 	return err
 }
@@ -100,12 +97,9 @@ type operation struct {
 // call makes a Graph call and passes the body of the answer to parse, which returns a
 // reason if it cannot use the body.
 //
-// The error is an *Error, or the context's own if the context had ended before
-// anything was sent.
+// The error is an *Error, or the context's own if the context had ended before Graph
+// could do anything.
 func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	t, err := c.tokens.token(ctx)
 	if err != nil {
 		return err
@@ -159,10 +153,7 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 	})
 	resp, err := c.send(traced, t, op)
 	if err != nil {
-		e := failure(op.name, err)
-		if ctx.Err() != nil {
-			e = interrupted(ctx, op.name)
-		}
+		e := failure(ctx, op.name, err)
 		e.unsent, e.managed = !sent.Load(), c.managed
 		return e
 	}
@@ -199,17 +190,12 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 		return e
 	}
 	var e *Error
-	switch {
-	case err != nil && ctx.Err() != nil:
-		e = interrupted(ctx, op.name)
-	case err != nil:
-		e = failure(op.name, err)
-	default:
-		reason := parse(body)
-		if reason == "" {
-			return nil
-		}
+	if err != nil {
+		e = failure(ctx, op.name, err)
+	} else if reason := parse(body); reason != "" {
 		e = &Error{Op: op.name, Kind: Unreadable, Reason: reason}
+	} else {
+		return nil
 	}
 	e.Status, e.RequestID, e.managed = resp.StatusCode, requestID(resp.Header), c.managed
 	return e

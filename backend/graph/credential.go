@@ -82,7 +82,7 @@ func signIns(cfg *Config, cred confidential.Credential, client *http.Client) fun
 		return func(ctx context.Context, claims string) (string, error) {
 			result, err := app.AcquireTokenByCredential(ctx, scopes, confidential.WithClaims(claims))
 			if err != nil {
-				return "", signInError(err)
+				return "", signInError(ctx, err)
 			}
 			return result.AccessToken, nil
 		}, nil

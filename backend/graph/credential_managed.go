@@ -68,7 +68,7 @@ func (i *managedIssuer) acquire(ctx context.Context, _ string) (string, error) {
 	// The claims are not sent: they only make MSAL skip its cache.
 	result, err := i.client.AcquireToken(ctx, i.resource, managedidentity.WithClaims("{}"))
 	if err != nil {
-		e := signInError(err)
+		e := signInError(ctx, err)
 		e.managed = true
 		return "", e
 	}

@@ -63,8 +63,11 @@ func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSourc
 }
 
 // token returns a token that should be valid, without a sign-in if possible. Its error is
-// an *Error with OpSignIn.
+// an *Error with OpSignIn, or the context's own if that has ended before.
 func (s *tokenSource) token(ctx context.Context) (token, error) {
+	if err := ctx.Err(); err != nil {
+		return token{}, err
+	}
 	current := s.current()
 	// One flight per generation: a caller that has just dropped a token must not join a
 	// flight that is about to deliver the same token.
@@ -129,9 +132,6 @@ func (s *tokenSource) drop(t token, claims string) {
 // The result is a hint for an operator and proves nothing: the token's signature is not
 // verified, and it lacks permissions that were granted after the token was issued.
 func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
-	if ctx.Err() != nil {
-		return nil, false
-	}
 	t, err := c.tokens.token(ctx)
 	if err != nil {
 		return nil, false

@@ -175,13 +175,9 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 		return nil, err
 	}
 	slices.Sort(names)
-	start, found := slices.BinarySearch(names, after)
-	if found {
-		start++
-	}
-	names = names[start:]
-	if limit > 0 && limit < len(names) {
-		names = names[:limit]
+	names = slices.DeleteFunc(names, func(name string) bool { return name <= after })
+	if limit > 0 {
+		names = names[:min(limit, len(names))]
 	}
 	return names, nil
 }
