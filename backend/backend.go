@@ -92,8 +92,13 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		MaxTTL:  func() time.Duration { return b.System().MaxLeaseTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
-	b.root = &rootrotation.Rotator{Configs: b.configs, Events: b.events, Exclusive: turns{b.flights}, Now: now, Sleep: graph.Sleep}
-	b.root.Start(ctx, graph.Detach)
+	turn := func(ctx context.Context, work func(context.Context) error) error {
+		return b.flights.Alone(ctx, flight.Configuration, work)
+	}
+	b.root = &rootrotation.Rotator{
+		Configs: b.configs, Events: b.events, Flights: flight.New[struct{}](ctx, graph.Detach), Exclusive: turn,
+		Now: now, Sleep: graph.Sleep,
+	}
 	b.retirement = newRetirement(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -122,14 +127,6 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		Clean:        b.clean,
 	}
 	return b
-}
-
-// turns gives the work with the app's credential its turn among the work with the key.
-type turns struct{ *rotation.Flights }
-
-// Alone runs work when its turn comes.
-func (t turns) Alone(ctx context.Context, work func(context.Context) error) error {
-	return t.Flights.Alone(ctx, flight.Configuration, work)
 }
 
 // HandleExistenceCheck decides between create and update by the path alone. The

@@ -30,40 +30,39 @@ var repeatable = []error{
 // 502 or 503 where repeating is harmless. The errors are returned naked, since core looks
 // at no wrapped one.
 func refusal(err error) error {
-	var (
-		invalid   *field.Error
-		refused   *graph.ConfigError
-		unsettled *rotation.UnsettledError
-		throttled *health.ThrottledError
-		held      *health.HeldError
-		remote    *graph.Error
-	)
+	remote, isRemote := errors.AsType[*graph.Error](err)
 	switch {
-	case errors.As(err, &invalid), errors.As(err, &refused), errors.Is(err, config.ErrUnconfigured):
+	case has[*field.Error](err), has[*graph.ConfigError](err), errors.Is(err, config.ErrUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &held):
-		return logical.CodedError(heldStatus(held), held.Error())
-	case errors.As(err, &unsettled), errors.As(err, &throttled), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
+	case has[*health.HeldError](err):
+		return logical.CodedError(heldStatus(remote), err.Error())
+	case has[*rotation.UnsettledError](err), has[*health.ThrottledError](err), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
-	case errors.As(err, &remote):
+	case isRemote:
 		return logical.CodedError(statusFor(remote), explainOnce(err, remote))
 	default:
 		return err
 	}
 }
 
-// heldStatus is that of the failure for which readers have to wait.
-func heldStatus(held *health.HeldError) int {
-	if remote, ok := errors.AsType[*graph.Error](held); ok && !remote.MayHaveHappened() {
+// heldStatus is that of the failure for which readers have to wait, which may be nil.
+func heldStatus(remote *graph.Error) int {
+	if remote != nil && !remote.MayHaveHappened() {
 		return statusFor(remote)
 	}
 	return http.StatusServiceUnavailable
 }
 
+// has reports whether there is an E in the chain of err.
+func has[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
 // explainOnce explains a failure of Entra or Graph, unless it has explained itself, and
 // says what it means for the client.
 func explainOnce(err error, remote *graph.Error) string {
-	if _, ok := errors.AsType[*config.VerificationError](err); ok {
+	if has[*config.VerificationError](err) {
 		return err.Error()
 	}
 	return graph.Explain(err) + advice(remote)

@@ -10,6 +10,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -155,12 +156,9 @@ func (c *Config) Policy() accesskey.Policy {
 		return accesskey.Policy{}
 	}
 	p := accesskey.Policy{
-		Workspace:          accesskey.Workspace{TenantID: c.TenantID, GraphRoot: c.GraphEndpoint},
+		Workspace:          accesskey.Workspace{TenantID: c.TenantID, GraphRoot: cmp.Or(c.GraphEndpoint, c.cloud().GraphRoot)},
 		DriftCheckInterval: c.DriftCheckInterval,
 		Retire:             c.RegenerateOnRevoke && !c.DisableRotation,
-	}
-	if c.GraphEndpoint == "" {
-		p.Workspace.GraphRoot = c.cloud().GraphRoot
 	}
 	if !c.DisableRotation {
 		p.Rotation = c.Schedule.Due
@@ -181,10 +179,7 @@ func (c *Config) EndUnknown(old *Config) (warning string) {
 
 // cloud returns the cloud of a configuration that has been validated.
 func (c *Config) cloud() graph.Cloud {
-	cloud, err := graph.CloudNamed(c.Environment)
-	if err != nil {
-		return graph.Cloud{} // refused by graph.New with a reason
-	}
+	cloud, _ := graph.CloudNamed(c.Environment) // graph.New refuses an empty one with a reason
 	return cloud
 }
 

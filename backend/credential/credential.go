@@ -32,6 +32,7 @@
 package credential
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -146,21 +147,17 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 			next.Audience, next.TokenTTL = defaultAudience, defaultTokenTTL
 		}
 	}
+	var own []field.Spec[Credential]
 	for _, spec := range Fields() {
-		raw, given := d.Raw[spec.Name]
-		if spec.Set == nil || !given {
-			continue
-		}
-		if of := belongsTo[spec.Name]; of != kind {
-			if raw == nil {
-				continue // nothing to remove
-			}
+		switch of := belongsTo[spec.Name]; {
+		case of == kind:
+			own = append(own, spec)
+		case of != "" && d.Raw[spec.Name] != nil: // of a null there is nothing to remove
 			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + of + ", and not to " + kind}
 		}
-		value, _ := field.Value(d, spec.Name)
-		if err := spec.Set(&next, value); err != nil {
-			return c, &field.Error{Field: spec.Name, Problem: err.Error()}
-		}
+	}
+	if err := field.Write(own, &next, d, false); err != nil {
+		return c, err
 	}
 	return next, next.complete()
 }
@@ -204,14 +201,10 @@ func (c Credential) complete() error {
 // SuppliedBy reports whether a write carries the credential itself, or names one that the
 // environment or Vault provides, so that its writer is known to mean it.
 func (c Credential) SuppliedBy(d *framework.FieldData) bool {
-	switch c.Type {
-	case ClientSecret:
-		return d.Raw[FieldSecret] != nil
-	case ClientCertificate:
-		return d.Raw[FieldCertificate] != nil
-	default:
+	if c.Ambient() {
 		return d.Raw[FieldType] != nil
 	}
+	return d.Raw[FieldSecret] != nil || d.Raw[FieldCertificate] != nil
 }
 
 // Ambient reports whether the credential is not the writer's own.
@@ -240,21 +233,15 @@ func (c *Credential) setSecret(value any) error {
 
 func (c *Credential) setCertificate(value any) error {
 	pem := strings.TrimSpace(value.(string))
-	if _, err := graph.ParseCertificate(pem); err != nil {
-		if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
-			return errors.New(refused.Problem)
-		}
-		return err
+	_, err := graph.ParseCertificate(pem)
+	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
+		return errors.New(refused.Problem)
 	}
 	c.Certificate = pem
-	return nil
+	return err
 }
 
 func (c *Credential) setAudience(value any) error {
-	audience := strings.TrimSpace(value.(string))
-	if audience == "" {
-		audience = defaultAudience
-	}
-	c.Audience = audience
+	c.Audience = cmp.Or(strings.TrimSpace(value.(string)), defaultAudience)
 	return nil
 }

@@ -11,7 +11,7 @@ package field
 
 import (
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,21 +95,12 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 
 // ReadSchema returns the fields of a read.
 func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
-	schema := Schema(specs)
-	for _, s := range specs {
+	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec[T]) bool { return s.Get == nil })
+	schema := Schema(shown)
+	for _, s := range shown {
 		schema[s.Name].Required = !s.Optional
 	}
-	maps.DeleteFunc(schema, func(name string, _ *framework.FieldSchema) bool { return !shown(specs, name) })
 	return schema
-}
-
-func shown[T any](specs []Spec[T], name string) bool {
-	for _, s := range specs {
-		if s.Name == name {
-			return s.Get != nil
-		}
-	}
-	return false
 }
 
 // shownDefault returns the default as a person would write it: 1h and not 3600.

@@ -4,6 +4,7 @@ package graph
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -113,13 +114,13 @@ func signed(resp *http.Response, code string) bool {
 // signInError turns an error of MSAL into one that is safe to show. MSAL's errors
 // can contain the access token (in an answer that it could not parse) and refer to
 // the client secret (in the request), so only status, code and id are kept.
-func signInError(err error) *Error {
+func signInError(ctx context.Context, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e // from this package: there was no client assertion
 	}
 	call, ok := errors.AsType[msal.CallErr](err)
 	if !ok || call.Resp == nil {
-		return failure(OpSignIn, err)
+		return failure(ctx, OpSignIn, err)
 	}
 	// MSAL has already read the body, through this package's transport and its
 	// limit. What is left is a copy in memory, which cannot fail.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"syscall"
 )
 
@@ -54,78 +55,68 @@ func interrupted(ctx context.Context, op string) *Error {
 	return &Error{Op: op, Kind: Timeout, Reason: reason}
 }
 
+// failures says, by their causes, what exchanges without an answer mean; the first that
+// fits counts.
+var failures = []struct {
+	is     func(error) bool
+	kind   Kind
+	reason string
+}{
+	{caused[*http.MaxBytesError], Unreadable, reasonTooLarge},
+	{causedBy(errInsecureURL), Refused, reasonInsecure},
+	{causedBy(errProxyRefused), Unavailable, reasonProxyRefused},
+	{failedAt("proxyconnect"), Unavailable, reasonProxyDown},
+	{func(err error) bool { return isTimeout(err) && failedAt("dial")(err) }, Timeout, reasonNoConnection},
+	{isTimeout, Timeout, reasonNoAnswer},
+	{caused[*net.DNSError], Unavailable, reasonUnknownHost},
+	{causedBy(syscall.ECONNREFUSED), Unavailable, reasonConnRefused},
+	{causedBy(syscall.EHOSTUNREACH, syscall.ENETUNREACH), Unavailable, reasonNoRoute},
+	{causedBy(syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF), Unavailable, reasonConnLost},
+	{caused[tls.RecordHeaderError], Unavailable, reasonNoTLS},
+	// net/http's own, if the other side answers in plain HTTP.
+	{causedBy(http.ErrSchemeMismatch), Unavailable, reasonNoTLS},
+	{caused[x509.HostnameError], Unavailable, reasonWrongName},
+	{caused[*tls.CertificateVerificationError], Unavailable, reasonUntrusted},
+	{caused[*url.Error], Unavailable, reasonConnFailed},
+}
+
 // failure describes an exchange that ended without a complete answer. It drops the
 // error's text.
-func failure(op string, err error) *Error {
-	kind, reason := classify(err)
-	return &Error{Op: op, Kind: kind, Reason: reason}
+func failure(ctx context.Context, op string, err error) *Error {
+	if ctx.Err() != nil {
+		return interrupted(ctx, op)
+	}
+	for _, f := range failures {
+		if f.is(err) {
+			return &Error{Op: op, Kind: f.kind, Reason: f.reason}
+		}
+	}
+	return &Error{Op: op, Kind: Unreadable, Reason: reasonUnreadable}
 }
 
-func classify(err error) (Kind, string) {
-	switch {
-	case errors.Is(err, errBodyTooLarge):
-		return Unreadable, reasonTooLarge
-	case errors.Is(err, errInsecureURL):
-		return Refused, reasonInsecure
-	case errors.Is(err, errProxyRefused):
-		return Unavailable, reasonProxyRefused
-	case failedAt(err, "proxyconnect"):
-		return Unavailable, reasonProxyDown
-	case isTimeout(err) && failedAt(err, "dial"):
-		return Timeout, reasonNoConnection
-	case isTimeout(err):
-		return Timeout, reasonNoAnswer
-	}
-	if reason := connectionReason(err); reason != "" {
-		return Unavailable, reason
-	}
-	if reason := certificateReason(err); reason != "" {
-		return Unavailable, reason
-	}
-	if _, ok := errors.AsType[*url.Error](err); ok {
-		return Unavailable, reasonConnFailed
-	}
-	return Unreadable, reasonUnreadable
+// caused reports whether there is an E in the error's chain.
+func caused[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
-// failedAt reports whether op is the outermost network operation that failed.
-func failedAt(err error, op string) bool {
-	failed, ok := errors.AsType[*net.OpError](err)
-	return ok && failed.Op == op
+// causedBy returns a function that reports whether one of the causes is in the error's chain.
+func causedBy(causes ...error) func(error) bool {
+	return func(err error) bool {
+		return slices.ContainsFunc(causes, func(cause error) bool { return errors.Is(err, cause) })
+	}
+}
+
+// failedAt returns a function that reports whether op is the outermost network operation
+// that failed.
+func failedAt(op string) func(error) bool {
+	return func(err error) bool {
+		failed, ok := errors.AsType[*net.OpError](err)
+		return ok && failed.Op == op
+	}
 }
 
 func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
-}
-
-func connectionReason(err error) string {
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return reasonUnknownHost
-	}
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return reasonConnRefused
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return reasonNoRoute
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return reasonConnLost
-	}
-	return ""
-}
-
-func certificateReason(err error) string {
-	// net/http replaces the error of package tls if the other side answers in plain
-	// HTTP.
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
-		return reasonNoTLS
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return reasonWrongName
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return reasonUntrusted
-	}
-	return ""
 }

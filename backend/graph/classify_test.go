@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"syscall"
@@ -25,7 +26,7 @@ func TestClassify(t *testing.T) {
 		kind   Kind
 		reason string
 	}{
-		"too large":         {errBodyTooLarge, Unreadable, reasonTooLarge},
+		"too large":         {&http.MaxBytesError{}, Unreadable, reasonTooLarge},
 		"no https":          {errInsecureURL, Refused, reasonInsecure},
 		"proxy refused":     {errProxyRefused, Unavailable, reasonProxyRefused},
 		"proxy down":        {&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}, Unavailable, reasonProxyDown},
@@ -49,11 +50,11 @@ func TestClassify(t *testing.T) {
 			// Wrapped as by net/http and MSAL.
 			err := fmt.Errorf("server response error:\n %w", &url.Error{Op: "Post", URL: "https://login.example.com", Err: test.err})
 			if test.kind == "" {
-				require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reasonConnFailed}, failure(OpSignIn, err))
-				require.Equal(t, &Error{Op: OpSignIn, Kind: Unreadable, Reason: reasonUnreadable}, failure(OpSignIn, test.err))
+				require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reasonConnFailed}, failure(t.Context(), OpSignIn, err))
+				require.Equal(t, &Error{Op: OpSignIn, Kind: Unreadable, Reason: reasonUnreadable}, failure(t.Context(), OpSignIn, test.err))
 				return
 			}
-			require.Equal(t, &Error{Op: OpSignIn, Kind: test.kind, Reason: test.reason}, failure(OpSignIn, err))
+			require.Equal(t, &Error{Op: OpSignIn, Kind: test.kind, Reason: test.reason}, failure(t.Context(), OpSignIn, err))
 		})
 	}
 }

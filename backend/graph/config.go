@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/go-hclog"
 )
 
 // The versions of the Graph API that have the sensors calls.
@@ -39,9 +37,6 @@ type Config struct {
 	CACertificates string
 	// UserAgent is sent with every request; may be "".
 	UserAgent string
-	// Logger gets a debug line for each exchange: ids, status and duration,
-	// never a secret; nil for none.
-	Logger hclog.Logger
 }
 
 // namePattern matches GUIDs and domain names. It keeps everything else out of the paths

@@ -22,12 +22,13 @@ type ManagedIdentity struct {
 	ClientID string // of a user-assigned identity; "" for the system-assigned one
 }
 
-func (m ManagedIdentity) tokenSource(cfg *Config, _ *http.Client) (tokenSource, error) {
-	return m.sharedSource(cfg.Cloud.GraphRoot, newMetadataClient(cfg))
+func (m ManagedIdentity) issuers(cfg *Config, _ *http.Client) (func() (issuer, error), error) {
+	return m.issuersFor(cfg.Cloud.GraphRoot, newMetadataClient(cfg))
 }
 
-// sharedSource returns a source of tokens for resource that asks through client.
-func (m ManagedIdentity) sharedSource(resource string, client *http.Client) (*sharedSource, error) {
+// issuersFor returns a function that makes issuers, which ask for tokens for resource
+// through client.
+func (m ManagedIdentity) issuersFor(resource string, client *http.Client) (func() (issuer, error), error) {
 	id := managedidentity.SystemAssigned()
 	if m.ClientID != "" {
 		if !namePattern.MatchString(m.ClientID) {
@@ -35,20 +36,15 @@ func (m ManagedIdentity) sharedSource(resource string, client *http.Client) (*sh
 		}
 		id = managedidentity.UserAssignedClientID(m.ClientID)
 	}
-	source, err := newSharedSource(func() (issuer, error) {
+	return func() (issuer, error) {
 		// MSAL would also retry failed connections. Outside Azure, where there is no
 		// such service, that takes too long.
 		identity, err := managedidentity.New(id, managedidentity.WithHTTPClient(client), managedidentity.WithRetryPolicyDisabled())
 		if err != nil {
 			return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
 		}
-		return &managedIssuer{client: identity, resource: resource}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	source.managed = true
-	return source, nil
+		return (&managedIssuer{client: identity, resource: resource}).acquire, nil
+	}, nil
 }
 
 // freshness is how long a cached token must still be valid to be used, as in MSAL.
@@ -72,7 +68,7 @@ func (i *managedIssuer) acquire(ctx context.Context, _ string) (string, error) {
 	// The claims are not sent: they only make MSAL skip its cache.
 	result, err := i.client.AcquireToken(ctx, i.resource, managedidentity.WithClaims("{}"))
 	if err != nil {
-		e := signInError(err)
+		e := signInError(ctx, err)
 		e.managed = true
 		return "", e
 	}

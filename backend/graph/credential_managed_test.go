@@ -63,10 +63,11 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 		r.URL.Host = at.Host
 		return server.Client().Transport.RoundTrip(r)
 	})
-	source, err := ManagedIdentity{ClientID: clientID}.sharedSource(clouds[0].GraphRoot, metadata)
+	newIssuer, err := ManagedIdentity{ClientID: clientID}.issuersFor(clouds[0].GraphRoot, metadata)
 	require.NoError(t, err)
-	source.retry.sleep = (&waits{}).sleep
-	client.tokens = source
+	client.tokens, err = newTokenSource(newIssuer, true)
+	require.NoError(t, err)
+	client.tokens.retry.sleep = (&waits{}).sleep
 	return seen
 }
 
@@ -82,11 +83,8 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			appService(t, endpoint, sim.IdentityHeader())
 			before := sim.Calls(graphtest.ManagedIdentity).Started
 			var log safeBuffer
-			client, _ := simulated(t, sim, func(c *Config) {
-				managed(clientID)(c)
-				c.Logger = debugLogger(&log)
-			})
-			key, err := client.RegenerateDeploymentAccessKey(t.Context())
+			client, _ := simulated(t, sim, managed(clientID))
+			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(key))
 			_, err = client.DeploymentAccessKey(t.Context())

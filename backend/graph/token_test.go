@@ -143,11 +143,11 @@ func TestSignInFailures(t *testing.T) {
 			t.Run(fmt.Sprint(op, " ", name), func(t *testing.T) {
 				sim := graphtest.Start(t)
 				var log safeBuffer
-				client, _ := simulated(t, sim, func(c *Config) { c.Logger = debugLogger(&log) })
+				client, _ := simulated(t, sim, nil)
 				test.fault.Operation = op
 				sim.Inject(test.fault)
 
-				_, err := client.RegenerateDeploymentAccessKey(t.Context())
+				_, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
 				got := failed(t, err)
 				require.False(t, got.MayHaveHappened())
 				require.Equal(t, test.started, sim.Calls(op).Started)

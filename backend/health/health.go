@@ -141,15 +141,15 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
 	return t.change(ctx, func(r *Report) bool {
 		now := t.now()
+		remote := r.heedThrottling(failure, now)
 		r.keepEvidence(cause, failure, now)
 		r.Failures++
-		asked := r.heedThrottling(failure, now)
-		if remote, ok := errors.AsType[*graph.Error](failure); !unattended || ok && remote.Op == graph.OpRegenerate {
+		if !unattended || remote.Op == graph.OpRegenerate {
 			t.hold(failure, now)
 		}
 		if unattended {
 			r.ProbeFailed = now.Before(r.NextAttempt)
-			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), asked))
+			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), remote.RetryAfter))
 			r.Retries++
 		}
 		return true
@@ -192,16 +192,17 @@ func holdAfter(failures int) time.Duration {
 	return FirstHold << (failures - 1)
 }
 
-// heedThrottling remembers how long Graph has asked the engine to stay away, and returns it.
-func (r *Report) heedThrottling(failure error, now time.Time) time.Duration {
+// heedThrottling remembers how long Graph has asked the engine to stay away. It returns
+// Graph's part in the failure, an empty one if it has none.
+func (r *Report) heedThrottling(failure error, now time.Time) *graph.Error {
 	remote, ok := errors.AsType[*graph.Error](failure)
 	if !ok {
-		return 0
+		return &graph.Error{}
 	}
 	if until := now.Add(remote.RetryAfter); remote.RetryAfter > 0 && until.After(r.ThrottledUntil) {
 		r.ThrottledAt, r.ThrottledUntil = now, until
 	}
-	return remote.RetryAfter
+	return remote
 }
 
 // Succeeded records a regeneration. The last error stays to be read.
@@ -230,7 +231,7 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 			return true
 		}
 		r.CompareProblem = graph.Explain(failure)
-		asked := r.heedThrottling(failure, now)
+		asked := r.heedThrottling(failure, now).RetryAfter
 		r.CompareHeld = now.Add(min(asked, heededByReaders))
 		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), asked))
 		r.CompareRetries++

@@ -103,7 +103,9 @@ type Store struct {
 }
 
 // NewStore returns the store of a mount.
-func NewStore(storage logical.Storage) *Store { return &Store{storage: storage, mu: lock.New()} }
+func NewStore(storage logical.Storage) *Store {
+	return &Store{storage: storage, known: map[string]*Role{}, mu: lock.New()}
+}
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
@@ -138,7 +140,7 @@ func (s *Store) load(ctx context.Context, name string) (*Role, error) {
 	if err := entry.DecodeJSON(found); err != nil {
 		return nil, errUnreadable
 	}
-	s.remember(name, found)
+	s.known[name] = found
 	return found, nil
 }
 
@@ -165,7 +167,7 @@ func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role
 	if err := s.storage.Put(ctx, entry); err != nil {
 		return nil, err
 	}
-	s.remember(name, next)
+	s.known[name] = next
 	return next, nil
 }
 
@@ -188,13 +190,9 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 		return nil, err
 	}
 	slices.Sort(names)
-	start, found := slices.BinarySearch(names, after)
-	if found {
-		start++
-	}
-	names = names[start:]
-	if limit > 0 && limit < len(names) {
-		names = names[:limit]
+	names = slices.DeleteFunc(names, func(name string) bool { return name <= after })
+	if limit > 0 {
+		names = names[:min(limit, len(names))]
 	}
 	return names, nil
 }
@@ -203,12 +201,5 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 func (s *Store) Forget() {
 	unlock, _ := s.mu.Write(context.Background()) // never fails: who holds it has a budget
 	defer unlock()
-	s.known = nil
-}
-
-func (s *Store) remember(name string, found *Role) {
-	if s.known == nil {
-		s.known = map[string]*Role{}
-	}
-	s.known[name] = found
+	clear(s.known)
 }

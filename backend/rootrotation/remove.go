@@ -6,8 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/http"
-	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -81,54 +79,17 @@ func (r *Rotator) remove(ctx context.Context, conn *config.Connection, old crede
 	}
 	keyID, objectID := old.KeyID, conn.Config.ObjectID
 	if keyID == "" || objectID == "" {
-		seen, err := r.lookUp(ctx, conn, old.Thumbprint)
+		app, err := conn.Graph.Application(ctx)
 		switch {
-		case keyID == "" && (forbidden(err) || err == nil && !seen.visible):
+		case keyID == "" && graph.Invisible(err):
 			return errInvisible
 		case err != nil:
 			return err
-		case keyID == "" && seen.keyID == "":
+		}
+		keyID, objectID = cmp.Or(keyID, app.Certificate(old.Thumbprint)), app.ID
+		if keyID == "" {
 			return nil // that it is not listed proves enough, since it is old
 		}
-		keyID, objectID = cmp.Or(keyID, seen.keyID), cmp.Or(objectID, seen.objectID)
 	}
-	proof, err := proofOfPossession(conn.Config, objectID)
-	if err != nil {
-		return err
-	}
-	return conn.Graph.RemoveKey(ctx, keyID, proof)
-}
-
-// registration is what the app sees of a certificate in its own registration.
-type registration struct {
-	keyID    string // "" if it is not listed, or cannot be seen
-	objectID string // of the app registration
-	visible  bool   // whether the app may look at all
-}
-
-// lookUp looks for a certificate. An app may roll its certificate without any permission,
-// but not look at its registration: then the configuration has to name the object id.
-func (r *Rotator) lookUp(ctx context.Context, conn *config.Connection, thumbprint string) (registration, error) {
-	found, objectID, err := conn.Graph.KeyCredentials(ctx)
-	if forbidden(err) && conn.Config.ObjectID != "" {
-		return registration{objectID: conn.Config.ObjectID}, nil
-	} else if err != nil {
-		return registration{}, err
-	}
-	seen := registration{objectID: objectID, visible: true}
-	if i := slices.IndexFunc(found, func(k graph.KeyCredential) bool { return k.Thumbprint == thumbprint }); i >= 0 {
-		seen.keyID = found[i].KeyID
-	}
-	return seen, nil
-}
-
-// forbidden reports whether an error means that the app may not look at its registration.
-func forbidden(err error) bool {
-	remote, ok := errors.AsType[*graph.Error](err)
-	return ok && remote.Op == graph.OpApplication && remote.Status == http.StatusForbidden
-}
-
-// proofOfPossession signs, with the certificate in use, that the app may change its keys.
-func proofOfPossession(c *config.Config, objectID string) (string, error) {
-	return graph.ProofOfPossession(graph.ClientCertificate{PEM: c.Credential.Certificate}, objectID, entrasNow())
+	return conn.Graph.RemoveKey(ctx, objectID, keyID)
 }

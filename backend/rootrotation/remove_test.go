@@ -25,7 +25,7 @@ func TestLostCertificate(t *testing.T) {
 	for _, app := range certificates {
 		for name, lag := range map[string]int{"listed": 0, "listed late": 1} {
 			t.Run(app+" "+name, func(t *testing.T) {
-				e := start(t, app, graphtest.WithPropagation(200), graphtest.WithListingLag(lag))
+				e := start(t, app, graphtest.WithPropagation(20), graphtest.WithListingLag(lag))
 				e.loses(graphtest.Fault{AfterWork: true, Reset: true})
 				thumbprint := e.status().Of.Thumbprint
 				require.NotEmpty(t, e.rotate())
@@ -148,7 +148,7 @@ func owning(t *testing.T, app string) (*engine, []string) {
 	e := start(t, app)
 	e.rotate()
 	e.rotate()
-	e.sim.Update(graphtest.WithPropagation(200))
+	e.sim.Update(graphtest.WithPropagation(20))
 	require.NotEmpty(t, e.rotate())
 	require.Len(t, e.ids(), 3)
 	return e, e.ids()
