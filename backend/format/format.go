@@ -4,12 +4,12 @@
 //
 // It exists for the way back: a version that is started after a newer one learns whether
 // it can go on from what that one has stored. There is one number for the whole mount. One
-// in each entry would make the pages of the ledger grow, which are written at each read,
-// and could not say more, since a version that writes one entry in a new form soon writes
-// all of them.
+// in each entry would make the ledger's pages grow, which are written at each read, and it
+// would take a look into all of them to learn the same.
 //
-// The number is written before anything else that a version stores. It only grows: after
-// a step back, entries of the newer form are still there. It is never a reason to fail.
+// The number is stored when the mount starts, before anything in its form. It only grows:
+// after a step back, entries of the newer form are still there. It is never a reason to
+// fail.
 package format
 
 import (
