@@ -6,8 +6,8 @@
 // A tenant has one such key, and regenerating it kills the one before. Hence there is one
 // owner for each piece of state, each a package of its own below this one: accesskey has
 // the key and the rule of who may have it, lease the records of its leases, config the
-// configuration and the connection to Graph, role the roles, health how the work with
-// Graph went, rotation and rootrotation the work itself.
+// configuration and the connection to Graph, role the roles, format the number of what is
+// stored, health how the work with Graph went, rotation and rootrotation the work itself.
 //
 // This package puts them together. It has the paths, the secret type of the leases, the
 // translation of errors to HTTP, and the periodic tick. Handlers load, act and save.
@@ -121,10 +121,11 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 			// work here.
 			SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey},
 		},
-		Secrets:      []*framework.Secret{b.secretKey()},
-		PeriodicFunc: b.periodic,
-		Invalidate:   b.invalidate,
-		Clean:        b.clean,
+		Secrets:        []*framework.Secret{b.secretKey()},
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		Invalidate:     b.invalidate,
+		Clean:          b.clean,
 	}
 	return b
 }

@@ -13,13 +13,14 @@ MODULE=example.com/vault-plugin-secrets-mdi
 # What each package of the engine may import of the others. A package that is not listed
 # must not exist.
 IMPORTS='
-backend          accesskey config credential event field flight graph health lease role rootrotation rotation
+backend          accesskey config credential event field flight format graph health lease role rootrotation rotation
 accesskey        lease
 config           accesskey credential field graph schedule
 credential       field graph
 event            graph
 field
 flight
+format
 graph
 health           accesskey graph
 lease

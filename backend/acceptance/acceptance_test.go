@@ -28,6 +28,7 @@ func TestAcceptance(t *testing.T) {
 		t.Run("interrupted-root", s.testInterruptedRoot)
 		t.Run("failover", s.testFailover)
 		t.Run("upgrade", s.testUpgrade)
+		t.Run("downgrade", s.testDowngrade)
 		testscript.Run(t, testscript.Params{
 			Dir:                filepath.Join("testdata", "script"),
 			Setup:              s.setup,

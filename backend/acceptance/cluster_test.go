@@ -3,12 +3,14 @@
 package acceptance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,6 +30,8 @@ type cluster struct {
 	sc        *scenario
 	nodes     []*node
 	unsealKey string
+	plugins   string         // folder; "": the suite's
+	settings  map[string]any // of the nodes
 }
 
 // node is one process of a cluster. Its state outlives the process.
@@ -61,6 +65,36 @@ func startCluster(t *testing.T, sc *scenario) *cluster {
 	return c
 }
 
+// startSingle runs a cluster of one node, unsealed and without a mount.
+func (c *cluster) startSingle(t *testing.T) {
+	t.Helper()
+	vaultPort.Lock()
+	defer vaultPort.Unlock()
+	t.Cleanup(c.shutdown)
+	require.NoError(t, c.addNode(t.Context(), "vault-1"))
+	require.NoError(t, c.nodes[0].start(t.Context()))
+	require.NoError(t, c.initialise(t.Context()))
+	c.unsealed(t)
+}
+
+// unsealed unseals the one node and returns when it is active.
+func (c *cluster) unsealed(t *testing.T) {
+	t.Helper()
+	n := c.nodes[0]
+	require.NoError(t, c.unseal(t.Context(), n))
+	require.NoError(t, n.process.Await(t.Context(), func(ctx context.Context) bool { return n.Health(ctx) == http.StatusOK }))
+}
+
+// vault runs Vault's command line and returns what it prints.
+func (c *cluster) vault(t *testing.T, args ...string) string {
+	t.Helper()
+	n := c.nodes[0]
+	env := slices.Concat(c.sc.env, []string{"VAULT_ADDR=" + n.Address(), "VAULT_TOKEN=" + n.Token()})
+	out, err := testbed.Output(t.Context(), c.sc.work, env, c.sc.suite.program("vault"), args...)
+	require.NoError(t, err)
+	return out
+}
+
 func (c *cluster) addNode(ctx context.Context, name string) error {
 	address, err := testbed.FreeAddress(ctx)
 	if err != nil {
@@ -68,7 +102,7 @@ func (c *cluster) addNode(ctx context.Context, name string) error {
 	}
 	server := testbed.Server{
 		Binary: c.sc.suite.program("vault"), Name: name, Dir: c.sc.work, Log: filepath.Join(c.sc.logs, name+".log"),
-		Plugins: c.sc.suite.plugins, Env: c.sc.env, Address: address, Storage: testbed.Raft, Level: "trace",
+		Plugins: cmp.Or(c.plugins, c.sc.suite.plugins), Env: c.sc.env, Address: address, Storage: testbed.Raft, Level: "trace", Settings: c.settings,
 	}
 	c.nodes = append(c.nodes, &node{Client: testbed.NewClient(server.URL(), "", requestLimit), server: server})
 	return nil

@@ -47,8 +47,9 @@
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
 //
-// Four tests run beside the scripts, and need more control than a script gives: upgrade
-// restores a Vault that an older version of the plugin has left behind;
+// Five tests run beside the scripts, and need more control than a script gives: upgrade
+// restores a Vault that an older version of the plugin has left behind; downgrade steps
+// mounts back to an older version, which it builds from the history of the repository;
 // failover kills the active node of a cluster, and lets it step down, again and again
 // while hosts read; interrupted owns the plugin's storage in Vault's place, and kills
 // the plugin at each of its writes; interrupted-root does so while the plugin replaces

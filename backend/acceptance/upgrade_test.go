@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,41 +82,16 @@ func (u *upgrade) leadToTenant(t *testing.T) {
 // keys of that one.
 func (u *upgrade) restore(t *testing.T) {
 	t.Helper()
-	ctx := t.Context()
-	vaultPort.Lock()
-	defer vaultPort.Unlock()
-	t.Cleanup(u.shutdown)
-	require.NoError(t, u.addNode(ctx, "vault-1"))
+	u.startSingle(t)
 	n := u.nodes[0]
-	require.NoError(t, n.start(ctx))
-	require.NoError(t, u.initialise(ctx))
-	u.unsealed(t)
 	snapshot := filepath.Join(u.sc.work, "server.snap")
 	require.NoError(t, os.WriteFile(snapshot, u.left.Snapshot, 0o600))
 	u.vault(t, "operator", "raft", "snapshot", "restore", "-force", snapshot)
-	require.NoError(t, n.process.Await(ctx, func(ctx context.Context) bool {
+	require.NoError(t, n.process.Await(t.Context(), func(ctx context.Context) bool {
 		return n.Health(ctx) == http.StatusServiceUnavailable
 	}))
 	u.unsealKey, n.Client = u.left.UnsealKey, n.As(u.left.Token)
 	u.unsealed(t)
-}
-
-// unsealed unseals the one node and returns when it is active.
-func (u *upgrade) unsealed(t *testing.T) {
-	t.Helper()
-	n := u.nodes[0]
-	require.NoError(t, u.unseal(t.Context(), n))
-	require.NoError(t, n.process.Await(t.Context(), func(ctx context.Context) bool { return n.Health(ctx) == http.StatusOK }))
-}
-
-// vault runs Vault's command line and returns what it prints.
-func (u *upgrade) vault(t *testing.T, args ...string) string {
-	t.Helper()
-	n := u.nodes[0]
-	env := slices.Concat(u.sc.env, []string{"VAULT_ADDR=" + n.Address(), "VAULT_TOKEN=" + n.Token()})
-	out, err := testbed.Output(t.Context(), u.sc.work, env, u.sc.suite.program("vault"), args...)
-	require.NoError(t, err)
-	return out
 }
 
 // upgrade does what docs/upgrade.md says for a server without the binary of the version

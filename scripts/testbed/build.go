@@ -4,6 +4,7 @@ package testbed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,6 +56,21 @@ func BuildPackage(ctx context.Context, dir, pkg, version, file string) error {
 	}
 	_, err := Output(ctx, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-ldflags", flags, "-o", file, pkg)
 	return err
+}
+
+// BuildRevision builds the plugin of a revision of the repository at root into a file, as
+// BuildPackage does.
+func BuildRevision(ctx context.Context, root, revision, version, file string) (err error) {
+	dir, err := os.MkdirTemp("", "mdi-revision")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	const unpack = `git archive "$0" | tar -x -C "$1"`
+	if _, err := Output(ctx, root, nil, "bash", "-o", "pipefail", "-c", unpack, revision, dir); err != nil {
+		return err
+	}
+	return BuildPackage(ctx, dir, "./cmd/"+PluginName, version, file)
 }
 
 // Repository returns the folder of the module that the working directory is in.

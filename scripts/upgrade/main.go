@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -21,8 +22,10 @@ import (
 	"path/filepath"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/upgrade/mounts"
 )
 
 // Only the proxy knows where these names of the first tenant lead: a test can be the same
@@ -44,7 +47,8 @@ func run(ctx context.Context, arguments []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	plugin, err := build(ctx, tag, dir)
+	plugin := filepath.Join(dir, testbed.PluginName+"_"+tag)
+	err = testbed.BuildRevision(ctx, ".", tag, tag, plugin)
 	if err != nil {
 		return err
 	}
@@ -66,21 +70,29 @@ func run(ctx context.Context, arguments []string) (err error) {
 		return err
 	}
 	command.Progress("recording mounts with %s: half a minute", tag)
-	states, err := recordMounts(ctx, vault)
+	states, err := recordMounts(ctx, vault.Client)
 	if err != nil {
 		return err
 	}
 	return save(into, "mounts.json", states)
 }
 
-// build builds the plugin of a tag, and returns its file.
-func build(ctx context.Context, tag, dir string) (plugin string, err error) {
-	const unpack = `git archive "$0" | tar -x -C "$1"`
-	if _, err := testbed.Output(ctx, "", nil, "bash", "-o", "pipefail", "-c", unpack, tag, dir); err != nil {
-		return "", err
+// recordMounts brings a mount into each state and returns what it leaves behind.
+func recordMounts(ctx context.Context, vault *testbed.Client) (map[string]upgradetest.State, error) {
+	found := map[string]upgradetest.State{}
+	for name, s := range mounts.States() {
+		tenant, err := testbed.StartTenant(ctx, s.Tenant...)
+		if err != nil {
+			return nil, err
+		}
+		m := mounts.New(ctx, vault, tenant, name+"/")
+		m.Enter(s)
+		found[name] = m.Left()
+		if err := errors.Join(m.Err, tenant.Stop()); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	plugin = filepath.Join(dir, testbed.PluginName+"_"+tag)
-	return plugin, testbed.BuildPackage(ctx, dir, "./cmd/"+testbed.PluginName, tag, plugin)
+	return found, nil
 }
 
 // startVault runs a Vault whose plugins reach the tenant under its names and trust it.

@@ -13,6 +13,7 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/upgradetest"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
+	"example.com/vault-plugin-secrets-mdi/scripts/upgrade/mounts"
 )
 
 // token is chosen here, since one that Vault creates looks worth protecting.
@@ -25,18 +26,18 @@ func recordServer(ctx context.Context, vault *testbed.Vault, tenant *testbed.Ten
 		UnsealKey: vault.UnsealKey, Token: token, LoginHost: loginHost, GraphHost: graphHost,
 		TenantID: info.TenantID, ClientID: info.ClientID, ClientSecret: info.ClientSecret,
 	}
-	m := &mount{session: session{ctx: ctx, vault: vault}, tenant: tenant, path: "mdi/"}
-	m.write("auth/token/create", map[string]any{"id": token, "policies": "root"})
-	m.enter(state{role: map[string]any{}, config: map[string]any{
+	m := mounts.New(ctx, vault.Client, tenant, "mdi/")
+	m.Write("auth/token/create", map[string]any{"id": token, "policies": "root"})
+	m.Enter(mounts.State{Config: map[string]any{
 		"authority_host": "https://" + loginHost, "graph_endpoint": "https://" + graphHost, "ca_certificate": "", "ttl": "24h",
 	}})
-	m.lengthenLeases()
-	for _, path := range []string{"key", "key", roleKey, roleKey} { // the first key is superseded by the second
-		key, lease := m.readKey(m.path + path)
+	lengthenLeases(m)
+	for _, path := range []string{"key", "key", mounts.RoleKey, mounts.RoleKey} { // the first key is superseded by the second
+		key, lease := m.ReadKey(m.Path + path)
 		left.Key, left.Leases = key, append(left.Leases, lease)
 	}
 	var snapshot bytes.Buffer
-	if err := errors.Join(m.err, vault.Sys().RaftSnapshotWithContext(ctx, &snapshot)); err != nil {
+	if err := errors.Join(m.Err, vault.Sys().RaftSnapshotWithContext(ctx, &snapshot)); err != nil {
 		return err
 	}
 	about := "A Vault with nothing in it but this test's mount, and a simulated tenant. The secrets open nothing else."
@@ -52,12 +53,12 @@ func recordServer(ctx context.Context, vault *testbed.Vault, tenant *testbed.Ten
 
 // lengthenLeases changes the stored duration of leases from a day to 50 years, which a
 // configuration cannot have, so that the leases outlive the tests.
-func (m *mount) lengthenLeases() {
-	path := m.storagePath() + "config"
-	longer := strings.Replace(string(m.stored(path)), `"ttl":86400000000000,`, `"ttl":1576800000000000000,`, 1)
-	m.write("sys/raw/"+path, map[string]any{"value": longer})
-	m.write("sys/plugins/reload/backend", map[string]any{"plugin": testbed.PluginName})
-	if ttl := m.read(m.path + "config").Data["ttl"]; m.err == nil && fmt.Sprint(ttl) != "1576800000" {
-		m.err = fmt.Errorf("leases last %v s", ttl)
+func lengthenLeases(m *mounts.Mount) {
+	path := m.StoragePath() + "config"
+	longer := strings.Replace(string(m.Stored(path)), `"ttl":86400000000000,`, `"ttl":1576800000000000000,`, 1)
+	m.Write("sys/raw/"+path, map[string]any{"value": longer})
+	m.Write("sys/plugins/reload/backend", map[string]any{"plugin": testbed.PluginName})
+	if ttl := m.Read(m.Path + "config").Data["ttl"]; m.Err == nil && fmt.Sprint(ttl) != "1576800000" {
+		m.Err = fmt.Errorf("leases last %v s", ttl)
 	}
 }
