@@ -21,6 +21,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
@@ -79,7 +80,7 @@ func (r *rig) restart() {
 	if r.engine != nil {
 		r.engine.clean(r.t.Context())
 	}
-	r.engine = newBackend(r.storage, r.clock.now)
+	r.engine = newBackend(r.storage, r.clock.now, r.clock.sleep)
 	err := r.engine.Setup(r.t.Context(), &logical.BackendConfig{
 		Logger:      hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: r.log}),
 		System:      r.system,
@@ -202,7 +203,7 @@ func (r *rig) tick() {
 // idle waits until no flight is under way, and all that there is to tell has been told.
 func (r *rig) idle() {
 	r.t.Helper()
-	require.NoError(r.t, r.engine.flights.Alone(r.t.Context(), func(context.Context) error { return nil }))
+	require.NoError(r.t, r.engine.flights.Alone(r.t.Context(), flight.Schedule, func(context.Context) error { return nil }))
 	r.engine.events.Flush(r.t.Context())
 }
 
@@ -252,6 +253,12 @@ func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
+}
+
+// sleep lets the time pass that the engine waits.
+func (c *clock) sleep(ctx context.Context, d time.Duration) error {
+	c.advance(d)
+	return ctx.Err()
 }
 
 // syncBuffer is a log that can be read while it is written.
@@ -349,7 +356,7 @@ func TestLocalMountOfASecondaryWorks(t *testing.T) {
 func TestInvalidateDropsWhatIsRemembered(t *testing.T) {
 	r := configured(t)
 	first := r.key()
-	other := newBackend(r.storage, r.clock.now) // another node
+	other := newBackend(r.storage, r.clock.now, r.clock.sleep) // another node
 	require.NoError(t, other.Setup(t.Context(), &logical.BackendConfig{Logger: hclog.NewNullLogger(), System: r.system, StorageView: r.storage}))
 	resp, err := other.HandleRequest(t.Context(), &logical.Request{Operation: logical.ReadOperation, Path: keyPath, Storage: r.storage})
 	require.NoError(t, err)

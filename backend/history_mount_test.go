@@ -50,7 +50,7 @@ func newWorld(t *testing.T) *world {
 		DriftCheckInterval: config.DefaultDriftCheckInterval,
 		RegenerateOnRevoke: true,
 	}
-	conn, err := newBackend(nil, time.Now).configs.Connect(cfg)
+	conn, err := newBackend(nil, time.Now, nil).configs.Connect(cfg)
 	require.NoError(t, err)
 	require.NoError(t, conn.Graph.SignIn(t.Context()))
 	w.conn = conn
@@ -109,7 +109,7 @@ func (m *mount) restart() {
 		m.engine.clean(m.t.Context())
 	}
 	m.disk = &disk{kept: m.kept}
-	m.engine = newBackend(m.disk, m.clock.now)
+	m.engine = newBackend(m.disk, m.clock.now, m.clock.sleep)
 	require.NoError(m.t, m.engine.Setup(m.t.Context(), &logical.BackendConfig{
 		Logger: m.world.logger, System: m.system, StorageView: m.disk,
 	}))
@@ -174,7 +174,7 @@ func (m *mount) look() (told bool) {
 
 // land waits until no flight is under way.
 func (m *mount) land() {
-	require.NoError(m.t, m.engine.flights.Alone(m.t.Context(), func(context.Context) error { return nil }))
+	require.NoError(m.t, m.engine.flights.Alone(m.t.Context(), flight.Schedule, func(context.Context) error { return nil }))
 }
 
 // takers returns how many wait for the regeneration that is under way.
