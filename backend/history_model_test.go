@@ -143,7 +143,7 @@ func (h *history) learn(o *course) {
 	}
 	// Right after a regeneration the engine does not believe Graph, unless it has to;
 	// and what it cannot store it does not know later.
-	believed := !o.struck && (o.before.intent || h.doubt != nil || now.Sub(h.born[o.before.version]) >= accesskey.CompareNotBefore)
+	believed := !o.struck && (o.before.intent || h.doubt != nil || now.Sub(h.born[o.before.version]) >= accesskey.ShortTTL)
 	if delivered || named > 0 && believed {
 		h.surprised = false
 		if d := h.doubt; d != nil && (d.key != o.after.tenant || !d.open(now)) {
@@ -196,9 +196,6 @@ func (h *history) knows(key string) bool {
 		return h.Sum(nil)
 	}
 	known := append(slices.Clone(rec.Superseded), mac(rec.Key))
-	if rec.Intent != nil {
-		known = append(known, rec.Intent.Baseline)
-	}
 	return slices.ContainsFunc(known, func(old []byte) bool { return bytes.Equal(mac(key), old) })
 }
 
@@ -329,7 +326,7 @@ func (h *history) excused(o *course, a answer) bool {
 		return now.Sub(h.denied) < time.Minute || now.Sub(h.restrained) <= time.Minute
 	}
 	every := o.config.DriftCheckInterval
-	return every == 0 || now.Sub(told) < max(every, accesskey.CompareNotBefore)
+	return every == 0 || now.Sub(told) < max(every, accesskey.ShortTTL)
 }
 
 // judgeReuse checks that an answer says truly whether its key is a shared one, and

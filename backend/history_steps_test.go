@@ -77,7 +77,7 @@ func (s happening) String() string {
 
 func (s happening) pause() time.Duration {
 	pauses := []time.Duration{
-		time.Second, 20 * time.Second, flight.Budget, time.Minute, accesskey.CompareNotBefore, 10 * time.Minute,
+		time.Second, 20 * time.Second, flight.Budget, time.Minute, accesskey.ShortTTL, 10 * time.Minute,
 		12 * time.Minute, time.Hour, 2 * time.Hour,
 	}
 	return pauses[s.Pick%len(pauses)]

@@ -59,7 +59,7 @@ func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 		require.Equal(t, "the-request", line[logRequestID], "also of the sign-in, which belongs to nobody")
 	}
 
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Status: 403})
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.revoke(resp)
 	r.eventually("the retirement is refused", func() bool { return len(r.logged("the deployment access key was not regenerated")) == 1 })
 	refused := r.logged("the deployment access key was not regenerated")[0]

@@ -167,8 +167,8 @@ func TestNightWithoutSignIn(t *testing.T) {
 	attempts := r.night()
 	require.Greater(t, attempts, 15)
 	require.Less(t, attempts, 30)
-	require.LessOrEqual(t, r.sim.Calls(graphtest.Token).Started-tokens, attempts+2, "the two reads compare the key")
-	require.LessOrEqual(t, r.gets()-gets, 1, "the one knock that deceived")
+	require.LessOrEqual(t, r.sim.Calls(graphtest.Token).Started-tokens, 2*attempts, "the key is compared as well")
+	require.LessOrEqual(t, r.gets()-gets, 10*60, "probes, without a token")
 	r.sim.Clear()
 	require.LessOrEqual(t, r.untilRotated(), 36)
 }

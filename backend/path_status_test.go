@@ -21,7 +21,7 @@ func TestStatusOfANewMount(t *testing.T) {
 	r := newRig(t)
 	want := map[string]any{
 		fieldConfigured: false, fieldKeyVersion: 0, fieldDisclosed: false, fieldLiveLeases: 0,
-		fieldIntentPending: false, fieldConsecutiveFailures: 0,
+		fieldIntentPending: false, "on_watch": false, fieldConsecutiveFailures: 0,
 		fieldDue: []string{}, fieldMissedRotations: 0, fieldDisableAutomatedRotation: false,
 	}
 	require.Equal(t, want, r.status())
@@ -93,15 +93,60 @@ func TestReportThatCannotBeStored(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.fails(400, logical.ReadOperation, keyPath, nil)
 	require.Contains(t, r.log.String(), "storing the report")
+	r.clock.advance(health.FirstHold)
 	require.True(t, r.works(r.key()))
 }
 
-func TestRecordThatCannotBeDecodedIsNotQuoted(t *testing.T) {
-	for _, key := range []string{config.StorageKey, accesskey.StorageKey, health.StorageKey} {
-		r := newRig(t)
-		require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"key": "a-secret`)}))
-		_, err := r.request(t.Context(), logical.ReadOperation, statusPath, nil)
-		require.Error(t, err)
-		require.NotContains(t, err.Error(), "a-secret")
+// With an entry that cannot be decoded, status answers and names it, reads say what to do,
+// leases can be revoked and the mount disabled.
+func TestEntriesThatCannotBeDecoded(t *testing.T) {
+	for key, c := range map[string]struct {
+		named any
+		says  string
+	}{
+		config.StorageKey:    {[]string{"config"}, "delete the configuration"},
+		accesskey.StorageKey: {[]string{"key"}, "rotate-key"},
+		health.StorageKey:    {nil, ""},
+		"role/hosts":         {nil, "delete the role"},
+	} {
+		t.Run(key, func(t *testing.T) {
+			r := sharing(t, nil)
+			held := r.read(hosts)
+			require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"key": "a-secret`)}))
+			r.restart()
+			require.Equal(t, c.named, r.status()["unreadable"])
+			if c.says != "" {
+				_, err := r.request(t.Context(), logical.ReadOperation, hosts, nil)
+				require.ErrorContains(t, err, c.says)
+				require.NotContains(t, err.Error(), "a-secret")
+			}
+			r.revoke(held)
+			r.system.TaintedVal = true
+			r.tick()
+			require.NotContains(t, r.log.String(), "a-secret")
+		})
+	}
+}
+
+// A record that cannot be decoded is replaced by rotate-key, under a higher version.
+func TestRotateKeyHealsTheRecord(t *testing.T) {
+	for name, stored := range map[string]string{
+		"cut off": `{"version": 7, "key": "a-secr`, "of another type": `{"version": "7", "newest": 9}`, "empty": ``, "nonsense": "\x00\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := sharing(t, nil)
+			held := r.read(hosts)
+			require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: accesskey.StorageKey, Value: []byte(stored)}))
+			r.restart()
+			version := r.write(rotateKeyPath, nil).Data[fieldKeyVersion]
+			require.Greater(t, version, 1)
+			require.False(t, r.works(held))
+			next := r.read(hosts)
+			require.True(t, r.works(next))
+			require.Equal(t, version, next.Data[fieldKeyVersion])
+			require.NoError(t, r.tryRevoke(held.Secret))
+			require.True(t, r.works(next))
+			require.NotContains(t, r.status(), "unreadable")
+		})
 	}
 }

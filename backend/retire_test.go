@@ -14,7 +14,6 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
-	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
@@ -64,7 +63,7 @@ func TestKeyIsKeptWhenTheConfigurationSaysSo(t *testing.T) {
 func TestTickRetiresWhatTheRevocationCouldNot(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502})
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502, Body: graphtest.BodyHTML})
 	r.revoke(held)
 	r.eventually("the failure is told", func() bool { return r.status()[fieldConsecutiveFailures] == 1 })
 	require.Equal(t, "retired", r.status()[fieldLastErrorCause])
@@ -127,7 +126,7 @@ func TestLedgerSurvivesARestart(t *testing.T) {
 func TestRetirementSurvivesARestart(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502})
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502, Body: graphtest.BodyHTML})
 	r.revoke(held)
 	r.eventually("it is tried", func() bool { return r.status()[fieldConsecutiveFailures] == 1 })
 	r.restart()
@@ -174,23 +173,32 @@ func TestRevokeIsRepeatedWhenStorageFails(t *testing.T) {
 	r.eventually("the key is dead", func() bool { return !r.works(held) })
 }
 
+// A node that dies with a regeneration under way leaves a doubt, which a tick settles.
 func TestTickSettlesAnIntent(t *testing.T) {
 	r := configured(t)
-	r.key()
+	held := r.key()
 	r.storage.FailWhen(storagetest.Nth(2, "put", accesskey.StorageKey))
 	_, err := r.tryKey()
 	require.ErrorIs(t, err, storagetest.ErrBroken)
+	require.Equal(t, false, r.status()[fieldIntentPending], "the answer is known in memory")
+	r.restart()
+	require.Equal(t, true, r.status()[fieldIntentPending])
+	require.Equal(t, true, r.status()["on_watch"])
 	r.tick()
 	status := r.status()
 	require.Equal(t, false, status[fieldIntentPending])
 	require.Equal(t, "recovered", status[fieldCause])
+	require.False(t, r.works(held))
+	require.Equal(t, 2, r.posts())
+}
 
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	r.fails(400+103, logical.UpdateOperation, rotateKeyPath, nil)
-	r.clock.advance(flight.Budget)
-	r.tick()
-	require.Equal(t, false, r.status()[fieldIntentPending])
-	require.Equal(t, 3, r.posts())
+// A retirement goes on without GET if Graph itself has refused that.
+func TestRetirementWithoutGraphsWord(t *testing.T) {
+	r := sharing(t, nil)
+	held := r.read(hosts)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 500})
+	r.revoke(held)
+	r.eventually("the key is dead", func() bool { return !r.works(held) })
 }
 
 func TestTickOfAnUnconfiguredMountDoesNothing(t *testing.T) {
@@ -286,7 +294,7 @@ func TestSupersededLeasesThatEndCostNothing(t *testing.T) {
 		old = append(old, r.key())
 	}
 	last := r.key()
-	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403, Body: graphtest.BodyHTML})
 	r.revoke(last)
 	r.eventually("its retirement fails", func() bool { return r.status()[fieldConsecutiveFailures] == 1 })
 	before := r.sim.Calls(graphtest.Get).Started

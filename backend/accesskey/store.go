@@ -425,7 +425,7 @@ func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 	}
 	err := s.save(ctx, next, unstored)
 	s.flying = s.record.UnderWay()
-	if err == nil && next.Version != rec.Version {
+	if s.record.Version != rec.Version {
 		s.inAdvance.Store(0)
 		if e.Awaited {
 			s.inAdvance.Store(int64(next.Version))

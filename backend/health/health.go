@@ -148,7 +148,7 @@ func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, fai
 			t.hold(failure, now)
 		}
 		if unattended {
-			r.ProbeFailed = now.Before(r.NextAttempt)
+			r.ProbeFailed = r.ProbeFailed || now.Before(r.NextAttempt)
 			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), remote.RetryAfter))
 			r.Retries++
 		}
@@ -324,7 +324,7 @@ func (t *Tracker) Reset(ctx context.Context) error {
 // longer each time. While it waits it probes, which costs neither a token nor an entry in
 // the tenant's audit log: work must not wait for half an hour after Graph has come back.
 // Once Graph has answered a probe and the work has failed nevertheless, the full time is
-// waited before the next probe. Comparisons wait on their own, and a retirement is tried
+// waited, until a probe fails: then the next that is answered counts again. Comparisons wait on their own, and a retirement is tried
 // once in spite of what Graph has asked for.
 func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Context) bool) bool {
 	report, err := t.Report(ctx)
@@ -338,10 +338,25 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 		return true
 	case kind == Retirement && report.throttled(now) && !t.hasTried(report.ThrottledAt):
 		return true
-	case report.throttled(now), report.ProbeFailed:
+	case report.throttled(now):
+		return false
+	case !probe(ctx):
+		t.forgetProbe(ctx)
 		return false
 	default:
-		return probe(ctx)
+		return !report.ProbeFailed
+	}
+}
+
+// forgetProbe forgets that a probe was answered in vain. It is stored with the next change.
+func (t *Tracker) forgetProbe(ctx context.Context) {
+	unlock, err := t.lock.Write(ctx)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if t.report != nil {
+		t.report.ProbeFailed = false
 	}
 }
 

@@ -28,7 +28,7 @@ func (m *Manager) compare(ctx context.Context) error {
 	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
-			_ = m.ask(ctx, conn) // reported
+			m.logUncompared(ctx, m.ask(ctx, conn))
 		}
 		return none, err
 	})
@@ -50,14 +50,20 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection) error {
 		key, err = conn.Graph.DeploymentAccessKey(asking)
 	}
 	if err != nil {
-		applied, _ := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Unnamed}) // stores nothing
+		_, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Unnamed}) // stores nothing
 		if _, held := errors.AsType[*health.ThrottledError](err); !held {
 			logReport(ctx, m.Health.Compared(ctx, health.DriftUnknown, err))
-			hclog.FromContext(ctx).Warn("the deployment access key could not be compared with the tenant's", graph.LogArgs(err, "key_version", applied.Record.Version)...)
 		}
 		return err
 	}
 	return m.heed(ctx, key, since)
+}
+
+// logUncompared logs why a comparison failed, unless Graph was not even asked.
+func (m *Manager) logUncompared(ctx context.Context, err error) {
+	if _, held := errors.AsType[*health.ThrottledError](err); err != nil && !held {
+		hclog.FromContext(ctx).Warn("the deployment access key could not be compared with the tenant's", graph.LogArgs(err)...)
+	}
 }
 
 // heed draws the consequence of Graph's word. An unknown key is adopted and reported, and

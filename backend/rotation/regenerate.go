@@ -142,6 +142,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 	case ok && remote.NamesNoKey() && rec.Key == "":
 		return nil // the first key of a tenant
 	case ok && remote.Signed && a.onlyIf == accesskey.WorkRetire && !young:
+		a.logUncompared(ctx, failure)
 		return nil
 	default:
 		return failure
