@@ -129,7 +129,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 	if a.farewell || a.onlyIf != accesskey.WorkRetire && a.onlyIf != accesskey.WorkRotate {
 		return conn.Graph.SignIn(ctx)
 	}
-	failure := a.ask(ctx, conn)
+	failure := a.ask(ctx, conn, nil) // it has been allowed to try
 	if failure == nil {
 		return nil
 	}
