@@ -223,21 +223,19 @@ func (c Credential) endsAt() time.Time {
 func (c *Credential) setSecret(value any) error {
 	// A secret read from a file tends to end in a newline, which no secret of
 	// Entra's contains.
-	secret := strings.TrimSpace(value.(string))
-	if secret == "" {
+	c.Secret = strings.TrimSpace(value.(string))
+	if c.Secret == "" {
 		return errors.New("must not be empty")
 	}
-	c.Secret = secret
 	return nil
 }
 
 func (c *Credential) setCertificate(value any) error {
-	pem := strings.TrimSpace(value.(string))
-	_, err := graph.ParseCertificate(pem)
+	c.Certificate = strings.TrimSpace(value.(string))
+	_, err := graph.ParseCertificate(c.Certificate)
 	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
 		return errors.New(refused.Problem)
 	}
-	c.Certificate = pem
 	return err
 }
 
