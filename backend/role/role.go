@@ -98,7 +98,7 @@ func (r *Role) Terms(base accesskey.Terms) accesskey.Terms {
 type Store struct {
 	storage logical.Storage
 
-	mu    sync.RWMutex
+	mu    sync.Mutex
 	known map[string]*Role
 }
 
@@ -109,14 +109,11 @@ func NewStore(storage logical.Storage) *Store {
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
-	s.mu.RLock()
-	found, known := s.known[name]
-	s.mu.RUnlock()
-	if known {
-		return found, nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if found, known := s.known[name]; known {
+		return found, nil
+	}
 	return s.load(ctx, name)
 }
 
