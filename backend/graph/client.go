@@ -18,6 +18,7 @@ package graph
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,9 +66,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	certificate, _ := cfg.Credential.(ClientCertificate)
-	applications := cfg.graphRoot() + "/" + V1 + "/applications"
+	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
+	applications := root + "/" + V1 + "/applications"
 	return &Client{
-		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
+		root:         root + "/" + cfg.APIVersion,
 		http:         client,
 		tokens:       tokens,
 		retry:        retrier{Sleep},
