@@ -158,7 +158,7 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 			r.CompareNext = now.Add(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries))
 		}
 		r.CompareRetries++
-		r.heedThrottling(failure, now)
+		_ = r.heedThrottling(failure, now)
 		return true
 	})
 }
