@@ -221,8 +221,6 @@ func (c *Client) Probe(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	// Only the status matters.
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
+	_ = resp.Body.Close() // unread, since only the status matters
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests
 }
