@@ -27,32 +27,25 @@ var repeatable = []error{flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChang
 // 502 or 503 where repeating is harmless. The errors are returned naked, since core looks
 // at no wrapped one.
 func refusal(err error) error {
-	var (
-		invalid   *field.Error
-		refused   *graph.ConfigError
-		unsettled *rotation.UnsettledError
-		throttled *health.ThrottledError
-		remote    *graph.Error
-	)
+	remote, isRemote := errors.AsType[*graph.Error](err)
 	switch {
-	case errors.As(err, &invalid), errors.As(err, &refused), errors.Is(err, config.ErrUnconfigured):
+	case has[*field.Error](err), has[*graph.ConfigError](err), errors.Is(err, config.ErrUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case errors.As(err, &unsettled), errors.As(err, &throttled), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
+	case has[*rotation.UnsettledError](err), has[*health.ThrottledError](err), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
-	case errors.As(err, &remote):
-		return logical.CodedError(statusFor(remote), explainOnce(err, remote))
+	case isRemote && has[*config.VerificationError](err): // which has explained itself
+		return logical.CodedError(statusFor(remote), err.Error())
+	case isRemote:
+		return logical.CodedError(statusFor(remote), graph.Explain(err)+advice(remote))
 	default:
 		return err
 	}
 }
 
-// explainOnce explains a failure of Entra or Graph, unless it has explained itself, and
-// says what it means for the client.
-func explainOnce(err error, remote *graph.Error) string {
-	if _, ok := errors.AsType[*config.VerificationError](err); ok {
-		return err.Error()
-	}
-	return graph.Explain(err) + advice(remote)
+// has reports whether there is an E in the chain of err.
+func has[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // advice says what a failure that passes means for the client: nothing but to try again.

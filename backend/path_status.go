@@ -83,7 +83,7 @@ type root struct {
 	step credential.Step
 }
 
-// Status of the app's own credential, if there is a configuration.
+// Status of the app's own credential, which is left out without a configuration.
 var rootStatus = []field.Spec[root]{
 	ifKnown("root_rotation_pending", framework.TypeBool, "Whether a rotation of the app's own credential is unfinished; it goes on automatically.", func(s *root) any { return s.step.Unfinished }),
 	ifKnown("root_credentials_retiring", framework.TypeInt, "Number of replaced credentials of the app that are still to be removed.", func(s *root) any { return s.step.Retiring }),
@@ -130,10 +130,7 @@ func statusFields() map[string]*framework.FieldSchema {
 	fields := field.ReadSchema(engineStatus)
 	maps.Copy(fields, field.ReadSchema(keyStatus))
 	maps.Copy(fields, field.ReadSchema(healthStatus))
-	for name, f := range field.ReadSchema(rootStatus) {
-		f.Required = false // without a configuration there are none
-		fields[name] = f
-	}
+	maps.Copy(fields, field.ReadSchema(rootStatus))
 	return fields
 }
 

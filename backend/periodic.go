@@ -4,6 +4,7 @@ package backend
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,23 +23,20 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	if b.System().Tainted() {
+	if !b.System().Tainted() {
+		b.rotation.Reopen(ctx) // a mount that has been moved goes on
+		if err := b.rotation.RunDue(ctx); err != nil {
+			hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
+		}
+		if err := b.root.RunDue(ctx); err != nil {
+			hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
+		}
+	}
+	if b.System().Tainted() { // an unmount joins a tick that is under way instead of starting its own
 		b.unmount(ctx)
-		return nil
+	} else {
+		b.prune(ctx)
 	}
-	b.rotation.Reopen(ctx) // a mount that has been moved goes on
-	if err := b.rotation.RunDue(ctx); err != nil {
-		hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
-	}
-	if err := b.root.RunDue(ctx); err != nil {
-		hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
-	}
-	if b.System().Tainted() {
-		// An unmount joins a tick that is under way instead of starting its own.
-		b.unmount(ctx)
-		return nil
-	}
-	b.prune(ctx)
 	return nil
 }
 
@@ -56,5 +54,50 @@ func (b *backend) prune(ctx context.Context) {
 	defer cancel()
 	if err := b.keys.Prune(ctx); err != nil && ctx.Err() == nil {
 		hclog.FromContext(ctx).Warn("pruning the records of leases", graph.LogArgs(err)...)
+	}
+}
+
+// retirement checks after revocations whether the key has to be retired. Retirement is a
+// state of the key, not an event, so nothing is lost if the process ends before: the
+// periodic tick finds the same state. The goroutine starts with the first wake and ends
+// with the backend.
+type retirement struct {
+	ctx   context.Context
+	check func(context.Context)
+	woken chan struct{}
+	once  sync.Once
+}
+
+func newRetirement(ctx context.Context, check func(context.Context)) *retirement {
+	return &retirement{ctx: ctx, check: check, woken: make(chan struct{}, 1)}
+}
+
+// wake makes the goroutine check soon. It never blocks. A wake during a check leads to one
+// more.
+func (r *retirement) wake() {
+	r.once.Do(func() { go r.run() })
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (r *retirement) run() {
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.woken:
+			r.check(r.ctx)
+		}
+	}
+}
+
+// retireIfDue retires the current key if that is due. Failures are logged and reported in
+// mdi/status; the periodic tick tries again.
+func (b *backend) retireIfDue(ctx context.Context) {
+	ctx = b.ofWork(ctx)
+	if err := b.rotation.RetireIfDue(ctx); err != nil {
+		hclog.FromContext(ctx).Error("looking for a key to retire", graph.LogArgs(err)...)
 	}
 }

@@ -10,7 +10,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -155,12 +159,9 @@ func (c *Config) Policy() accesskey.Policy {
 		return accesskey.Policy{}
 	}
 	p := accesskey.Policy{
-		Workspace:          accesskey.Workspace{TenantID: c.TenantID, GraphRoot: c.GraphEndpoint},
+		Workspace:          accesskey.Workspace{TenantID: c.TenantID, GraphRoot: cmp.Or(c.GraphEndpoint, c.cloud().GraphRoot)},
 		DriftCheckInterval: c.DriftCheckInterval,
 		Retire:             c.RegenerateOnRevoke && !c.DisableRotation,
-	}
-	if c.GraphEndpoint == "" {
-		p.Workspace.GraphRoot = c.cloud().GraphRoot
 	}
 	if !c.DisableRotation {
 		p.Rotation = c.Schedule.Due
@@ -181,10 +182,7 @@ func (c *Config) EndUnknown(old *Config) (warning string) {
 
 // cloud returns the cloud of a configuration that has been validated.
 func (c *Config) cloud() graph.Cloud {
-	cloud, err := graph.CloudNamed(c.Environment)
-	if err != nil {
-		return graph.Cloud{} // refused by graph.New with a reason
-	}
+	cloud, _ := graph.CloudNamed(c.Environment) // graph.New refuses an empty one with a reason
 	return cloud
 }
 
@@ -198,3 +196,40 @@ func (c *Config) identityField() string {
 
 // errUnreadable does not wrap the decoder's error, which could quote the configuration.
 var errUnreadable = errors.New("the stored configuration cannot be decoded")
+
+// envAllowedHosts lists, separated by commas, the hosts (with a port, if it is not 443) to
+// which an ambient credential may be sent besides Microsoft's own.
+const envAllowedHosts = "MDI_ALLOWED_HOSTS"
+
+// checkHosts returns why an ambient credential must not be used, if the configuration
+// would send it, or what it is exchanged for, to a host of the writer's choice. Its error
+// is a [*field.Error].
+func (c *Config) checkHosts() error {
+	if !c.Credential.Ambient() {
+		return nil
+	}
+	if err := c.checkHost(FieldGraphEndpoint, c.GraphEndpoint, c.cloud().GraphRoot); err != nil {
+		return err
+	}
+	if c.Credential.Type == credential.ManagedIdentity && c.AuthorityHost == "" {
+		return nil // its tokens are Azure's, not Entra's
+	}
+	return c.checkHost(FieldAuthorityHost, c.AuthorityHost, c.cloud().AuthorityHost)
+}
+
+// checkHost checks the host of the writer's own root, or of Microsoft's if there is none. A
+// certificate authority of the writer's choice makes any host one of theirs, Microsoft's
+// included.
+func (c *Config) checkHost(chosenBy, own, microsofts string) error {
+	host, called := strings.TrimPrefix(own, "https://"), "the host" // an error must not quote what was written
+	if own == "" {
+		host, chosenBy = strings.TrimPrefix(microsofts, "https://"), FieldCACertificate
+		called = host
+	}
+	allowed := strings.FieldsFunc(strings.ToLower(os.Getenv(envAllowedHosts)), func(r rune) bool { return r == ',' || r == ' ' })
+	if own == "" && c.CACertificate == "" || slices.Contains(allowed, strings.ToLower(host)) {
+		return nil
+	}
+	return &field.Error{Field: chosenBy, Problem: "cannot be combined with " + credential.FieldType + " " + c.Credential.Type +
+		", unless the plugin's environment allows " + called + " in " + envAllowedHosts}
+}

@@ -32,6 +32,7 @@
 package credential
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -78,9 +79,7 @@ type Credential struct {
 	TokenTTL time.Duration `json:"identity_token_ttl,omitempty"`
 }
 
-func kinds() []string {
-	return []string{ClientSecret, ClientCertificate, IdentityToken, WorkloadIdentity, ManagedIdentity}
-}
+var kinds = []string{ClientSecret, ClientCertificate, IdentityToken, WorkloadIdentity, ManagedIdentity}
 
 // belongsTo names the kind that a field belongs to, if it belongs to one alone.
 var belongsTo = map[string]string{
@@ -94,7 +93,7 @@ var belongsTo = map[string]string{
 func Fields() []field.Spec[Credential] {
 	return []field.Spec[Credential]{
 		{
-			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds(),
+			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds,
 			Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name.",
 			Get:         func(c *Credential) any { return c.Type },
 		},
@@ -146,21 +145,17 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 			next.Audience, next.TokenTTL = defaultAudience, defaultTokenTTL
 		}
 	}
+	var own []field.Spec[Credential]
 	for _, spec := range Fields() {
-		raw, given := d.Raw[spec.Name]
-		if spec.Set == nil || !given {
-			continue
-		}
-		if of := belongsTo[spec.Name]; of != kind {
-			if raw == nil {
-				continue // nothing to remove
-			}
+		switch of := belongsTo[spec.Name]; {
+		case of == kind:
+			own = append(own, spec)
+		case of != "" && d.Raw[spec.Name] != nil: // of a null there is nothing to remove
 			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + of + ", and not to " + kind}
 		}
-		value, _ := field.Value(d, spec.Name)
-		if err := spec.Set(&next, value); err != nil {
-			return c, &field.Error{Field: spec.Name, Problem: err.Error()}
-		}
+	}
+	if err := field.Write(own, &next, d, false); err != nil {
+		return c, err
 	}
 	return next, next.complete()
 }
@@ -173,8 +168,8 @@ func (c Credential) typeAfter(d *framework.FieldData) (string, error) {
 	case secret && certificate:
 		return "", &field.Error{Field: FieldCertificate, Problem: "cannot be combined with " + FieldSecret + ": an app signs in with one of them"}
 	case named != "":
-		if !slices.Contains(kinds(), named) {
-			return "", &field.Error{Field: FieldType, Problem: "must be one of " + strings.Join(kinds(), ", ")}
+		if !slices.Contains(kinds, named) {
+			return "", &field.Error{Field: FieldType, Problem: "must be one of " + strings.Join(kinds, ", ")}
 		}
 		return named, nil
 	case secret:
@@ -204,14 +199,10 @@ func (c Credential) complete() error {
 // SuppliedBy reports whether a write carries the credential itself, or names one that the
 // environment or Vault provides, so that its writer is known to mean it.
 func (c Credential) SuppliedBy(d *framework.FieldData) bool {
-	switch c.Type {
-	case ClientSecret:
-		return d.Raw[FieldSecret] != nil
-	case ClientCertificate:
-		return d.Raw[FieldCertificate] != nil
-	default:
+	if c.Ambient() {
 		return d.Raw[FieldType] != nil
 	}
+	return d.Raw[FieldSecret] != nil || d.Raw[FieldCertificate] != nil
 }
 
 // Ambient reports whether the credential is not the writer's own.
@@ -230,31 +221,23 @@ func (c Credential) endsAt() time.Time {
 func (c *Credential) setSecret(value any) error {
 	// A secret read from a file tends to end in a newline, which no secret of
 	// Entra's contains.
-	secret := strings.TrimSpace(value.(string))
-	if secret == "" {
+	c.Secret = strings.TrimSpace(value.(string))
+	if c.Secret == "" {
 		return errors.New("must not be empty")
 	}
-	c.Secret = secret
 	return nil
 }
 
 func (c *Credential) setCertificate(value any) error {
-	pem := strings.TrimSpace(value.(string))
-	if _, err := graph.ParseCertificate(pem); err != nil {
-		if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
-			return errors.New(refused.Problem)
-		}
-		return err
+	c.Certificate = strings.TrimSpace(value.(string))
+	_, err := graph.ParseCertificate(c.Certificate)
+	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
+		return errors.New(refused.Problem)
 	}
-	c.Certificate = pem
-	return nil
+	return err
 }
 
 func (c *Credential) setAudience(value any) error {
-	audience := strings.TrimSpace(value.(string))
-	if audience == "" {
-		audience = defaultAudience
-	}
-	c.Audience = audience
+	c.Audience = cmp.Or(strings.TrimSpace(value.(string)), defaultAudience)
 	return nil
 }

@@ -11,7 +11,7 @@ package field
 
 import (
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +42,8 @@ type Spec[T any] struct {
 	// it takes the credential in the same write.
 	Redirects bool
 
-	// Set checks a value and stores it in a T. Its error lacks the field's name. It is
+	// Set checks a value and stores it in a T, which is of no use after an error. The error
+	// lacks the field's name. It is
 	// nil for a field that takes more than its own value to check: the owner of T does.
 	Set func(*T, any) error
 	// Get returns what a read shows. It is nil for a field that is not stored, and for a
@@ -95,21 +96,12 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 
 // ReadSchema returns the fields of a read.
 func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
-	schema := Schema(specs)
-	for _, s := range specs {
+	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec[T]) bool { return s.Get == nil })
+	schema := Schema(shown)
+	for _, s := range shown {
 		schema[s.Name].Required = !s.Optional
 	}
-	maps.DeleteFunc(schema, func(name string, _ *framework.FieldSchema) bool { return !shown(specs, name) })
 	return schema
-}
-
-func shown[T any](specs []Spec[T], name string) bool {
-	for _, s := range specs {
-		if s.Name == name {
-			return s.Get != nil
-		}
-	}
-	return false
 }
 
 // shownDefault returns the default as a person would write it: 1h and not 3600.

@@ -9,88 +9,63 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 )
 
+// Application is the app registration as which the client signs in.
+// https://learn.microsoft.com/graph/api/resources/application
+type Application struct {
+	ID        string               `json:"id"` // its object id
+	Passwords []PasswordCredential `json:"passwordCredentials"`
+	Keys      []KeyCredential      `json:"keyCredentials"`
+}
+
 // PasswordCredential is a client secret of the app registration.
+// https://learn.microsoft.com/graph/api/resources/passwordcredential
 type PasswordCredential struct {
-	KeyID       string
-	DisplayName string
-	Hint        string       // the secret's first characters, as the portal shows them
-	Secret      ClientSecret // only in the answer to AddPassword
-	End         time.Time
+	KeyID       string       `json:"keyId"`
+	DisplayName string       `json:"displayName"`
+	Secret      ClientSecret `json:"secretText"` // only in the answer to AddPassword
+	End         time.Time    `json:"endDateTime"`
 }
 
 // KeyCredential is a certificate of the app registration.
+// https://learn.microsoft.com/graph/api/resources/keycredential
 type KeyCredential struct {
-	KeyID       string
-	DisplayName string
-	Thumbprint  string // as in CertificateInfo, or "" if Graph does not say
-	Start       time.Time
-	End         time.Time
+	KeyID      string `json:"keyId"`
+	Identifier string `json:"customKeyIdentifier"` // usually the thumbprint
 }
 
-// Passwords returns the client secrets of the app registration, without their
-// values, and its object id. It needs the permission [ApplicationPermission].
+// Application returns the app registration, with its secrets but for their values. It
+// needs the permission [ApplicationPermission]; see [Invisible].
 // https://learn.microsoft.com/graph/api/application-get
-func (c *Client) Passwords(ctx context.Context) (credentials []PasswordCredential, objectID string, err error) {
-	found, err := c.application(ctx)
-	if err != nil {
-		return nil, "", err
+func (c *Client) Application(ctx context.Context) (found Application, err error) {
+	err = c.call(ctx, operation{
+		name: OpApplication, method: http.MethodGet, idempotent: true,
+		url: c.app + "?$select=id,passwordCredentials,keyCredentials",
+	}, decode(&found, reasonNoApplication, func() bool { return found.ID != "" }))
+	return found, err
+}
+
+// Invisible reports whether err means that the application may not look at its
+// registration.
+func Invisible(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Op == OpApplication && e.Status == http.StatusForbidden
+}
+
+// Certificate returns the id of the certificate with that thumbprint, as in
+// [CertificateInfo], or "" if the registration has none.
+func (a Application) Certificate(thumbprint string) (keyID string) {
+	for _, k := range a.Keys {
+		if thumbprintIn(k.Identifier) == thumbprint {
+			return k.KeyID
+		}
 	}
-	for _, p := range found.Passwords {
-		credentials = append(credentials, p.credential())
-	}
-	return credentials, found.ID, nil
-}
-
-// KeyCredentials returns the certificates of the app registration and its object
-// id. It needs the permission [ApplicationPermission].
-// https://learn.microsoft.com/graph/api/application-get
-func (c *Client) KeyCredentials(ctx context.Context) (credentials []KeyCredential, objectID string, err error) {
-	found, err := c.application(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	for _, k := range found.Keys {
-		credentials = append(credentials, k.credential())
-	}
-	return credentials, found.ID, nil
-}
-
-// application holds the selected properties of the app registration.
-type application struct {
-	ID        string         `json:"id"`
-	Passwords []passwordJSON `json:"passwordCredentials"`
-	Keys      []keyJSON      `json:"keyCredentials"`
-}
-
-// passwordJSON is https://learn.microsoft.com/graph/api/resources/passwordcredential.
-type passwordJSON struct {
-	KeyID       string    `json:"keyId"`
-	DisplayName string    `json:"displayName"`
-	Hint        string    `json:"hint"`
-	Secret      string    `json:"secretText"`
-	End         time.Time `json:"endDateTime"`
-}
-
-func (p passwordJSON) credential() PasswordCredential {
-	return PasswordCredential{p.KeyID, p.DisplayName, p.Hint, ClientSecret(p.Secret), p.End}
-}
-
-// keyJSON is https://learn.microsoft.com/graph/api/resources/keycredential.
-type keyJSON struct {
-	KeyID       string    `json:"keyId"`
-	DisplayName string    `json:"displayName"`
-	Identifier  string    `json:"customKeyIdentifier"`
-	Start       time.Time `json:"startDateTime"`
-	End         time.Time `json:"endDateTime"`
-}
-
-func (k keyJSON) credential() KeyCredential {
-	return KeyCredential{k.KeyID, k.DisplayName, thumbprintIn(k.Identifier), k.Start, k.End}
+	return ""
 }
 
 // thumbprintIn returns the SHA-1 thumbprint in a certificate's customKeyIdentifier,
@@ -107,68 +82,103 @@ func thumbprintIn(identifier string) string {
 	return ""
 }
 
-func (c *Client) application(ctx context.Context) (application, error) {
-	op := operation{
-		name: OpApplication, method: http.MethodGet, idempotent: true,
-		url: c.app + "?$select=id,passwordCredentials,keyCredentials",
-	}
-	var found application
-	err := c.call(ctx, op, func(body []byte) string {
-		if json.Unmarshal(body, &found) != nil {
-			return reasonUnreadable
-		}
-		if found.ID == "" {
-			return reasonNoApplication
-		}
-		return ""
+// has reports whether the registration has a credential with that id.
+func (a Application) has(keyID string) bool {
+	return slices.ContainsFunc(a.Passwords, func(p PasswordCredential) bool { return strings.EqualFold(p.KeyID, keyID) }) ||
+		slices.ContainsFunc(a.Keys, func(k KeyCredential) bool { return strings.EqualFold(k.KeyID, keyID) })
+}
+
+// AddPassword adds a client secret, valid until end, to the app registration and returns
+// it. Graph never returns its value again. It can take half a minute until Entra accepts
+// the secret everywhere.
+//
+// It needs the permission [ApplicationPermission], and the application must be an owner
+// of itself. An error for which [Error.MayHaveHappened] is true leaves open whether there
+// is a new secret, whose value is then lost. Find it by its displayName in
+// [Client.Application].
+// https://learn.microsoft.com/graph/api/application-addpassword
+func (c *Client) AddPassword(ctx context.Context, displayName string, end time.Time) (added PasswordCredential, err error) {
+	op := c.action(OpAddPassword, map[string]any{
+		"passwordCredential": map[string]any{"displayName": displayName, "endDateTime": end.UTC().Truncate(time.Second)},
 	})
-	return found, err
+	err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" && added.Secret != "" }))
+	return added, err
+}
+
+// RemovePassword removes the client secret with that id. It succeeds if there is none, so
+// repeating it is harmless. It may miss a secret that was added a moment ago, since
+// Graph's replicas lag behind. It needs the permission [ApplicationPermission].
+// https://learn.microsoft.com/graph/api/application-removepassword
+func (c *Client) RemovePassword(ctx context.Context, keyID string) error {
+	return c.remove(ctx, keyID, c.action(OpRemovePassword, map[string]any{"keyId": keyID}))
+}
+
+// AddKey adds a certificate to the app registration with that object id and returns the
+// credential's id. certificatePEM is the PEM of a [ClientCertificate], of which only the
+// certificate that signs in is sent. The client's own certificate, which the app
+// registration must have already, proves that the client may do this. That makes any
+// permission unnecessary.
+//
+// An error for which [Error.MayHaveHappened] is true leaves open whether the certificate
+// was added. Find it by its thumbprint in [Client.Application].
+// https://learn.microsoft.com/graph/api/application-addkey
+func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (keyID string, err error) {
+	bundle, err := parseBundle(certificatePEM)
+	if err != nil {
+		return "", err
+	}
+	proof, err := proofOfPossession(c.certificate, objectID, time.Now())
+	if err != nil {
+		return "", err
+	}
+	op := c.action(OpAddKey, map[string]any{
+		"keyCredential":      map[string]any{"type": "AsymmetricX509Cert", "usage": "Verify", "key": bundle.chain[0].Raw},
+		"passwordCredential": nil, // only other types of key have one
+		"proof":              proof,
+	})
+	op.url = c.applications + "/" + url.PathEscape(objectID) + "/" + OpAddKey
+	var added KeyCredential
+	err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" }))
+	return added.KeyID, err
+}
+
+// RemoveKey removes the certificate with that id from the app registration with that
+// object id. Like [Client.RemovePassword], it succeeds if there is none. It takes the same
+// proof as [Client.AddKey], which may be that of the certificate to be removed.
+// https://learn.microsoft.com/graph/api/application-removekey
+func (c *Client) RemoveKey(ctx context.Context, objectID, keyID string) error {
+	proof, err := proofOfPossession(c.certificate, objectID, time.Now())
+	if err != nil {
+		return err
+	}
+	return c.remove(ctx, keyID, c.action(OpRemoveKey, map[string]any{"keyId": keyID, "proof": proof}))
 }
 
 // action returns a call that changes the credentials of the app registration.
-func (c *Client) action(name string, parameters any) (operation, error) {
-	body, err := json.Marshal(parameters)
-	if err != nil {
-		return operation{}, fmt.Errorf("encoding the parameters of %s: %w", name, err)
-	}
-	return operation{name: name, method: http.MethodPost, url: c.app + "/" + name, body: body}, nil
+func (c *Client) action(name string, parameters map[string]any) operation {
+	body, _ := json.Marshal(parameters) // never fails: they are texts, bytes and times
+	return operation{name: name, method: http.MethodPost, url: c.app + "/" + name, body: body}
 }
 
 // remove calls an action that removes the credential with that id. If the credential
 // is already gone, that is a success. Graph reports it as a 404, or as a 400 that has
 // other causes too: then remove looks at the app registration. If the application may
-// not read it, the error says so (see [Error.PerhapsGone]).
-func (c *Client) remove(ctx context.Context, name, keyID string, parameters any) error {
-	op, err := c.action(name, parameters)
-	if err != nil {
-		return err
-	}
+// not read it, the error says so (see [PerhapsGone]).
+func (c *Client) remove(ctx context.Context, keyID string, op operation) error {
 	op.idempotent = true
-	err = c.call(ctx, op, func([]byte) string { return "" })
-	e, ok := errors.AsType[*Error](err)
-	if !ok {
-		return err
-	}
-	switch e.Status {
-	case http.StatusNotFound:
+	err := c.call(ctx, op, func([]byte) string { return "" })
+	refusal, ok := errors.AsType[*Error](err)
+	switch {
+	case ok && refusal.Status == http.StatusNotFound:
 		return nil
-	case http.StatusBadRequest:
-		return c.checkGone(ctx, keyID, e)
-	default:
+	case !ok || refusal.Status != http.StatusBadRequest:
 		return err
 	}
-}
-
-// checkGone returns nil if the app registration has no credential with that id, and
-// otherwise the refusal to remove it.
-func (c *Client) checkGone(ctx context.Context, keyID string, refusal *Error) error {
-	found, err := c.application(ctx)
-	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusForbidden {
+	found, err := c.Application(ctx)
+	if Invisible(err) {
 		refusal.Reason = reasonInvisible
 	}
-	if err != nil ||
-		slices.ContainsFunc(found.Passwords, func(p passwordJSON) bool { return strings.EqualFold(p.KeyID, keyID) }) ||
-		slices.ContainsFunc(found.Keys, func(k keyJSON) bool { return strings.EqualFold(k.KeyID, keyID) }) {
+	if err != nil || found.has(keyID) {
 		return refusal
 	}
 	return nil
@@ -176,9 +186,10 @@ func (c *Client) checkGone(ctx context.Context, keyID string, refusal *Error) er
 
 const reasonInvisible = "there is probably no such certificate, but the application is not allowed to read its registration"
 
-// PerhapsGone reports whether Graph accepted the proof but refused to remove the
-// certificate, most likely because it is already gone, and the application may not read
-// its registration to find out. Graph answers a bad proof differently.
-func (e *Error) PerhapsGone() bool {
-	return e.Op == OpRemoveKey && e.Reason == reasonInvisible
+// PerhapsGone reports whether err means that Graph accepted the proof but refused to remove
+// the certificate, most likely because it is already gone, and that the application may not
+// read its registration to find out. Graph answers a bad proof differently.
+func PerhapsGone(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Op == OpRemoveKey && e.Reason == reasonInvisible
 }

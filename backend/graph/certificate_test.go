@@ -73,21 +73,20 @@ func TestCertificateInfo(t *testing.T) {
 	require.NoError(t, err)
 	info, err := graph.ParseCertificate(made.PEM)
 	require.NoError(t, err)
-	require.Equal(t, "CN=vault-mdi", info.Subject)
-	require.Equal(t, now.Add(-5*time.Minute), info.NotBefore)
 	require.Equal(t, now.Add(90*24*time.Hour), info.NotAfter)
 	require.Regexp(t, "^[0-9A-F]{40}$", info.Thumbprint)
-	require.Regexp(t, "^[0-9A-F]{64}$", info.SHA256)
 
 	leaf := parsed(t, made.PEM)
-	require.Equal(t, strings.ToUpper(leaf.SerialNumber.Text(16)), info.SerialNumber)
+	require.Equal(t, "CN=vault-mdi", leaf.Subject.String())
+	require.Equal(t, now.Add(-5*time.Minute), leaf.NotBefore)
+	require.Positive(t, leaf.SerialNumber.Sign())
 	require.Equal(t, x509.SHA256WithRSA, leaf.SignatureAlgorithm)
 	require.Equal(t, 2048, leaf.PublicKey.(*rsa.PublicKey).N.BitLen())
 	require.NoError(t, leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature))
 	require.False(t, leaf.IsCA)
 }
 
-// TestThumbprintsAreOpenSSLs compares the thumbprints with another implementation's.
+// TestThumbprintsAreOpenSSLs compares a thumbprint with another implementation's.
 func TestThumbprintsAreOpenSSLs(t *testing.T) {
 	program, err := exec.LookPath("openssl")
 	if err != nil {
@@ -96,14 +95,12 @@ func TestThumbprintsAreOpenSSLs(t *testing.T) {
 	cert, key := graph.Ours()
 	info, err := graph.ParseCertificate(cert + key)
 	require.NoError(t, err)
-	for option, want := range map[string]string{"-sha1": info.Thumbprint, "-sha256": info.SHA256} {
-		cmd := exec.CommandContext(t.Context(), program, "x509", "-noout", "-fingerprint", option) //nolint:gosec // both from this test
-		cmd.Stdin = strings.NewReader(cert)
-		out, err := cmd.Output()
-		require.NoError(t, err)
-		_, sum, _ := strings.Cut(strings.TrimSpace(string(out)), "=")
-		require.Equal(t, want, strings.ReplaceAll(sum, ":", ""))
-	}
+	cmd := exec.CommandContext(t.Context(), program, "x509", "-noout", "-fingerprint", "-sha1") //nolint:gosec // found by this test
+	cmd.Stdin = strings.NewReader(cert)
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	_, sum, _ := strings.Cut(strings.TrimSpace(string(out)), "=")
+	require.Equal(t, info.Thumbprint, strings.ReplaceAll(sum, ":", ""))
 }
 
 func TestParseCertificateRefuses(t *testing.T) {
@@ -159,7 +156,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 			requireCertificateError(t, err, test.problem)
 			_, err = graph.ProofOfPossession(graph.ClientCertificate{PEM: test.text}, "x", time.Now())
 			requireCertificateError(t, err, test.problem)
-			_, err = graph.ClientOf(t, nil).AddKey(t.Context(), "x", test.text, "proof")
+			_, err = graph.ClientOf(t, nil).AddKey(t.Context(), "x", test.text)
 			requireCertificateError(t, err, test.problem)
 		})
 	}

@@ -118,19 +118,11 @@ func TestMalformedClaims(t *testing.T) {
 		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="hunter2"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}, nil)
-	dropped := &droppedClaims{}
-	client.tokens = dropped
+	source, claims := fixedToken(t)
+	client.tokens = source
 	_, err := client.DeploymentAccessKey(t.Context())
 	require.Equal(t, &Error{Op: OpGet, Kind: Refused, Status: 401}, failed(t, err))
-	require.Equal(t, []string{""}, dropped.claims)
+	require.Equal(t, []string{"", ""}, *claims, "it is dropped, and none are asked for")
 	require.EqualValues(t, 2, calls.Load())
 	require.NotContains(t, everythingAbout(err), "hunter2")
 }
-
-// droppedClaims records the claims with which tokens are dropped.
-type droppedClaims struct {
-	fixedToken
-	claims []string
-}
-
-func (d *droppedClaims) drop(_ token, claims string) { d.claims = append(d.claims, claims) }

@@ -11,28 +11,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"syscall"
 )
 
-// The values of Error.Reason. They never include errors of other packages, which can
+// Values of Error.Reason; those of failures are with them. They never include errors of other packages, which can
 // quote what the other side sent.
 const (
 	reasonInterrupted    = "the caller did not wait for the answer"
 	reasonNoAnswer       = "no complete answer within the time allowed"
-	reasonNoConnection   = "no connection within the time allowed"
-	reasonUnknownHost    = "the host name could not be resolved"
-	reasonConnRefused    = "the connection was refused"
-	reasonNoRoute        = "the host cannot be reached"
 	reasonConnLost       = "the connection was lost before the answer was complete"
-	reasonConnFailed     = "the connection failed"
-	reasonProxyDown      = "the proxy could not be reached"
-	reasonProxyRefused   = "the proxy refused to connect to the host"
-	reasonUntrusted      = "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"
-	reasonWrongName      = "the server's certificate is for another host name"
-	reasonNoTLS          = "the server does not speak TLS"
-	reasonInsecure       = "an address without https was refused"
 	reasonRedirect       = "a redirect was refused"
-	reasonTooLarge       = "the answer is larger than 1 MiB"
 	reasonUnreadable     = "the answer could not be understood"
 	reasonNoKey          = "the answer contains no usable key"
 	reasonNoPackage      = "the answer contains no address and version of a package"
@@ -54,78 +43,67 @@ func interrupted(ctx context.Context, op string) *Error {
 	return &Error{Op: op, Kind: Timeout, Reason: reason}
 }
 
+// failures says, by their causes, what exchanges without an answer mean; the first that
+// fits counts.
+var failures = []struct {
+	is     func(error) bool
+	kind   Kind
+	reason string
+}{
+	{caused[*http.MaxBytesError], Unreadable, "the answer is larger than 1 MiB"},
+	{causedBy(errInsecureURL), Refused, "an address without https was refused"},
+	{causedBy(errProxyRefused), Unavailable, "the proxy refused to connect to the host"},
+	{failedAt("proxyconnect"), Unavailable, "the proxy could not be reached"},
+	{func(err error) bool { return isTimeout(err) && failedAt("dial")(err) }, Timeout, "no connection within the time allowed"},
+	{isTimeout, Timeout, reasonNoAnswer},
+	{caused[*net.DNSError], Unavailable, "the host name could not be resolved"},
+	{causedBy(syscall.ECONNREFUSED), Unavailable, "the connection was refused"},
+	{causedBy(syscall.EHOSTUNREACH, syscall.ENETUNREACH), Unavailable, "the host cannot be reached"},
+	{causedBy(syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF), Unavailable, reasonConnLost},
+	{caused[tls.RecordHeaderError], Unavailable, "the server does not speak TLS"},
+	{causedBy(http.ErrSchemeMismatch), Unavailable, "the server does not speak TLS"}, // it answers in plain HTTP
+	{caused[x509.HostnameError], Unavailable, "the server's certificate is for another host name"},
+	{caused[*tls.CertificateVerificationError], Unavailable, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
+	{caused[*url.Error], Unavailable, "the connection failed"},
+}
+
 // failure describes an exchange that ended without a complete answer. It drops the
 // error's text.
-func failure(op string, err error) *Error {
-	kind, reason := classify(err)
-	return &Error{Op: op, Kind: kind, Reason: reason}
+func failure(ctx context.Context, op string, err error) *Error {
+	if ctx.Err() != nil {
+		return interrupted(ctx, op)
+	}
+	for _, f := range failures {
+		if f.is(err) {
+			return &Error{Op: op, Kind: f.kind, Reason: f.reason}
+		}
+	}
+	return &Error{Op: op, Kind: Unreadable, Reason: reasonUnreadable}
 }
 
-func classify(err error) (Kind, string) {
-	switch {
-	case errors.Is(err, errBodyTooLarge):
-		return Unreadable, reasonTooLarge
-	case errors.Is(err, errInsecureURL):
-		return Refused, reasonInsecure
-	case errors.Is(err, errProxyRefused):
-		return Unavailable, reasonProxyRefused
-	case failedAt(err, "proxyconnect"):
-		return Unavailable, reasonProxyDown
-	case isTimeout(err) && failedAt(err, "dial"):
-		return Timeout, reasonNoConnection
-	case isTimeout(err):
-		return Timeout, reasonNoAnswer
-	}
-	if reason := connectionReason(err); reason != "" {
-		return Unavailable, reason
-	}
-	if reason := certificateReason(err); reason != "" {
-		return Unavailable, reason
-	}
-	if _, ok := errors.AsType[*url.Error](err); ok {
-		return Unavailable, reasonConnFailed
-	}
-	return Unreadable, reasonUnreadable
+// caused reports whether there is an E in the error's chain.
+func caused[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
-// failedAt reports whether op is the outermost network operation that failed.
-func failedAt(err error, op string) bool {
-	failed, ok := errors.AsType[*net.OpError](err)
-	return ok && failed.Op == op
+// causedBy returns a function that reports whether one of the causes is in the error's chain.
+func causedBy(causes ...error) func(error) bool {
+	return func(err error) bool {
+		return slices.ContainsFunc(causes, func(cause error) bool { return errors.Is(err, cause) })
+	}
+}
+
+// failedAt returns a function that reports whether op is the outermost network operation
+// that failed.
+func failedAt(op string) func(error) bool {
+	return func(err error) bool {
+		failed, ok := errors.AsType[*net.OpError](err)
+		return ok && failed.Op == op
+	}
 }
 
 func isTimeout(err error) bool {
 	timeout, ok := errors.AsType[net.Error](err)
 	return ok && timeout.Timeout()
-}
-
-func connectionReason(err error) string {
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return reasonUnknownHost
-	}
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return reasonConnRefused
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return reasonNoRoute
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return reasonConnLost
-	}
-	return ""
-}
-
-func certificateReason(err error) string {
-	// net/http replaces the error of package tls if the other side answers in plain
-	// HTTP.
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
-		return reasonNoTLS
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return reasonWrongName
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return reasonUntrusted
-	}
-	return ""
 }

@@ -18,12 +18,15 @@ package graph
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -33,11 +36,12 @@ import (
 type Client struct {
 	root   string // of Graph, with the version
 	http   *http.Client
-	tokens tokenSource
+	tokens *tokenSource
 	retry  retrier
 	// managed is set for a managed identity. It has no app registration, so the advice
 	// about a refusal differs.
-	managed bool
+	managed     bool
+	certificate ClientCertificate // that signs in, if one does
 
 	applications string // URL of the app registrations, always in v1.0
 	app          string // URL of the client's own app registration
@@ -52,18 +56,25 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := cfg.Credential.tokenSource(&cfg, client)
+	newIssuer, err := cfg.Credential.issuers(&cfg, client)
 	if err != nil {
 		return nil, err
 	}
 	_, managed := cfg.Credential.(ManagedIdentity)
-	applications := cfg.graphRoot() + "/" + V1 + "/applications"
+	tokens, err := newTokenSource(newIssuer, managed)
+	if err != nil {
+		return nil, err
+	}
+	certificate, _ := cfg.Credential.(ClientCertificate)
+	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
+	applications := root + "/" + V1 + "/applications"
 	return &Client{
-		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
+		root:         root + "/" + cfg.APIVersion,
 		http:         client,
 		tokens:       tokens,
-		retry:        newRetrier(),
+		retry:        retrier{Sleep},
 		managed:      managed,
+		certificate:  certificate,
 		applications: applications,
 		app:          applications + "(appId='" + cfg.ClientID + "')",
 	}, nil
@@ -72,9 +83,6 @@ func New(cfg Config) (*Client, error) {
 // SignIn makes sure that there is an access token, so that the next call goes straight
 // to Graph. The token may be from an earlier call.
 func (c *Client) SignIn(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	_, err := c.tokens.token(ctx)
 	return err
 }
@@ -91,12 +99,9 @@ type operation struct {
 // call makes a Graph call and passes the body of the answer to parse, which returns a
 // reason if it cannot use the body.
 //
-// The error is an *Error, or the context's own if the context had ended before
-// anything was sent.
+// The error is an *Error, or the context's own if the context had ended before Graph
+// could do anything.
 func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	t, err := c.tokens.token(ctx)
 	if err != nil {
 		return err
@@ -119,6 +124,20 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 	return err
 }
 
+// decode returns a function that reads the body of an answer as JSON. If the answer is not
+// complete, missing says what it lacks.
+func decode(answer any, missing string, complete func() bool) func(body []byte) (reason string) {
+	return func(body []byte) string {
+		switch {
+		case json.Unmarshal(body, answer) != nil:
+			return reasonUnreadable
+		case !complete():
+			return missing
+		}
+		return ""
+	}
+}
+
 func (c *Client) callWith(ctx context.Context, t token, op operation, parse func([]byte) string) error {
 	return c.retry.do(ctx, op.idempotent, func(ctx context.Context) error {
 		return c.attempt(ctx, t, op, parse)
@@ -136,10 +155,7 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 	})
 	resp, err := c.send(traced, t, op)
 	if err != nil {
-		e := failure(op.name, err)
-		if ctx.Err() != nil {
-			e = interrupted(ctx, op.name)
-		}
+		e := failure(ctx, op.name, err)
 		e.unsent, e.managed = !sent.Load(), c.managed
 		return e
 	}
@@ -176,18 +192,35 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 		return e
 	}
 	var e *Error
-	switch {
-	case err != nil && ctx.Err() != nil:
-		e = interrupted(ctx, op.name)
-	case err != nil:
-		e = failure(op.name, err)
-	default:
-		reason := parse(body)
-		if reason == "" {
-			return nil
-		}
+	if err != nil {
+		e = failure(ctx, op.name, err)
+	} else if reason := parse(body); reason != "" {
 		e = &Error{Op: op.name, Kind: Unreadable, Reason: reason}
+	} else {
+		return nil
 	}
 	e.Status, e.RequestID, e.managed = resp.StatusCode, requestID(resp.Header), c.managed
 	return e
+}
+
+// probeBudget is how long Graph has to answer a probe.
+const probeBudget = 5 * time.Second
+
+// Probe reports whether Graph answers in an orderly way. It sends a request without
+// a token, which Graph must refuse: that costs neither a sign-in nor an entry in the
+// tenant's audit log, so it can be repeated often during an outage. It does not
+// promise that a call will succeed.
+func (c *Client) Probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeBudget)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.root+sensors+OpGet, http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close() // unread, since only the status matters
+	return resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests
 }

@@ -128,10 +128,10 @@ func TestFailedRegenerations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t)
 			var log graph.SafeBuffer
-			client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Logger = graph.DebugLogger(&log) })
+			client, _ := graph.Simulated(t, sim, nil)
 			sim.Inject(regenerate(test.fault))
 
-			key, err := client.RegenerateDeploymentAccessKey(t.Context())
+			key, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
 			require.Empty(t, key)
 			got := graph.Failed(t, err)
 			require.Equal(t, test.started, sim.Calls(graphtest.Regenerate).Started)
@@ -318,11 +318,11 @@ func TestACallerThatLeavesDuringTheBody(t *testing.T) {
 func TestLogLines(t *testing.T) {
 	sim := graphtest.Start(t)
 	var log graph.SafeBuffer
-	client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Logger = graph.DebugLogger(&log) })
-	_, err := client.RegenerateDeploymentAccessKey(t.Context())
+	client, _ := graph.Simulated(t, sim, nil)
+	_, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
 	require.NoError(t, err)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	_, err = client.RegenerateDeploymentAccessKey(t.Context())
+	_, err = client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
 	require.Error(t, err)
 
 	text := log.String()

@@ -3,14 +3,11 @@
 package graph
 
 import (
-	"cmp"
 	"errors"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/hashicorp/go-hclog"
 )
 
 // The versions of the Graph API that have the sensors calls.
@@ -39,9 +36,6 @@ type Config struct {
 	CACertificates string
 	// UserAgent is sent with every request; may be "".
 	UserAgent string
-	// Logger gets a debug line for each exchange: ids, status and duration,
-	// never a secret; nil for none.
-	Logger hclog.Logger
 }
 
 // namePattern matches GUIDs and domain names. It keeps everything else out of the paths
@@ -95,10 +89,4 @@ func ParseEndpoint(text string) (string, error) {
 		return "", errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
 	}
 	return root, nil
-}
-
-func (cfg *Config) graphRoot() string { return cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot) }
-
-func (cfg *Config) authorityRoot() string {
-	return cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)
 }

@@ -3,6 +3,8 @@
 package graph
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,9 +18,9 @@ import (
 //
 // Printing or encoding a credential never shows its secret.
 type Credential interface {
-	// tokenSource returns a source that has not signed in yet. Its errors concern only
-	// the credential and quote none of it.
-	tokenSource(cfg *Config, client *http.Client) (tokenSource, error)
+	// issuers returns a function that makes issuers, which have not signed in yet. The
+	// errors concern only the configuration and quote no secret.
+	issuers(cfg *Config, client *http.Client) (newIssuer func() (issuer, error), err error)
 }
 
 // ClientSecret is a client secret's value (not its id).
@@ -42,13 +44,48 @@ func (ClientSecret) String() string { return redacted }
 // MarshalText keeps the secret out of JSON, structured logs included.
 func (ClientSecret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (s ClientSecret) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {
-	if s == "" {
+func (s ClientSecret) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
+	cred, err := confidential.NewCredFromSecret(string(s))
+	if err != nil { // which takes any but an empty one
 		return nil, &ConfigError{"client_secret", "is missing"}
 	}
-	cred, err := confidential.NewCredFromSecret(string(s))
-	if err != nil {
-		return nil, &ConfigError{"client_secret", "is not accepted by the sign-in library"}
+	return signIns(cfg, cred, client), nil
+}
+
+// claimsChallenges is the client capability that declares that this client answers
+// claims challenges. Graph sends them to no other client.
+// https://learn.microsoft.com/entra/identity-platform/claims-challenge#client-capabilities
+const claimsChallenges = "cp1"
+
+// signIns returns a function that makes issuers, which sign in through MSAL as an app
+// registration.
+func signIns(cfg *Config, cred confidential.Credential, client *http.Client) func() (issuer, error) {
+	options := []confidential.Option{
+		confidential.WithHTTPClient(client),
+		confidential.WithClientCapabilities([]string{claimsChallenges}),
+		// Affects certificates only: Entra can then check their subject and issuer
+		// instead of the thumbprint.
+		confidential.WithX5C(),
+		// Otherwise an environment variable could send the sign-in elsewhere.
+		confidential.WithAzureRegion("DisableMsalForceRegion"),
 	}
-	return newConfidentialSource(cfg, cred, client)
+	if cfg.AuthorityHost != "" {
+		// Otherwise MSAL asks login.microsoftonline.com about a host that it does not know.
+		options = append(options, confidential.WithInstanceDiscovery(false))
+	}
+	authority, clientID := cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)+"/"+cfg.TenantID, cfg.ClientID
+	scopes := []string{cfg.Cloud.GraphRoot + "/.default"}
+	return func() (issuer, error) {
+		app, err := confidential.New(authority, clientID, cred, options...)
+		if err != nil {
+			return nil, &ConfigError{"tenant_id", "and authority_host do not form an authority that the sign-in library accepts"}
+		}
+		return func(ctx context.Context, claims string) (string, error) {
+			result, err := app.AcquireTokenByCredential(ctx, scopes, confidential.WithClaims(claims))
+			if err != nil {
+				return "", signInError(ctx, err)
+			}
+			return result.AccessToken, nil
+		}, nil
+	}
 }

@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type ClientAssertion func(ctx context.Context) (string, error)
 // AssertionError is an error of a [ClientAssertion] that may be shown.
 type AssertionError struct {
 	Kind   Kind   // what it means for the sign-in; Refused if empty
-	Reason string // a sentence without secrets; a general one if empty
+	Reason string // a sentence without secrets
 }
 
 // Error returns the reason.
@@ -38,7 +39,7 @@ func (ClientAssertion) String() string { return redacted }
 // MarshalText makes it encodable as JSON, which a func is not.
 func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (a ClientAssertion) tokenSource(cfg *Config, client *http.Client) (tokenSource, error) {
+func (a ClientAssertion) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
 	if a == nil {
 		return nil, &ConfigError{"credential_type", "needs a source of client assertions"}
 	}
@@ -46,7 +47,7 @@ func (a ClientAssertion) tokenSource(cfg *Config, client *http.Client) (tokenSou
 		func(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
 			return a.checked(ctx)
 		})
-	return newConfidentialSource(cfg, cred, client)
+	return signIns(cfg, cred, client), nil
 }
 
 // checked returns an assertion or an *Error.
@@ -62,19 +63,12 @@ func (a ClientAssertion) checked(ctx context.Context) (string, error) {
 }
 
 func assertionError(ctx context.Context, err error) *Error {
-	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion, local: true}
+	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion}
 	if said, ok := errors.AsType[*AssertionError](err); ok {
-		if said.Kind != "" {
-			e.Kind = said.Kind
-		}
-		if said.Reason != "" {
-			e.Reason = said.Reason
-		}
-		return e
-	}
-	if ctx.Err() != nil {
+		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
+	} else if ctx.Err() != nil {
 		e = interrupted(ctx, OpSignIn)
-		e.local = true
 	}
+	e.local = true
 	return e
 }

@@ -29,16 +29,16 @@ func TestSignInWithAnAssertion(t *testing.T) {
 	sim := graphtest.Start(t)
 	assertion, asked := asserting(sim, graphtest.AssertionRequest{})
 	var log safeBuffer
-	client, _ := simulated(t, sim, func(c *Config) { c.Credential, c.Logger = assertion, debugLogger(&log) })
-	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	client, _ := simulated(t, sim, func(c *Config) { c.Credential = assertion })
+	key, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
-	_, err = client.DeploymentAccessKey(t.Context())
+	_, err = client.DeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.EqualValues(t, 1, asked.Load(), "no new assertion while there is a token")
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
-	_, err = client.DeploymentAccessKey(t.Context())
+	_, err = client.DeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.EqualValues(t, 2, asked.Load(), "one assertion for each token")
 	requireNoSecrets(t, sim, log.String())
@@ -84,9 +84,9 @@ func TestNoAssertion(t *testing.T) {
 			},
 			Error{Kind: Unavailable, Reason: "the file is not there"},
 		},
-		"an error without words": {
-			func(context.Context) (string, error) { return "hunter2", &AssertionError{} },
-			Error{Kind: Refused, Reason: reasonNoAssertion},
+		"an error without a kind": {
+			func(context.Context) (string, error) { return "hunter2", &AssertionError{Reason: "it is not set"} },
+			Error{Kind: Refused, Reason: "it is not set"},
 		},
 		"nothing": {
 			func(context.Context) (string, error) { return "", nil },

@@ -23,10 +23,8 @@ func TestSignInWithACertificate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t, graphtest.WithCertificate(cert))
 			var log graph.SafeBuffer
-			client, _ := graph.Simulated(t, sim, func(c *graph.Config) {
-				c.Credential, c.Logger = graph.ClientCertificate{PEM: text}, graph.DebugLogger(&log)
-			})
-			got, err := client.RegenerateDeploymentAccessKey(t.Context())
+			client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: text} })
+			got, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(got))
 			require.Equal(t, 1, sim.Calls(graphtest.Token).Started)

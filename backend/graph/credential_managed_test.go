@@ -63,10 +63,11 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 		r.URL.Host = at.Host
 		return server.Client().Transport.RoundTrip(r)
 	})
-	source, err := ManagedIdentity{ClientID: clientID}.sharedSource(clouds[0].GraphRoot, metadata)
+	newIssuer, err := ManagedIdentity{ClientID: clientID}.issuersFor(clouds[0].GraphRoot, metadata)
 	require.NoError(t, err)
-	source.retry.sleep = (&waits{}).sleep
-	client.tokens = source
+	client.tokens, err = newTokenSource(newIssuer, true)
+	require.NoError(t, err)
+	client.tokens.retry.sleep = (&waits{}).sleep
 	return seen
 }
 
@@ -82,11 +83,8 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			appService(t, endpoint, sim.IdentityHeader())
 			before := sim.Calls(graphtest.ManagedIdentity).Started
 			var log safeBuffer
-			client, _ := simulated(t, sim, func(c *Config) {
-				managed(clientID)(c)
-				c.Logger = debugLogger(&log)
-			})
-			key, err := client.RegenerateDeploymentAccessKey(t.Context())
+			client, _ := simulated(t, sim, managed(clientID))
+			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(key))
 			_, err = client.DeploymentAccessKey(t.Context())
@@ -202,7 +200,7 @@ func TestManagedIdentityUnreachable(t *testing.T) {
 	client, err := New(validConfig(managed("")))
 	require.NoError(t, err)
 	e := failed(t, client.SignIn(t.Context()))
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reasonConnRefused, managed: true}, e)
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: "the connection was refused", managed: true}, e)
 	require.Contains(t, e.Hint(), "Azure")
 }
 
@@ -227,7 +225,7 @@ func TestAnswersOfTheMetadataService(t *testing.T) {
 		"a page":         {200, "<html>hunter2", 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: reasonNoToken}, false},
 		"no end":         {200, `{"access_token":"hunter2"}`, 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
-		"without an end": {200, strings.Repeat(" ", maxBodyBytes+1), 1, &Error{Kind: Unreadable, Reason: reasonTooLarge}, false},
+		"without an end": {200, strings.Repeat(" ", maxBodyBytes+1), 1, &Error{Kind: Unreadable, Reason: "the answer is larger than 1 MiB"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, err := New(validConfig(managed("")))

@@ -4,18 +4,19 @@ package graph
 
 // What the tests of the API share with the tests of internals.
 var (
-	ClientOf         = clientOf
-	DebugLogger      = debugLogger
-	EncodePEM        = encodePEM
-	EverythingAbout  = everythingAbout
-	Failed           = failed
-	MakeCertificate  = makeCertificate
-	Ours             = ours
-	RequireNoSecrets = requireNoSecrets
-	Served           = served
-	Simulated        = simulated
-	Theirs           = theirs
-	ValidConfig      = validConfig
+	ClientOf          = clientOf
+	EncodePEM         = encodePEM
+	EverythingAbout   = everythingAbout
+	Failed            = failed
+	Logging           = logging
+	MakeCertificate   = makeCertificate
+	Ours              = ours
+	ProofOfPossession = proofOfPossession
+	RequireNoSecrets  = requireNoSecrets
+	Served            = served
+	Simulated         = simulated
+	Theirs            = theirs
+	ValidConfig       = validConfig
 )
 
 type SafeBuffer = safeBuffer

@@ -56,15 +56,24 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	require.NoError(t, err)
 	waited := &waits{}
 	client.retry.sleep = waited.sleep
-	client.tokens.(*sharedSource).retry.sleep = waited.sleep
+	client.tokens.retry.sleep = waited.sleep
 	return client, waited
 }
 
-// fixedToken is a tokenSource for tests that are not about sign-in.
-type fixedToken string
-
-func (f fixedToken) token(context.Context) (token, error) { return token{bearer: string(f)}, nil }
-func (fixedToken) drop(token, string)                     {}
+// fixedToken returns a source of one and the same token, for tests that are not about
+// sign-in, and the claims that it has been asked for.
+func fixedToken(t *testing.T) (source *tokenSource, claims *[]string) {
+	t.Helper()
+	asked := []string{}
+	source, err := newTokenSource(func() (issuer, error) {
+		return func(_ context.Context, claims string) (string, error) {
+			asked = append(asked, claims)
+			return testToken, nil
+		}, nil
+	}, false)
+	require.NoError(t, err)
+	return source, &asked
+}
 
 const testToken = "test.access.token"
 
@@ -87,7 +96,7 @@ func clientOf(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	client, err := New(validConfig(change))
 	require.NoError(t, err)
-	client.tokens = fixedToken(testToken)
+	client.tokens, _ = fixedToken(t)
 	client.retry.sleep = (&waits{}).sleep
 	return client
 }
@@ -143,8 +152,9 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-func debugLogger(out *safeBuffer) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace})
+// logging returns a context whose log lines are written to out.
+func logging(t *testing.T, out *safeBuffer) context.Context {
+	return hclog.WithContext(t.Context(), hclog.New(&hclog.LoggerOptions{Output: out, Level: hclog.Trace}))
 }
 
 // hushed is the log of servers whose handshakes are meant to fail.

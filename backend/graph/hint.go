@@ -2,7 +2,11 @@
 
 package graph
 
-import "net/http"
+import (
+	"errors"
+	"net/http"
+	"slices"
+)
 
 // Application permissions of Microsoft Graph.
 const (
@@ -127,9 +131,14 @@ func (e *Error) needsProof() bool { return e.Op == OpAddKey || e.Op == OpRemoveK
 
 // replaces reports whether the call is about the application's own credentials.
 func (e *Error) replaces() bool {
-	switch e.Op {
-	case OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication:
-		return true
+	return slices.Contains([]string{OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication}, e.Op)
+}
+
+// Explain returns the text of err and, if there is an [Error] with a hint in its chain,
+// what to do about it.
+func Explain(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok && e.Hint() != "" {
+		return err.Error() + ": " + e.Hint()
 	}
-	return false
+	return err.Error()
 }

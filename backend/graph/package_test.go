@@ -3,12 +3,13 @@
 package graph
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestParsePackage(t *testing.T) {
+func TestPackageInAnswers(t *testing.T) {
 	want := Package{DownloadURL: "https://host/file.zip", Version: "2.1"}
 	for name, test := range map[string]struct {
 		body   string
@@ -22,11 +23,13 @@ func TestParsePackage(t *testing.T) {
 		"a page":     {`<html>`, reasonUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found, reason := parsePackage([]byte(test.body))
-			require.Equal(t, test.reason, reason)
-			if reason == "" {
+			client := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(test.body)) }, nil)
+			found, err := client.DeploymentPackage(t.Context())
+			if test.reason == "" {
+				require.NoError(t, err)
 				require.Equal(t, want, found)
 			} else {
+				require.Equal(t, test.reason, failed(t, err).Reason)
 				require.Zero(t, found)
 			}
 		})

@@ -27,8 +27,6 @@ type retrier struct {
 	sleep func(ctx context.Context, d time.Duration) error
 }
 
-func newRetrier() retrier { return retrier{sleep: Sleep} }
-
 // do runs attempt until it succeeds or must not be repeated, and returns its last error,
 // even if the context ends during a wait: the attempt's error says more. Idempotent
 // attempts are repeated after more kinds of failure.

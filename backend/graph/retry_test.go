@@ -62,7 +62,7 @@ func TestRetry(t *testing.T) {
 					defer cancel()
 				}
 				attempts, start := 0, time.Now()
-				err := newRetrier().do(ctx, test.idempotent, func(context.Context) error {
+				err := retrier{Sleep}.do(ctx, test.idempotent, func(context.Context) error {
 					attempts++
 					if attempts <= test.times {
 						return test.failure
@@ -92,7 +92,7 @@ func TestRetryKeepsTheErrorIfTheCallerLeavesDuringTheWait(t *testing.T) {
 		time.AfterFunc(500*time.Millisecond, cancel)
 		refusal := &Error{Op: OpRegenerate, Kind: Throttled, Status: 429}
 		start := time.Now()
-		err := newRetrier().do(ctx, false, func(context.Context) error { return refusal })
+		err := retrier{Sleep}.do(ctx, false, func(context.Context) error { return refusal })
 		require.Equal(t, refusal, err)
 		require.False(t, errors.Is(err, context.Canceled))
 		require.Equal(t, 500*time.Millisecond, time.Since(start))

@@ -35,7 +35,7 @@ func TestRoles(t *testing.T) {
 
 func TestRolesInTokens(t *testing.T) {
 	jwt := func(payload string) string {
-		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2ln"
+		return "eyJhbGciOiJSUzI1NiJ9." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".c2ln"
 	}
 	for name, test := range map[string]struct {
 		bearer string

@@ -5,9 +5,10 @@ package graph
 import (
 	"context"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -22,23 +23,10 @@ type token struct {
 	generation int
 }
 
-// tokenSource gets access tokens for Graph. Its errors are *Error with OpSignIn.
-type tokenSource interface {
-	// token returns a token that should be valid, from its cache if possible.
-	token(ctx context.Context) (token, error)
-	// drop discards a token that Graph refused although it should be valid. The next
-	// token is a new one, requested with the claims that Graph demanded, if any.
-	// Dropping a token twice does nothing.
-	drop(t token, claims string)
-}
-
-// issuer requests tokens for one kind of credential and caches a token while it is
-// valid. Its session calls it from one goroutine at a time.
-type issuer interface {
-	// acquire returns a token. If claims (JSON) is not empty, the token is a new one,
-	// requested with them. Its error is an *Error with OpSignIn.
-	acquire(ctx context.Context, claims string) (bearer string, err error)
-}
+// issuer requests a token with one kind of credential, unless it has one that is still
+// valid. If claims (JSON) is not empty, the token is a new one, requested with them. Its
+// error is an *Error with OpSignIn. A session calls it from one goroutine at a time.
+type issuer func(ctx context.Context, claims string) (bearer string, err error)
 
 // session is the time between two tokens that Graph refused. Each session has its own
 // issuer, so no cache keeps a refused token, and a sign-in that began earlier cannot
@@ -51,31 +39,36 @@ type session struct {
 	claims string
 }
 
-// sharedSource lets callers that need a token at the same time share one sign-in. MSAL
-// does not: with a cold cache every caller requests its own token, and what they do share
-// depends on the first caller's context. So callers join a flight that has a context of
-// its own.
-type sharedSource struct {
+// tokenSource gets access tokens for Graph. Callers that need a token at the same time
+// share one sign-in. MSAL does not do that: with a cold cache every caller requests its
+// own token, and what they do share depends on the first caller's context. So callers
+// join a flight that has a context of its own.
+type tokenSource struct {
 	newIssuer func() (issuer, error)
 	retry     retrier
 	managed   bool // whether tokens come from a managed identity's endpoint
 	flights   singleflight.Group
-
-	mu      sync.Mutex
-	session *session
+	session   atomic.Pointer[session]
 }
 
-// newSharedSource returns an error only if newIssuer does.
-func newSharedSource(newIssuer func() (issuer, error)) (*sharedSource, error) {
+// newTokenSource returns an error only if newIssuer does.
+func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSource, error) {
 	first, err := newIssuer()
 	if err != nil {
 		return nil, err
 	}
-	return &sharedSource{newIssuer: newIssuer, retry: newRetrier(), session: &session{issuer: first}}, nil
+	s := &tokenSource{newIssuer: newIssuer, retry: retrier{Sleep}, managed: managed}
+	s.session.Store(&session{issuer: first})
+	return s, nil
 }
 
-func (s *sharedSource) token(ctx context.Context) (token, error) {
-	current := s.current()
+// token returns a token that should be valid, without a sign-in if possible. Its error is
+// an *Error with OpSignIn, or the context's own if that has ended before.
+func (s *tokenSource) token(ctx context.Context) (token, error) {
+	if err := ctx.Err(); err != nil {
+		return token{}, err
+	}
+	current := s.session.Load()
 	// One flight per generation: a caller that has just dropped a token must not join a
 	// flight that is about to deliver the same token.
 	flight := s.flights.DoChan(strconv.Itoa(current.generation), func() (any, error) {
@@ -96,7 +89,7 @@ func (s *sharedSource) token(ctx context.Context) (token, error) {
 
 // signIn runs as a flight. It belongs to no caller: if one leaves early, the others still
 // get their token. It uses the values of ctx only to log.
-func (s *sharedSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
+func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
 	defer cancel()
 	// The claims are requested once, whatever the outcome: a token without them only
@@ -105,28 +98,48 @@ func (s *sharedSource) signIn(ctx context.Context, in *session) (bearer string, 
 	claims := in.claims
 	in.claims = ""
 	err = s.retry.do(ctx, true, func(ctx context.Context) error {
-		bearer, err = in.issuer.acquire(ctx, claims)
+		bearer, err = in.issuer(ctx, claims)
 		return err
 	})
 	return bearer, err
 }
 
-func (s *sharedSource) current() *session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.session
-}
-
-// drop begins a new session. If Graph refused a token to many callers, the first one
-// does it for all.
-func (s *sharedSource) drop(t token, claims string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t.generation != s.session.generation {
+// drop discards a token that Graph refused although it should be valid. The next token is
+// a new one, requested with the claims that Graph demanded, if any. If Graph refused a
+// token to many callers, the first one drops it for all.
+func (s *tokenSource) drop(t token, claims string) {
+	current := s.session.Load()
+	if t.generation != current.generation {
 		return
 	}
 	// newIssuer has succeeded before with the same arguments, so no error is expected.
 	if next, err := s.newIssuer(); err == nil {
-		s.session = &session{generation: t.generation + 1, issuer: next, claims: claims}
+		s.session.CompareAndSwap(current, &session{generation: t.generation + 1, issuer: next, claims: claims})
 	}
+}
+
+// Roles returns the application permissions in the access token and signs in if there is
+// no token. ok is false if the permissions are unknown: the sign-in failed, or the token,
+// which only Graph must be able to read, is opaque.
+//
+// The result is a hint for an operator and proves nothing: the token's signature is not
+// verified, and it lacks permissions that were granted after the token was issued.
+func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
+	t, err := c.tokens.token(ctx)
+	if err != nil {
+		return nil, false
+	}
+	return rolesIn(t.bearer)
+}
+
+func rolesIn(bearer string) (roles []string, ok bool) {
+	var claims struct {
+		jwt.RegisteredClaims
+		Roles []string `json:"roles"`
+	}
+	_, _, err := jwt.NewParser().ParseUnverified(bearer, &claims)
+	if err != nil || claims.Issuer == "" {
+		return nil, false
+	}
+	return claims.Roles, true
 }

@@ -4,23 +4,20 @@ package graph
 
 import (
 	"context"
-	"sync"
+	"errors"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 )
 
-// trace records Graph's id of the last request that it answered.
-type trace struct {
-	mu        sync.Mutex
-	requestID string
-}
-
+// traceKey finds a trace in a context: the id that Graph gave to the last request that it
+// answered.
 type traceKey struct{}
 
 // WithTrace returns a context that records the ids of Graph's answers, for
 // [LastRequestID].
 func WithTrace(ctx context.Context) context.Context {
-	return context.WithValue(ctx, traceKey{}, &trace{})
+	return context.WithValue(ctx, traceKey{}, &atomic.Value{})
 }
 
 // Detach returns a context that ends with base, for work that outlives the request which
@@ -32,19 +29,27 @@ func Detach(base, request context.Context) context.Context {
 // LastRequestID returns the request-id of Graph's last answer in a context, or "" if
 // there was none.
 func LastRequestID(ctx context.Context) string {
-	t, ok := ctx.Value(traceKey{}).(*trace)
+	trace, ok := ctx.Value(traceKey{}).(*atomic.Value)
 	if !ok {
 		return ""
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.requestID
+	id, _ := trace.Load().(string) // nil at first
+	return id
 }
 
 func answered(ctx context.Context, requestID string) {
-	if t, ok := ctx.Value(traceKey{}).(*trace); ok {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.requestID = requestID
+	if trace, ok := ctx.Value(traceKey{}).(*atomic.Value); ok {
+		trace.Store(requestID)
 	}
+}
+
+// LogArgs returns the arguments of a log line about err: the error, more, and, if there
+// is an [Error] in its chain, the code and the id by which Microsoft can find the
+// request.
+func LogArgs(err error, more ...any) []any {
+	args := append([]any{"error", err}, more...)
+	if e, ok := errors.AsType[*Error](err); ok {
+		args = append(args, "code", e.Code, "graph_request_id", e.RequestID)
+	}
+	return args
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +31,6 @@ const (
 )
 
 var (
-	errBodyTooLarge = errors.New("graph: body too large")
 	errProxyRefused = errors.New("graph: proxy refused the tunnel")
 	errInsecureURL  = errors.New("graph: not an https URL")
 )
@@ -43,7 +41,7 @@ func newHTTPClient(cfg *Config) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(cfg, &exchange{next: newTransport(roots)}), nil
+	return newClient(&exchange{next: newTransport(roots), userAgent: cfg.UserAgent}), nil
 }
 
 // newMetadataClient returns the client that requests a managed identity's tokens. They
@@ -52,14 +50,10 @@ func newHTTPClient(cfg *Config) (*http.Client, error) {
 func newMetadataClient(cfg *Config) *http.Client {
 	transport := newTransport(nil)
 	transport.Proxy = nil
-	return newClient(cfg, &exchange{next: transport, plain: true})
+	return newClient(&exchange{next: transport, userAgent: cfg.UserAgent, plain: true})
 }
 
-func newClient(cfg *Config, x *exchange) *http.Client {
-	x.userAgent, x.logger = cfg.UserAgent, cfg.Logger
-	if x.logger == nil {
-		x.logger = hclog.NewNullLogger()
-	}
+func newClient(x *exchange) *http.Client {
 	return &http.Client{
 		Transport: x,
 		Timeout:   exchangeTimeout,
@@ -124,7 +118,6 @@ func certPool(extra string) (*x509.CertPool, error) {
 type exchange struct {
 	next      http.RoundTripper
 	userAgent string
-	logger    hclog.Logger
 	plain     bool // whether http is allowed
 }
 
@@ -134,24 +127,22 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !x.plain {
 		return nil, errInsecureURL
 	}
-	if x.userAgent != "" {
-		req = req.Clone(req.Context()) // a RoundTripper must not change the caller's
-		req.Header.Set("User-Agent", x.userAgent)
-	}
+	req = req.Clone(req.Context()) // a RoundTripper must not change the caller's
+	req.Header.Set("User-Agent", x.userAgent)
 	start := time.Now()
 	resp, err := x.next.RoundTrip(req)
-	x.log(req, resp, time.Since(start))
+	logExchange(req, resp, time.Since(start))
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &cappedBody{body: resp.Body, left: maxBodyBytes}
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBodyBytes)
 	return resp, nil
 }
 
-// log says how an exchange went, without the error's text: the caller reports the
-// failure.
-func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duration) {
-	logger := LoggerOf(req.Context(), x.logger)
+// logExchange says how an exchange went, with ids and never a secret, to the logger that
+// the context carries. It lacks the error's text: the caller reports the failure.
+func logExchange(req *http.Request, resp *http.Response, took time.Duration) {
+	logger := hclog.FromContext(req.Context())
 	args := []any{
 		"method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
 		"client_request_id", req.Header.Get(headerClientRequestID), "duration_ms", took.Milliseconds(),
@@ -162,27 +153,3 @@ func (x *exchange) log(req *http.Request, resp *http.Response, took time.Duratio
 	}
 	logger.Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
 }
-
-// cappedBody fails once more than left bytes have been read.
-type cappedBody struct {
-	body io.ReadCloser
-	left int
-}
-
-// Read implements io.Reader.
-func (b *cappedBody) Read(p []byte) (int, error) {
-	// Read one byte more than allowed, to distinguish a body of exactly that size from
-	// a larger one.
-	if len(p) > b.left+1 {
-		p = p[:b.left+1]
-	}
-	n, err := b.body.Read(p)
-	if n > b.left {
-		return 0, errBodyTooLarge
-	}
-	b.left -= n
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *cappedBody) Close() error { return b.body.Close() }

@@ -105,32 +105,30 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
 	return t.change(ctx, func(r *Report) bool {
 		now := t.now()
+		remote := r.heedThrottling(failure, now)
 		r.LastError, r.LastErrorAt, r.LastErrorCause = graph.Explain(failure), now, cause
-		r.LastErrorCode, r.LastErrorRequestID = "", ""
+		r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
 		r.Failures++
-		asked := r.heedThrottling(failure, now)
-		if remote, ok := errors.AsType[*graph.Error](failure); ok {
-			r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
-		}
 		if unattended {
 			r.ProbeFailed = r.ProbeFailed || now.Before(r.NextAttempt)
-			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), asked))
+			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), remote.RetryAfter))
 			r.Retries++
 		}
 		return true
 	})
 }
 
-// heedThrottling remembers how long Graph has asked the engine to stay away, and returns it.
-func (r *Report) heedThrottling(failure error, now time.Time) time.Duration {
+// heedThrottling remembers how long Graph has asked the engine to stay away. It returns
+// Graph's part in the failure, an empty one if it has none.
+func (r *Report) heedThrottling(failure error, now time.Time) *graph.Error {
 	remote, ok := errors.AsType[*graph.Error](failure)
 	if !ok {
-		return 0
+		return &graph.Error{}
 	}
 	if until := now.Add(remote.RetryAfter); remote.RetryAfter > 0 && until.After(r.ThrottledUntil) {
 		r.ThrottledAt, r.ThrottledUntil = now, until
 	}
-	return remote.RetryAfter
+	return remote
 }
 
 // Succeeded records a regeneration. The last error stays to be read.
@@ -160,7 +158,7 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 			r.CompareNext = now.Add(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries))
 		}
 		r.CompareRetries++
-		r.heedThrottling(failure, now)
+		_ = r.heedThrottling(failure, now)
 		return true
 	})
 }

@@ -14,6 +14,7 @@ package lease
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,14 +102,7 @@ func (l *Ledger) Held(ctx context.Context, s logical.Storage, version int, now t
 	if err != nil {
 		return false, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range b.pages {
-		if p.end.After(now) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return len(l.lasting(b, now)) > 0, nil
 }
 
 // Live returns the number of live leases on a key version. It reads each page that
@@ -121,20 +115,34 @@ func (l *Ledger) Live(ctx context.Context, s logical.Storage, version int, now t
 	if err := l.count(ctx, s, b); err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	count := 0
-	for _, p := range b.pages {
-		if p.end.After(now) {
-			count += max(p.live, 1)
-		}
+	for _, p := range l.lasting(b, now) {
+		count += max(p.live, 1)
 	}
 	return count, nil
 }
 
+// lasting returns the pages that have not ended.
+func (l *Ledger) lasting(b *index, now time.Time) (pages []*pageInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range b.pages {
+		if p.end.After(now) {
+			pages = append(pages, p)
+		}
+	}
+	return pages
+}
+
 // count reads the pages whose number of live leases is unknown.
 func (l *Ledger) count(ctx context.Context, s logical.Storage, b *index) error {
-	for name, uncounted := range l.uncounted(b) {
+	l.mu.Lock()
+	pages := maps.Clone(b.pages)
+	l.mu.Unlock()
+	for name, uncounted := range pages {
+		if uncounted.live >= 0 {
+			continue
+		}
 		p, err := loadPage(ctx, s, b.version, name)
 		if err != nil {
 			return err
@@ -148,30 +156,19 @@ func (l *Ledger) count(ctx context.Context, s logical.Storage, b *index) error {
 	return nil
 }
 
-func (l *Ledger) uncounted(b *index) map[string]*pageInfo {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found := map[string]*pageInfo{}
-	for name, p := range b.pages {
-		if p.live < 0 {
-			found[name] = p
-		}
-	}
-	return found
-}
-
 // list returns the index of a version with all its pages.
 func (l *Ledger) list(ctx context.Context, s logical.Storage, version int) (*index, error) {
-	if b := l.listed(version); b != nil {
+	if b, listed := l.indexOf(version); listed {
 		return b, nil
 	}
 	if err := l.storing.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
 	defer l.storing.Release(1)
-	l.mu.Lock()
-	b := l.open(version)
-	l.mu.Unlock()
+	b, listed := l.indexOf(version)
+	if listed { // by another request meanwhile
+		return b, nil
+	}
 	names, err := s.List(ctx, pageKey(version, ""))
 	if err != nil {
 		return nil, fmt.Errorf("listing the leases: %w", err)
@@ -188,14 +185,12 @@ func (l *Ledger) list(ctx context.Context, s logical.Storage, version int) (*ind
 	return b, nil
 }
 
-// listed returns the index of a version if it has all pages, otherwise nil.
-func (l *Ledger) listed(version int) *index {
+// indexOf returns the index of a version, and whether it has all pages.
+func (l *Ledger) indexOf(version int) (b *index, listed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known == nil || l.known.version != version || !l.known.listed {
-		return nil
-	}
-	return l.known
+	b = l.open(version)
+	return b, b.listed
 }
 
 // open returns the index of a version, creating it if necessary; the caller holds mu.

@@ -98,23 +98,22 @@ func (r *Role) Terms(base accesskey.Terms) accesskey.Terms {
 type Store struct {
 	storage logical.Storage
 
-	mu    sync.RWMutex
+	mu    sync.Mutex
 	known map[string]*Role
 }
 
 // NewStore returns the store of a mount.
-func NewStore(storage logical.Storage) *Store { return &Store{storage: storage} }
+func NewStore(storage logical.Storage) *Store {
+	return &Store{storage: storage, known: map[string]*Role{}}
+}
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
-	s.mu.RLock()
-	found, known := s.known[name]
-	s.mu.RUnlock()
-	if known {
-		return found, nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if found, known := s.known[name]; known {
+		return found, nil
+	}
 	return s.load(ctx, name)
 }
 
@@ -129,7 +128,7 @@ func (s *Store) load(ctx context.Context, name string) (*Role, error) {
 	if err := entry.DecodeJSON(found); err != nil {
 		return nil, errUnreadable
 	}
-	s.remember(name, found)
+	s.known[name] = found
 	return found, nil
 }
 
@@ -153,7 +152,7 @@ func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role
 	if err := s.storage.Put(ctx, entry); err != nil {
 		return nil, err
 	}
-	s.remember(name, next)
+	s.known[name] = next
 	return next, nil
 }
 
@@ -173,13 +172,9 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 		return nil, err
 	}
 	slices.Sort(names)
-	start, found := slices.BinarySearch(names, after)
-	if found {
-		start++
-	}
-	names = names[start:]
-	if limit > 0 && limit < len(names) {
-		names = names[:limit]
+	names = slices.DeleteFunc(names, func(name string) bool { return name <= after })
+	if limit > 0 {
+		names = names[:min(limit, len(names))]
 	}
 	return names, nil
 }
@@ -188,12 +183,5 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]string, er
 func (s *Store) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known = nil
-}
-
-func (s *Store) remember(name string, found *Role) {
-	if s.known == nil {
-		s.known = map[string]*Role{}
-	}
-	s.known[name] = found
+	clear(s.known)
 }

@@ -92,10 +92,16 @@ func start(t *testing.T, app string, opts ...graphtest.Option) *engine {
 	return e
 }
 
-// each runs a test with an engine for each kind of app.
-func each(t *testing.T, test func(t *testing.T, e *engine, app string), opts ...graphtest.Option) {
+var (
+	apps         = []string{secret, certificate, unprivileged}
+	privileged   = []string{secret, certificate}
+	certificates = []string{certificate, unprivileged}
+)
+
+// each runs a test with an engine for each of the kinds of app.
+func each(t *testing.T, kinds []string, test func(t *testing.T, e *engine, app string), opts ...graphtest.Option) {
 	t.Helper()
-	for _, app := range []string{secret, certificate, unprivileged} {
+	for _, app := range kinds {
 		t.Run(app, func(t *testing.T) { test(t, start(t, app, opts...), app) })
 	}
 }
@@ -104,16 +110,18 @@ func each(t *testing.T, test func(t *testing.T, e *engine, app string), opts ...
 func (e *engine) restart() {
 	e.flights = flight.New[struct{}](e.ctx, e.detach)
 	e.configs = config.New(e.storage, accesskey.New(e.storage, e.now), "v1", func() logical.SystemView { return logical.TestSystemView() }, e.now)
-	e.rotator = &rootrotation.Rotator{Configs: e.configs, Events: event.New(&framework.Backend{}), Exclusive: e.flights, Now: e.now}
-	e.rotator.Start(e.ctx, e.detach)
+	e.rotator = &rootrotation.Rotator{
+		Configs: e.configs, Events: event.New(&framework.Backend{}), Flights: flight.New[struct{}](e.ctx, e.detach),
+		Exclusive: e.flights.Alone, Now: e.now,
+	}
 	e.impatient()
 }
 
 func (e *engine) detach(base, _ context.Context) context.Context { return base }
 
-// impatient lets a hundred pauses end at once; then the time for the work is up.
+// impatient lets ten pauses end at once; then the time for the work is up.
 func (e *engine) impatient() {
-	left := 100
+	left := 10
 	e.rotator.Sleep = func(ctx context.Context, _ time.Duration) error {
 		if left--; left < 0 {
 			return context.DeadlineExceeded

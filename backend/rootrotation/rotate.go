@@ -26,10 +26,6 @@ const (
 // namePrefix is how an operator finds the engine's credentials in the portal.
 const namePrefix = "vault-plugin-secrets-mdi"
 
-// entrasNow is the time by which Entra judges how long something is valid. A test does not
-// control it, as it does the engine's own clock.
-func entrasNow() time.Time { return time.Now() }
-
 // advance does what the credential's life asks for, until that is nothing or until the
 // credential has been replaced.
 func (r *Rotator) advance(ctx context.Context, asked bool) error {
@@ -68,7 +64,7 @@ func (r *Rotator) plan(ctx context.Context, conn *config.Connection, step creden
 	if step.Of.Type == credential.ClientSecret {
 		step.Of.Name = namePrefix + " " + uuid.NewString()
 	} else {
-		made, err := graph.NewCertificate(namePrefix, step.Lifetime, entrasNow())
+		made, err := graph.NewCertificate(namePrefix, step.Lifetime, time.Now()) // by Entra's clock, not the engine's
 		if err != nil {
 			return err
 		}
@@ -86,11 +82,11 @@ func (r *Rotator) plan(ctx context.Context, conn *config.Connection, step creden
 // findSecret removes a secret whose value was lost.
 func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step credential.Step) error {
 	lost := credential.Event{Kind: credential.NotAdded, Of: step.Of, At: r.Now()}
-	passwords, _, err := conn.Graph.Passwords(ctx)
+	app, err := conn.Graph.Application(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range passwords {
+	for _, p := range app.Passwords {
 		if p.DisplayName == step.Of.Name {
 			lost.Found = append(lost.Found, p.KeyID)
 		}
@@ -147,19 +143,19 @@ func (r *Rotator) add(ctx context.Context, conn *config.Connection, step credent
 func (r *Rotator) send(ctx context.Context, conn *config.Connection, step credential.Step) (answer credential.Event, mayList bool, err error) {
 	answer = credential.Event{Kind: credential.Added, Of: step.Of}
 	if step.Of.Type == credential.ClientSecret {
-		made, err := conn.Graph.AddPassword(ctx, step.Of.Name, entrasNow().Add(step.Lifetime))
+		made, err := conn.Graph.AddPassword(ctx, step.Of.Name, time.Now().Add(step.Lifetime))
 		answer.KeyID, answer.Secret, answer.EndsAt = made.KeyID, string(made.Secret), made.End
 		return answer, true, err
 	}
-	seen, err := r.lookUp(ctx, conn, step.Of.Thumbprint)
-	if answer.KeyID = seen.keyID; err != nil || seen.keyID != "" {
-		return answer, seen.visible, err
+	app, err := conn.Graph.Application(ctx)
+	mayList = err == nil
+	if graph.Invisible(err) && conn.Config.ObjectID != "" { // it takes no permission to add a certificate
+		app, err = graph.Application{ID: conn.Config.ObjectID}, nil
 	}
-	proof, err := proofOfPossession(conn.Config, seen.objectID)
-	if err == nil {
-		answer.KeyID, err = conn.Graph.AddKey(ctx, seen.objectID, step.Of.Credential.Certificate, proof)
+	if answer.KeyID = app.Certificate(step.Of.Thumbprint); err == nil && answer.KeyID == "" {
+		answer.KeyID, err = conn.Graph.AddKey(ctx, app.ID, step.Of.Credential.Certificate)
 	}
-	return answer, seen.visible, err
+	return answer, mayList, err
 }
 
 // prove has the credential used once it works.

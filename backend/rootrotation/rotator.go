@@ -54,20 +54,12 @@ func (e *unknownError) Error() string {
 type Rotator struct {
 	Configs *config.Store
 	Events  *event.Sender
-	// Exclusive is the turn in which a configuration is changed.
-	Exclusive interface {
-		Alone(ctx context.Context, work func(context.Context) error) error
-	}
-	Now func() time.Time
+	Flights *flight.Group[struct{}]
+	// Exclusive runs work in the turn in which a configuration is changed.
+	Exclusive func(ctx context.Context, work func(context.Context) error) error
+	Now       func() time.Time
 	// Sleep waits, or returns an error if the context ends first.
 	Sleep func(context.Context, time.Duration) error
-
-	flights *flight.Group[struct{}]
-}
-
-// Start lets the rotator work until base ends.
-func (r *Rotator) Start(base context.Context, detach func(base, request context.Context) context.Context) {
-	r.flights = flight.New[struct{}](base, detach)
 }
 
 // Rotate replaces the credential now. It returns a warning, and no error, if the rotation
@@ -101,7 +93,7 @@ func (r *Rotator) RunDue(ctx context.Context) error {
 
 // work runs work when its turn comes, and reports how it went.
 func (r *Rotator) work(ctx context.Context, work func(context.Context) error) error {
-	return r.flights.Alone(ctx, func(ctx context.Context) error {
+	return r.Flights.Alone(ctx, func(ctx context.Context) error {
 		err := work(ctx)
 		r.report(ctx, err)
 		return err
@@ -135,13 +127,13 @@ func (r *Rotator) apply(ctx context.Context, conn *config.Connection, e credenti
 		e.At = r.Now()
 	}
 	next := config.Config{}
-	err := r.Exclusive.Alone(ctx, func(ctx context.Context) error {
+	err := r.Exclusive(ctx, func(ctx context.Context) error {
 		stored, err := r.Configs.Stored(ctx)
 		if err != nil {
 			return err
 		}
 		fits := false
-		if stored != nil && stored.SameConnection(conn.Config) {
+		if stored.SameConnection(conn.Config) {
 			next = *stored
 			next.Root, fits = stored.Root.Apply(e)
 		}

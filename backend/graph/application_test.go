@@ -28,18 +28,16 @@ func owning(t *testing.T, options ...graphtest.Option) *graphtest.Simulator {
 func TestReplacingTheSecret(t *testing.T) {
 	sim := owning(t, graphtest.WithForeignPassword("another client's"))
 	var log safeBuffer
-	client, _ := simulated(t, sim, func(c *Config) { c.Logger, c.APIVersion = debugLogger(&log), Beta })
-	before, objectID, err := client.Passwords(t.Context())
+	client, _ := simulated(t, sim, nil)
+	app, err := client.Application(logging(t, &log))
 	require.NoError(t, err)
-	require.NotEmpty(t, objectID)
+	require.NotEmpty(t, app.ID)
+	before := app.Passwords
 	require.Len(t, before, 2)
-	for _, p := range before {
-		require.Empty(t, p.Secret)
-		require.Len(t, p.Hint, 3)
-	}
+	require.Empty(t, before[0].Secret+before[1].Secret)
 
 	end := time.Now().Add(180 * 24 * time.Hour)
-	added, err := client.AddPassword(t.Context(), "vault", end)
+	added, err := client.AddPassword(logging(t, &log), "vault", end)
 	require.NoError(t, err)
 	require.NotEmpty(t, added.KeyID)
 	require.Equal(t, "vault", added.DisplayName)
@@ -47,18 +45,18 @@ func TestReplacingTheSecret(t *testing.T) {
 	require.Contains(t, log.String(), "/v1.0/applications(appId=")
 
 	renewed, _ := simulated(t, sim, func(c *Config) { c.Credential = added.Secret })
-	require.NoError(t, renewed.SignIn(t.Context()))
+	require.NoError(t, renewed.SignIn(logging(t, &log)))
 
 	own := before[slices.IndexFunc(before, func(p PasswordCredential) bool { return p.DisplayName != "another client's" })]
-	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID))
-	require.NoError(t, renewed.RemovePassword(t.Context(), own.KeyID), "a repetition")
+	require.NoError(t, renewed.RemovePassword(logging(t, &log), own.KeyID))
+	require.NoError(t, renewed.RemovePassword(logging(t, &log), own.KeyID), "a repetition")
 	require.Equal(t, 1, sim.Calls(graphtest.RemovePassword).Performed)
-	after, _, err := renewed.Passwords(t.Context())
+	app, err = renewed.Application(logging(t, &log))
 	require.NoError(t, err)
-	require.Equal(t, []string{"another client's", "vault"}, []string{after[0].DisplayName, after[1].DisplayName})
+	require.Equal(t, []string{"another client's", "vault"}, []string{app.Passwords[0].DisplayName, app.Passwords[1].DisplayName})
 
 	old, _ := simulated(t, sim, nil)
-	require.Equal(t, "AADSTS7000215", failed(t, old.SignIn(t.Context())).Code)
+	require.Equal(t, "AADSTS7000215", failed(t, old.SignIn(logging(t, &log))).Code)
 	requireNoSecrets(t, sim, log.String())
 }
 
@@ -70,30 +68,26 @@ func TestReplacingTheCertificate(t *testing.T) {
 	objectID := objectIDOf(t, sim)
 	made, err := NewCertificate("renewed", 24*time.Hour, time.Now())
 	require.NoError(t, err)
-	proof, err := ProofOfPossession(ClientCertificate{PEM: cert + key}, objectID, time.Now())
-	require.NoError(t, err)
-	keyID, err := client.AddKey(t.Context(), objectID, made.PEM, proof)
+	keyID, err := client.AddKey(t.Context(), objectID, made.PEM)
 	require.NoError(t, err)
 
 	renewed, _ := simulated(t, sim, func(c *Config) { c.Credential = made })
 	require.NoError(t, renewed.SignIn(t.Context()))
-	proof, err = ProofOfPossession(made, objectID, time.Now())
-	require.NoError(t, err)
 	credentials := sim.Credentials()
 	old := credentials[slices.IndexFunc(credentials, func(c graphtest.Credential) bool { return c.DisplayName == "ours" })]
-	require.NoError(t, renewed.RemoveKey(t.Context(), old.KeyID, proof))
+	require.NoError(t, renewed.RemoveKey(t.Context(), objectID, old.KeyID))
 
 	sim.Update(graphtest.WithRoles(graphtest.RoleOwnedBy))
 	reader, _ := simulated(t, sim, func(c *Config) { c.Credential = made })
-	keys, found, err := reader.KeyCredentials(t.Context())
+	app, err := reader.Application(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, objectID, found)
+	require.Equal(t, objectID, app.ID)
 	info, err := ParseCertificate(made.PEM)
 	require.NoError(t, err)
-	require.Equal(t, []KeyCredential{{
-		KeyID: keyID, DisplayName: "CN=renewed", Thumbprint: info.Thumbprint, Start: info.NotBefore, End: info.NotAfter,
-	}}, keys)
-	require.NoError(t, reader.RemoveKey(t.Context(), old.KeyID, proof), "a repetition")
+	require.Len(t, app.Keys, 1)
+	require.Equal(t, keyID, app.Certificate(info.Thumbprint))
+	require.Empty(t, app.Certificate("another"))
+	require.NoError(t, reader.RemoveKey(t.Context(), objectID, old.KeyID), "a repetition")
 }
 
 func objectIDOf(t *testing.T, sim *graphtest.Simulator) string {
@@ -101,9 +95,15 @@ func objectIDOf(t *testing.T, sim *graphtest.Simulator) string {
 	sim.Update(graphtest.WithRoles(graphtest.RoleOwnedBy))
 	defer sim.Update(graphtest.WithRoles(graphtest.RoleReadWrite))
 	client, _ := simulated(t, sim, nil)
-	_, objectID, err := client.Passwords(t.Context())
+	app, err := client.Application(t.Context())
 	require.NoError(t, err)
-	return objectID
+	return app.ID
+}
+
+// withCertificate lets a client sign in, and so prove, with a certificate.
+func withCertificate(c *Config) {
+	cert, key := ours()
+	c.Credential = ClientCertificate{PEM: cert + key}
 }
 
 func TestARefusedProof(t *testing.T) {
@@ -112,10 +112,8 @@ func TestARefusedProof(t *testing.T) {
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
 	made, err := NewCertificate("renewed", 24*time.Hour, time.Now())
 	require.NoError(t, err)
-	objectID := objectIDOf(t, sim)
-	proof, err := ProofOfPossession(made, objectID, time.Now())
-	require.NoError(t, err)
-	_, err = client.AddKey(t.Context(), objectID, made.PEM, proof)
+	client.certificate = made // which the app does not have
+	_, err = client.AddKey(t.Context(), objectIDOf(t, sim), made.PEM)
 	e := failed(t, err)
 	require.Contains(t, e.Hint(), "proof")
 	require.False(t, e.MayHaveHappened())
@@ -134,10 +132,9 @@ func TestReplacingIsNotAllowed(t *testing.T) {
 			require.Equal(t, http.StatusForbidden, e.Status)
 			require.Contains(t, e.Hint(), "Application.ReadWrite.OwnedBy")
 			require.Contains(t, e.Hint(), "owner of itself")
-			_, _, err = client.Passwords(t.Context())
+			_, err = client.Application(t.Context())
 			require.Equal(t, e.Hint(), failed(t, err).Hint())
-			_, _, err = client.KeyCredentials(t.Context())
-			require.Equal(t, e.Hint(), failed(t, err).Hint())
+			require.True(t, Invisible(err))
 			require.Equal(t, e.Hint(), failed(t, client.RemovePassword(t.Context(), "x")).Hint())
 		})
 	}
@@ -198,9 +195,9 @@ func TestAddingIsNotRepeated(t *testing.T) {
 			require.Equal(t, 1, sim.Calls(graphtest.AddPassword).Performed)
 			requireNoSecrets(t, sim, everythingAbout(err))
 
-			all, _, err := client.Passwords(t.Context())
+			app, err := client.Application(t.Context())
 			require.NoError(t, err)
-			orphan := all[slices.IndexFunc(all, func(p PasswordCredential) bool { return p.DisplayName == "vault" })]
+			orphan := app.Passwords[slices.IndexFunc(app.Passwords, func(p PasswordCredential) bool { return p.DisplayName == "vault" })]
 			fault.Operation = graphtest.RemovePassword
 			sim.Inject(fault)
 			require.NoError(t, client.RemovePassword(t.Context(), orphan.KeyID))
@@ -217,11 +214,11 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 			return err
 		},
 		OpAddKey: func(t *testing.T, c *Client) error {
-			_, err := c.AddKey(t.Context(), "x", cert+key, "proof")
+			_, err := c.AddKey(t.Context(), "x", cert+key)
 			return err
 		},
 		OpApplication: func(t *testing.T, c *Client) error {
-			_, _, err := c.Passwords(t.Context())
+			_, err := c.Application(t.Context())
 			return err
 		},
 	}
@@ -235,7 +232,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 			if op == OpApplication && body == `{"keyId":5}` {
 				reason = reasonNoApplication // the id of a key is elsewhere
 			}
-			client := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }, nil)
+			client := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }, withCertificate)
 			err := call(t, client)
 			require.Equal(t, &Error{Op: op, Kind: Unreadable, Status: 200, Reason: reason}, failed(t, err), body)
 			require.True(t, failed(t, err).MayHaveHappened())
@@ -270,8 +267,8 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 				w.WriteHeader(test.application)
 				_, _ = w.Write([]byte(`{"id":"x","passwordCredentials":[{"keyId":"` + there + `"}],` +
 					`"keyCredentials":[{"keyId":"` + there[:35] + `3"}]}`))
-			}, nil)
-			err := client.RemoveKey(t.Context(), test.keyID, "proof")
+			}, withCertificate)
+			err := client.RemoveKey(t.Context(), "x", test.keyID)
 			if test.gone {
 				require.NoError(t, err)
 				return
@@ -279,7 +276,7 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 			e := failed(t, err)
 			require.Equal(t, OpRemoveKey, e.Op)
 			require.Equal(t, test.status, e.Status)
-			require.Equal(t, test.application == http.StatusForbidden, e.PerhapsGone())
+			require.Equal(t, test.application == http.StatusForbidden, PerhapsGone(err))
 		})
 	}
 }
@@ -296,7 +293,7 @@ func TestRequestsAboutCredentials(t *testing.T) {
 		require.Equal(t, "application/json", r.Header.Get("Content-Type"))
 		require.EqualValues(t, len(body), r.ContentLength)
 		_, _ = w.Write([]byte(`{"keyId":"id","secretText":"text"}`))
-	}, nil)
+	}, withCertificate)
 	end := time.Date(2031, 2, 3, 4, 5, 6, 7, time.FixedZone("", 3600))
 
 	_, err := client.AddPassword(t.Context(), "vault", end)
@@ -304,7 +301,7 @@ func TestRequestsAboutCredentials(t *testing.T) {
 	require.Equal(t, "/v1.0/applications(appId='9e3b8f7e-64a3-4d8a-b4a7-0f0d9f6b1c11')/addPassword", path)
 	require.JSONEq(t, `{"passwordCredential":{"displayName":"vault","endDateTime":"2031-02-03T03:05:06Z"}}`, sent)
 
-	id, err := client.AddKey(t.Context(), "an object/id", cert+key, "proof")
+	id, err := client.AddKey(t.Context(), "an object/id", cert+key)
 	require.NoError(t, err)
 	require.Equal(t, "id", id)
 	require.Equal(t, "/v1.0/applications/an object/id/addKey", path)
@@ -314,14 +311,17 @@ func TestRequestsAboutCredentials(t *testing.T) {
 		Proof              string            `json:"proof"`
 	}
 	require.NoError(t, json.Unmarshal([]byte(sent), &content))
-	require.Equal(t, "proof", content.Proof)
+	require.Len(t, strings.Split(content.Proof, "."), 3)
 	require.Nil(t, content.PasswordCredential)
 	inPEM := strings.NewReplacer("-----BEGIN CERTIFICATE-----", "", "-----END CERTIFICATE-----", "", "\n", "").Replace(cert)
 	require.Equal(t, map[string]string{"type": "AsymmetricX509Cert", "usage": "Verify", "key": inPEM}, content.KeyCredential)
 
-	require.NoError(t, client.RemoveKey(t.Context(), "id", "proof"))
+	require.NoError(t, client.RemoveKey(t.Context(), "an object/id", "id"))
 	require.Equal(t, "/v1.0/applications(appId='9e3b8f7e-64a3-4d8a-b4a7-0f0d9f6b1c11')/removeKey", path)
-	require.JSONEq(t, `{"keyId":"id","proof":"proof"}`, sent)
+	var removal map[string]string
+	require.NoError(t, json.Unmarshal([]byte(sent), &removal))
+	require.Len(t, strings.Split(removal["proof"], "."), 3)
+	require.Equal(t, map[string]string{"keyId": "id", "proof": removal["proof"]}, removal)
 }
 
 func TestThumbprintIn(t *testing.T) {

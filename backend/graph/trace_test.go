@@ -12,6 +12,16 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
+func TestLogArgs(t *testing.T) {
+	plain := errors.New("not Graph's")
+	require.Equal(t, []any{"error", plain}, graph.LogArgs(plain))
+	require.Equal(t, []any{"error", plain, "key_version", 3}, graph.LogArgs(plain, "key_version", 3))
+
+	wrapped := fmt.Errorf("reading: %w", &graph.Error{Code: "Forbidden", RequestID: "id"})
+	require.Equal(t, []any{"error", wrapped, "key_version", 3, "code", "Forbidden", "graph_request_id", "id"},
+		graph.LogArgs(wrapped, "key_version", 3))
+}
+
 func TestExplain(t *testing.T) {
 	forbidden := &graph.Error{Op: graph.OpGet, Kind: graph.Refused, Status: 403}
 	for want, err := range map[string]error{
