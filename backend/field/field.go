@@ -42,7 +42,8 @@ type Spec[T any] struct {
 	// it takes the credential in the same write.
 	Redirects bool
 
-	// Set checks a value and stores it in a T. Its error lacks the field's name. It is
+	// Set checks a value and stores it in a T, which is of no use after an error. The error
+	// lacks the field's name. It is
 	// nil for a field that takes more than its own value to check: the owner of T does.
 	Set func(*T, any) error
 	// Get returns what a read shows. It is nil for a field that is not stored, and for a
