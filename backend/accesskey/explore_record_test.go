@@ -115,7 +115,7 @@ type library struct {
 	all     []memory
 	facts   []facts
 	moves   [][opCount]moved
-	renamed map[renaming]uint32
+	renamed map[uint64]uint32 // by the memory and the new numbers of the keys
 	dues    map[dueOf]dueWork
 }
 
@@ -124,11 +124,6 @@ type moved struct {
 	known bool
 	id    uint32
 	found Finding
-}
-
-type renaming struct {
-	id uint32
-	to [keyCount]uint8
 }
 
 type dueOf struct {
@@ -143,7 +138,7 @@ type dueOf struct {
 type dueWork struct{ wanted, settle, retire, compare bool }
 
 func newLibrary(r rules) *library {
-	l := &library{rules: r, ids: map[string]uint32{}, renamed: map[renaming]uint32{}, dues: map[dueOf]dueWork{}}
+	l := &library{rules: r, ids: map[string]uint32{}, renamed: map[uint64]uint32{}, dues: map[dueOf]dueWork{}}
 	l.intern(memory{}) // 0 is no memory
 	return l
 }
@@ -420,7 +415,10 @@ func (f facts) bytes(m memory) string {
 // rename gives the keys other numbers. One that is named none is forgotten, unless it is
 // a displaced version.
 func (l *library) rename(id uint32, to [keyCount]uint8) uint32 {
-	at := renaming{id, to}
+	at := uint64(id)
+	for _, k := range to {
+		at = at<<3 | uint64(k)
+	}
 	n, known := l.renamed[at]
 	if !known {
 		n = l.intern(renamed(l.all[id], to))

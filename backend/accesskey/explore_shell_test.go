@@ -11,6 +11,31 @@ type stepper = func(what string, do func(*world) string)
 // emitter is told where a step leads.
 type emitter = func(what string, to world, broken string, order [keyCount]uint8)
 
+// The steps that have a key: the one that GET names, mostly.
+const (
+	engineAsks = iota
+	retirementAsks
+	readerShares
+	readerWantsNew
+	leaseEnds
+)
+
+// stepNames are spelled out once.
+var stepNames = func() (all [5][allKeys + 1]string) {
+	for i, what := range [...]string{"the engine asks", "retirement asks", "a sharing reader", "the reader who wants a new key"} {
+		for k := range all[i] {
+			all[i][k] = fmt.Sprintf("%s, GET names #%d", what, k)
+		}
+		all[i][fails] = what + ", GET fails"
+	}
+	for k := range all[leaseEnds] {
+		all[leaseEnds][k] = fmt.Sprintf("the last lease of #%d ends", k)
+	}
+	return all
+}()
+
+func stepOf(what int, k uint8) string { return stepNames[what][k] }
+
 // next takes each step that can be taken from a world.
 func (x *explorer) next(w world, emit emitter) {
 	busy := false // the engine has work that it can do at once
@@ -211,18 +236,14 @@ func (x *explorer) engine(w *world, try, work stepper) {
 // ask: the engine asks Graph for the key, and retires it if that is due then. Without an
 // answer it retires only if Graph itself has refused, and once a doubt is old.
 func (x *explorer) ask(w *world, g uint8, retire bool, work stepper) {
-	what := fmt.Sprintf("the engine asks: GET names #%d", g)
-	if g == fails {
-		what = "the engine asks: GET fails"
-	}
-	work(what, func(t *world) string {
+	work(stepOf(engineAsks, g), func(t *world) string {
 		broken, _ := x.get(t, g)
 		return broken
 	})
 	if !retire || !x.room(w) {
 		return
 	}
-	work(what+"; retirement", func(t *world) string {
+	work(stepOf(retirementAsks, g), func(t *world) string {
 		broken, stored := x.get(t, g)
 		f := x.known(t)
 		if broken != "" || !stored || !x.dueIn(t).retire {
@@ -268,7 +289,7 @@ func (x *explorer) unconfigure(t *world, warned bool) string {
 func (x *explorer) clients(w *world, try stepper) {
 	for k := range uint8(allKeys) {
 		if w.leased.has(k) || w.hosts.has(k) {
-			try(fmt.Sprintf("the last lease of #%d ends", k), func(t *world) string {
+			try(stepOf(leaseEnds, k), func(t *world) string {
 				t.hosts, t.leased = t.hosts&^one(k), t.leased&^one(k)
 				return ""
 			})
@@ -301,14 +322,10 @@ func (x *explorer) clients(w *world, try stepper) {
 
 // readers are those who share, and the one who wants a new key.
 func (x *explorer) readers(w *world, try stepper) {
-	read := func(who string, terms Terms) {
+	read := func(who int, terms Terms) {
 		for _, g := range x.answers(w) {
 			asked := false
-			named := fmt.Sprintf("%s, GET names #%d", who, g)
-			if g == fails {
-				named = who + ", GET fails"
-			}
-			try(named, func(t *world) string {
+			try(stepOf(who, g), func(t *world) string {
 				x.hasAsked = false
 				broken := x.read(t, terms, g)
 				asked = asked || x.hasAsked
@@ -319,12 +336,15 @@ func (x *explorer) readers(w *world, try stepper) {
 			}
 		}
 	}
-	read("a sharing reader", Terms{MaxAge: AnyAge})
+	read(readerShares, Terms{MaxAge: AnyAge})
 	if w.reader == nobody {
-		try("a reader arrives who wants a new key", func(t *world) string { t.reader = waits; return "" })
+		try("a reader arrives who wants a new key", func(t *world) string {
+			t.reader, t.atArrival = waits, t.given&^one(t.landed) // it joins the POST under way
+			return ""
+		})
 		return
 	}
-	read("the reader who wants a new key", Terms{Fresh: x.all[w.memory].fresh})
+	read(readerWantsNew, Terms{Fresh: x.all[w.memory].fresh})
 }
 
 // read is a reader who does what the decision asks for. GET's answer is g.
@@ -409,10 +429,14 @@ func (x *explorer) lease(t *world, terms Terms, d decision) string {
 	if own == 0 {
 		return "I2 named: a key is handed out where there is none"
 	}
+	old := t.atArrival
 	if terms.MaxAge != AnyAge {
 		x.leaveReader(t)
 		if t.foreign&own != 0 {
 			return "I8 new: who wants a new key gets one that was made elsewhere"
+		}
+		if old&own != 0 {
+			return "I8 new: who wants a new key gets one that was handed out before"
 		}
 	}
 	t.given, t.leased, t.hosts = t.given|own, t.leased|own, t.hosts|own

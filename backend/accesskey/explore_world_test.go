@@ -75,6 +75,7 @@ type world struct {
 	given, hosts set   // handed out ever; under a live lease, whatever the ledger says
 	replaced     set   // known when a POST left that was answered
 	atRotate     set   // given before rotate-key was asked for
+	atArrival    set   // given before the reader arrived who wants a new key
 	unnamed      bool  // Graph has named nothing since a POST without proof
 	doubtAge     uint8 // since the first of them
 	sinceWanted  bool  // the POST under way left after rotate-key was asked for
@@ -84,8 +85,8 @@ type world struct {
 	posts        uint8 // in the calm
 }
 
-func (w *world) sets() [6]set {
-	return [...]set{w.leased, w.foreign, w.given, w.hosts, w.atRotate, w.replaced}
+func (w *world) sets() [7]set {
+	return [...]set{w.leased, w.foreign, w.given, w.hosts, w.atRotate, w.replaced, w.atArrival}
 }
 
 // explorer explores the world of a scenario.
@@ -442,6 +443,9 @@ func (x *explorer) forget(t *world) {
 	if !f.wanted {
 		t.atRotate = 0
 	}
+	if t.reader == nobody {
+		t.atArrival = 0
+	}
 	if t.late[0] < t.late[1] {
 		t.late[0], t.late[1] = t.late[1], t.late[0]
 	}
@@ -504,7 +508,7 @@ func (x *explorer) renumber(t *world, order [keyCount]uint8, used set) {
 		}
 	}
 	t.foreign, t.given, t.hosts = mapped(old.foreign), mapped(old.given), mapped(old.hosts)
-	t.atRotate, t.replaced = mapped(old.atRotate), mapped(old.replaced)
+	t.atRotate, t.replaced, t.atArrival = mapped(old.atRotate), mapped(old.replaced), mapped(old.atArrival)
 	for k, was := range order {
 		t.dead[k] = old.dead[was]
 	}
