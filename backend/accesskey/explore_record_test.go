@@ -376,10 +376,10 @@ func (m memory) facts() facts {
 	return f
 }
 
-// later is the bit of traits for a version that was not known when the POST left.
+// traitLater is the trait of a version that was not known when the POST left.
 const (
-	later      = 4
-	traitLater = 1 << later
+	laterBit   = 4
+	traitLater = 1 << laterBit
 )
 
 // traits are all that is known of a version beside its key.
@@ -391,7 +391,7 @@ func (m memory) traits(d displaced) uint16 {
 		return 0
 	}
 	return bit(m.Key != "" && d.Version == m.Version, 1) | 1<<2 | bit(d.Disclosed, 3) |
-		bit(m.UnderWay() && d.Version > m.Intent.Newest, later) | bit(m.fresh > 0 && d.Version >= m.fresh, 5) |
+		bit(m.UnderWay() && d.Version > m.Intent.Newest, laterBit) | bit(m.fresh > 0 && d.Version >= m.fresh, 5) |
 		bit(d.Cause == CauseRead, 6) | bit(d.Cause == CauseExternal, 7) | uint16(aged(d.RegeneratedAt, driftTicks))<<8
 }
 
