@@ -236,6 +236,9 @@ func aged(t time.Time, limit int) int {
 	return int(min(time.Duration(limit)*tick, max(0, noon.Sub(t))) / tick)
 }
 
+// toByte makes a number of ticks small: there are few.
+func toByte(n int) uint8 { return uint8(n) } //nolint:gosec // see above
+
 func ago(ticks int) time.Time { return noon.Add(-time.Duration(ticks) * tick) }
 
 // tidied makes memories equal that differ in nothing that a rule depends on: versions
@@ -339,7 +342,7 @@ func (l *library) intern(m memory) uint32 {
 	id := f.bytes(m)
 	n, known := l.ids[id]
 	if !known {
-		n = uint32(len(l.all))
+		n = uint32(len(l.all)) //nolint:gosec // there are some thousands
 		l.ids[id] = n
 		l.all, l.facts, l.moves = append(l.all, m), append(l.facts, f), append(l.moves, [opCount]moved{})
 	}
@@ -349,13 +352,13 @@ func (l *library) intern(m memory) uint32 {
 func (m memory) facts() facts {
 	f := facts{
 		own: none, doubt: m.InDoubt(), underWay: m.UnderWay(), watching: m.Watch != nil, wanted: !m.WantedSince.IsZero(),
-		compared: uint8(aged(m.ComparedAt, driftTicks)), made: m.fresh > 0,
+		compared: toByte(aged(m.ComparedAt, driftTicks)), made: m.fresh > 0,
 	}
 	if m.Watch != nil {
-		f.watch, f.unproven = uint8(m.Watch.Until.Sub(noon)/tick), m.Watch.Unproven
+		f.watch, f.unproven = toByte(int(m.Watch.Until.Sub(noon)/tick)), m.Watch.Unproven
 	}
 	if m.Intent != nil {
-		f.doubtAge = uint8(aged(m.Intent.StartedAt, doubtTicks))
+		f.doubtAge = toByte(aged(m.Intent.StartedAt, doubtTicks))
 	}
 	for _, d := range m.versions() {
 		k := keyOf(d.MAC)
@@ -392,7 +395,7 @@ func (m memory) traits(d displaced) uint16 {
 	}
 	return bit(m.Key != "" && d.Version == m.Version, 1) | 1<<2 | bit(d.Disclosed, 3) |
 		bit(m.UnderWay() && d.Version > m.Intent.Newest, laterBit) | bit(m.fresh > 0 && d.Version >= m.fresh, 5) |
-		bit(d.Cause == CauseRead, 6) | bit(d.Cause == CauseExternal, 7) | uint16(aged(d.RegeneratedAt, driftTicks))<<8
+		bit(d.Cause == CauseRead, 6) | bit(d.Cause == CauseExternal, 7) | uint16(toByte(aged(d.RegeneratedAt, driftTicks)))<<8
 }
 
 // bytes are what the memory is, keys included.
@@ -404,7 +407,7 @@ func (f facts) bytes(m memory) string {
 		}
 	}
 	if m.UnderWay() {
-		b = append(b, uint8(aged(m.Intent.BegunAt, doubtTicks)))
+		b = append(b, toByte(aged(m.Intent.BegunAt, doubtTicks)))
 	}
 	for _, n := range f.traits {
 		b = binary.BigEndian.AppendUint16(b, n)

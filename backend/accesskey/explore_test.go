@@ -41,16 +41,17 @@ func explore(x *explorer, f faults, limit int) (states int, found *broken) {
 		add(w, -1)
 	}
 	for i := 0; i < len(nodes) && len(nodes) <= limit && found == nil; i++ {
+		from := int32(i)
 		x.next(nodes[i].world, func(what string, to world, problem string, _ [keyCount]uint8) {
 			if problem == "" {
-				add(to, int32(i))
+				add(to, from)
 				return
 			}
 			if found != nil {
 				return
 			}
 			path := []world{to}
-			for j := int32(i); j >= 0; j = nodes[j].parent {
+			for j := from; j >= 0; j = nodes[j].parent {
 				path = append(path, nodes[j].world)
 			}
 			slices.Reverse(path)

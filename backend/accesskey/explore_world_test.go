@@ -193,11 +193,12 @@ func (x *explorer) graphAndFaults(w *world, try stepper) {
 	if w.kills > 0 && w.up && w.late[1] == 0 {
 		try("the node is killed", x.kill)
 	}
-	if w.getDown {
+	switch {
+	case w.getDown:
 		try("GET works again", func(t *world) string { t.getDown = false; return "" })
-	} else if w.outages > 0 {
+	case w.outages > 0:
 		try("GET begins to fail", func(t *world) string { t.outages--; t.getDown = true; return "" })
-	} else if w.darks > 0 {
+	case w.darks > 0:
 		try("a total outage begins", func(t *world) string { t.darks--; t.getDown, t.dark = true, true; return "" })
 	}
 	try("calm: no leases, no readers, no faults", func(t *world) string { x.calmDown(t); t.getDown = false; return "" })
@@ -248,7 +249,7 @@ func (x *explorer) isKnownToPOST(w *world, k uint8) bool {
 // abandon: the answer of the POST comes no longer.
 func (x *explorer) abandon(t *world) {
 	if t.landed == none {
-		t.late[1] = uint8(max(0, x.landing+1-int(t.postAge)))
+		t.late[1] = toByte(max(0, x.landing+1-int(t.postAge)))
 	}
 	t.posting, t.unnamed = false, true
 }
@@ -281,7 +282,7 @@ func (x *explorer) restart(t *world) string {
 }
 
 func (x *explorer) calmDown(t *world) {
-	t.calm, t.leased, t.hosts, t.posts, t.faults = uint8(x.within), 0, 0, 0, faults{}
+	t.calm, t.leased, t.hosts, t.posts, t.faults = toByte(x.within), 0, 0, 0, faults{}
 	x.leaveReader(t)
 }
 
@@ -300,7 +301,7 @@ func (x *explorer) mayPass(w *world, busy bool) bool {
 
 func (x *explorer) passTick(t *world) string {
 	down := func(n *uint8) { *n -= min(*n, 1) }
-	age := func(n *uint8, limit int) { *n = uint8(min(limit, int(*n)+1)) }
+	age := func(n *uint8, limit int) { *n = toByte(min(limit, int(*n)+1)) }
 	oldest := x.oldest() + 2
 	if t.calm > 0 {
 		oldest = x.staleness + 2

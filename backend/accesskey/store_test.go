@@ -262,26 +262,39 @@ func TestLeaseThatCannotBeStored(t *testing.T) {
 	})
 }
 
+// leaver is the context of a reader who leaves at the last moment: nothing has noticed it
+// when the lease has been stored.
+type leaver struct {
+	context.Context
+	left bool
+}
+
+func (c *leaver) Done() <-chan struct{} { return nil }
+
+func (c *leaver) Err() error {
+	if c.left {
+		return context.Canceled
+	}
+	return nil
+}
+
 // The record of a lease does not outlive a reader who has left.
 func TestLeaseOfAReaderWhoHasLeftIsWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.regenerated("a")
 		for range 2 { // a key that was not handed out before, and one that was
-			ctx, leave := context.WithCancel(t.Context())
-			r.storage.FailWhen(func(_, key string) bool {
-				if key == accesskey.StorageKey {
-					leave()
-				}
+			reader := &leaver{Context: t.Context()}
+			r.storage.FailWhen(func(op, _ string) bool {
+				reader.left = reader.left || op == "put"
 				return false
 			})
-			if r.record().Disclosed {
-				leave()
-			}
-			_, err := r.store.Lease(ctx, shared)
+			l, err := r.store.Lease(reader, shared)
 			require.ErrorIs(t, err, context.Canceled)
+			require.Nil(t, l)
 			synctest.Wait()
 			require.Zero(t, r.live())
+			require.True(t, r.record().Disclosed, "the key may have left the engine")
 		}
 	})
 }
@@ -659,7 +672,7 @@ func TestUnreadableRecord(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, mayBeLast)
 
-		r.storage.FailWhen(storagetest.Nth(2, "get", accesskey.StorageKey))
+		r.storage.FailWhen(storagetest.Nth(2, "get", accesskey.StorageKey)) // to heal it
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Wanted})
 		r.storage.FailWhen(nil)
 		r.happen(accesskey.Wanted)
