@@ -267,22 +267,24 @@ func tidied(m memory) memory {
 	return m
 }
 
+// class orders versions by what a rule can ask of their number.
+func (m *memory) class(d displaced) (c int) {
+	if m.UnderWay() && d.Version > m.Intent.Newest {
+		c++
+	}
+	if m.fresh > 0 && d.Version >= m.fresh {
+		c++
+	}
+	return c
+}
+
 // tidyVersions numbers the versions anew, in an order that depends on nothing else than
 // what is said of tidied, and tidies their times.
 func (m *memory) tidyVersions() {
 	all := m.versions()
-	class := func(d displaced) (c int) {
-		if m.UnderWay() && d.Version > m.Intent.Newest {
-			c++
-		}
-		if m.fresh > 0 && d.Version >= m.fresh {
-			c++
-		}
-		return c
-	}
 	own, known, older := m.Version, 0, 0
 	slices.SortFunc(all, func(a, b displaced) int {
-		return cmp.Or(cmp.Compare(class(a), class(b)), cmp.Compare(keyOf(a.MAC), keyOf(b.MAC)))
+		return cmp.Or(cmp.Compare(m.class(a), m.class(b)), cmp.Compare(keyOf(a.MAC), keyOf(b.MAC)))
 	})
 	m.Displaced, m.Version = nil, 0
 	compared := min(aged(m.ComparedAt, driftTicks), aged(m.RegeneratedAt, driftTicks))
@@ -311,7 +313,12 @@ func (m *memory) tidyVersions() {
 		kept.Newest = known
 		m.Intent = &kept
 	}
-	m.ComparedAt = ago(compared)
+	m.tidyComparison(compared)
+}
+
+// tidyComparison keeps the age of the last comparison only while it matters.
+func (m *memory) tidyComparison(age int) {
+	m.ComparedAt = ago(age)
 	if m.Key == "" || m.Watch != nil { // which a comparison ends
 		m.ComparedAt = ago(driftTicks)
 	}

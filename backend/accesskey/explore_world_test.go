@@ -428,28 +428,17 @@ func (x *explorer) forget(t *world) {
 	default:
 		t.stored, t.dirty = 0, false
 	}
+	x.forgetGhosts(t)
 	if !t.posting {
 		t.by, t.postAge, t.landed, t.sinceWanted = 0, 0, none, false
-	}
-	f := x.known(t)
-	if !f.doubt && !f.underWay {
-		t.unasked = false
-	}
-	if !t.unnamed {
-		t.doubtAge = 0
 	}
 	if !t.getDown {
 		t.dark = false
 	}
-	if !f.wanted {
-		t.atRotate = 0
-	}
-	if t.reader == nobody {
-		t.atArrival = 0
-	}
 	if t.late[0] < t.late[1] {
 		t.late[0], t.late[1] = t.late[1], t.late[0]
 	}
+	f := x.known(t)
 	if !f.watching && !t.posting && (!t.askedFailed || int(t.asked) == askedOld) && int(f.compared) < driftTicks {
 		t.asked, t.askedFailed = uint8(askedOld), false // nothing asks for it
 	}
@@ -458,6 +447,23 @@ func (x *explorer) forget(t *world) {
 	if t.calm > 0 {
 		t.given &= one(t.cur)
 		t.hosts = 0
+	}
+}
+
+// forgetGhosts drops what no invariant will look at.
+func (x *explorer) forgetGhosts(t *world) {
+	f := x.known(t)
+	if !f.doubt && !f.underWay {
+		t.unasked = false
+	}
+	if !t.unnamed {
+		t.doubtAge = 0
+	}
+	if !f.wanted {
+		t.atRotate = 0
+	}
+	if t.reader == nobody {
+		t.atArrival = 0
 	}
 }
 

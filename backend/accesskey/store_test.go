@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,13 +267,13 @@ func TestLeaseThatCannotBeStored(t *testing.T) {
 // when the lease has been stored.
 type leaver struct {
 	context.Context
-	left bool
+	left atomic.Bool
 }
 
 func (c *leaver) Done() <-chan struct{} { return nil }
 
 func (c *leaver) Err() error {
-	if c.left {
+	if c.left.Load() {
 		return context.Canceled
 	}
 	return nil
@@ -286,7 +287,9 @@ func TestLeaseOfAReaderWhoHasLeftIsWithdrawn(t *testing.T) {
 		for range 2 { // a key that was not handed out before, and one that was
 			reader := &leaver{Context: t.Context()}
 			r.storage.FailWhen(func(op, _ string) bool {
-				reader.left = reader.left || op == "put"
+				if op == "put" {
+					reader.left.Store(true)
+				}
 				return false
 			})
 			l, err := r.store.Lease(reader, shared)
