@@ -69,7 +69,7 @@ func TestDecide(t *testing.T) {
 		"in doubt, compared before":   {doubt, shared, succeed, 0, first(compareFirst)},
 		"in doubt, GET fails":         {doubt, shared, failed, watchFresh - 1, first(inDoubt)},
 		"in doubt, GET failed before": {doubt, shared, failed, watchFresh, first(compareFirst)},
-		"in doubt for too long":       {doubt, shared, asked{noon.Add(doubtFor), true}, doubtFor, first(regenerateFirst)},
+		"in doubt for too long":       {doubt, shared, asked{noon.Add(DoubtFor), true}, DoubtFor, first(regenerateFirst)},
 		"in doubt, alone":             {doubt, alone, asked{}, 0, first(compareFirst)},
 		"in doubt, alone, GET fails":  {doubt, alone, failed, 0, first(inDoubt)},
 
@@ -189,8 +189,8 @@ func TestClockThatWasAheadDelaysNothing(t *testing.T) {
 
 		doubt := r.disclosed().begin(wrong).lost(wrong).sane(noon)
 		require.Equal(t, compareFirst, decide(doubt, shared, policy, seen, noon).verdict, "a comparison in the future does not count")
-		fails := asked{at: noon.Add(doubtFor), failed: true}
-		require.Equal(t, regenerateFirst, decide(doubt, shared, policy, fails, noon.Add(doubtFor)).verdict)
+		fails := asked{at: noon.Add(DoubtFor), failed: true}
+		require.Equal(t, regenerateFirst, decide(doubt, shared, policy, fails, noon.Add(DoubtFor)).verdict)
 
 		settledAgain, _ := doubt.compared("a", noon)
 		for _, c := range []struct {

@@ -63,7 +63,7 @@ const (
 	tick       = 30 * time.Second
 	driftTicks = 6
 	watchTicks = int(watchFor / tick)
-	doubtTicks = int(doubtFor / tick)
+	doubtTicks = int(DoubtFor / tick)
 )
 
 var exploreSalt = []byte("salt")
