@@ -14,17 +14,18 @@ MODULE=example.com/vault-plugin-secrets-mdi
 # must not exist.
 IMPORTS='
 backend          accesskey config credential event field flight format graph health lease role rootrotation rotation
-accesskey        lease
-config           accesskey credential field graph schedule
+accesskey        lease lock
+config           accesskey credential field graph lock schedule
 credential       field graph
 event            graph
 field
 flight
 format
 graph
-health           accesskey graph
+health           graph lock
 lease
-role             accesskey field
+lock
+role             accesskey field lock
 rootrotation     config credential event field flight graph health
 rotation         accesskey config event field flight graph health
 schedule         field
