@@ -104,7 +104,8 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 
 // signed reports whether Graph itself has sent an answer with an error code or "".
 func signed(resp *http.Response, code string) bool {
-	if _, err := uuid.Parse(resp.Header.Get("request-id")); err != nil {
+	id := resp.Header.Get("request-id")
+	if uuid.Validate(id) != nil || len(id) != len(uuid.Nil.String()) { // package uuid takes other forms as well
 		return false
 	}
 	sent := resp.Request.Header.Get(headerClientRequestID)

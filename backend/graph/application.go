@@ -161,15 +161,16 @@ func (c *Client) action(name string, parameters map[string]any) operation {
 }
 
 // remove calls an action that removes the credential with that id. If the credential
-// is already gone, that is a success. Graph reports it as a 404, or as a 400 that has
-// other causes too: then remove looks at the app registration. If the application may
-// not read it, the error says so (see [Error.PerhapsGone]).
+// is already gone, that is a success. Graph reports it as a 404, which a proxy's page does
+// not count for, or as a 400 that has other causes too: then remove looks at the app
+// registration. If the application may not read it, the error says so (see
+// [Error.PerhapsGone]).
 func (c *Client) remove(ctx context.Context, keyID string, op operation) error {
 	op.idempotent = true
 	err := c.call(ctx, op, func([]byte) string { return "" })
 	refusal, ok := errors.AsType[*Error](err)
 	switch {
-	case ok && refusal.Status == http.StatusNotFound:
+	case ok && refusal.Signed && refusal.Status == http.StatusNotFound:
 		return nil
 	case !ok || refusal.Status != http.StatusBadRequest:
 		return err
