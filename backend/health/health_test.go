@@ -633,28 +633,12 @@ func TestReportThatCannotBeDecodedIsReplaced(t *testing.T) {
 	require.Equal(t, 1, r.report().Failures)
 }
 
-// slow is a storage of which each operation takes some time, whatever its context says.
-type slow struct {
-	logical.Storage
-	takes time.Duration
-}
-
-func (s *slow) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	time.Sleep(s.takes)
-	return s.Storage.Get(ctx, key)
-}
-
-func (s *slow) Put(ctx context.Context, e *logical.StorageEntry) error {
-	time.Sleep(s.takes)
-	return s.Storage.Put(ctx, e)
-}
-
 // While storage is slow for one, nobody else waits for the report for longer than they
 // may.
 func TestSlowStorage(t *testing.T) {
 	for _, takes := range []time.Duration{3 * time.Second, 10 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
-			tracker := health.New(&slow{storagetest.New(), takes}, time.Now)
+			tracker := health.New(&storagetest.Slow{Storage: storagetest.New(), Takes: takes}, time.Now)
 			var failed error
 			go func() { failed = tracker.Failed(t.Context(), "rotation", true, errDown) }()
 			synctest.Wait()
