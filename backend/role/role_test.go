@@ -111,7 +111,6 @@ func TestStorageThatFails(t *testing.T) {
 	require.ErrorIs(t, err, storagetest.ErrBroken, "what a failed write has left is read")
 	storage.FailWhen(storagetest.Nth(1, "delete", role.Prefix))
 	require.ErrorIs(t, s.Remove(t.Context(), "hosts"), storagetest.ErrBroken)
-
 }
 
 // A role that cannot be decoded says which entry that is and what to do, quotes nothing,
