@@ -50,6 +50,13 @@ func TestMayHaveHappened(t *testing.T) {
 	}
 }
 
+func TestInvisible(t *testing.T) {
+	require.True(t, Invisible(&Error{Op: OpApplication, Status: 403, Signed: true}))
+	require.False(t, Invisible(&Error{Op: OpApplication, Status: 403}), "a proxy's page")
+	require.False(t, Invisible(&Error{Op: OpAddKey, Status: 403, Signed: true}))
+	require.False(t, Invisible(errors.New("403")))
+}
+
 func TestNamesNoKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		e    Error
