@@ -88,14 +88,10 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 			Inner *inner `json:"innerError"`
 		} `json:"error"`
 	}
+	_ = json.Unmarshal(body, &content) // of a page, nothing is read
 	e := answerError(op, resp)
-	notGraphs := json.Unmarshal(body, &content) != nil
 	e.Code = plausible(content.Error.Code)
 	e.Signed = signed(resp, e.Code)
-	if notGraphs {
-		e.Code = ""
-		return e
-	}
 	for in := content.Error.Inner; in != nil && e.RequestID == ""; in = in.Inner {
 		e.RequestID = plausible(in.RequestID)
 	}

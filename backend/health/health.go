@@ -174,6 +174,9 @@ func (t *Tracker) letGo() {
 // keepEvidence records what failed. What Graph or Entra has answered is not replaced by a
 // failure without an answer of theirs before a success.
 func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
+	if _, held := errors.AsType[*ThrottledError](failure); held {
+		return // nobody has been asked
+	}
 	remote, ok := errors.AsType[*graph.Error](failure)
 	if !ok {
 		remote = &graph.Error{}

@@ -207,6 +207,16 @@ func TestEvidenceIsKept(t *testing.T) {
 	}
 }
 
+// That Graph is left alone, as it has asked, is no evidence of anything.
+func TestHeldWorkLeavesNoEvidence(t *testing.T) {
+	r := newRig(t)
+	r.failed(true, &health.ThrottledError{Until: noon.Add(time.Hour)})
+	require.Empty(t, r.report().LastError)
+	require.Zero(t, r.report().LastErrorAt)
+	require.Equal(t, 1, r.report().Failures)
+	require.False(t, r.allowed(health.Rotation, false))
+}
+
 func TestSuccessAfterSuccessIsNotStored(t *testing.T) {
 	r := newRig(t)
 	r.storage.FailWhen(func(op, _ string) bool { return op == "put" })
@@ -656,7 +666,7 @@ func TestSlowStorage(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			require.NoError(t, tracker.MayRead(ctx), "what is not known keeps nobody waiting")
+			require.NoError(t, tracker.Throttled(ctx), "what is not known keeps nobody waiting")
 			time.Sleep(2 * takes)
 			synctest.Wait()
 			require.NoError(t, failed)
