@@ -30,12 +30,17 @@ func (e *engine) shift(d time.Duration) {
 	e.at = e.at.Add(d)
 }
 
-// within requires that something holds before long, doing each minute what is due.
+// within requires that something holds before long, doing each minute what is due, or each
+// quarter of an hour if it is about a day.
 func (e *engine) within(longest time.Duration, holds func() bool) {
 	e.t.Helper()
-	for waited := time.Duration(0); !holds(); waited += time.Minute {
-		require.Less(e.t, waited, longest+time.Minute)
-		e.pass(time.Minute)
+	step := time.Minute
+	if longest > 2*time.Hour {
+		step = 15 * time.Minute
+	}
+	for waited := time.Duration(0); !holds(); waited += step {
+		require.Less(e.t, waited, longest+step)
+		e.pass(step)
 	}
 }
 
