@@ -13,6 +13,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -106,6 +107,36 @@ func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
 	if err := s.check(ctx, "list", prefix); err != nil {
 		return nil, err
 	}
+	return s.Storage.List(ctx, prefix)
+}
+
+// Slow is a storage of which each operation takes some time, whatever its context says.
+type Slow struct {
+	logical.Storage
+	Takes time.Duration
+}
+
+// Get implements logical.Storage.
+func (s *Slow) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	time.Sleep(s.Takes)
+	return s.Storage.Get(ctx, key)
+}
+
+// Put implements logical.Storage.
+func (s *Slow) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	time.Sleep(s.Takes)
+	return s.Storage.Put(ctx, entry)
+}
+
+// Delete implements logical.Storage.
+func (s *Slow) Delete(ctx context.Context, key string) error {
+	time.Sleep(s.Takes)
+	return s.Storage.Delete(ctx, key)
+}
+
+// List implements logical.Storage.
+func (s *Slow) List(ctx context.Context, prefix string) ([]string, error) {
+	time.Sleep(s.Takes)
 	return s.Storage.List(ctx, prefix)
 }
 
