@@ -224,6 +224,8 @@ func (a attempt) logUnstored(ctx context.Context, err error) {
 
 // report records how an attempt went, and returns its error.
 func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
+	defer cancel()
 	switch {
 	case errors.Is(err, accesskey.ErrNotDue):
 		return err
