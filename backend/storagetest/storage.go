@@ -27,6 +27,7 @@ type Storage struct {
 
 	mu   sync.Mutex
 	fail func(op, key string) bool
+	lie  func(op, key string) bool
 }
 
 // New returns an empty storage in memory that fails nothing yet.
@@ -38,6 +39,24 @@ func (s *Storage) FailWhen(fail func(op, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = fail
+}
+
+// LieWhen makes the writes fail for which lie returns true, although they are carried out;
+// nil: none.
+func (s *Storage) LieWhen(lie func(op, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lie = lie
+}
+
+// told returns what is told of a write that ended with err.
+func (s *Storage) told(op, key string, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.lie != nil && s.lie(op, key) {
+		return ErrBroken
+	}
+	return err
 }
 
 func (s *Storage) check(op, key string) error {
@@ -62,7 +81,7 @@ func (s *Storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 	if err := s.check("put", entry.Key); err != nil {
 		return err
 	}
-	return s.Storage.Put(ctx, entry)
+	return s.told("put", entry.Key, s.Storage.Put(ctx, entry))
 }
 
 // Delete implements logical.Storage.
@@ -70,7 +89,7 @@ func (s *Storage) Delete(ctx context.Context, key string) error {
 	if err := s.check("delete", key); err != nil {
 		return err
 	}
-	return s.Storage.Delete(ctx, key)
+	return s.told("delete", key, s.Storage.Delete(ctx, key))
 }
 
 // List implements logical.Storage.
