@@ -386,8 +386,9 @@ func TestSlowStorage(t *testing.T) {
 			}
 			time.Sleep(settled) // batches have a bound of their own
 			synctest.Wait()
-			o.prune()
-			require.NoError(o, other.Prune(o.Context(), o.storage, only(1), beginning))
+			for _, l := range []*lease.Ledger{o.ledger, other, o.ledger} { // each learns of the other
+				require.NoError(o, l.Prune(o.Context(), o.storage, only(1), beginning))
+			}
 			o.live(0, other)
 			o.live(0, o.ledger)
 			o.live(0, lease.New())

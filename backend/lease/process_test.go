@@ -240,7 +240,7 @@ func TestRemovalsFromVersionsThatAreNotKept(t *testing.T) {
 		o.storage.FailWhen(nil)
 		require.NoError(o, o.ledger.Prune(o.Context(), o.storage, only(2), beginning))
 		tried := 0
-		o.storage.FailWhen(func(op, key string) bool {
+		o.storage.FailWhen(func(_, key string) bool {
 			if strings.HasPrefix(key, pages) {
 				tried++
 			}
