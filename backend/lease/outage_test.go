@@ -386,7 +386,7 @@ func TestSlowStorage(t *testing.T) {
 			}
 			time.Sleep(settled) // batches have a bound of their own
 			synctest.Wait()
-			for _, l := range []*lease.Ledger{o.ledger, other, o.ledger} { // each learns of the other
+			for _, l := range []*lease.Ledger{o.ledger, other, o.ledger, other} { // each learns of the other
 				require.NoError(o, l.Prune(o.Context(), o.storage, only(1), beginning))
 			}
 			o.live(0, other)

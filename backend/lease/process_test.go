@@ -262,6 +262,7 @@ func TestForgetKeepsWhatIsToBeStored(t *testing.T) {
 		o.storage.FailWhen(writes)
 		require.Error(o, o.remove(id))
 		o.refused()
+		synctest.Wait()
 		o.ledger.Forget()
 		o.storage.FailWhen(nil)
 		o.live(1, o.ledger)
