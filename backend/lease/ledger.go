@@ -131,35 +131,43 @@ func (l *Ledger) Forget() {
 // a lease that core has lost cannot keep a key alive, and those whose leases have all been
 // removed. It stores the removals that failed before.
 func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version int) bool, now time.Time) error {
-	l.keep(keep)
-	versions, err := s.List(ctx, Prefix)
+	folders, err := s.List(ctx, Prefix)
 	if err != nil {
 		return err
 	}
-	for _, folder := range versions {
+	var versions []int
+	for _, folder := range folders {
 		version, err := strconv.Atoi(strings.TrimSuffix(folder, "/"))
-		if err != nil {
-			continue // not a page of the ledger
+		if err == nil { // else it is not the ledger's
+			versions = append(versions, version)
 		}
-		prune := l.drop
+	}
+	l.keep(keep, versions)
+	for _, version := range versions {
 		if keep(version) {
-			prune = func(ctx context.Context, s logical.Storage, version int) error {
-				return l.tidy(ctx, s, version, now)
-			}
+			err = l.tidy(ctx, s, version, now)
+		} else {
+			err = l.drop(ctx, s, version)
 		}
-		if err := prune(ctx, s, version); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keep forgets the versions that are not to be kept.
-func (l *Ledger) keep(keep func(version int) bool) {
+// keep forgets the versions that are not to be kept, and the pages of those that are not
+// stored any longer.
+func (l *Ledger) keep(keep func(version int) bool, stored []int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.known, func(version int, _ *index) bool { return !keep(version) })
 	maps.DeleteFunc(l.behind, func(p *pageInfo, _ bool) bool { return !keep(p.version) })
+	for version, b := range l.known {
+		if !slices.Contains(stored, version) {
+			l.merge(b, nil)
+		}
+	}
 }
 
 // drop deletes all pages of a version.
