@@ -384,11 +384,13 @@ func TestSlowStorage(t *testing.T) {
 				cancel()
 				require.Equal(o, 2*time.Second, time.Since(begun), name)
 			}
-			time.Sleep(settled) // batches have a bound of their own
-			synctest.Wait()
-			for _, l := range []*lease.Ledger{o.ledger, other, o.ledger, other} { // each learns of the other
-				require.NoError(o, l.Prune(o.Context(), o.storage, only(1), beginning))
+			for range 2 { // each learns of the other
+				time.Sleep(settled) // batches have a bound of their own
+				synctest.Wait()
+				o.prune()
+				require.NoError(o, other.Prune(o.Context(), o.storage, only(1), beginning))
 			}
+			o.prune()
 			o.live(0, other)
 			o.live(0, o.ledger)
 			o.live(0, lease.New())
