@@ -29,6 +29,7 @@ type Storage struct {
 	mu         sync.Mutex
 	fail       func(op, key string) bool
 	hang       func(op, key string) bool
+	lie        func(op, key string) bool
 	carriesOut bool
 }
 
@@ -49,6 +50,24 @@ func (s *Storage) HangWhen(hang func(op, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hang = hang
+}
+
+// LieWhen makes the writes fail for which lie returns true, although they are carried out;
+// nil: none.
+func (s *Storage) LieWhen(lie func(op, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lie = lie
+}
+
+// told returns what is told of a write that ended with err.
+func (s *Storage) told(op, key string, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.lie != nil && s.lie(op, key) {
+		return ErrBroken
+	}
+	return err
 }
 
 // CarryOut says whether a write that fails is carried out nevertheless.
@@ -79,7 +98,7 @@ func (s *Storage) write(ctx context.Context, op, key string, change func() error
 	carriesOut := s.carriesOut
 	s.mu.Unlock()
 	if err == nil || errors.Is(err, ErrBroken) && carriesOut {
-		return errors.Join(err, change())
+		return s.told(op, key, errors.Join(err, change()))
 	}
 	return err
 }
