@@ -147,7 +147,7 @@ func (o *ordeal) pass() {
 		step = 30 * time.Second
 	}
 	o.clock.advance(step)
-	if o.f.late && !o.late && !o.ended && o.elapsed() >= o.s.last/2 {
+	if o.f.late && !o.late && !o.ended && o.elapsed() > o.s.last/2 {
 		o.late = true
 		o.carryOut(o.f)
 		o.strike(o.s, o.f)

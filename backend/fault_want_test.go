@@ -14,7 +14,7 @@ var wantOfRead = []outcome{
 	{"429 for 315 s", cell{"503", "1/0", "the old one", "failed, throttled for 5 min", "the old key", "at once", "0/0", "fault + 180 s"}},
 	{"doubtful, unsigned", cell{"503", "2/0", "the old one", "failed, on watch", "the old key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"doubtful after, unsigned after, useless", cell{"503", "2/2", "a new one, found", "failed, on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
-	{"late", cell{"503", "2/2", "the old one", "failed, on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
+	{"late", cell{"503", "2/2", "the old one", "failed, on watch", "the new key, a warning", "at once", "0/9", "fault + 2 s"}},
 	{"old key", cell{"503", "2/0", "in doubt", "failed, on watch", "the old key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"old key after", cell{"503", "2/2", "in doubt", "failed, on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"slow", cell{"503", "1/1", "a new one", "", "the new key", "at once", "0/0", "fault + 0 s"}},
