@@ -31,12 +31,17 @@ type retrier struct {
 // even if the context ends during a wait: the attempt's error says more. Idempotent
 // attempts are repeated after more kinds of failure.
 func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.Context) error) error {
+	var answered error // by the attempt before
 	for n := 0; ; n++ {
 		err := attempt(ctx)
 		e, ok := errors.AsType[*Error](err)
+		if idempotent && answered != nil && ctx.Err() != nil {
+			return answered // which says more than that time is up
+		}
 		if !ok || !repeatable(e, n, idempotent) {
 			return err
 		}
+		answered = err
 		wait := e.RetryAfter
 		if wait < betweenPOSTs {
 			wait = Backoff(betweenPOSTs, maxWait, n)

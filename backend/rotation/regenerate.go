@@ -188,6 +188,7 @@ func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, er
 	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
 	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited})
 	if err == nil && applied.Finding == accesskey.OldAnswer {
+		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
 			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
 			Reason: "the answer names a key from before the regeneration",
