@@ -75,7 +75,7 @@ test: unit acceptance ## Run all tests
 .PHONY: unit
 unit: ## Run the unit tests with the race detector
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
-	$(progress) "unit tests" go test -race -timeout 8m $$packages
+	$(progress) "unit tests" go test -race -timeout 20m $$packages
 
 .PHONY: acceptance
 acceptance: ## Run the scenarios on a real Vault
