@@ -92,8 +92,7 @@ type cell struct {
 	reader string // how long a reader of mdi/key is without a key that works
 }
 
-//
-// With the race detector, which makes it ten times slower, a fifth of the cells is played.
+// TestFaultMatrix plays each fault in each situation. With the race detector, which makes it ten times slower, a fifth of the cells is played.
 func TestFaultMatrix(t *testing.T) {
 	t.Setenv("GODEBUG", "tlsmlkem=0") // many connections are made, and this makes each cheaper
 	var cells sync.WaitGroup
