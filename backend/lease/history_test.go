@@ -27,7 +27,7 @@ import (
 // there is no other live lease in the eyes of anybody.
 func TestHistories(t *testing.T) {
 	steps := map[string]int{}
-	for range 40 { // days, of which each has place for some dozens of histories
+	for range 15 { // days, of which each has place for some dozens of histories
 		synctest.Test(t, func(t *testing.T) {
 			rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
 				w := &ledgerWorld{T: rt, ctx: t.Context(), steps: steps, storage: &fatefulStorage{fate: works}, version: 1, slack: map[int]int{}}
@@ -63,6 +63,7 @@ func (p *process) String() string { return fmt.Sprintf("%p", p) }
 
 type process struct {
 	*lease.Ledger
+	begun     time.Time
 	seen      time.Time // when it has last listed what others have recorded
 	unsettled map[int]int
 }
@@ -76,7 +77,7 @@ type modelLease struct {
 }
 
 func (w *ledgerWorld) begin() {
-	w.processes = append(w.processes, &process{Ledger: lease.New(), unsettled: map[int]int{}})
+	w.processes = append(w.processes, &process{Ledger: lease.New(), begun: time.Now(), unsettled: map[int]int{}})
 }
 
 func (w *ledgerWorld) anyProcess(t *rapid.T) *process {
@@ -201,18 +202,23 @@ func (w *ledgerWorld) forget(t *rapid.T) {
 func (w *ledgerWorld) restart(*rapid.T) {
 	time.Sleep(time.Minute) // nothing is under way
 	synctest.Wait()
-	for _, p := range w.processes {
-		for v, n := range p.unsettled {
-			w.slack[v] += n
-		}
-	}
-	w.processes = nil
-	w.version++
+	w.kill(len(w.processes))
 	w.begin()
 	w.steps["restarted"]++
 }
 
-// successor starts a process beside the active one, which goes on for a while.
+// kill ends the oldest processes. What they had still to do is not done.
+func (w *ledgerWorld) kill(n int) {
+	for _, p := range w.processes[:n] {
+		for v, n := range p.unsettled {
+			w.slack[v] += n
+		}
+	}
+	w.processes = w.processes[n:]
+	w.version++
+}
+
+// successor starts a process beside the active one, which goes on for a minute.
 func (w *ledgerWorld) successor(t *rapid.T) {
 	if len(w.processes) > 1 {
 		t.Skip("there are two")
@@ -247,9 +253,6 @@ func (w *ledgerWorld) heal() {
 			w.between(v, n)
 		}
 	}
-	if len(w.processes) > 1 {
-		w.processes = w.processes[1:]
-	}
 }
 
 func (w *ledgerWorld) ledgers() (ledgers []*lease.Ledger) {
@@ -278,6 +281,9 @@ func (w *ledgerWorld) between(version, live int) {
 // process alone also knows of no other.
 func (w *ledgerWorld) check() {
 	synctest.Wait()
+	if n := len(w.processes); n > 1 && time.Since(w.processes[n-1].begun) > time.Minute {
+		w.kill(1)
+	}
 	for _, l := range w.live {
 		if l.end.After(time.Now()) {
 			require.True(w, w.storage.has(w.ctx, l), "%s of version %d is lost", l.id, l.version)
