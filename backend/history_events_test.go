@@ -3,264 +3,375 @@
 package backend
 
 import (
-	"context"
+	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
-	"example.com/vault-plugin-secrets-mdi/backend/config"
-	"example.com/vault-plugin-secrets-mdi/backend/credential"
-	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
-	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
-func (m *mount) ask(ctx context.Context, path string) (*logical.Response, error) {
-	return m.request(ctx, logical.ReadOperation, path, nil)
+// occurrence is something that can happen.
+type occurrence string
+
+const (
+	reading     occurrence = "read"
+	group       occurrence = "readers who overlap"
+	race        occurrence = "a reader while the last lease ends"
+	hanging     occurrence = "a regeneration hangs"
+	revocation  occurrence = "revocation"
+	second      occurrence = "second revocation"
+	passing     occurrence = "time passes"
+	rotating    occurrence = "rotate-key"
+	ticking     occurrence = "tick"
+	look        occurrence = "look for a key to retire"
+	crash       occurrence = "kill"
+	jump        occurrence = "kill, and another clock"
+	configuring occurrence = "configuration write"
+	deletion    occurrence = "configuration deleted beside readers"
+	turning     occurrence = "tenant changed beside readers"
+	damage      occurrence = "undecodable entry"
+	calm        occurrence = "everybody leaves"
+	portal      occurrence = "regeneration in the portal"
+	arrival     occurrence = "what was held goes on"
+	outage      occurrence = "outage"
+	recovery    occurrence = "Graph is back"
+	leaving     occurrence = "abandoned read" // while readers wait together
+)
+
+// often lists what can happen, the more often the likelier.
+var often = []occurrence{
+	reading, reading, reading, reading, reading, reading, reading, reading, group, group, group, race,
+	passing, passing, passing, passing, passing, passing, passing, revocation, revocation, revocation, second, second,
+	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, configuring, configuring, configuring, deletion, turning, damage,
+	portal, portal, hanging, hanging, arrival, outage, outage, outage, recovery, calm,
 }
 
-// answered takes what a reader got into the outcome, and core's side of the lease
-// into the model.
-func (h *history) answered(o *course, path string, resp *logical.Response, err error) {
-	if h.refused(err) {
-		o.errors++
-		return
-	}
-	a := answer{
-		path: path, key: keyIn(resp), created: resp.Data[fieldRegeneratedAt].(string),
-		version: resp.Data[fieldKeyVersion].(int), reused: resp.Data[fieldReused].(bool), warned: len(resp.Warnings) > 0,
-	}
-	o.answers = append(o.answers, a)
-	ends := h.clock.now().Add(resp.Secret.TTL)
-	h.leases = append(h.leases, &holder{secret: asStored(h.t, resp.Secret), version: a.version, ends: ends, forgotten: ends.Add(lease.Grace)})
+// posting are those that are likely to have the key regenerated.
+var posting = []occurrence{reading, reading, reading, reading, group, rotating, hanging, look}
+
+// comparing are those that are likely to have the key compared.
+var comparing = []occurrence{reading, reading, group, ticking, revocation, deletion}
+
+// besideHanging can happen while a regeneration hangs. Anything else lets it go on first.
+var besideHanging = []occurrence{reading, group, revocation, second, portal, crash, jump, arrival}
+
+// happening is a step: one thing that happens, and what goes wrong meanwhile.
+type happening struct {
+	What      occurrence
+	Paths     []string   // of the readers
+	Pick      int        // which lease, setting, duration or outage
+	Late      bool       // what a revocation leads to does not happen yet; leases that end are lost
+	Leave     int        // after how many microseconds readers leave; 0: they stay
+	Meanwhile occurrence // while readers wait together
+	Disk      *diskFault
+	Slow      bool // storage is
+	Trouble   trouble
 }
 
-// refused tells whether a request failed, and looks for secrets in the reason.
-func (h *history) refused(err error) bool {
-	if err == nil {
-		return false
+func (s happening) String() string {
+	text := string(s.What)
+	switch s.What {
+	case reading, race, hanging:
+		text += " " + s.Paths[0]
+	case group, deletion, turning:
+		text += fmt.Sprint(" ", s.Paths, " ", s.Meanwhile)
+	case passing:
+		text += fmt.Sprint(": ", s.pause())
+	case jump:
+		text += fmt.Sprint(": ", s.leap())
+	case outage:
+		text += fmt.Sprint(": ", s.outage().name)
 	}
-	for _, secret := range h.sim.Issued() {
-		h.demand(!strings.Contains(err.Error(), secret), "there is a secret in an error")
+	if s.Leave > 0 {
+		text += fmt.Sprintf(", left after %d µs", s.Leave)
 	}
-	return true
+	if s.Trouble.String() != "" {
+		text += ", " + s.Trouble.String()
+	}
+	if s.Slow {
+		text += ", slow storage"
+	}
+	if s.Disk != nil {
+		text += fmt.Sprintf(", %+v", *s.Disk)
+	}
+	return text
 }
 
-// unhindered tells whether nothing has gone wrong in a step so far, and nothing that
-// went wrong earlier can make a request fail.
-func (h *history) unhindered(o *course) bool {
-	return o.healthy && !h.disk.hasStruck() && o.settleable(h.clock.now())
+func (s happening) pause() time.Duration {
+	pauses := []time.Duration{
+		time.Second, 3 * time.Second, 9 * time.Second, 11 * time.Second, 31 * time.Second, time.Minute, 100 * time.Second,
+		125 * time.Second, 10 * time.Minute, 12 * time.Minute, time.Hour, 2 * time.Hour,
+	}
+	return pauses[s.Pick%len(pauses)]
 }
 
-func (h *history) read(o *course) {
-	o.asked = true
-	path := o.step.Paths[0]
-	resp, err := h.ask(h.t.Context(), path)
-	h.answered(o, path, resp, err)
-	h.demand(err == nil || !h.unhindered(o), "a read failed: %v", err)
+// leap is by how much the next node's clock differs.
+func (s happening) leap() time.Duration {
+	leaps := []time.Duration{time.Hour, -time.Hour, 24 * time.Hour, -24 * time.Hour, 400 * 24 * time.Hour, -time.Minute}
+	return leaps[s.Pick%len(leaps)]
 }
 
-// readTogether lets readers overlap: the regeneration that they lead to, if they do,
-// is held until all who have no answer yet share it.
-func (h *history) readTogether(o *course) {
-	if h.late || h.outage {
-		h.read(o) // letting go what is held would let go more than that
-		return
+// numbers are what a step picks from.
+var numbers = func() (all []int) {
+	for n := range 120 {
+		all = append(all, n)
 	}
-	var stubborn bool
-	o.asked, o.together = true, true
-	o.step.Trouble, stubborn = o.step.Trouble.gated()
-	h.sim.Inject(o.step.Trouble.faults...)
-	ctx, hangUp := context.WithCancel(h.t.Context())
-	defer hangUp()
-	var (
-		readers sync.WaitGroup
-		done    atomic.Int32
-		paths   = o.step.Paths
-		resps   = make([]*logical.Response, len(paths))
-		errs    = make([]error, len(paths))
-		process = *h.mount // a restart is not for these readers
-	)
-	for i, path := range paths {
-		readers.Go(func() {
-			resps[i], errs[i] = process.ask(ctx, path)
-			done.Add(1)
-		})
-	}
-	if h.held(o, &done) && !o.scattered {
-		h.meanwhile(o, stubborn, hangUp)
-	}
-	if !h.late {
-		h.sim.Clear()
-	}
-	readers.Wait()
-	for i, path := range paths {
-		h.answered(o, path, resps[i], errs[i])
-		h.demand(errs[i] == nil || !h.unhindered(o), "a read failed: %v", errs[i])
-	}
-}
+	return all
+}()
 
-// held waits until all readers without an answer share a regeneration that has
-// reached Graph. It returns false if it does not come to that. Who waits for the
-// regeneration to be over, in order to compare the key then, is not seen to share it;
-// so patience is limited, and without certainty nothing is demanded.
-func (h *history) held(o *course, done *atomic.Int32) bool {
-	var patience time.Time
-	for {
-		waiting := len(o.step.Paths) - int(done.Load())
-		if waiting == 0 {
-			return false
+// pick draws an element, each as likely as any other, unlike rapid's own choice. Histories
+// are reduced to the first ones.
+func pick[T any](t *rapid.T, from []T) T {
+	n := 0
+	for range 12 {
+		n *= 2
+		if rapid.Bool().Draw(t, "bit") {
+			n++
 		}
-		if h.sim.Calls(graphtest.Regenerate).Started > o.before.posts {
-			if patience.IsZero() {
-				patience = time.Now().Add(5 * time.Millisecond)
-			}
-			if h.takers() >= waiting {
-				return true
-			}
-			if time.Now().After(patience) {
-				o.scattered = true
-				return true
-			}
+	}
+	return from[n*len(from)>>12]
+}
+
+func drawPath(t *rapid.T) string {
+	return pick(t, []string{"key/any", "key/any", "key/new", "key/hour", keyPath})
+}
+
+func drawStep(t *rapid.T) happening {
+	bad := []string{"", "", "", "", "storage", "storage", "POST", "POST", "GET", "both", "stale", "stale"}
+	wrong := pick(t, bad)
+	whats := often
+	if os.Getenv("ONLY") != "" {
+		wrong, whats = "", []occurrence{group, passing}
+	}
+	switch wrong {
+	case "POST", "both":
+		whats = posting
+	case "stale":
+		whats = comparing
+	}
+	s := happening{
+		What:  pick(t, whats),
+		Paths: rapid.SliceOfN(rapid.Custom(drawPath), 1, 4).Draw(t, "paths"),
+		Pick:  pick(t, numbers),
+		Late:  rapid.Bool().Draw(t, "late"),
+	}
+	s.drawManner(t)
+	switch wrong {
+	case "storage":
+		s.Slow = pick(t, numbers)%3 == 0
+		s.Disk = drawDiskFault(t)
+	case "POST":
+		s.Trouble.post = pick(t, postTroubles)
+	case "GET":
+		s.Trouble.get = pick(t, getTroubles)
+	case "both":
+		s.Trouble.post = pick(t, postTroubles)
+		s.Trouble.get = pick(t, getTroubles)
+	}
+	s.Trouble.stale = wrong == "stale"
+	return s
+}
+
+// drawManner draws how readers read.
+func (s *happening) drawManner(t *rapid.T) {
+	switch s.What {
+	case reading, group:
+		if pick(t, numbers)%6 == 0 {
+			s.Leave = 1 + 25*pick(t, numbers)
 		}
-		time.Sleep(20 * time.Microsecond)
+		if s.What == group {
+			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, rotating, portal, crash})
+		}
+	case hanging:
+		s.Paths[0] = []string{keyPath, "key/new"}[s.Pick%2]
 	}
 }
 
-// meanwhile is what happens while readers wait.
-func (h *history) meanwhile(o *course, stubborn bool, hangUp func()) {
-	switch o.step.Meanwhile {
-	case crash:
-		o.cutOff, o.healthy, h.late = true, false, stubborn
-		h.restart()
-	case hangingUp:
-		o.hungUp, o.healthy = true, false
-		hangUp()
-	case revocation:
-		h.revokeOne(o)
-		o.tended = false // the retirement waits as well
+func drawDiskFault(t *rapid.T) *diskFault {
+	return &diskFault{
+		Op:    pick(t, []string{"put", "put", "put", "put", "put", "delete", "get", "list"}),
+		N:     pick(t, []int{1, 1, 1, 2, 2, 3}),
+		Done:  rapid.Bool().Draw(t, "done"),
+		Crash: pick(t, numbers)%4 == 3,
 	}
 }
 
-// readWhileTheLastLeaseEnds lets the retirement of a key race with a reader who
-// would share it.
-func (h *history) readWhileTheLastLeaseEnds(o *course) {
-	o.asked, o.together = true, true
-	var (
-		both sync.WaitGroup
-		resp *logical.Response
-		err  error
-	)
-	both.Go(func() {
-		h.conclude(o, func(l *holder) bool { return l.version == o.before.version && !l.revoked })
-		h.look()
+// trouble is what goes wrong once on the way to Graph and back.
+type trouble struct {
+	post, get disturbance
+	stale     bool // the next reading of the key tells the one before
+}
+
+// disturbance is a kind of fault.
+type disturbance struct {
+	name string
+	graphtest.Fault
+}
+
+func (tr trouble) String() string {
+	text := []string{tr.post.name, tr.get.name}
+	if tr.stale {
+		text = append(text, "stale GET")
+	}
+	return strings.Join(slices.DeleteFunc(text, func(s string) bool { return s == "" }), ", ")
+}
+
+// The names of disturbances are those that are counted.
+const (
+	lostBefore      = "POST lost before the work"
+	lostAfter       = "POST lost after the work"
+	oldKey          = "POST answered with an old key"
+	signedDoubt     = "POST answered with a status that proves nothing"
+	unsignedRefusal = "POST refused without a signature"
+	signedRefusal   = "POST refused and signed"
+	throttling      = "POST throttled"
+	lateLanding     = "POST carried out late"
+	deniedGET       = "GET without a key"
+)
+
+// Graph is not reset, lost or answered 5xx where it would be asked again, since that
+// would make the engine wait for a second.
+var (
+	postTroubles = posts(map[string][]graphtest.Fault{
+		lostBefore:      {{Reset: true}, {Lost: true}},
+		lostAfter:       {{AfterWork: true, Lost: true}, {AfterWork: true, Reset: true}, {AfterWork: true, Body: graphtest.BodyHTML}},
+		oldKey:          {{AfterWork: true, Body: graphtest.BodyOldKey}, {Body: graphtest.BodyOldKey}},
+		signedDoubt:     {{Status: 500, AfterWork: true}, {Status: 502}, {Status: 504, AfterWork: true}, {Status: 408, AfterWork: true}, {Status: 409}},
+		unsignedRefusal: unsigned(307, 403, 408, 429, 502, 503),
+		signedRefusal:   {{Status: 400}, {Status: 403}, {Status: 404}},
+		throttling:      {{Status: 429, RetryAfter: "315"}, {Status: 503, RetryAfter: "60"}, {Status: 503, RetryAfter: "86400"}},
+		lateLanding:     {{Reset: true, Stubborn: true, Latency: time.Hour}},
 	})
-	both.Go(func() { resp, err = h.ask(h.t.Context(), "key/any") })
-	both.Wait()
-	h.answered(o, "key/any", resp, err)
-	h.demand(err == nil || !h.unhindered(o), "a read failed: %v", err)
-}
-
-// conclude revokes some leases as core does.
-func (h *history) conclude(o *course, which func(*holder) bool) {
-	for _, l := range h.leases {
-		if !which(l) {
-			continue
-		}
-		if err := h.revokes(l.secret); err != nil {
-			l.tried, o.stuck = !l.revoked, err
-			continue
-		}
-		l.revoked, o.tended = true, o.tended || l.version == o.before.version
+	getTroubles = []disturbance{
+		ofGET(graphtest.Fault{Status: 403}), ofGET(graphtest.Fault{Status: 403, Body: graphtest.BodyHTML}), ofGET(graphtest.Fault{Status: 404}),
+		ofGET(graphtest.Fault{Body: graphtest.BodyEmpty}), ofGET(graphtest.Fault{Status: 429, RetryAfter: "41"}),
 	}
-}
+)
 
-// follow lets what a revocation leads to happen, or leaves it for later.
-func (h *history) follow(o *course) {
-	if o.step.Late {
-		o.tended = false
-		return
-	}
-	h.look()
-}
-
-// revokeOne ends a lease that core still has.
-func (h *history) revokeOne(o *course) {
-	var held []*holder
-	for _, l := range h.leases {
-		if !l.revoked && !l.lost {
-			held = append(held, l)
+// posts lists disturbances of one regeneration, each kind equally often.
+func posts(kinds map[string][]graphtest.Fault) (all []disturbance) {
+	const each = 30 // can be divided by the number of any kind's faults
+	for _, name := range []string{lostAfter, lostBefore, oldKey, oldKey, signedDoubt, unsignedRefusal, signedRefusal, throttling, lateLanding} {
+		for i := range each {
+			f := kinds[name][i%len(kinds[name])]
+			f.Operation, f.Times = graphtest.Regenerate, 1
+			all = append(all, disturbance{name, f})
 		}
 	}
-	if len(held) > 0 {
-		chosen := held[o.step.Pick%len(held)]
-		h.conclude(o, func(l *holder) bool { return l == chosen })
+	return all
+}
+
+func unsigned(statuses ...int) (all []graphtest.Fault) {
+	for i, status := range statuses {
+		all = append(all, graphtest.Fault{Status: status, Body: graphtest.BodyHTML, AfterWork: i%2 == 1})
+	}
+	return all
+}
+
+func ofGET(f graphtest.Fault) disturbance {
+	f.Operation, f.Times = graphtest.Get, 1
+	return disturbance{deniedGET, f}
+}
+
+// outageOf is a fault that stays.
+type outageOf struct {
+	name  string
+	fault graphtest.Fault
+}
+
+// The kinds of outages.
+const (
+	postOutage  = "outage of the POST"
+	getOutage   = "outage of the GET"
+	totalOutage = "outage of Graph"
+)
+
+func (s happening) outage() outageOf {
+	switch s.Pick % 6 {
+	case 0, 3:
+		return outageOf{totalOutage, []graphtest.Fault{{Status: 403, Body: graphtest.BodyHTML}, {Status: 503, RetryAfter: "6"}}[s.Pick/6%2]}
+	case 1, 2:
+		f := getTroubles[s.Pick/6%len(getTroubles)].Fault
+		f.Times = 0
+		return outageOf{getOutage, f}
+	default:
+		f := postTroubles[s.Pick*7%len(postTroubles)].Fault
+		switch {
+		case f.Stubborn:
+			f = graphtest.Fault{Operation: graphtest.Regenerate, Lost: true}
+		case f.Body == graphtest.BodyOldKey:
+			f.AfterWork = false // else the second answer would name a key that nobody knows
+		}
+		f.Times = 0
+		return outageOf{postOutage, f}
 	}
 }
 
-// pass lets time pass. Leases that end are revoked, or lost by core.
-func (h *history) pass(o *course) {
-	h.clock.advance(o.step.pause())
-	over := func(l *holder) bool { return !l.revoked && !l.lost && !l.ends.After(h.clock.now()) }
-	if !o.step.Late {
-		h.conclude(o, over)
-		return
-	}
-	for _, l := range h.leases {
-		l.lost = l.lost || over(l)
-	}
+// tally counts what has happened in all histories.
+type tally struct {
+	mu    sync.Mutex
+	steps int
+	seen  map[string]int
 }
 
-func (h *history) rotate(o *course) {
-	o.asked = true
-	before := h.sim.Calls(graphtest.Regenerate).Performed
-	resp, err := h.request(h.t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
-	h.demand(err == nil || !h.unhindered(o), "rotate-key failed: %v", err)
-	if h.refused(err) {
-		return
-	}
-	// If the answer was lost, somebody else's key passes for the one that came of it.
-	h.demand(h.sim.Calls(graphtest.Regenerate).Performed == before+1 || o.surprised, "rotate-key did not regenerate the key")
-	h.demand(resp.Data[fieldKeyVersion].(int) > o.before.version, "rotate-key returned version %v", resp.Data[fieldKeyVersion])
-	_, returned := h.disclosed[h.sim.Key()]
-	h.demand(!returned, "a key that has been returned works after rotate-key")
+func (c *tally) count(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[what]++
 }
 
-func (h *history) configure(o *course) {
-	changes := []map[string]any{
-		{config.FieldRegenerateOnRevoke: !o.config.RegenerateOnRevoke},
-		{config.FieldMaxKeyAge: 3600 - int(o.config.MaxKeyAge.Seconds())},
-		{config.FieldDriftCheckInterval: 0},
-		{config.FieldDriftCheckInterval: 60},
-		{config.FieldDriftCheckInterval: 600},
-	}
-	err := h.write(changes[o.step.Pick%len(changes)])
-	h.demand(err == nil || h.disk.hasStruck(), "writing the configuration failed: %v", err)
+func (c *tally) step() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.steps++
 }
 
-// recreate deletes the configuration, which must kill a key that has been returned
-// or say that it lives on, and writes it anew.
-func (h *history) recreate(o *course) {
-	o.asked = true
-	resp, err := h.request(h.t.Context(), logical.DeleteOperation, configPath, nil)
-	h.demand(err == nil || h.disk.hasStruck(), "deleting the configuration failed: %v", err)
-	if _, lives := h.disclosed[h.sim.Key()]; lives && !h.refused(err) {
-		h.demand(!h.unhindered(o), "the key that has been returned outlives its configuration")
-		h.demand(resp != nil && len(resp.Warnings) > 0, "nobody was told that the key lives on")
-	}
-	h.survive(o)
-	fields := field.Read(config.Fields(), h.world.conn.Config)
-	fields[credential.FieldSecret], fields[config.FieldVerifyConnection] = h.sim.App().ClientSecret, false
-	require.NoError(h.t, h.write(fields))
+// listed are the events that every run must have seen.
+var listed = []string{
+	"key/any", "key/hour", "key/new", keyPath, string(group), string(race), string(leaving), string(revocation), string(second),
+	leaseEnded, leaseLost, string(ticking), string(look), string(rotating), rotatingBeside, paused, configured2,
+	string(turning), string(deletion), string(crash), cutOff, string(portal), staleGET, string(hanging), besideHang,
+	postOutage, getOutage, totalOutage, lostBefore, lostAfter, oldKey, signedDoubt, unsignedRefusal, signedRefusal, throttling,
+	lateLanding, deniedGET, writeFailed, writeLied, crashWrite, slowStorage, string(damage), clockAhead, clockBack,
+	string(calm), unmounted,
 }
 
-func (h *history) write(fields map[string]any) error {
-	_, err := h.request(h.t.Context(), logical.UpdateOperation, configPath, fields)
-	h.refused(err)
-	h.warm()
-	return err
+// Names of events that are no step of their own.
+const (
+	leaseEnded     = "lease ended by time"
+	leaseLost      = "lease lost by core"
+	rotatingBeside = "rotate-key beside a regeneration"
+	paused         = "pause"
+	configured2    = "other configuration write"
+	cutOff         = "kill between intent and answer"
+	staleGET       = "stale GET"
+	besideHang     = "read beside a regeneration that hangs"
+	writeFailed    = "write failed"
+	writeLied      = "write failed and carried out"
+	crashWrite     = "kill at a write"
+	slowStorage    = "slow storage"
+	clockAhead     = "clock ahead"
+	clockBack      = "clock back"
+	unmounted      = "unmount"
+)
+
+// report returns the counts, and the events that were seen less often than one step in so
+// many.
+func (c *tally) report(oneIn int) (text string, missing []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d steps", c.steps)
+	for _, what := range listed {
+		fmt.Fprintf(&b, "\n%7d %s", c.seen[what], what)
+		if c.seen[what] < c.steps/oneIn {
+			missing = append(missing, what)
+		}
+	}
+	return b.String(), missing
 }

@@ -3,11 +3,9 @@
 package backend
 
 import (
-	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
+	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,74 +16,81 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
-	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
-// facts is what can be seen at a moment: of the tenant, and of the engine by its
-// status.
+// ledgerForgets says that the ledger drops the record of a reader who has left, and one
+// whose write failed and was carried out.
+const ledgerForgets = false
+
+// The times of the design.
+const (
+	shortLease = 2 * time.Minute
+	watchLasts = 2 * time.Minute  // after a regeneration without proof, and after an adoption
+	watchedAge = 10 * time.Second // of a comparison, on watch
+	warnedFor  = time.Minute      // after a comparison that failed
+)
+
+// facts is what can be seen at a moment: of the tenant, and of the engine by its status.
 type facts struct {
-	restrained                  bool   // it waits before it calls Graph again
-	tenant                      string // the tenant's key
-	posts, postsDone            int    // calls that arrived, and that were carried out
-	gets, getsDone              int
-	version, live               int
-	disclosed, intent           bool
-	cause, fingerprint, created string
-	intentAt                    string
+	tenant      string // the tenant's key
+	posts       int    // that have arrived
+	calls       int    // the same with GETs
+	version     int
+	live        int
+	fingerprint string
+	intent      bool
+	onWatch     bool
+	unreadable  bool
+	wanted      bool      // an operator wants a new key
+	waits       time.Time // by the engine's clock: until when it leaves Graph alone
+}
+
+// answer is what a reader got.
+type answer struct {
+	*reader
+
+	key, created        string
+	version             int
+	ttl                 time.Duration
+	reused, unconfirmed bool
 }
 
 // holder is a lease as core keeps it.
 type holder struct {
-	secret    *logical.Secret
-	version   int
-	ends      time.Time // for core
-	forgotten time.Time // for the engine at the latest
-	revoked   bool
-	lost      bool // core has lost it
-	tried     bool // a revocation failed, so the record may be gone
+	secret  *logical.Secret
+	key     string
+	version int
+	ends    time.Time // by the clock of the nodes, like core's
+	revoked bool
+	lost    bool // core has lost it
+	tried   bool // a revocation failed, so the record may be gone
+	void    bool // the tenant has been left
 }
 
-// doubt is a regeneration of which the engine cannot know whether it was carried
-// out, because its answer was lost or the process died.
-type doubt struct {
-	key   string // the tenant's before, as the engine knew it
-	since time.Time
-}
-
-// open tells whether the request may still be on its way.
-func (d *doubt) open(now time.Time) bool { return now.Before(d.since.Add(flight.Budget)) }
-
-// model is what anybody could know who has watched everything, but for what is
-// going on inside the engine.
+// model is what anybody could know who has watched everything, but for what is going on
+// inside the engine.
 type model struct {
-	disclosed map[string]int // each key that has ever been returned, with its version
-	keys      map[int]string // the same the other way round
-	prints    map[int]string // fingerprints by version
-	born      map[int]time.Time
+	disclosed map[string]time.Time // each key that a reader has got, and the first time
+	given     map[string]int       // the same with the step
+	keys      map[int]string       // by version
 	leases    []*holder
-	// unsure tells until when a version may have leases that nobody knows of: their
-	// readers got an error, or hung up.
-	unsure map[int]time.Time
+	// unsure is until when there may be a lease that nobody knows of, by the nodes' clock:
+	// its reader left, or the process was killed before it answered.
+	unsure    time.Time
+	abandoned map[string]bool // keys that live on, as was said when their tenant was left
+	frail     map[int]bool    // the steps after which the engine may not know what it learned
 
-	previous string // the tenant's key before the current one; "" if not known
-	// surprised: the tenant's key has been changed by somebody else, or by a request
-	// that arrived late, and Graph has told the engine nothing since.
-	surprised  bool
-	restrained time.Time // when the engine was last seen to wait before it calls Graph
-	told       time.Time // when Graph last named a key, be it one that it lags behind with
-	denied     time.Time // when Graph last refused to name one
-	doubt      *doubt
-	late       bool // a request is still on its way
-	outage     bool // of Graph
+	wanted   int       // when an operator began to want a new key, in the order of things; 0: none does
+	replaced time.Time // when the tenant's key was last replaced, or before
+	jumped   time.Time // when the clock last did
+	killed   int       // when the process last was, in the order of things
+	shaken   time.Time // when the process was last killed, or its storage struck
 }
 
 func newModel() model {
-	return model{
-		disclosed: map[string]int{}, keys: map[int]string{}, prints: map[int]string{},
-		born: map[int]time.Time{}, unsure: map[int]time.Time{},
-	}
+	return model{disclosed: map[string]time.Time{}, given: map[string]int{}, keys: map[int]string{}, abandoned: map[string]bool{}, frail: map[int]bool{}}
 }
 
 // observe looks at the tenant and at the engine, whose status never fails.
@@ -94,80 +99,297 @@ func (h *history) observe() facts {
 	require.NoError(h.t, err, "status")
 	posts, gets := h.sim.Calls(graphtest.Regenerate), h.sim.Calls(graphtest.Get)
 	text := func(field string) string { s, _ := resp.Data[field].(string); return s }
-	later := func(field string) bool {
-		until, err := time.Parse(time.RFC3339, text(field))
-		return err == nil && !until.Before(h.clock.now().Truncate(time.Second))
+	f := facts{
+		tenant: h.sim.Key(), posts: posts.Started, calls: posts.Started + gets.Started,
+		version: resp.Data[fieldKeyVersion].(int), live: resp.Data[fieldLiveLeases].(int), fingerprint: text(fieldFingerprint),
+		intent: resp.Data[fieldIntentPending].(bool), onWatch: resp.Data["on_watch"].(bool),
 	}
-	return facts{
-		restrained: later(fieldThrottledUntil) || later(fieldNextAttempt),
+	_, f.unreadable = resp.Data["unreadable"]
+	_, f.wanted = resp.Data["wanted_since"]
+	for _, field := range []string{fieldThrottledUntil, fieldNextAttempt} {
+		if until, err := time.Parse(time.RFC3339, text(field)); err == nil && until.After(f.waits) {
+			f.waits = until
+		}
+	}
+	return f
+}
 
-		tenant: h.sim.Key(),
-		posts:  posts.Started, postsDone: posts.Performed,
-		gets: gets.Started, getsDone: gets.Performed,
-		version:     resp.Data[fieldKeyVersion].(int),
-		live:        resp.Data[fieldLiveLeases].(int),
-		disclosed:   resp.Data[fieldDisclosed].(bool),
-		intent:      resp.Data[fieldIntentPending].(bool),
-		cause:       text(fieldCause),
-		fingerprint: text(fieldFingerprint),
-		created:     text(fieldRegeneratedAt),
-		intentAt:    text(fieldIntentStartedAt),
+// counts counts what has gone wrong at Graph.
+func (h *history) counts(o *course) {
+	posts, words, denials := h.notes.of(h.tenant)
+	here := func(step int) bool { return step == o.stepOf }
+	if _, struck := lastOf(posts, func(p post) bool { return here(p.step) }); struck && o.step.Trouble.post.name != "" {
+		h.count(o.step.Trouble.post.name)
+	}
+	if _, stale := lastOf(words, func(w word) bool { return here(w.step) && w.stale }); stale {
+		h.count(staleGET)
+	}
+	if _, denied := lastOf(denials, func(d denial) bool { return here(d.step) }); denied {
+		h.count(deniedGET)
 	}
 }
 
-// learn draws the consequences of a step for what the engine can know.
+// learn draws the consequences of a step for what is known.
 func (h *history) learn(o *course) {
-	now, posts := h.clock.now(), o.after.posts-o.before.posts
-	if o.before.restrained || o.after.restrained {
-		h.restrained = now
-	}
+	h.counts(o)
+	h.pendingLook = h.pendingLook || o.livingEnded && (o.step.What == group || o.step.What == race)
 	if o.after.tenant != o.before.tenant {
-		h.previous = o.before.tenant
+		h.replaced = o.began
 	}
-	delivered := o.performed() > 0 && !o.cutOff && (!o.step.Trouble.failsPost() || posts > 1)
-	named := o.after.getsDone - o.before.getsDone
-	if o.step.Trouble.stale {
-		named--
+	if o.killed || o.struck {
+		h.frail[o.stepOf], h.shaken = true, h.now()
 	}
-	if delivered || o.after.getsDone > o.before.getsDone {
-		h.told = now
-	}
-	if o.after.gets-o.before.gets > o.after.getsDone-o.before.getsDone {
-		h.denied = now
-	}
-	if posts > 0 && !delivered && (o.cutOff || o.step.Trouble.ambiguous) {
-		h.doubt = &doubt{since: now}
-		if !h.surprised {
-			h.doubt.key = o.before.tenant
-		} // else any key that Graph names looks like the one that came of it
-	}
-	// Right after a regeneration the engine does not believe Graph, unless it has to;
-	// and what it cannot store it does not know later.
-	believed := !o.struck && (o.before.intent || h.doubt != nil || now.Sub(h.born[o.before.version]) >= accesskey.ShortTTL)
-	if delivered || named > 0 && believed {
-		h.surprised = false
-		if d := h.doubt; d != nil && (d.key != o.after.tenant || !d.open(now)) {
-			h.doubt = nil
-		}
-	}
-	if o.after.version > o.before.version {
-		h.doubt = nil
-	}
-	if o.errors > 0 || o.cutOff || o.hungUp {
-		for v := o.before.version; v <= o.after.version; v++ {
-			h.unsure[v] = now.Add(config.DefaultTTL + lease.Grace + lease.PageSpan)
+	leftEarly := slices.ContainsFunc(o.readers, func(r *reader) bool { return r.left && r.err != nil })
+	if o.killed || !ledgerForgets && (leftEarly || o.struck) {
+		if until := h.clock.now().Add(config.DefaultTTL + lease.Grace + lease.PageSpan); until.After(h.unsure) {
+			h.unsure = until
 		}
 	}
 }
 
-// live returns how many leases on a version have a record for certain, and how many
-// may have one.
+// learnOfLeaving takes note that the tenant was left: its leases protect nothing, and what
+// could not be retired was said.
+func (h *history) learnOfLeaving(o *course) {
+	h.wanted = 0
+	for _, l := range h.leases {
+		l.void = true
+	}
+	if _, given := h.disclosed[o.left.sim.Key()]; given && !o.turned {
+		h.abandoned[o.left.sim.Key()] = true
+	}
+}
+
+func (h *history) isDisclosed(key string) bool {
+	_, given := h.disclosed[key]
+	return given && !h.abandoned[key]
+}
+
+// isNamed reports whether the engine knows that Graph has named a key.
+func (h *history) isNamed(key string) bool {
+	_, words, _ := h.notes.of(h.tenant)
+	return slices.ContainsFunc(words, func(w word) bool { return w.key == key && !h.frail[w.step] })
+}
+
+// isSuperseded reports whether the engine knows that a key is dead.
+func (h *history) isSuperseded(key string) bool {
+	posts, words, _ := h.notes.of(h.tenant)
+	return slices.ContainsFunc(posts, func(p post) bool {
+		return p.key != "" && p.key != key && !h.frail[p.step] &&
+			slices.ContainsFunc(words, func(w word) bool { return w.key == key && w.step < p.step && !h.frail[w.step] })
+	})
+}
+
+// judge checks what must be true after each step, whatever it was.
+func (h *history) judge(o *course) {
+	h.demand(o.stuck == nil || o.struck || o.step.Slow, "a revocation failed: %v", o.stuck)
+	for _, a := range o.answers {
+		h.judgeAnswer(o, a)
+	}
+	for _, a := range o.answers {
+		if _, known := h.disclosed[a.key]; !known {
+			h.disclosed[a.key], h.given[a.key] = h.now(), o.stepOf
+		}
+	}
+	for _, r := range o.readers {
+		h.judgeRefusal(o, r)
+	}
+	if o.left != nil {
+		h.learnOfLeaving(o)
+	}
+	h.judgeRegenerations(o)
+	h.judgeOperator(o)
+	h.judgeLedger(o)
+	if o.turned {
+		h.demand(!h.isDisclosed(o.left.sim.Key()), "the tenant was left, and a key works that was handed out")
+	}
+}
+
+// judgeAnswer checks what one reader got.
+func (h *history) judgeAnswer(o *course, a answer) {
+	if o.left != nil {
+		return // whatever it was, it must be dead: see judge
+	}
+	posts, words, denials := h.notes.of(h.tenant)
+	named, found := lastOf(words, func(w word) bool { return w.key == a.key })
+	h.demand(found, "version %d is a key that the tenant has never named", a.version)
+	if known, found := h.keys[a.version]; found {
+		h.demand(known == a.key, "version %d was two keys", a.version)
+	}
+	h.keys[a.version] = a.key
+	h.judgeNewness(o, a, posts)
+	for _, p := range posts {
+		if !p.unproven() || p.order > a.since && !o.alone {
+			continue
+		}
+		h.demand(a.ttl <= shortLease || !p.at.After(h.now().Add(-watchLasts)), "a full lease on version %d, which a regeneration may still replace", a.version)
+		answered := slices.ContainsFunc(words, func(w word) bool { return w.order > p.order })
+		h.demand(answered, "version %d was handed out, and Graph has not answered since a regeneration without proof", a.version)
+		if named.order < p.order {
+			named = word{} // it does not count any longer
+		}
+	}
+	_, adopted := lastOf(words, func(w word) bool { return h.watched(w) && (w.order < a.since || o.alone) })
+	h.demand(!adopted || a.ttl <= shortLease || o.rotates, "a full lease on version %d, though a key was adopted", a.version)
+	if !h.sim.CanRegister(a.key) && (o.alone || o.before.tenant == o.after.tenant) {
+		h.demand(h.mayBeDead(o, a, named, words, denials), "version %d does not work, and is not excused", a.version)
+	}
+}
+
+// watched reports whether the adoption of a key has put the mount on watch.
+func (h *history) watched(w word) bool {
+	return w.adopts && w.at.After(h.now().Add(-watchLasts)) && w.at.After(h.shaken) && !h.frail[w.step]
+}
+
+// mayBeDead reports whether it is excused that a key does not work: it was named in time,
+// or Graph was stale, or did not answer.
+func (h *history) mayBeDead(o *course, a answer, named word, words []word, denials []denial) bool {
+	now := h.now()
+	_, stale := lastOf(words, func(w word) bool { return w.stale && now.Sub(w.at) <= watchedAge })
+	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || d.until.After(now) })
+	if stale || a.unconfirmed && denied {
+		return true
+	}
+	limit := o.config.DriftCheckInterval
+	posts, _, _ := h.notes.of(h.tenant)
+	if _, own := lastOf(posts, func(p post) bool { return p.unproven() && p.at.After(now.Add(-watchLasts)) }); own {
+		limit = watchedAge
+	}
+	if _, adopted := lastOf(words, h.watched); adopted {
+		limit = watchedAge
+	}
+	since := named.at
+	if h.jumped.After(since) && named.order > 0 {
+		since = h.jumped
+	}
+	return named.order > 0 && (limit == 0 || now.Sub(since) <= limit)
+}
+
+// judgeNewness checks that a key is not older than the reader's terms allow, and that who
+// wants a new one gets one that was made for a reader.
+func (h *history) judgeNewness(o *course, a answer, posts []post) {
+	limit := o.config.MaxKeyAge
+	if of, isRole := rolesOfHistories[a.path]; isRole {
+		limit = of
+	}
+	made, answered := lastOf(posts, func(p post) bool { return p.key == a.key })
+	if limit == accesskey.AnyAge {
+		return
+	}
+	first, given := h.disclosed[a.key]
+	if limit == 0 {
+		h.demand(answered, "a reader who wanted a new key got version %d, which no regeneration has answered", a.version)
+		h.demand(!given || first.After(o.began) || o.before.posts != o.after.posts || made.order > a.since, "a reader who wanted a new key got version %d again", a.version)
+		return
+	}
+	old := given && h.now().Sub(first) > limit+2*time.Second && h.jumped.Before(first)
+	h.demand(!old, "%s shared version %d, %s old", a.path, a.version, h.now().Sub(first))
+}
+
+// judgeRefusal checks that a reader whose terms are met by a key that Graph names gets it.
+func (h *history) judgeRefusal(o *course, r *reader) {
+	if r.err == nil || r.left || rolesOfHistories[r.path] != accesskey.AnyAge || !strings.HasPrefix(r.path, "key/") ||
+		!o.smooth() || o.left != nil || o.before.fingerprint == "" {
+		return
+	}
+	posts, words, denials := h.notes.of(h.tenant)
+	_, denied := lastOf(denials, func(d denial) bool {
+		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !d.until.Before(o.began)
+	})
+	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
+	last, doubt := lastOf(posts, func(p post) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
+	_, settled := lastOf(words, func(w word) bool { return w.order > max(last.order, h.killed) && w.order < r.since && !h.frail[w.step] })
+	h.demand((doubt || h.killed > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
+}
+
+// judgeRegenerations checks how often and why Graph was asked for a new key.
+func (h *history) judgeRegenerations(o *course) {
+	posts, _, _ := h.notes.of(h.tenant)
+	posts = slices.DeleteFunc(posts, func(p post) bool { return p.step != o.stepOf })
+	hurried := o.rotates || o.left != nil || o.step.What == calm || o.step.What == ticking && (h.wanted > 0 || o.before.wanted)
+	for _, p := range posts {
+		h.demand(!p.hasty || hurried, "two regenerations were less than a second apart")
+	}
+	if o.alone && o.step.Paths[0] == "key/any" {
+		h.demand(len(posts) == 0 || o.before.intent || o.before.fingerprint == "" || o.before.unreadable, "a shared read regenerated the key")
+	}
+	if o.step.What == group && o.met && !o.killed && !o.rotates {
+		h.demand(len(posts) <= 1 || o.step.Trouble.post.name != "" || o.step.Meanwhile != "" || o.step.Leave > 0 || h.outage.name != "" || o.portal,
+			"readers who overlapped cost %d regenerations", len(posts))
+	}
+	unattended := slices.Contains([]occurrence{revocation, second, passing, ticking, look, race, configuring}, o.step.What)
+	if !unattended || len(posts) == 0 || h.wanted > 0 || o.before.wanted {
+		return
+	}
+	now := h.storedConfig()
+	pausedThen := o.config.DisableRotation || !o.config.RegenerateOnRevoke
+	pausedNow := now.DisableRotation || !now.RegenerateOnRevoke
+	reads := o.step.What == race && (o.before.intent || o.before.fingerprint == "")
+	h.demand(reads || !pausedThen || !pausedNow, "a key was retired though that is paused")
+	for _, l := range h.leases {
+		held := !l.revoked && !l.lost && !l.tried && !l.void && l.ends.After(h.clock.now())
+		h.demand(reads || !held || l.key != o.before.tenant || o.after.tenant == l.key, "a key was retired that a host holds: version %d", l.version)
+	}
+}
+
+// judgeOperator checks that rotate-key kills what was known before, also if that takes
+// longer than its request.
+func (h *history) judgeOperator(o *course) {
+	posts, _, _ := h.notes.of(h.tenant)
+	since := func(order int) bool {
+		_, done := lastOf(posts, func(p post) bool { return p.order > order && p.key != "" })
+		return done
+	}
+	if o.rotates {
+		switch err := o.rotated.err; {
+		case err == nil: // later calls join an earlier one that is not done
+			_, answered := lastOf(posts, func(p post) bool { return p.key != "" && p.settled > o.rotated.since })
+			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered")
+			step, given := h.given[h.sim.Key()]
+			h.demand(!given || step == o.stepOf, "rotate-key was acknowledged, and a key works that was handed out before")
+			h.wanted = 0
+		case o.smooth() && !errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "context deadline") && !strings.Contains(err.Error(), "not configured"):
+			h.wanted = o.rotated.since
+		}
+	}
+	if h.wanted > 0 && since(h.wanted) && !o.killed && !o.struck {
+		h.wanted = 0
+	}
+	_, failed := lastOf(posts, func(p post) bool { return p.step == o.stepOf && p.key == "" })
+	if o.step.What == ticking && o.smooth() && !failed {
+		h.demand(h.wanted == 0, "an operator wants a new key, and a tick has not made one")
+		_, _, denials := h.notes.of(h.tenant)
+		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || d.until.After(o.began) })
+		h.demand(denied || !o.after.intent || !o.before.onWatch && !o.before.intent, "a healthy tick has left a doubt")
+	}
+}
+
+// judgeLedger compares what the engine knows of leases with what core knows.
+func (h *history) judgeLedger(o *course) {
+	if o.after.unreadable || o.left != nil {
+		return
+	}
+	certain, possible := h.live(o.after.version)
+	h.demand(o.after.live >= certain, "the engine knows of %d leases on version %d, core of %d", o.after.live, o.after.version, certain)
+	sure := h.unsure.Before(h.clock.now())
+	if sure && o.after.live > possible { // a removal may not have been stored yet
+		time.Sleep(20 * time.Millisecond)
+		o.after = h.observe()
+		h.demand(o.after.live <= possible, "the engine knows of %d leases on version %d, core of %d", o.after.live, o.after.version, possible)
+	}
+	if o.step.What == ticking && o.smooth() {
+		h.judgePages()
+	}
+}
+
+// live returns how many leases on a version have a record for certain, and how many may
+// have one.
 func (h *history) live(version int) (certain, possible int) {
 	now := h.clock.now()
 	for _, l := range h.leases {
+		forgotten := l.ends.Add(lease.Grace)
 		switch {
-		case l.version != version || l.revoked || !l.forgotten.Add(lease.PageSpan).After(now):
-		case l.tried || !l.forgotten.After(now):
+		case l.version != version || l.revoked || !forgotten.Add(lease.PageSpan).After(now):
+		case l.tried || l.void || !forgotten.After(now):
 			possible++
 		default:
 			certain++
@@ -176,108 +398,8 @@ func (h *history) live(version int) (certain, possible int) {
 	return certain, certain + possible
 }
 
-// isUnsure tells whether a version may have leases that nobody knows of.
-func (h *history) isUnsure(version int) bool {
-	return h.unsure[version].After(h.clock.now())
-}
-
-// knows tells whether the engine has ever taken a key for the tenant's.
-func (h *history) knows(key string) bool {
-	entry, err := h.kept.Get(h.t.Context(), accesskey.StorageKey)
-	require.NoError(h.t, err)
-	rec := &accesskey.Record{}
-	if entry == nil || key == "" {
-		return false
-	}
-	require.NoError(h.t, entry.DecodeJSON(rec))
-	mac := func(key string) []byte { // not by the record's own judgement, which is being tested
-		h := hmac.New(sha256.New, rec.Salt)
-		h.Write([]byte(key))
-		return h.Sum(nil)
-	}
-	known := append(slices.Clone(rec.Superseded), mac(rec.Key))
-	return slices.ContainsFunc(known, func(old []byte) bool { return bytes.Equal(mac(key), old) })
-}
-
-// judge checks what must be true after each step, whatever it was.
-func (h *history) judge(o *course) {
-	h.demand(o.stuck == nil || o.struck, "a revocation failed: %v", o.stuck)
-	h.judgeVersions(o)
-	for _, a := range o.answers {
-		h.judgeAnswer(o, a)
-	}
-	for _, a := range o.answers {
-		h.disclosed[a.key], h.keys[a.version] = a.version, a.key
-	}
-	h.judgeLedger(o)
-	h.judgeRequests(o)
-	h.judgeCoverage(o)
-}
-
-func (h *history) judgeVersions(o *course) {
-	v := o.after.version
-	h.demand(v >= o.before.version, "the version went back from %d to %d", o.before.version, v)
-	if known, found := h.prints[v]; found {
-		h.demand(known == o.after.fingerprint, "version %d stands for two keys", v)
-		return
-	}
-	h.demand(o.after.fingerprint == "" || !slices.Contains(slices.Collect(maps.Values(h.prints)), o.after.fingerprint),
-		"a key has two versions, one of them %d", v)
-	h.prints[v], h.born[v] = o.after.fingerprint, h.clock.now()
-}
-
-// judgeLedger compares what the engine knows of leases with what core knows.
-func (h *history) judgeLedger(o *course) {
-	v := o.after.version
-	certain, possible := h.live(v)
-	h.demand(o.after.live >= certain, "the engine knows of %d leases on version %d, core of %d", o.after.live, v, certain)
-	if h.isUnsure(v) {
-		return
-	}
-	h.demand(o.after.live <= possible, "the engine knows of %d leases on version %d, core of %d", o.after.live, v, possible)
-	_, returned := h.keys[v]
-	if _, ever := h.unsure[v]; returned || !ever {
-		h.demand(o.after.disclosed == returned || v == 0, "disclosed is %t of version %d", o.after.disclosed, v)
-	}
-}
-
-// judgeRequests checks that nothing is regenerated without need.
-func (h *history) judgeRequests(o *course) {
-	h.demand(o.performed() <= 1 || o.scattered, "the key was regenerated %d times", o.performed())
-	posts, calls := o.after.posts-o.before.posts, o.after.posts+o.after.gets-o.before.posts-o.before.gets
-	if d := o.doubt; d != nil && d.key == o.before.tenant && d.open(h.clock.now()) {
-		h.demand(posts == 0, "a regeneration was begun while one may have been on its way")
-	}
-	if o.asked {
-		return
-	}
-	certain, _ := h.live(o.before.version)
-	_, returned := h.keys[o.before.version]
-	_, ever := h.unsure[o.before.version]
-	if !o.before.intent && (certain > 0 || !o.mayRetire || !returned && !ever) {
-		// A tick compares a key that is leased, from time to time, and again if that
-		// failed or could not be stored; it regenerates nothing.
-		if o.step.What == ticking && o.config.DriftCheckInterval > 0 {
-			calls = posts
-		}
-		h.demand(calls == 0, "Graph was called %d times, %d of them to regenerate, without need; live leases: %d", calls, posts, certain)
-	}
-}
-
-// judgeCoverage checks, where the engine had the opportunity, that a key that has
-// been returned has a lease or is dead, and that nothing is left to be done.
-func (h *history) judgeCoverage(o *course) {
-	if !o.tended || !o.healthy || !o.settleable(h.clock.now()) {
-		return
-	}
-	if v, returned := h.disclosed[o.after.tenant]; returned && o.mustRetire {
-		_, possible := h.live(v)
-		h.demand(possible > 0 || h.isUnsure(v), "version %d has been returned, nobody has a lease on it, and it lives", v)
-	}
-	if o.step.What != ticking {
-		return
-	}
-	h.demand(!o.after.intent, "a healthy tick left an intent from %s", o.after.intentAt)
+// judgePages checks that no page is left whose leases have ended.
+func (h *history) judgePages() {
 	keys, err := logical.CollectKeysWithPrefix(h.t.Context(), h.kept, lease.Prefix)
 	require.NoError(h.t, err)
 	for _, key := range keys {
@@ -286,71 +408,6 @@ func (h *history) judgeCoverage(o *course) {
 		seconds, err := strconv.ParseInt(end, 10, 64)
 		require.NoError(h.t, err)
 		h.demand(seconds > h.clock.now().Unix(), "a record has not been pruned: %s", key)
-	}
-}
-
-// judgeAnswer checks one answer with a key. What readers who asked at the same time
-// got may be replaced already, by each other.
-func (h *history) judgeAnswer(o *course, a answer) {
-	h.demand(a.version >= o.before.version, "a superseded version, %d, was served", a.version)
-	switch before := o.together && o.performed() > 0 && a.reused; {
-	case before: // the others' regeneration
-	case a.version == o.after.version:
-		h.demand(h.sim.CanRegister(a.key) || h.excused(o, a), "version %d does not work", a.version)
-	default:
-		h.demand(o.together && a.version < o.after.version, "version %d was served while %d is current", a.version, o.after.version)
-	}
-	if known, found := h.keys[a.version]; found {
-		h.demand(known == a.key, "version %d was two keys", a.version)
-	}
-	if known, found := h.disclosed[a.key]; found {
-		h.demand(known == a.version, "a key was served as version %d and %d", known, a.version)
-	}
-	if born, found := h.born[a.version]; found {
-		h.demand(a.created == timestamp(born), "version %d is from %s, not %s", a.version, timestamp(born), a.created)
-	}
-	h.judgeReuse(o, a)
-}
-
-// excused tells whether an answer need not work: somebody else replaced the key, and
-// it was not yet time to compare, or Graph could not be asked.
-func (h *history) excused(o *course, a answer) bool {
-	surprised, told, now := h.surprised, h.told, h.clock.now()
-	if o.together { // it may be from before Graph told the others
-		surprised, told = o.surprised, o.told
-	}
-	if !surprised || !a.reused || o.doubt != nil && o.doubt.open(now) {
-		return false
-	}
-	if a.warned {
-		return now.Sub(h.denied) < time.Minute || now.Sub(h.restrained) <= time.Minute
-	}
-	every := o.config.DriftCheckInterval
-	return every == 0 || now.Sub(told) < max(every, accesskey.ShortTTL)
-}
-
-// judgeReuse checks that an answer says truly whether its key is a shared one, and
-// that it could be shared with this reader.
-func (h *history) judgeReuse(o *course, a answer) {
-	if !a.reused {
-		h.demand(a.version > o.before.version, "version %d was there before and is said to be new", a.version)
-		return
-	}
-	// Who waited for a regeneration in order to compare the key calls its result shared,
-	// and so may one whom a storage fault kept waiting for the lock meanwhile.
-	if faulty := o.together && o.step.Disk != nil; !faulty && o.performed() > 0 && o.step.Trouble.name == "" && !o.scattered && o.step.What != race && a.version == o.after.version && a.version > o.before.version {
-		h.demand(false, "version %d is new and said to be shared", a.version)
-	}
-	age, limit := h.clock.now().Sub(h.born[a.version]), o.config.MaxKeyAge
-	if of, isRole := rolesOfHistories[a.path]; isRole {
-		limit = of
-	}
-	_, returned := h.keys[a.version]
-	fresh := limit == accesskey.AnyAge || age < limit || a.version > o.before.version
-	// One that was made for a reader who is gone may go to the next.
-	h.demand(fresh || !returned && age < undeliveredFor, "%s shared version %d, %s old", a.path, a.version, age)
-	if limit == accesskey.AnyAge {
-		h.demand(o.performed() == 0 || o.together || o.before.intent || o.before.version == 0, "a shared read regenerated the key")
 	}
 }
 

@@ -19,51 +19,60 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
-	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/role"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
-// world is a simulated tenant in which many histories take place, one after the
-// other. It has signed in already: a sign-in takes longer than most histories.
+// world is two simulated tenants in which many histories take place, one after the other.
+// It has signed in to both already: a sign-in takes longer than most histories.
 type world struct {
-	sim    *graphtest.Simulator
-	log    *syncBuffer
-	logger hclog.Logger
-	conn   *config.Connection
+	notes      *notes
+	home, away *tenant
+	log        *syncBuffer
+	logger     hclog.Logger
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{sim: graphtest.Start(t), log: &syncBuffer{}}
+	w := &world{notes: &notes{now: time.Now}, log: &syncBuffer{}}
 	w.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: w.log})
-	app := w.sim.App()
-	cfg := &config.Config{
+	w.home, w.away = newTenant(t, w.notes), newTenant(t, w.notes)
+	for _, tn := range []*tenant{w.home, w.away} {
+		conn, err := newBackend(nil, time.Now, nil).configs.Connect(tn.config())
+		require.NoError(t, err)
+		require.NoError(t, conn.Graph.SignIn(t.Context()))
+		tn.conn = conn
+	}
+	return w
+}
+
+// config is that of a mount for the tenant.
+func (tn *tenant) config() *config.Config {
+	app := tn.sim.App()
+	return &config.Config{
 		TenantID:           app.TenantID,
 		ClientID:           app.ClientID,
 		Credential:         credential.Credential{Type: credential.ClientSecret, Secret: app.ClientSecret},
 		Environment:        "AzurePublicCloud",
-		GraphEndpoint:      w.sim.URL(),
-		AuthorityHost:      w.sim.URL(),
-		CACertificate:      w.sim.CACertificate(),
+		GraphEndpoint:      tn.server.URL,
+		AuthorityHost:      tn.server.URL,
+		CACertificate:      tn.ca(),
 		GraphAPIVersion:    "beta",
 		TTL:                config.DefaultTTL,
 		DriftCheckInterval: config.DefaultDriftCheckInterval,
 		RegenerateOnRevoke: true,
 	}
-	conn, err := newBackend(nil, time.Now, nil).configs.Connect(cfg)
-	require.NoError(t, err)
-	require.NoError(t, conn.Graph.SignIn(t.Context()))
-	w.conn = conn
-	return w
 }
 
 // mount is an engine in a world, with the roles that histories use.
 type mount struct {
+	*tenant // that is configured
+
 	t      *rapid.T
 	world  *world
-	sim    *graphtest.Simulator
 	clock  *clock
+	ahead  time.Duration   // the clock is, of the true time
 	kept   logical.Storage // what survives crashes
 	disk   *disk           // how the running process reaches it
 	system *logical.StaticSystemView
@@ -80,15 +89,16 @@ var rolesOfHistories = map[string]time.Duration{
 
 func (w *world) mount(t *rapid.T) *mount {
 	m := &mount{
+		tenant: w.home,
 		t:      t,
 		world:  w,
-		sim:    w.sim,
 		clock:  &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
 		kept:   &logical.InmemStorage{},
 		system: logical.TestSystemView(),
 	}
 	w.log.reset()
-	putConfig(t, m.kept, w.conn.Config)
+	w.notes.begin(m.now)
+	putConfig(t, m.kept, m.conn.Config)
 	for path, age := range rolesOfHistories {
 		terms := &role.Role{TTL: 10 * time.Minute}
 		if age != accesskey.AnyAge {
@@ -102,6 +112,9 @@ func (w *world) mount(t *rapid.T) *mount {
 	return m
 }
 
+// now returns the true time, which the clock of a node can be ahead of, or behind.
+func (m *mount) now() time.Time { return m.clock.now().Add(-m.ahead) }
+
 // restart starts the engine anew, as after a crash: what it was doing is cut off
 // and nothing that it does from now on reaches the storage.
 func (m *mount) restart() {
@@ -109,6 +122,7 @@ func (m *mount) restart() {
 		m.disk.crash()
 		m.engine.clean(m.t.Context())
 	}
+	m.notes.restarted()
 	m.disk = &disk{kept: m.kept}
 	m.engine = newBackend(m.disk, m.clock.now, m.clock.sleep)
 	require.NoError(m.t, m.engine.Setup(m.t.Context(), &logical.BackendConfig{
@@ -124,7 +138,7 @@ func (m *mount) restart() {
 func (m *mount) warm() {
 	if cfg := m.storedConfig(); cfg != nil {
 		defer m.disk.bypass()()
-		require.NoError(m.t, m.engine.configs.Save(m.t.Context(), &config.Connection{Config: cfg, Graph: m.world.conn.Graph}))
+		require.NoError(m.t, m.engine.configs.Save(m.t.Context(), &config.Connection{Config: cfg, Graph: m.conn.Graph}))
 	}
 }
 
@@ -173,9 +187,11 @@ func (m *mount) look() (told bool) {
 	}
 }
 
-// land waits until no flight is under way.
+// land waits until no work with Graph is under way.
 func (m *mount) land() {
-	require.NoError(m.t, m.engine.flights.Alone(m.t.Context(), flight.Schedule, func(context.Context) error { return nil }))
+	for _, f := range []*rotation.Flights{m.engine.flights, m.engine.rotation.Comparisons} {
+		require.NoError(m.t, f.Alone(m.t.Context(), flight.Schedule, func(context.Context) error { return nil }))
+	}
 }
 
 // takers returns how many wait for the regeneration that is under way.
@@ -196,7 +212,7 @@ func (b *syncBuffer) reset() {
 	b.text.Reset()
 }
 
-// diskFault strikes once, at the n-th operation of a kind, counted from 1.
+// diskFault strikes at the n-th operation of a kind, counted from 1.
 type diskFault struct {
 	Op     string // "put", "delete", "get" or "list"
 	N      int
@@ -211,6 +227,7 @@ type disk struct {
 
 	mu    sync.Mutex
 	fault *diskFault
+	slow  time.Duration // each operation takes so long
 	dead  bool
 }
 
@@ -226,11 +243,11 @@ func (d *disk) crashed() bool {
 	return d.dead
 }
 
-// arm replaces the fault, by none if it is nil.
-func (d *disk) arm(f *diskFault) {
+// arm replaces the fault, by none if it is nil, and how slow the disk is.
+func (d *disk) arm(f *diskFault, slow time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fault = f
+	d.fault, d.slow = f, slow
 }
 
 // bypass lets everything pass until the function that it returns is called.
@@ -246,16 +263,30 @@ func (d *disk) bypass() (end func()) {
 	}
 }
 
-// hasStruck tells whether the fault has struck, or the process is dead.
+// hasStruck reports whether the fault has struck, or the process is dead.
 func (d *disk) hasStruck() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.dead || d.fault != nil && d.fault.struck
 }
 
+// wait takes as long as the disk is slow.
+func (d *disk) wait(ctx context.Context) error {
+	d.mu.Lock()
+	slow := d.slow
+	d.mu.Unlock()
+	if slow == 0 {
+		return nil
+	}
+	return graph.Sleep(ctx, slow)
+}
+
 // do carries an operation out under the lock, since what is done after a crash
 // must not reach the storage.
-func (d *disk) do(op string, carryOut func() error) error {
+func (d *disk) do(ctx context.Context, op string, carryOut func() error) error {
+	if err := d.wait(ctx); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
@@ -276,19 +307,19 @@ func (d *disk) do(op string, carryOut func() error) error {
 }
 
 func (d *disk) Get(ctx context.Context, key string) (entry *logical.StorageEntry, err error) {
-	err = d.do("get", func() error { entry, err = d.kept.Get(ctx, key); return err })
+	err = d.do(ctx, "get", func() error { entry, err = d.kept.Get(ctx, key); return err })
 	return entry, err
 }
 
 func (d *disk) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	return d.do("put", func() error { return d.kept.Put(ctx, entry) })
+	return d.do(ctx, "put", func() error { return d.kept.Put(ctx, entry) })
 }
 
 func (d *disk) Delete(ctx context.Context, key string) error {
-	return d.do("delete", func() error { return d.kept.Delete(ctx, key) })
+	return d.do(ctx, "delete", func() error { return d.kept.Delete(ctx, key) })
 }
 
 func (d *disk) List(ctx context.Context, prefix string) (keys []string, err error) {
-	err = d.do("list", func() error { keys, err = d.kept.List(ctx, prefix); return err })
+	err = d.do(ctx, "list", func() error { keys, err = d.kept.List(ctx, prefix); return err })
 	return keys, err
 }

@@ -4,9 +4,13 @@ package backend
 
 import (
 	"fmt"
+	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,31 +19,53 @@ import (
 	"pgregory.net/rapid"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
-	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
-// Thousands of random histories of a mount, each of some twenty steps, with the
-// design's promises checked after each step and, once more, at the end of days. A
-// history that breaks one is reduced to the steps that matter. Useful flags:
+// Thousands of random histories of a mount, with the design's promises checked after each
+// step and, once more, when everybody has left. A history that breaks one is reduced to
+// the steps that matter. Useful flags:
 //
 //	go test ./backend -run TestHistories -rapid.checks=1000  for more of them
 //	go test ./backend -run TestHistories -rapid.seed=N       for those of a run
+//
+// The worlds are side by side, since a history waits now and then.
 func TestHistories(t *testing.T) {
 	worlds := 20 // with rapid.checks histories each, by default 100
 	if testing.Short() || raceDetector() {
 		worlds = 3
 	}
+	all := &tally{seen: map[string]int{}}
+	var (
+		side   sync.WaitGroup
+		failed atomic.Bool
+	)
 	for n := range worlds {
-		t.Run(fmt.Sprint("world ", n), func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			rapid.Check(t, w.live)
+		side.Go(func() {
+			t.Run(fmt.Sprint("world ", n), func(t *testing.T) {
+				w := newWorld(t)
+				defer func() { failed.Store(failed.Load() || t.Failed()) }()
+				rapid.Check(t, func(t *rapid.T) {
+					if !failed.Load() { // another world's failure is enough
+						w.live(t, all)
+					}
+				})
+			})
 		})
+	}
+	side.Wait()
+	text, missing := all.report(rareEvents)
+	t.Log(text)
+	if !t.Failed() && all.steps > 1000 {
+		require.Empty(t, missing, "events that were too rare: the histories have to be drawn in another way")
 	}
 }
 
-// raceDetector tells whether the test has been built with the race detector, under
+// rareEvents is how many steps an event may be in at least: each happens 200 times in
+// 20,000 steps.
+const rareEvents = 100
+
+// raceDetector reports whether the test has been built with the race detector, under
 // which a history takes several times as long.
 func raceDetector() bool {
 	info, _ := debug.ReadBuildInfo()
@@ -47,123 +73,192 @@ func raceDetector() bool {
 }
 
 // live plays one history.
-func (w *world) live(t *rapid.T) {
-	// In spells, since rapid's lists have some five elements.
-	spells := rapid.SliceOf(rapid.SliceOfN(rapid.Custom(drawStep), 1, 8)).Draw(t, "history")
+func (w *world) live(t *rapid.T, all *tally) {
+	// In spells, since rapid's lists have some five elements more than they must.
+	steps := slices.Concat(rapid.SliceOfN(rapid.SliceOfN(rapid.Custom(drawStep), 1, 10), 1, 8).Draw(t, "history")...)
 	farewell := rapid.Bool().Draw(t, "farewell")
-	secrets := len(w.sim.Issued())
-	h := &history{mount: w.mount(t), model: newModel()}
+	h := &history{mount: w.mount(t), model: newModel(), tally: all}
 	defer h.depart()
-	h.told = h.clock.now()
 	h.seen = h.observe()
-	for _, s := range slices.Concat(spells...) {
+	for _, s := range steps {
+		h.makeRoom(s)
 		h.play(s)
 	}
-	h.end(farewell)
-	for _, secret := range append(w.sim.Issued()[secrets:], w.sim.App().ClientSecret) {
-		h.demand(!strings.Contains(w.log.String(), secret), "there is a secret in the log")
+	h.makeRoom(happening{What: calm})
+	h.play(happening{What: calm})
+	if farewell {
+		h.unmount()
+	}
+	for _, tn := range []*tenant{w.home, w.away} {
+		for _, secret := range tn.sim.Issued() {
+			h.demand(!strings.Contains(w.log.String(), secret), "there is a secret in the log")
+		}
 	}
 }
 
 // depart leaves the world in order, also if the history has failed.
 func (h *history) depart() {
 	h.engine.clean(h.t.Context())
-	h.arrive()
-	h.sim.Clear()
-	h.sim.Update(graphtest.WithStaleReads(0))
+	for _, tn := range []*tenant{h.world.home, h.world.away} {
+		for tn.sim.Clear(); h.notes.pending() > 0; tn.sim.Clear() {
+			time.Sleep(50 * time.Microsecond)
+		}
+		tn.sim.Update(graphtest.WithStaleReads(0))
+	}
 }
 
 // history is a mount and what is known of it so far.
 type history struct {
 	*mount
 	model
+	*tally
+
 	seen   facts  // after the latest step
 	latest string // the latest step, for messages
-}
-
-// answer is what a reader got.
-type answer struct {
-	path, key, created string
-	version            int
-	reused, warned     bool
+	hung   *hung
+	outage outageOf
+	// pendingLook: the engine has been told to look for a key to retire, and has not.
+	pendingLook bool
 }
 
 // course is what came of a step.
 type course struct {
 	step          happening
+	stepOf        int       // its number
+	began         time.Time // by the true time
 	before, after facts
-	doubt         *doubt // at the beginning, like the next two
-	surprised     bool
-	told          time.Time
-	config        *config.Config // at the beginning as well
-	mayRetire     bool           // keys were to be retired some of the time
-	mustRetire    bool           // keys were to be retired all the time
-	answers       []answer
-	errors        int   // readers who got none
-	asked         bool  // somebody asked for a key, or for the key's end
-	together      bool  // readers overlapped
-	scattered     bool  // they did not all meet in one regeneration
-	tended        bool  // the engine had the opportunity to look after the key
-	cutOff        bool  // the process died during a regeneration
-	hungUp        bool  // the readers did
-	stuck         error // of a revocation
-	struck        bool  // storage failed
-	healthy       bool  // nothing went wrong
+	config        *config.Config // at the beginning
+
+	readers []*reader
+	answers []answer
+	took    time.Duration // for the only reader
+	alone   bool          // there was one, and nothing else
+	met     bool          // all readers waited for the same regeneration
+
+	rotates bool // there is an operator, and this came of it
+	rotated reader
+	beside  sync.WaitGroup
+
+	killed, struck bool    // the process was, or its storage
+	cutOff         bool    // the former during a regeneration
+	portal         bool    // the key was replaced there
+	left           *tenant // which the step turned away from
+	turned         bool    // it did, and nothing was said of a key that lives on
+	stuck          error   // of a revocation
+	livingEnded    bool    // a lease ended whose key may be alive
 }
 
-func (o *course) performed() int { return o.after.postsDone - o.before.postsDone }
+// smooth reports whether the engine had nothing to suffer from but Graph.
+func (o *course) smooth() bool {
+	return !o.killed && !o.struck && !o.step.Slow && !o.before.unreadable && !o.after.unreadable
+}
 
-// settleable tells whether nothing keeps the engine from calling Graph and settling an
-// intent.
-func (o *course) settleable(now time.Time) bool {
-	if o.before.restrained || o.after.restrained {
-		return false
+// makeRoom ends what cannot be beside a step.
+func (h *history) makeRoom(s happening) {
+	if h.hung != nil {
+		h.hung.steps--
 	}
-	if !o.before.intent {
-		return true
+	landed := func(p post) bool { return !p.open || p.at.Add(latestLanding).After(h.now().Add(h.lasts(s))) }
+	posts, _, _ := h.notes.of(h.tenant)
+	late := slices.ContainsFunc(posts, func(p post) bool { return !landed(p) })
+	if late || h.hung != nil && (h.hung.steps < 0 || !slices.Contains(besideHanging, s.What)) {
+		h.play(happening{What: arrival})
 	}
-	since, err := time.Parse(time.RFC3339, o.before.intentAt)
-	return err == nil && !now.Before(since.Add(flight.Budget))
+}
+
+// latestLanding is how long a regeneration can be on its way, and latestStale how long
+// Graph can name the key before: together less than a watch lasts.
+const (
+	latestLanding = 40 * time.Second
+	latestStale   = time.Minute
+)
+
+// lasts returns how long a step may last.
+func (h *history) lasts(s happening) time.Duration {
+	switch s.What {
+	case passing:
+		return s.pause()
+	case rotating, calm, deletion, turning, damage, recovery:
+		return time.Hour
+	case reading, group, hanging:
+		return 6 * time.Second
+	default:
+		return 2 * time.Second
+	}
 }
 
 // play lets a step happen and checks what came of it.
 func (h *history) play(s happening) {
 	h.latest = s.String()
-	if h.behindItsBack(s) {
-		h.t.Log(s)
-		h.seen = h.observe()
-		return
+	h.tally.step()
+	posts, _, _ := h.notes.of(h.tenant)
+	held := slices.ContainsFunc(posts, func(p post) bool { return p.open })
+	if held || h.outage.name != "" {
+		s.Trouble.post, s.Trouble.get = disturbance{}, disturbance{} // which could not be told from the rest at the end
 	}
-	if h.late || h.outage {
-		s.Trouble = trouble{} // what is to be let go at the end could not be told from the rest
+	if s.What == calm {
+		s.Trouble, s.Disk, s.Slow = trouble{}, nil, false
 	}
-	o := &course{
-		step: s, before: h.seen, doubt: h.doubt, surprised: h.surprised, told: h.told, config: h.storedConfig(),
-		healthy: !h.late && !h.outage && s.Trouble.name == "",
+	realBegan := time.Now()
+	watchdog := time.AfterFunc(8*time.Second, func() {
+		b := make([]byte, 1<<20)
+		_ = os.WriteFile("/tmp/stacks.txt", b[:runtime.Stack(b, true)], 0o600)
+		ps, _, _ := h.notes.of(h.tenant)
+		fmt.Println("STUCK", s, h.hung != nil, h.notes.pending(), h.sim.Calls(graphtest.Regenerate), len(ps))
+		for _, p := range ps[max(0, len(ps)-4):] {
+			fmt.Printf("   %+v\n", p)
+		}
+	})
+	defer watchdog.Stop()
+	defer func() {
+		if d := time.Since(realBegan); d > 4*time.Second {
+			fmt.Println("SLOW", d, s)
+		}
+	}()
+	if h.hung != nil && s.What != arrival {
+		s.Paths = []string{"key/any"} // who wants a new key would wait for it
 	}
+	o := &course{step: s, stepOf: h.notes.next(), began: h.now(), before: h.seen, config: h.storedConfig()}
 	h.arm(o)
 	h.carryOut(o)
 	h.survive(o)
-	h.land()
+	h.rest()
+	o.beside.Wait()
+	h.rest()
+	h.disarm(o)
 	o.after = h.observe()
-	h.t.Logf("%s: %d answers, %d refusals, %d regenerations; version %d, intent %t",
-		s, len(o.answers), o.errors, o.performed(), o.after.version, o.after.intent)
-	was, is := o.config.RegenerateOnRevoke, h.storedConfig().RegenerateOnRevoke
-	o.mayRetire, o.mustRetire = was || is, was && is
+	h.t.Logf("%s: %s", s, o.summary())
 	h.learn(o)
 	h.judge(o)
-	h.disarm(o)
 	h.seen = o.after
 }
 
+func (o *course) summary() string {
+	text := fmt.Sprintf("version %d, watch %t, doubt %t", o.after.version, o.after.onWatch, o.after.intent)
+	for _, a := range o.answers {
+		text += fmt.Sprintf("; %s got version %d for %s", a.path, a.version, a.ttl)
+	}
+	for _, r := range o.readers {
+		if r.err != nil {
+			text += fmt.Sprintf("; %s: %.60s", r.path, r.err)
+		}
+	}
+	return text
+}
+
 func (h *history) carryOut(o *course) {
+	if o.step.What != configuring && o.step.What != reading && o.step.What != jump {
+		h.count(string(o.step.What))
+	}
 	switch o.step.What {
 	case reading:
-		h.read(o)
+		h.readOne(o)
 	case group:
 		h.readTogether(o)
 	case race:
 		h.readWhileTheLastLeaseEnds(o)
+	case hanging:
+		h.hang(o)
 	case revocation:
 		h.revokeOne(o)
 		h.follow(o)
@@ -171,119 +266,138 @@ func (h *history) carryOut(o *course) {
 		h.conclude(o, func(l *holder) bool { return l.revoked })
 		h.follow(o)
 	case passing:
-		h.pass(o)
+		h.pass(o, o.step.pause())
 		h.follow(o)
 	case rotating:
 		h.rotate(o)
 	case ticking:
 		h.tick()
-		o.tended = true
 	case look:
-		o.tended = h.look()
-	case crash:
-		h.restart()
+		h.look()
+		h.pendingLook = false
 	case configuring:
 		h.configure(o)
 		h.follow(o)
-	case recreation:
-		h.recreate(o)
-	}
-}
-
-// behindItsBack lets happen what the engine has no part in.
-func (h *history) behindItsBack(s happening) bool {
-	switch s.What {
-	case portal:
-		h.sim.RegenerateInPortal()
-		h.previous, h.surprised = h.seen.tenant, true
-	case arrival:
-		h.arrive()
-	case outage:
-		h.outage = true
-		h.sim.Inject(outages[s.Pick%len(outages)])
-	case recovery:
-		h.arrive()
-		h.outage = false
-		h.sim.Clear()
 	default:
-		return false
+		h.befall(o)
 	}
-	return true
 }
 
-// arrive lets a late request arrive, and ends outages.
-func (h *history) arrive() {
-	if !h.late {
-		return
+// befall lets happen what nobody asks the engine for.
+func (h *history) befall(o *course) {
+	switch o.step.What {
+	case crash, jump:
+		h.kill(o)
+	case deletion, turning:
+		h.leaveTenant(o)
+	case damage:
+		h.damageEntry(o)
+	case portal:
+		h.replaceInPortal(o)
+	case arrival:
+		h.goOn(o)
+	case outage:
+		h.outage = o.step.outage()
+		h.count(h.outage.name)
+		h.goOn(o)
+	case recovery:
+		h.outage = outageOf{}
+		h.goOn(o)
+	case calm:
+		h.everybodyLeaves(o)
 	}
-	before := h.sim.Calls(graphtest.Regenerate).Performed
-	h.sim.Clear()
-	require.NoError(h.t, h.sim.Wait(h.t.Context(), graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Performed > before }))
-	h.late, h.outage = false, false
-	h.previous, h.surprised = h.seen.tenant, true
 }
 
 // arm sets up what is to go wrong in a step.
 func (h *history) arm(o *course) {
-	if f := o.step.Disk; f != nil {
-		fault := *f
-		h.disk.arm(&fault)
+	if tr := &o.step.Trouble; tr.post.name == oldKey && !h.isNamed(h.sim.Key()) {
+		tr.post = disturbance{} // the answer could not be told from a good one
 	}
-	tr := &o.step.Trouble
-	tr.stale = tr.stale && h.knows(h.seen.tenant) && h.knows(h.previous)
-	if o.step.What == group {
-		return // sets up its own
+	slow := time.Duration(0)
+	if o.step.Slow {
+		slow = 200 * time.Microsecond
+		h.count(slowStorage)
 	}
-	if tr.stale {
-		h.sim.Update(graphtest.WithStaleReads(1))
+	var fault *diskFault
+	if o.step.Disk != nil {
+		copied := *o.step.Disk
+		fault = &copied
 	}
-	h.sim.Inject(tr.faults...)
+	h.disk.arm(fault, slow)
+	tr := o.step.Trouble
+	if tr.stale && h.now().Sub(h.replaced) > latestStale && o.step.Pick%2 == 0 && h.hung == nil {
+		h.count(string(portal))
+		h.replaceInPortal(o)
+		h.replaced = h.now()
+	}
+	if tr.stale && h.now().Sub(h.replaced) < latestStale-h.lasts(o.step) {
+		h.sim.Update(graphtest.WithStaleReads(2))
+	}
+	if tr.post.name != "" && o.step.What != group && o.step.What != hanging {
+		h.sim.Inject(tr.post.Fault)
+	}
+	if tr.get.name != "" {
+		h.sim.Inject(tr.get.Fault)
+	}
 }
 
 // survive ends the process if the step did, and the fault of its storage.
 func (h *history) survive(o *course) {
-	if h.disk.hasStruck() {
-		o.healthy, o.struck = false, true
+	if h.disk.hasStruck() && !o.struck {
+		o.struck = true
+		if f := o.step.Disk; f.Op == "put" || f.Op == "delete" {
+			h.count(map[bool]string{true: writeLied, false: writeFailed}[f.Done])
+		}
 	}
-	h.disk.arm(nil)
+	h.disk.arm(nil, 0)
 	if h.disk.crashed() {
-		h.restart()
+		h.count(crashWrite)
+		h.kill(o)
 	}
 }
 
 // disarm removes what did not happen. A request that is on its way stays there.
 func (h *history) disarm(o *course) {
 	if o.step.Trouble.stale {
-		h.sim.Update(graphtest.WithStaleReads(0))
+		h.world.home.sim.Update(graphtest.WithStaleReads(0))
+		h.world.away.sim.Update(graphtest.WithStaleReads(0))
 	}
-	h.late = h.late || o.step.Trouble.late && o.after.posts > o.before.posts
-	if !h.late && !h.outage {
-		h.sim.Clear()
+	if h.hung == nil && h.notes.pending() == 0 {
+		h.clear()
 	}
 }
 
-// end lets all leases end, or the mount go away, and demands that no key that was
-// ever returned to anybody works then.
-func (h *history) end(farewell bool) {
-	h.latest = "the end of all leases"
-	h.arrive()
-	h.sim.Clear()
-	require.NoError(h.t, h.write(map[string]any{config.FieldRegenerateOnRevoke: true, config.FieldDriftCheckInterval: 600}))
-	h.clock.advance(flight.Budget)
-	if farewell {
-		h.latest = "the unmount"
-		h.system.TaintedVal = true
-	} else {
-		h.clock.advance(72 * time.Hour)
+// everybodyLeaves lets all leases end while Graph answers, and demands that no key works
+// five seconds later that a reader has ever got.
+func (h *history) everybodyLeaves(o *course) {
+	h.outage = outageOf{}
+	h.goOn(o)
+	if o.before.unreadable {
+		_, err := h.request(h.t.Context(), logical.UpdateOperation, rotateKeyPath, nil)
+		h.demand(err == nil, "rotate-key does not heal the record: %v", err)
 	}
+	require.NoError(h.t, h.write(map[string]any{fieldDisableAutomatedRotation: false, config.FieldRegenerateOnRevoke: true}))
+	h.clock.advance(max(time.Minute, h.observe().waits.Sub(h.clock.now())+time.Second))
+	h.tick() // the engine sees that Graph is back
+	h.untilAll(o)
+	h.look()
+	h.clock.advance(5 * time.Second)
+	h.demand(!h.isDisclosed(h.sim.Key()), "nobody has a lease, and a key works that was handed out")
+	h.pendingLook = false
+}
+
+// unmount lets the mount go away.
+func (h *history) unmount() {
+	h.count(unmounted)
+	require.NoError(h.t, h.write(map[string]any{config.FieldDriftCheckInterval: 600}))
+	h.clock.advance(10 * time.Minute) // what was done in the portal is noticed
+	r := h.read(h.t.Context(), "key/any", 0)
+	h.demand(r.err == nil, "after all is well, a read failed: %v", r.err)
+	h.demand(h.sim.CanRegister(keyIn(r.resp)), "after all is well, version %v does not work", r.resp.Data[fieldKeyVersion])
+	h.latest = "the unmount"
+	h.system.TaintedVal = true
 	h.tick()
-	version, returned := h.disclosed[h.sim.Key()]
-	h.demand(!returned, "version %d works", version)
-	resp, err := h.request(h.t.Context(), logical.ReadOperation, "key/any", nil)
-	if farewell {
-		h.demand(err != nil, "a key is handed out")
-		return
-	}
-	require.NoError(h.t, err)
-	h.demand(h.sim.CanRegister(keyIn(resp)), "version %v does not work", resp.Data[fieldKeyVersion])
+	h.demand(!h.sim.CanRegister(keyIn(r.resp)) && !h.isDisclosed(h.sim.Key()), "a key works that was handed out")
+	_, err := h.ask(h.t.Context(), "key/any")
+	h.demand(err != nil, "a key is handed out")
 }

@@ -50,8 +50,9 @@ var (
 	ErrNotDue = errors.New("there is no need to regenerate the key")
 
 	// ErrOvertaken says that a comparison was made before a regeneration was sent or
-	// answered, and so says nothing about the key. No client sees it.
-	ErrOvertaken = errors.New("the key has been regenerated since the comparison")
+	// answered, or of another workspace's key, and so says nothing about the key. No client
+	// sees it.
+	ErrOvertaken = errors.New("the key has been regenerated, or another tenant configured, since the comparison")
 
 	// ErrUnreadable says that the stored record is damaged. It does not wrap the
 	// decoder's error, which could quote the record.
@@ -338,8 +339,9 @@ type Event struct {
 	Cause  string // Answered: why the key was regenerated
 	// Awaited says of an answer that readers wait for it.
 	Awaited bool
-	// Since is when a comparison began.
-	Since time.Time
+	// Since is when a comparison began, and Workspace whose Graph was asked.
+	Since     time.Time
+	Workspace Workspace
 	// OnlyIf is the work that an attempt is for: it begins only if that is still due. ""
 	// always begins.
 	OnlyIf string
@@ -437,6 +439,9 @@ func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 // step is the transition for an event.
 func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, found Finding, err error) {
 	now := s.now()
+	if e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace {
+		return rec, "", ErrOvertaken // it was left meanwhile
+	}
 	switch e.Kind {
 	case Begun:
 		if err := s.stillDue(ctx, rec, e.OnlyIf); err != nil {

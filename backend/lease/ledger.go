@@ -113,14 +113,14 @@ func (l *Ledger) Live(ctx context.Context, s logical.Storage, version int, now t
 }
 
 // Forget drops what the ledger remembers of storage, which another node may have changed.
-// What could not be stored yet stays.
+// What is still to be removed stays.
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for version, b := range l.known {
 		l.known[version] = &index{version: version, pages: b.pages, open: map[int64]*pageInfo{}}
 		for _, p := range b.pages {
-			if p.unstored.count() == 0 {
+			if p.own || !p.made { // else a write that failed may still be carried out
 				p.made, p.own, p.page, p.since = false, false, nil, time.Now()
 			}
 		}

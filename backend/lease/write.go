@@ -124,7 +124,8 @@ type pageWrite struct {
 	info      *pageInfo
 	changes   []*change
 	own, made bool   // of info
-	page      *page  // to be stored if it is own; else as it is known, nil: to be read first
+	before    *page  // as it is known; nil: it has not been read
+	page      *page  // to be stored if it is own; else as it is known
 	ending    bitset // the leases that are removed
 	sibling   string // stores removed, if the page is not own
 	removed   bitset
@@ -183,7 +184,7 @@ type grouped struct {
 func (g *grouped) of(p *pageInfo) *pageWrite {
 	d := g.byPage[p]
 	if d == nil {
-		d = &pageWrite{info: p, own: p.own, made: p.made, page: p.page}
+		d = &pageWrite{info: p, own: p.own, made: p.made, before: p.page, page: p.page}
 		if p.made {
 			c := *p.page
 			d.page = &c
@@ -300,8 +301,8 @@ func (l *Ledger) failed(d *pageWrite, err error) {
 	p.own, p.sibling = false, ""
 	switch {
 	case d.made:
-		p.since = time.Now()
-		p.page = &page{bits: p.page.bits.union(d.page.bits)}
+		p.made, p.since = true, time.Now()
+		p.page = &page{bits: d.before.bits.union(d.page.bits)}
 	case d.found && d.page != nil:
 		p.page, p.read = d.page, time.Now()
 	}

@@ -43,19 +43,22 @@ func (m *Manager) compare(ctx context.Context) error {
 func (m *Manager) ask(ctx context.Context, conn *config.Connection, may error) error {
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
+	asked := accesskey.Event{Since: m.Now(), Workspace: conn.Config.Policy().Workspace}
 	var key string
-	since, err := m.Now(), may
+	err := may
 	if err == nil {
 		key, err = conn.Graph.DeploymentAccessKey(asking)
 	}
 	if err != nil {
-		_, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Unnamed}) // stores nothing
+		asked.Kind = accesskey.Unnamed
+		_, _ = m.Keys.Apply(ctx, asked) // stores nothing
 		if _, held := errors.AsType[*health.ThrottledError](err); !held {
 			logReport(ctx, m.Health.Compared(ctx, health.DriftUnknown, err))
 		}
 		return err
 	}
-	return m.heed(ctx, key, since)
+	asked.Kind, asked.Key = accesskey.Compared, key
+	return m.heed(ctx, asked)
 }
 
 // logUncompared logs why a comparison failed, unless Graph was not even asked.
@@ -67,8 +70,8 @@ func (m *Manager) logUncompared(ctx context.Context, err error) {
 
 // heed draws the consequence of Graph's word. An unknown key is adopted and reported, and
 // not fought.
-func (m *Manager) heed(ctx context.Context, key string, since time.Time) error {
-	applied, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Compared, Key: key, Since: since})
+func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
+	applied, err := m.Keys.Apply(ctx, word)
 	if errors.Is(err, accesskey.ErrOvertaken) {
 		return nil // whoever needs the key asks again
 	}
