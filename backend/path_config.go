@@ -18,9 +18,9 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
-const configPath = event.PathConfig
-
 const (
+	configPath = event.PathConfig
+
 	configHelpSynopsis = `Configure the tenant, the app registration and the lease of the key.`
 
 	configHelpDescription = `

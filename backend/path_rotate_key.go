@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
@@ -47,6 +48,6 @@ func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framewor
 	}
 	return &logical.Response{Data: map[string]any{
 		fieldKeyVersion:    rec.Version,
-		fieldRegeneratedAt: timestamp(rec.RegeneratedAt),
+		fieldRegeneratedAt: field.Time(rec.RegeneratedAt),
 	}}, nil
 }

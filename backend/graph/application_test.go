@@ -276,7 +276,7 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 			e := failed(t, err)
 			require.Equal(t, OpRemoveKey, e.Op)
 			require.Equal(t, test.status, e.Status)
-			require.Equal(t, test.application == http.StatusForbidden, e.PerhapsGone())
+			require.Equal(t, test.application == http.StatusForbidden, PerhapsGone(err))
 		})
 	}
 }

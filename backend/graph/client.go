@@ -18,6 +18,7 @@ package graph
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,9 +66,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	certificate, _ := cfg.Credential.(ClientCertificate)
-	applications := cfg.graphRoot() + "/" + V1 + "/applications"
+	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
+	applications := root + "/" + V1 + "/applications"
 	return &Client{
-		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
+		root:         root + "/" + cfg.APIVersion,
 		http:         client,
 		tokens:       tokens,
 		retry:        retrier{Sleep},
@@ -225,8 +227,6 @@ func (c *Client) Probe(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	// Only the status matters.
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
+	_ = resp.Body.Close() // unread, since only the status matters
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests
 }

@@ -5,6 +5,7 @@ package graph
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,28 +61,26 @@ type Error struct {
 
 // Error returns the fields as one line.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", e.Op, e.Kind)
+	text := e.Op + ": " + string(e.Kind)
 	if e.Reason != "" {
-		fmt.Fprintf(&b, ": %s", e.Reason)
+		text += ": " + e.Reason
 	}
-	var details []string
-	if e.Status != 0 {
-		details = append(details, fmt.Sprintf("HTTP %d", e.Status))
-	}
-	if e.Code != "" {
-		details = append(details, "code "+e.Code)
-	}
-	if e.RequestID != "" {
-		details = append(details, "request-id "+e.RequestID)
-	}
-	if e.RetryAfter > 0 {
-		details = append(details, fmt.Sprintf("retry after %s", e.RetryAfter))
-	}
+	details := slices.DeleteFunc([]string{
+		known("HTTP %d", e.Status), known("code %s", e.Code),
+		known("request-id %s", e.RequestID), known("retry after %s", e.RetryAfter),
+	}, func(detail string) bool { return detail == "" })
 	if len(details) > 0 {
-		fmt.Fprintf(&b, " (%s)", strings.Join(details, ", "))
+		text += " (" + strings.Join(details, ", ") + ")"
 	}
-	return b.String()
+	return text
+}
+
+// known formats a value, unless it is zero.
+func known[V comparable](format string, value V) string {
+	if value == *new(V) {
+		return ""
+	}
+	return fmt.Sprintf(format, value)
 }
 
 // MayHaveHappened reports whether Graph may have carried out the request although the

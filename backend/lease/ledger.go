@@ -102,14 +102,7 @@ func (l *Ledger) Held(ctx context.Context, s logical.Storage, version int, now t
 	if err != nil {
 		return false, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range b.pages {
-		if p.end.After(now) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return len(l.lasting(b, now)) > 0, nil
 }
 
 // Live returns the number of live leases on a key version. It reads each page that
@@ -122,15 +115,23 @@ func (l *Ledger) Live(ctx context.Context, s logical.Storage, version int, now t
 	if err := l.count(ctx, s, b); err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	count := 0
-	for _, p := range b.pages {
-		if p.end.After(now) {
-			count += max(p.live, 1)
-		}
+	for _, p := range l.lasting(b, now) {
+		count += max(p.live, 1)
 	}
 	return count, nil
+}
+
+// lasting returns the pages that have not ended.
+func (l *Ledger) lasting(b *index, now time.Time) (pages []*pageInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range b.pages {
+		if p.end.After(now) {
+			pages = append(pages, p)
+		}
+	}
+	return pages
 }
 
 // count reads the pages whose number of live leases is unknown.

@@ -3,7 +3,9 @@
 package lease
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -107,34 +109,25 @@ type pageWrite struct {
 func (l *Ledger) pageWrites(changes []*change) []*pageWrite {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var (
-		writes   []*pageWrite
-		byPage   = map[string]*pageWrite{}
-		removals []*change
-	)
-	sorted := func(d *pageWrite, c *change) {
+	var writes []*pageWrite
+	byPage := map[string]*pageWrite{}
+	slices.SortStableFunc(changes, func(a, b *change) int { return cmp.Compare(a.id, b.id) }) // additions have no id yet
+	for _, c := range changes {
+		var d *pageWrite
+		if c.id == "" {
+			d = l.openPage(c, byPage)
+			c.id = recordID(d.name, d.page.take())
+		} else {
+			name, slot := splitRecordID(c.id)
+			if d = byPage[pageKey(c.version, name)]; d == nil {
+				d = l.pageOf(c.version, name)
+			}
+			d.cleared = append(d.cleared, slot)
+		}
 		if len(d.changes) == 0 {
 			writes, byPage[pageKey(d.version, d.name)] = append(writes, d), d
 		}
 		d.changes = append(d.changes, c)
-	}
-	for _, c := range changes {
-		if c.id != "" {
-			removals = append(removals, c)
-			continue
-		}
-		d := l.openPage(c, byPage)
-		c.id = recordID(d.name, d.page.take())
-		sorted(d, c)
-	}
-	for _, c := range removals {
-		name, slot := splitRecordID(c.id)
-		d := byPage[pageKey(c.version, name)]
-		if d == nil {
-			d = l.pageOf(c.version, name)
-		}
-		d.cleared = append(d.cleared, slot)
-		sorted(d, c)
 	}
 	return writes
 }

@@ -109,24 +109,15 @@ func NewStore(storage logical.Storage) *Store {
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
-	if found, err := s.remembered(ctx, name); found != nil || err != nil {
-		return found, err
-	}
 	unlock, err := s.mu.Write(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return s.load(ctx, name)
-}
-
-func (s *Store) remembered(ctx context.Context, name string) (*Role, error) {
-	unlock, err := s.mu.Read(ctx)
-	if err != nil {
-		return nil, err
+	if found, known := s.known[name]; known {
+		return found, nil
 	}
-	defer unlock()
-	return s.known[name], nil
+	return s.load(ctx, name)
 }
 
 // load reads a role. The caller holds the lock. Names that do not exist are not

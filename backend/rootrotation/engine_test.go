@@ -92,10 +92,16 @@ func start(t *testing.T, app string, opts ...graphtest.Option) *engine {
 	return e
 }
 
-// each runs a test with an engine for each kind of app.
-func each(t *testing.T, test func(t *testing.T, e *engine, app string), opts ...graphtest.Option) {
+var (
+	apps         = []string{secret, certificate, unprivileged}
+	privileged   = []string{secret, certificate}
+	certificates = []string{certificate, unprivileged}
+)
+
+// each runs a test with an engine for each of the kinds of app.
+func each(t *testing.T, kinds []string, test func(t *testing.T, e *engine, app string), opts ...graphtest.Option) {
 	t.Helper()
-	for _, app := range []string{secret, certificate, unprivileged} {
+	for _, app := range kinds {
 		t.Run(app, func(t *testing.T) { test(t, start(t, app, opts...), app) })
 	}
 }
