@@ -36,8 +36,8 @@ func flows() []flow {
 		},
 	}, {
 		name: "retirement",
-		// The lease's record goes; the intent, the new version.
-		writes: []string{"lease", "key", "key"},
+		// The lease's record goes; the comparison and its report; the intent, the new version.
+		writes: []string{"lease", "key", "health", "key", "key"},
 		begin: func(p *hosted, lease *logical.Secret) {
 			_, _ = p.request(logical.RevokeOperation, "", nil, lease) // may not live to answer either
 		},
