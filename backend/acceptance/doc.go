@@ -28,12 +28,14 @@
 //	let NAME FILE PATH           puts that string into a variable
 //	read-at-once N PATH > FILE   reads a path N times at the same moment, counts what
 //	                             came of it, and writes one of the answers
-//	keep-reading N PATH          lets N readers read a path, again and again
-//	stop-reading                 stops them and counts the same
+//	keep-reading N PATH PAUSE    lets N readers read a path, again and again
+//	stop-reading PATH            stops them and counts the same
 //	start-tenant NAME            starts one more tenant, in the folder NAME
 //	restart-vault NAME=VALUE...  starts another Vault, which has nothing of what the one
 //	                             before has stored, with that environment, which its
 //	                             plugin inherits
+//	start-raft N                 starts a cluster of N nodes in the place of Vault, with the
+//	                             plugin at mdi/ and with sys/raw
 //	start-proxy NAME FLAGS...    starts a forward proxy (see internal/proxy): its URL is
 //	                             in the folder NAME, what it is asked for in its log
 //	black-hole NAME              puts an address into a variable where connections are

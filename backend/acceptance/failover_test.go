@@ -119,7 +119,7 @@ func (s *suite) startFailover(t *testing.T, dice *rand.Rand) *failover {
 	} {
 		require.NoError(t, f.Call(t.Context(), http.MethodPost, path, fields, nil))
 	}
-	f.hosts = startReaders(4, f.clients(), "mdi/key/hosts")
+	f.hosts = startReaders(4, f.clients(), "mdi/key/hosts", 200*time.Millisecond)
 	t.Cleanup(f.hosts.end)
 	f.startAgents(t)
 	return f
