@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -219,7 +217,9 @@ func (c *cluster) active(ctx context.Context, but string) (active *node, since s
 	}
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause(ctx, 50*time.Millisecond) {
 		for _, n := range c.nodes {
-			err := n.Call(ctx, http.MethodGet, "sys/leader", nil, &leader)
+			asking, cancel := context.WithTimeout(ctx, time.Second) // the node may be frozen
+			err := n.Call(asking, http.MethodGet, "sys/leader", nil, &leader)
+			cancel()
 			if err == nil && leader.IsSelf && leader.Since != but && n.Health(ctx) == http.StatusOK {
 				return n, leader.Since, nil
 			}
@@ -236,13 +236,7 @@ func (c *cluster) restart(ctx context.Context, n *node) error {
 // elections returns how often a node has become active.
 func (c *cluster) elections(t *testing.T) int {
 	t.Helper()
-	count := 0
-	for _, n := range c.nodes {
-		text, err := os.ReadFile(n.server.Log)
-		require.NoError(t, err)
-		count += strings.Count(string(text), "acquired lock, enabling active operation")
-	}
-	return count
+	return c.logged(t, "acquired lock, enabling active operation")
 }
 
 // clients returns the nodes as readers need them.

@@ -33,8 +33,9 @@ func read(ctx context.Context, vault *testbed.Client, path string) reading {
 
 // leasedKey is the answer to a read of the key.
 type leasedKey struct {
-	LeaseID string `json:"lease_id"`
-	Data    struct {
+	LeaseID  string   `json:"lease_id"`
+	Warnings []string `json:"warnings"`
+	Data     struct {
 		Key     string `json:"deployment_access_key"`
 		Version int    `json:"key_version"`
 		Reused  bool   `json:"reused"`
