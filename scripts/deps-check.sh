@@ -22,7 +22,7 @@ field
 flight
 format
 graph
-health           accesskey graph lock
+health           graph lock
 lease
 lock
 role             accesskey field lock

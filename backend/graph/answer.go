@@ -90,14 +90,10 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 			Inner *inner `json:"innerError"`
 		} `json:"error"`
 	}
+	_ = json.Unmarshal(body, &content) // of a page, nothing is read
 	e := answerError(op, resp)
-	notGraphs := json.Unmarshal(body, &content) != nil
 	e.Code = plausible(content.Error.Code)
 	e.Signed = signed(resp, e.Code)
-	if notGraphs {
-		e.Code = ""
-		return e
-	}
 	for in := content.Error.Inner; in != nil && e.RequestID == ""; in = in.Inner {
 		e.RequestID = plausible(in.RequestID)
 	}
@@ -106,7 +102,8 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 
 // signed reports whether Graph itself has sent an answer with an error code or "".
 func signed(resp *http.Response, code string) bool {
-	if _, err := uuid.Parse(resp.Header.Get("request-id")); err != nil {
+	id := resp.Header.Get("request-id")
+	if uuid.Validate(id) != nil || len(id) != len(uuid.Nil.String()) { // package uuid takes other forms as well
 		return false
 	}
 	sent := resp.Request.Header.Get(headerClientRequestID)

@@ -26,8 +26,8 @@ const (
 	BodyDisagreeing      BodyKind = "disagreeing-keys"   // a second key under another name
 	// BodyMalformed is JSON without its end that still contains all secrets.
 	BodyMalformed BodyKind = "malformed-token"
-	// BodyOldKey answers a regeneration with the key from before it, which has been
-	// replaced only with AfterWork.
+	// BodyOldKey answers a regeneration with the key from before it, as a proxy does that
+	// repeats an earlier answer. The key has been replaced only with AfterWork.
 	BodyOldKey BodyKind = "old-key"
 )
 

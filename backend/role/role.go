@@ -6,7 +6,7 @@ package role
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,8 +26,6 @@ const (
 	FieldTTL       = "ttl"
 	FieldMaxKeyAge = "max_key_age"
 )
-
-var errUnreadable = errors.New("the storage entry of this role cannot be decoded: delete the role and create it again")
 
 // Role is on which terms its readers get the key.
 type Role struct {
@@ -129,7 +127,8 @@ func (s *Store) load(ctx context.Context, name string) (*Role, error) {
 	}
 	found := &Role{}
 	if err := entry.DecodeJSON(found); err != nil {
-		return nil, errUnreadable
+		// Without the decoder's error, which could quote the entry.
+		return nil, fmt.Errorf("the storage entry %s of this mount cannot be decoded: delete the role and create it again", Prefix+name)
 	}
 	s.known[name] = found
 	return found, nil

@@ -127,6 +127,8 @@ func TestAnswerIsLost(t *testing.T) {
 		"reset after the work":  {Reset: true, AfterWork: true},
 		"504 after the work":    {Status: 504, AfterWork: true},
 		"truncated":             {Body: graphtest.BodyTruncated},
+		"403 of a proxy":        {Status: 403, Body: graphtest.BodyHTML},
+		"proxy, after the work": {Status: 403, Body: graphtest.BodyHTML, AfterWork: true},
 	} {
 		for _, app := range privileged {
 			t.Run(app+" "+name, func(t *testing.T) {
@@ -174,6 +176,25 @@ func TestRemovalOfAYoungSecretIsRepeated(t *testing.T) {
 	require.Equal(t, 1, e.own())
 	require.Zero(t, e.status().Retiring)
 	e.works()
+}
+
+// A proxy's page proves no removal: the replaced secret is removed later.
+func TestRemovalThatAProxyAnswers(t *testing.T) {
+	for _, status := range []int{404, 400, 403} {
+		e := start(t, secret)
+		e.rotate()
+		e.rotate()
+		e.sim.Inject(graphtest.Fault{Operation: graphtest.RemovePassword, Status: status, Body: graphtest.BodyHTML})
+		e.pass(credential.Grace)
+		require.Equal(t, 2, e.own())
+		require.Equal(t, 1, e.status().Retiring)
+		require.Equal(t, 1, e.stored().Root.Failures)
+		e.sim.Clear()
+		e.hours(1)
+		require.Equal(t, 1, e.own())
+		require.Zero(t, e.status().Retiring)
+		e.works()
+	}
 }
 
 // What was interrupted is settled when that is possible. No credential is replaced, unless

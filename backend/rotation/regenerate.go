@@ -224,6 +224,8 @@ func (a attempt) logUnstored(ctx context.Context, err error) {
 
 // report records how an attempt went, and returns its error.
 func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
+	defer cancel()
 	switch {
 	case errors.Is(err, accesskey.ErrNotDue):
 		return err
@@ -243,7 +245,7 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err e
 // forOthers marks the error of unattended work, so that readers who joined it are judged
 // anew: they may fare better.
 func (a attempt) forOthers(err error) error {
-	if a.onlyIf == accesskey.WorkRetire || a.onlyIf == accesskey.WorkRotate {
+	if !a.farewell && (a.onlyIf == accesskey.WorkRetire || a.onlyIf == accesskey.WorkRotate) {
 		return errors.Join(accesskey.ErrNotDue, err)
 	}
 	return err

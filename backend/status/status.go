@@ -131,6 +131,6 @@ var rootStatus = []field.Spec[root]{
 	field.IfKnown("root_next_rotation", framework.TypeTime, "When it is rotated automatically.", func(s *root) any { return field.Time(s.step.NextRotation) }),
 	field.IfKnown("root_consecutive_failures", framework.TypeInt, "Number of failures with it since the last success, or since another credential was configured.", func(s *root) any { return s.life.Failures }),
 	field.IfKnown("root_next_attempt", framework.TypeTime, "Until when what is unfinished, scheduled or to be removed waits after a failure; missing if nothing is.", func(s *root) any { return field.Time(s.step.NextAttempt) }),
-	field.IfKnown("root_last_error", framework.TypeString, "What failed last with it; root_consecutive_failures tells whether that is over.", func(s *root) any { return field.Text(s.life.LastError) }),
+	field.IfKnown("root_last_error", framework.TypeString, "What failed last with it; if root_consecutive_failures is 0, that is over.", func(s *root) any { return field.Text(s.life.LastError) }),
 	field.IfKnown("root_last_error_at", framework.TypeTime, "When that failed.", func(s *root) any { return field.Time(s.life.LastErrorAt) }),
 }

@@ -12,28 +12,17 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
-	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/schedule"
 	"example.com/vault-plugin-secrets-mdi/backend/status"
-
-	"github.com/hashicorp/vault/sdk/framework"
 )
 
 var noon = time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)
 
-// scheduled is a configuration that has the key regenerated every hour.
-func scheduled(t *testing.T) *config.Config {
-	cfg := &config.Config{}
-	d := &framework.FieldData{Raw: map[string]any{schedule.FieldPeriod: "1h"}, Schema: field.Schema(config.Fields())}
-	require.NoError(t, field.Write(config.Fields(), cfg, d, true))
-	return cfg
-}
-
 // Each field that can be read is declared, and none without a value is in the way.
 func TestFieldsAreThoseThatAreRead(t *testing.T) {
 	full := status.State{
-		Config: scheduled(t), Leases: 3, Due: []string{accesskey.WorkRetire}, Unreadable: []string{"key"}, Now: noon,
+		Config: &config.Config{Schedule: schedule.Schedule{Period: time.Hour}}, Leases: 3, Due: []string{accesskey.WorkRetire}, Unreadable: []string{"key"}, Now: noon,
 		Record: accesskey.Record{Version: 7, Key: "a-secret", Cause: accesskey.CauseRead, RegeneratedAt: noon, WantedSince: noon},
 		Report: health.Report{
 			LastError: "x", LastErrorAt: noon, LastErrorCause: "read", LastErrorCode: "c", LastErrorRequestID: "r",
