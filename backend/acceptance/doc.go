@@ -15,7 +15,7 @@
 // where vault and mdi-simulator speak to these two. $TENANT_HOST is the tenant's host
 // and port.
 // $SCRIPTS is the repository's scripts folder, $LOGS the folder of the scenario's
-// logs; what a scenario starts by itself has to log there.
+// logs; what a script starts has to log there.
 //
 // On top of testscript's own commands there are
 //
@@ -49,11 +49,13 @@
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
 //
-// Five tests run beside the scripts, and need more control than a script gives: upgrade
+// Seven tests run beside the scripts, and need more control than a script gives: upgrade
 // restores a Vault that an older version of the plugin has left behind; downgrade steps
 // mounts back to an older version, which it builds from the history of the repository;
-// failover kills the active node of a cluster, and lets it step down, again and again
-// while hosts read; interrupted owns the plugin's storage in Vault's place, and kills
+// failover takes the active node of a cluster away, again and again while hosts read, and
+// measures how long they are without a key; turning deletes the configuration and changes
+// the tenant while they read; hasty has readers that leave before they have the answer;
+// interrupted owns the plugin's storage in Vault's place, and kills
 // the plugin at each of its writes; interrupted-root does so while the plugin replaces
 // its own credential, and ends the grace period of the old one.
 //

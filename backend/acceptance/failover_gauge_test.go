@@ -20,8 +20,8 @@ const (
 	// clientsOfAKind is how many clients there are for each gauge.
 	clientsOfAKind = 4
 
-	// answerLimit is how long a host waits for an answer.
-	answerLimit = 5 * time.Second
+	// answerLimit is how long a client waits for an answer before it asks another node.
+	answerLimit = 4 * time.Second
 
 	// beyondElection is how much longer than without an active node a host may be without
 	// a working key.

@@ -162,7 +162,7 @@ func startReaders(n int, nodes []*testbed.Client, path string, between time.Dura
 	return r
 }
 
-// end stops the readers and returns when none reads any more.
+// end stops the readers and returns when none reads any longer.
 func (r *readers) end() {
 	r.stop()
 	r.wg.Wait()
