@@ -27,6 +27,8 @@ func TestAcceptance(t *testing.T) {
 		t.Run("interrupted", s.testInterrupted)
 		t.Run("interrupted-root", s.testInterruptedRoot)
 		t.Run("failover", s.testFailover)
+		t.Run("hasty", s.testHasty)
+		t.Run("turning", s.testTurning)
 		t.Run("upgrade", s.testUpgrade)
 		t.Run("downgrade", s.testDowngrade)
 		testscript.Run(t, testscript.Params{

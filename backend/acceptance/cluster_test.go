@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -44,25 +42,44 @@ type node struct {
 // startCluster runs a cluster that is unsealed and has an active node.
 func startCluster(t *testing.T, sc *scenario) *cluster {
 	t.Helper()
-	vaultPort.Lock()
-	defer vaultPort.Unlock()
 	c := &cluster{sc: sc}
 	t.Cleanup(c.shutdown)
-	for i := range clusterSize {
-		require.NoError(t, c.addNode(t.Context(), "vault-"+strconv.Itoa(i+1)))
+	require.NoError(t, c.start(t.Context(), clusterSize))
+	return c
+}
+
+// start runs a number of nodes, the first of which becomes active.
+func (c *cluster) start(ctx context.Context, size int) error {
+	vaultPort.Lock()
+	defer vaultPort.Unlock()
+	for i := range size {
+		if err := c.addNode(ctx, "vault-"+strconv.Itoa(i+1)); err != nil {
+			return err
+		}
 	}
 	for _, n := range c.nodes {
-		n.server.Join = c.urls()
-		require.NoError(t, n.start(t.Context()))
+		if size > 1 {
+			n.server.Join = c.urls()
+		}
+		if err := n.start(ctx); err != nil {
+			return err
+		}
 	}
-	require.NoError(t, c.initialise(t.Context()))
-	require.NoError(t, c.unseal(t.Context(), c.nodes[0]))
-	require.NoError(t, c.mount(t.Context())) // while the node is alone: it cannot lose an election
+	if err := c.initialise(ctx); err != nil {
+		return err
+	}
+	if err := c.unseal(ctx, c.nodes[0]); err != nil {
+		return err
+	}
+	if err := c.mount(ctx); err != nil { // while the node is alone: it cannot lose an election
+		return err
+	}
 	for _, n := range c.nodes[1:] {
-		require.NoError(t, c.unseal(t.Context(), n))
+		if err := c.unseal(ctx, n); err != nil {
+			return err
+		}
 	}
-	require.NoError(t, c.awaitVoters(t.Context()))
-	return c
+	return c.awaitVoters(ctx)
 }
 
 // startSingle runs a cluster of one node, unsealed and without a mount.
@@ -200,7 +217,9 @@ func (c *cluster) active(ctx context.Context, but string) (active *node, since s
 	}
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause(ctx, 50*time.Millisecond) {
 		for _, n := range c.nodes {
-			err := n.Call(ctx, http.MethodGet, "sys/leader", nil, &leader)
+			asking, cancel := context.WithTimeout(ctx, time.Second) // the node may be frozen
+			err := n.Call(asking, http.MethodGet, "sys/leader", nil, &leader)
+			cancel()
 			if err == nil && leader.IsSelf && leader.Since != but && n.Health(ctx) == http.StatusOK {
 				return n, leader.Since, nil
 			}
@@ -217,13 +236,7 @@ func (c *cluster) restart(ctx context.Context, n *node) error {
 // elections returns how often a node has become active.
 func (c *cluster) elections(t *testing.T) int {
 	t.Helper()
-	count := 0
-	for _, n := range c.nodes {
-		text, err := os.ReadFile(n.server.Log)
-		require.NoError(t, err)
-		count += strings.Count(string(text), "acquired lock, enabling active operation")
-	}
-	return count
+	return c.logged(t, "acquired lock, enabling active operation")
 }
 
 // clients returns the nodes as readers need them.

@@ -43,6 +43,7 @@ func commands() map[string]scriptCommand {
 		"id-tokens":    only(idTokens),
 
 		"restart-vault": only(restartVault),
+		"start-raft":    only(startRaft),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -54,26 +55,33 @@ func readAtOnce(ts *testscript.TestScript, args []string) error {
 // keepReading starts readers in the background.
 func keepReading(ts *testscript.TestScript, args []string) error {
 	sc := scenarioOf(ts)
-	if len(args) != 2 || sc.readers != nil {
-		return errors.New("usage: keep-reading N PATH, once")
+	if len(args) != 3 || sc.readers[args[1]] != nil {
+		return errors.New("usage: keep-reading N PATH PAUSE, once for each path")
 	}
 	n, err := positive(args[0])
 	if err != nil {
 		return err
 	}
-	sc.readers = startReaders(n, []*testbed.Client{vaultOf(ts)}, args[1])
+	between, err := time.ParseDuration(args[2])
+	if err != nil {
+		return err
+	}
+	sc.readers[args[1]] = startReaders(n, []*testbed.Client{vaultOf(ts)}, args[1], between)
 	return nil
 }
 
 // stopReading stops them and prints what they got. While the plugin restarts, or a key
 // is in doubt, there can be none: only that is a failure of theirs that is in order.
-func stopReading(ts *testscript.TestScript, _ []string) error {
-	sc := scenarioOf(ts)
-	if sc.readers == nil {
+func stopReading(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: stop-reading PATH")
+	}
+	readers := scenarioOf(ts).readers[args[0]]
+	if readers == nil {
 		return errors.New("nobody reads")
 	}
-	sc.readers.end()
-	all := &sc.readers.tally
+	readers.end()
+	all := &readers.tally
 	for status := range all.answers {
 		if status != http.StatusOK && status < http.StatusInternalServerError {
 			return fmt.Errorf("a read was answered with %d", status)

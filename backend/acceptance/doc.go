@@ -15,7 +15,7 @@
 // where vault and mdi-simulator speak to these two. $TENANT_HOST is the tenant's host
 // and port.
 // $SCRIPTS is the repository's scripts folder, $LOGS the folder of the scenario's
-// logs; what a scenario starts by itself has to log there.
+// logs; what a script starts has to log there.
 //
 // On top of testscript's own commands there are
 //
@@ -28,12 +28,14 @@
 //	let NAME FILE PATH           puts that string into a variable
 //	read-at-once N PATH > FILE   reads a path N times at the same moment, counts what
 //	                             came of it, and writes one of the answers
-//	keep-reading N PATH          lets N readers read a path, again and again
-//	stop-reading                 stops them and counts the same
+//	keep-reading N PATH PAUSE    lets N readers read a path, again and again
+//	stop-reading PATH            stops them and counts the same
 //	start-tenant NAME            starts one more tenant, in the folder NAME
 //	restart-vault NAME=VALUE...  starts another Vault, which has nothing of what the one
 //	                             before has stored, with that environment, which its
 //	                             plugin inherits
+//	start-raft N                 starts a cluster of N nodes in the place of Vault, with the
+//	                             plugin at mdi/ and with sys/raw
 //	start-proxy NAME FLAGS...    starts a forward proxy (see internal/proxy): its URL is
 //	                             in the folder NAME, what it is asked for in its log
 //	black-hole NAME              puts an address into a variable where connections are
@@ -47,11 +49,13 @@
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
 //
-// Five tests run beside the scripts, and need more control than a script gives: upgrade
+// Seven tests run beside the scripts, and need more control than a script gives: upgrade
 // restores a Vault that an older version of the plugin has left behind; downgrade steps
 // mounts back to an older version, which it builds from the history of the repository;
-// failover kills the active node of a cluster, and lets it step down, again and again
-// while hosts read; interrupted owns the plugin's storage in Vault's place, and kills
+// failover takes the active node of a cluster away, again and again while hosts read, and
+// measures how long they are without a key; turning deletes the configuration and changes
+// the tenant while they read; hasty has readers that leave before they have the answer;
+// interrupted owns the plugin's storage in Vault's place, and kills
 // the plugin at each of its writes; interrupted-root does so while the plugin replaces
 // its own credential, and ends the grace period of the old one.
 //

@@ -19,7 +19,7 @@ import (
 func (f *failover) settle(t *testing.T) {
 	t.Helper()
 	f.expectAgents(t)
-	f.hosts.end()
+	f.endGauges()
 	for _, agent := range f.agents {
 		agent.process.Stop()
 	}
@@ -79,7 +79,7 @@ func (f *failover) expectRecords(t *testing.T, leases int) {
 func (f *failover) expectNoKeyGood(t *testing.T) {
 	t.Helper()
 	tried := 0
-	for _, all := range []*tally{&f.hosts.tally, f.others} {
+	for _, all := range []*tally{f.hosts, f.others} {
 		for key, version := range all.versions {
 			registers, err := f.tenant.Register(t.Context(), key)
 			require.NoError(t, err)
@@ -94,14 +94,18 @@ func (f *failover) expectNoKeyGood(t *testing.T) {
 func (f *failover) report(t *testing.T, rounds int) {
 	t.Helper()
 	for key, version := range f.others.versions {
-		f.hosts.tally.note(key, version)
+		f.hosts.note(key, version)
 	}
-	require.Empty(t, f.hosts.tally.conflicts)
+	require.Empty(t, f.hosts.conflicts)
 	require.Empty(t, f.others.conflicts)
 	calls, err := f.tenant.Calls(t.Context())
 	require.NoError(t, err)
 	t.Logf("rounds: %d, elections: %d, Graph's regenerations: %v", rounds, f.elections(t), calls[graphtest.Regenerate])
-	t.Logf("hosts: %v", &f.hosts.tally)
+	t.Logf("hosts: %v", f.hosts)
 	t.Logf("others: %v", f.others)
 	t.Logf("longest time from the loss of a node to a key: %v", f.worst)
+	t.Logf("longest time without an active node %s, without an answer %s, without a working key %s; beyond the time without an active node: %s",
+		f.longest[0].Round(10*time.Millisecond), f.longest[1].Round(10*time.Millisecond), f.longest[2].Round(10*time.Millisecond), f.beyond.Round(10*time.Millisecond))
+	t.Logf("keys handed out dead: %d, with a warning: %d, replaced on their way: %d", f.dead, f.warned, f.overtaken)
+	require.Zero(t, f.dead, "keys handed out dead")
 }

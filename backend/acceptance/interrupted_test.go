@@ -36,8 +36,8 @@ func flows() []flow {
 		},
 	}, {
 		name: "retirement",
-		// The lease's record goes; the intent, the new version.
-		writes: []string{"lease", "key", "key"},
+		// The lease's record goes; the comparison and its report; the intent, the new version.
+		writes: []string{"lease", "key", "health", "key", "key"},
 		begin: func(p *hosted, lease *logical.Secret) {
 			_, _ = p.request(logical.RevokeOperation, "", nil, lease) // may not live to answer either
 		},
@@ -128,7 +128,7 @@ func (i *interruption) killed(t *testing.T, f flow, at int, applied bool) {
 }
 
 // awaitKey reads until there is a key, which must register. While a regeneration is in
-// doubt there is none, for the 45 s of its deadline at most.
+// doubt there is none until Graph has named one.
 func (i *interruption) awaitKey(t *testing.T, p *hosted, path string) string {
 	t.Helper()
 	var resp *logical.Response

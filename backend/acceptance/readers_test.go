@@ -20,19 +20,22 @@ const requestLimit = 30 * time.Second
 // reading is what came of one read.
 type reading struct {
 	testbed.Response
-	err error
+	err  error
+	took time.Duration
 }
 
 // read reads a path of Vault once.
 func read(ctx context.Context, vault *testbed.Client, path string) reading {
+	began := time.Now()
 	resp, err := vault.Send(ctx, http.MethodGet, path, nil)
-	return reading{resp, err}
+	return reading{resp, err, time.Since(began)}
 }
 
 // leasedKey is the answer to a read of the key.
 type leasedKey struct {
-	LeaseID string `json:"lease_id"`
-	Data    struct {
+	LeaseID  string   `json:"lease_id"`
+	Warnings []string `json:"warnings"`
+	Data     struct {
 		Key     string `json:"deployment_access_key"`
 		Version int    `json:"key_version"`
 		Reused  bool   `json:"reused"`
@@ -59,6 +62,7 @@ type tally struct {
 	conflicts []string       // where a key was told to be what it is not
 	succeeded time.Time      // last
 	longest   time.Duration  // without success
+	slowest   time.Duration  // read
 }
 
 // add counts a reading and returns its key, which is zero if there was none.
@@ -66,11 +70,9 @@ func (t *tally) add(r reading) leasedKey {
 	got, err := r.key()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.answers == nil {
-		t.answers, t.leases = map[int]int{}, map[string]bool{}
-		t.versions, t.keys = map[string]int{}, map[int]string{}
-	}
+	t.init()
 	t.answers[r.Status]++
+	t.slowest = max(t.slowest, r.took)
 	if err != nil {
 		return leasedKey{}
 	}
@@ -82,6 +84,28 @@ func (t *tally) add(r reading) leasedKey {
 	}
 	t.succeeded = now
 	return got
+}
+
+// merge adds what another tally has counted, but for how long it took to get a key.
+func (t *tally) merge(other *tally) {
+	for status, n := range other.answers {
+		t.init()
+		t.answers[status] += n
+	}
+	for lease := range other.leases {
+		t.leases[lease] = true
+	}
+	for key, version := range other.versions {
+		t.note(key, version)
+	}
+	t.slowest = max(t.slowest, other.slowest)
+}
+
+func (t *tally) init() {
+	if t.answers == nil {
+		t.answers, t.leases = map[int]int{}, map[string]bool{}
+		t.versions, t.keys = map[string]int{}, map[int]string{}
+	}
 }
 
 // note remembers a key. Each is that of one version: a key that comes under a second
@@ -104,8 +128,8 @@ func (t *tally) String() string {
 	for _, n := range t.answers {
 		reads += n
 	}
-	return fmt.Sprintf("reads=%d leases=%d keys=%d by status: %v, longest time without an answer: %s",
-		reads, len(t.leases), len(t.keys), t.answers, t.longest.Round(10*time.Millisecond))
+	return fmt.Sprintf("reads=%d leases=%d keys=%d by status: %v, longest time without an answer: %s, slowest read: %s",
+		reads, len(t.leases), len(t.keys), t.answers, t.longest.Round(10*time.Millisecond), t.slowest.Round(10*time.Millisecond))
 }
 
 // readers read a path until they are stopped.
@@ -115,9 +139,9 @@ type readers struct {
 	wg    sync.WaitGroup
 }
 
-// startReaders lets n readers read a path of one of several nodes; a reader whose
-// node does not answer turns to the next.
-func startReaders(n int, nodes []*testbed.Client, path string) *readers {
+// startReaders lets n readers read a path of one of several nodes, with pauses; a reader
+// whose node does not answer turns to the next.
+func startReaders(n int, nodes []*testbed.Client, path string, between time.Duration) *readers {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &readers{stop: cancel}
 	for i := range n {
@@ -131,14 +155,14 @@ func startReaders(n int, nodes []*testbed.Client, path string) *readers {
 				if reading.Status != http.StatusOK {
 					at++
 				}
-				pause(ctx, 200*time.Millisecond)
+				pause(ctx, between)
 			}
 		})
 	}
 	return r
 }
 
-// end stops the readers and returns when none reads any more.
+// end stops the readers and returns when none reads any longer.
 func (r *readers) end() {
 	r.stop()
 	r.wg.Wait()

@@ -33,8 +33,9 @@ type scenario struct {
 	vault   *testbed.Process
 	tenants []*tenant
 	proxies []*testbed.Process
-	readers *readers     // or nil
-	output  bytes.Buffer // of the command lines
+	cluster *cluster            // or nil
+	readers map[string]*readers // by path
+	output  bytes.Buffer        // of the command lines
 
 	vaultEnv []string // of Vault besides
 }
@@ -51,10 +52,11 @@ type scenarioKey struct{}
 // newScenario returns a scenario that runs in a folder. It has nothing yet.
 func (s *suite) newScenario(work string) (*scenario, error) {
 	sc := &scenario{
-		suite: s,
-		work:  work,
-		logs:  filepath.Join(s.logs, filepath.Base(work)),
-		env:   testbed.Environment(work, s.sockets),
+		suite:   s,
+		work:    work,
+		logs:    filepath.Join(s.logs, filepath.Base(work)),
+		env:     testbed.Environment(work, s.sockets),
+		readers: map[string]*readers{},
 	}
 	return sc, os.Mkdir(sc.logs, 0o700)
 }
@@ -191,14 +193,17 @@ func (sc *scenario) keepOutput() error {
 // end stops all processes and takes down what secrets there were. Of a scenario
 // that failed it shows what Vault and the plugin complained about.
 func (sc *scenario) end(t interface{ Log(args ...any) }) {
-	if sc.readers != nil {
-		sc.readers.end()
+	for _, readers := range sc.readers {
+		readers.end()
 	}
 	if err := sc.keepOutput(); err != nil {
 		t.Log(err)
 	}
 	if sc.vault != nil {
 		sc.vault.Stop()
+	}
+	if sc.cluster != nil {
+		sc.cluster.shutdown()
 	}
 	for _, tenant := range sc.tenants {
 		if err := sc.suite.evidence.collect(sc.logs, tenant); err != nil {

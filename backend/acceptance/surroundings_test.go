@@ -36,6 +36,28 @@ func restartVault(ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
+// startRaft starts a cluster in the place of the scenario's Vault, with storage on disk that
+// sys/raw can write, and with the plugin mounted at mdi/.
+func startRaft(ts *testscript.TestScript, args []string) error {
+	sc := scenarioOf(ts)
+	if len(args) != 1 || sc.cluster != nil {
+		return errors.New("usage: start-raft N, once")
+	}
+	size, err := positive(args[0])
+	if err != nil {
+		return err
+	}
+	sc.vault.Stop()
+	sc.vault = nil
+	sc.cluster = &cluster{sc: sc, settings: map[string]any{"raw_storage_endpoint": true}}
+	if err := sc.cluster.start(context.Background(), size); err != nil {
+		return err
+	}
+	ts.Setenv("VAULT_ADDR", sc.cluster.nodes[0].Address())
+	ts.Setenv("VAULT_TOKEN", sc.cluster.nodes[0].Token())
+	return nil
+}
+
 // blackHole opens a port for the length of the scenario, on which connections are
 // made, and nobody ever says a word.
 func blackHole(ts *testscript.TestScript, args []string) error {

@@ -6,6 +6,11 @@ path "mdi/key/sensor-hosts" {
   capabilities = ["read"]
 }
 
+# Which version of the key is current, without the key: a host asks just before it installs.
+path "mdi/key-version" {
+  capabilities = ["read"]
+}
+
 # The address of the installer, for hosts that download it.
 path "mdi/deployment-package" {
   capabilities = ["read"]

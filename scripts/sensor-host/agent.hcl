@@ -5,7 +5,7 @@
 #   VAULT_ADDR=https://vault.example.com:8200 vault agent -config=agent.hcl
 #
 # All hosts hold the same key. The agent reads again at nine tenths of the role's ttl, so
-# a host has a new key within that time. Stop the agent when the rollout is over: the key
+# a host has a new key within that time; the installation asks just before it begins. Stop the agent when the rollout is over: the key
 # stops working when the last lease ends.
 #
 # Paths are relative to the folder that the agent runs in. On Windows, where a
@@ -21,6 +21,17 @@ auto_auth {
       remove_secret_id_file_after_reading = false
     }
   }
+
+  # The host's token, for the installation to ask whether its key is still the current one.
+  # It is in a file, and not behind a listener of the agent's with use_auto_auth_token: every
+  # user and every service of the host could read the key through that, and this file only
+  # those who can read the secret-id as well. On Windows the ACL of the folder restricts it.
+  sink "file" {
+    config = {
+      path = "token"
+      mode = 0600
+    }
+  }
 }
 
 template {
@@ -32,8 +43,16 @@ template {
 
   exec {
     # On Windows:
-    # command = ["powershell.exe", "-NoProfile", "-NonInteractive", "-File", "C:/mdi/install-sensor.ps1", "-AccessKeyFile", "C:/mdi/access-key.txt"]
+    # command = ["powershell.exe", "-NoProfile", "-NonInteractive", "-File", "C:/mdi/install-sensor.ps1", "-AccessKeyFile", "C:/mdi/access-key.txt", "-VaultAddress", "https://vault.example.com:8200"]
     command = ["./install-sensor.sh", "access-key.txt"]
     timeout = "30m"
   }
+}
+
+# The version of that key, from the same read. The installer takes a file with nothing but
+# the key.
+template {
+  contents    = "{{ with secret \"mdi/key/sensor-hosts\" }}{{ .Data.key_version }}{{ end }}"
+  destination = "key-version.txt"
+  perms       = "0600"
 }

@@ -93,6 +93,23 @@ func (p *Process) Kill() (orphans []int, err error) {
 	return orphans, nil
 }
 
+// Freeze stops the process and its children, as a machine does that has no time for them,
+// until thaw is called.
+func (p *Process) Freeze() (thaw func(), err error) {
+	pids, err := p.Children()
+	if err != nil {
+		return nil, err
+	}
+	pids = append(pids, p.cmd.Process.Pid)
+	signal := func(s syscall.Signal) {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, s) // it may have ended
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }, nil
+}
+
 // Ended returns a channel that is closed when the process has ended, for any reason.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 

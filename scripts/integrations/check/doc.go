@@ -9,7 +9,8 @@
 //     Terraform does: a difference would be a change in every plan.
 //   - The template engine of Vault Agent renders the metrics from the status of an engine,
 //     and Prometheus evaluates the alerts on them.
-//   - The tests lint the workflow, run the scripts of both pipelines with stand-ins for the
+//   - The installation's script takes what the playbook and the agents pass to it.
+//   - The tests lint the workflow, run the scripts of both pipelines with fakes of the
 //     programs that they call, and validate the Kubernetes resources against the
 //     definitions of External Secrets Operator.
 //

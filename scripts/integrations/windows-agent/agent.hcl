@@ -19,6 +19,17 @@ auto_auth {
       remove_secret_id_file_after_reading = false
     }
   }
+
+  # The host's token, for the installation to ask whether its key is still the current one.
+  # It is in a file of the protected folder, and not behind a listener of the agent's with
+  # use_auto_auth_token: every user and every service of a domain controller can connect to
+  # 127.0.0.1, and could read the key through that. mode has no effect on Windows.
+  sink "file" {
+    config = {
+      path = "C:/ProgramData/mdi/token"
+      mode = 0600
+    }
+  }
 }
 
 template {
@@ -28,7 +39,14 @@ template {
   error_on_missing_key = true
 
   exec {
-    command = ["powershell.exe", "-NoProfile", "-NonInteractive", "-File", "C:/ProgramData/mdi/install-sensor.ps1", "-AccessKeyFile", "C:/ProgramData/mdi/access-key.txt"]
+    command = ["powershell.exe", "-NoProfile", "-NonInteractive", "-File", "C:/ProgramData/mdi/install-sensor.ps1", "-AccessKeyFile", "C:/ProgramData/mdi/access-key.txt", "-VaultAddress", "https://vault.example.com:8200"]
     timeout = "30m"
   }
+}
+
+# The version of that key, from the same read. The installer takes a file with nothing but
+# the key.
+template {
+  contents    = "{{ with secret \"mdi/key/sensor-hosts\" }}{{ .Data.key_version }}{{ end }}"
+  destination = "C:/ProgramData/mdi/key-version.txt"
 }
