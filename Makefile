@@ -75,7 +75,7 @@ test: unit acceptance ## Run all tests
 .PHONY: unit
 unit: ## Run the unit tests with the race detector
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
-	$(progress) "unit tests" go test -race -timeout 8m $$packages
+	$(progress) "unit tests" go test -race -timeout 20m $$packages
 
 .PHONY: acceptance
 acceptance: ## Run the scenarios on a real Vault
@@ -88,7 +88,7 @@ cover: ## Fail if the own tests of a package of the plugin cover too little of i
 	$(progress) "coverage" scripts/cover.sh $(MIN_COVERAGE) $$packages
 
 .PHONY: mutants
-mutants: ## Show that the property test finds each of 25 ways to break the engine (minutes)
+mutants: ## Show that the property test finds each known way to break the engine (minutes)
 	@go run ./scripts/mutants $(ARGS)
 
 MDI_CHAOS_ROUNDS ?= 50
@@ -97,12 +97,17 @@ MDI_RACE_RUNS ?= 10
 MDI_SOAK_ROUNDS ?= 3
 
 .PHONY: soak
-soak: soak-race soak-histories soak-storage soak-fuzz soak-chaos ## Run the long tests: MDI_RACE_RUNS, MDI_SOAK_ROUNDS, MDI_FUZZTIME, MDI_CHAOS_ROUNDS
+soak: soak-race soak-explore soak-histories soak-storage soak-fuzz soak-chaos ## Run the long tests: MDI_RACE_RUNS, MDI_SOAK_ROUNDS, MDI_FUZZTIME, MDI_CHAOS_ROUNDS
 
 .PHONY: soak-race
 soak-race:
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
 	$(progress) "$(MDI_RACE_RUNS) race runs" go test -race -count=$(MDI_RACE_RUNS) -timeout 3h $$packages
+
+.PHONY: soak-explore
+soak-explore:
+	@MDI_EXPLORE=all $(progress) "every world of the key's rule" \
+		go test -count=1 -timeout 90m -run '^TestExplore' -v ./backend/accesskey
 
 MDI_HISTORIES ?= 1000
 

@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/AzureAD/microsoft-authentication-library-for-go v1.10.1 // Microsoft's own sign-in to Entra ID, with its token cache
-	github.com/golang-jwt/jwt/v5 v5.3.1 // the proof of possession that rolls a certificate; MSAL has it as well
+	github.com/golang-jwt/jwt/v5 v5.3.1 // the proof of possession that rolls a certificate, the roles in a token; MSAL has it as well
 	github.com/google/uuid v1.6.0 // ids of requests and credentials, as Microsoft wants them; MSAL has it as well
 	github.com/hashicorp/go-hclog v1.6.3 // Vault's log format
 	github.com/hashicorp/vault/api v1.23.0 // tests and scripts: Vault's own client; it never ships

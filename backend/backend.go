@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -44,6 +46,13 @@ var Version = "v0.0.0-dev"
 // Vault's core holds its state lock meanwhile, so a longer one would keep the server from
 // sealing or stepping down.
 const requestBudget = 19 * time.Second
+
+// Names of fields of log lines. Each line has the ID of a request, the same as in Vault's
+// audit log, or of the work that no request has asked for.
+const (
+	logRequestID = "request_id"
+	logWorkID    = "work_id"
+)
 
 type backend struct {
 	*framework.Backend
@@ -158,6 +167,20 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 		return nil, err
 	}
 	return resp, err
+}
+
+// ofRequest returns a context whose log lines name a request. Requests that core makes of
+// its own, to revoke a lease or for the periodic tick, have no ID.
+func (b *backend) ofRequest(ctx context.Context, req *logical.Request) context.Context {
+	if req.ID == "" {
+		return b.ofWork(ctx)
+	}
+	return hclog.WithContext(ctx, b.Logger(), logRequestID, req.ID)
+}
+
+// ofWork returns a context whose log lines name a piece of work by a new ID.
+func (b *backend) ofWork(ctx context.Context) context.Context {
+	return hclog.WithContext(ctx, b.Logger(), logWorkID, uuid.NewString())
 }
 
 // invalidate drops what is remembered of a storage entry that another node has written.

@@ -207,7 +207,7 @@ func (r *rig) idle() {
 	r.engine.events.Flush(r.t.Context())
 }
 
-// eventually waits for what the engine does by itself.
+// eventually waits for what the engine does unasked.
 func (r *rig) eventually(what string, holds func() bool) {
 	r.t.Helper()
 	require.Eventually(r.t, holds, 5*time.Second, 2*time.Millisecond, what)
@@ -215,7 +215,7 @@ func (r *rig) eventually(what string, holds func() bool) {
 
 func (r *rig) posts() int { return r.sim.Calls(graphtest.Regenerate).Performed }
 
-// works tells whether a host can install a sensor now with the key of an answer.
+// works reports whether a host can install a sensor now with the key of an answer.
 func (r *rig) works(resp *logical.Response) bool {
 	return r.sim.CanRegister(keyIn(resp))
 }

@@ -89,7 +89,7 @@ func TestConfiguredCertificateIsReplacedBeforeItEnds(t *testing.T) {
 	require.NotEqual(t, timestamp(ends), r.status()[fieldRootExpiresAt], "a secret does not tell, but its registration does")
 }
 
-// Records of earlier versions lack the end of a certificate that somebody configured.
+// Records of earlier versions lack the end of a configured certificate.
 func TestEndOfACertificateStoredWithoutIt(t *testing.T) {
 	r := rotatable(t, credential.ClientCertificate)
 	want := r.status()[fieldRootExpiresAt]

@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/backend/status"
 )
 
 const (
@@ -175,7 +177,7 @@ func TestAlertsNameFieldsOfTheStatus(t *testing.T) {
 	rows := regexp.MustCompile("(?m)^\\| `([a-z_]+)`").FindAllStringSubmatch(section(t, operatePage, "Status and alerts"), -1)
 	require.NotEmpty(t, rows)
 	for _, row := range rows {
-		require.Contains(t, statusFields(), row[1])
+		require.Contains(t, status.Fields(), row[1])
 	}
 }
 

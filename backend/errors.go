@@ -38,8 +38,10 @@ func refusal(err error) error {
 		return logical.CodedError(heldStatus(remote), err.Error())
 	case has[*rotation.UnsettledError](err), has[*health.ThrottledError](err), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case isRemote && has[*config.VerificationError](err): // which has explained itself
+		return logical.CodedError(statusFor(remote), err.Error())
 	case isRemote:
-		return logical.CodedError(statusFor(remote), explainOnce(err, remote))
+		return logical.CodedError(statusFor(remote), graph.Explain(err)+advice(remote))
 	default:
 		return err
 	}
@@ -57,15 +59,6 @@ func heldStatus(remote *graph.Error) int {
 func has[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
-}
-
-// explainOnce explains a failure of Entra or Graph, unless it has explained itself, and
-// says what it means for the client.
-func explainOnce(err error, remote *graph.Error) string {
-	if has[*config.VerificationError](err) {
-		return err.Error()
-	}
-	return graph.Explain(err) + advice(remote)
 }
 
 // advice says what a failure that passes means for the client: nothing but to try again.

@@ -22,7 +22,7 @@ import (
 
 // ledgerForgets says that the ledger drops the record of a reader who has left, and one
 // whose write failed and was carried out.
-const ledgerForgets = false
+const ledgerForgets = true
 
 // The times of the design.
 const (

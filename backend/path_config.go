@@ -18,9 +18,9 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
-const configPath = event.PathConfig
-
 const (
+	configPath = event.PathConfig
+
 	configHelpSynopsis = `Configure the tenant, the app registration and the lease of the key.`
 
 	configHelpDescription = `
@@ -48,7 +48,7 @@ func (b *backend) pathConfig() *framework.Path {
 		logical.ReadOperation: local("read configuration", b.configRead, "Read the configuration, without its secrets.",
 			returning("The configuration.", field.ReadSchema(config.Fields()))),
 		logical.DeleteOperation: forwarded("delete configuration", b.configDelete, "Retire a key that has been handed out, and delete the configuration.",
-			returningNothing("There is no configuration any more.")),
+			returningNothing("There is no configuration.")),
 	})
 	p.Fields, p.ExistenceCheck = field.Schema(config.Fields()), b.configExists
 	return p

@@ -15,9 +15,7 @@ import (
 const (
 	keyPath   = "key"
 	fieldRole = "role"
-)
 
-const (
 	keyHelpSynopsis = `Regenerate the deployment access key and return it under a lease.`
 
 	keyHelpDescription = `

@@ -58,7 +58,7 @@ func (b *backend) pathRole() *framework.Path {
 		logical.CreateOperation: forwarded("write role", b.roleWrite, "Create a role.", stored),
 		logical.UpdateOperation: forwarded("write role", b.roleWrite, "Change a role; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch role", b.roleWrite, "Change the named fields of a role; null unsets one.", stored),
-		logical.DeleteOperation: forwarded("delete role", b.roleDelete, "Delete a role.", returningNothing("There is no such role any more.")),
+		logical.DeleteOperation: forwarded("delete role", b.roleDelete, "Delete a role.", returningNothing("There is no such role.")),
 		logical.ReadOperation:   local("read role", b.roleRead, "Read a role.", returning("The role.", field.ReadSchema(role.Fields()))),
 	})
 	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"

@@ -4,9 +4,13 @@ package backend
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
+	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
 const (
@@ -18,7 +22,8 @@ const (
 For the case that a key may have leaked: every key known so far becomes useless
 for new installations, at once, whatever leases there are on it. Installed sensors
 are not affected. The new key is returned to nobody; readers get one when they
-read again.
+read again. If Microsoft Graph does not confirm it in time, the answer is an error,
+and the engine goes on until it does: see wanted_since in status.
 `
 )
 
@@ -35,11 +40,14 @@ func (b *backend) pathRotateKey() *framework.Path {
 // rotateKey serves POST mdi/rotate-key.
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	rec, err := b.rotation.Rotate(ctx)
+	if coded, ok := errors.AsType[logical.HTTPCodedError](refusal(err)); ok && !rec.WantedSince.IsZero() && !errors.Is(err, rotation.ErrUnconfirmed) {
+		return nil, logical.CodedError(coded.Code(), coded.Error()+". The engine goes on trying: see wanted_since in mdi/status.")
+	}
 	if err != nil {
 		return nil, refusal(err)
 	}
 	return &logical.Response{Data: map[string]any{
 		fieldKeyVersion:    rec.Version,
-		fieldRegeneratedAt: timestamp(rec.RegeneratedAt),
+		fieldRegeneratedAt: field.Time(rec.RegeneratedAt),
 	}}, nil
 }

@@ -106,7 +106,7 @@ func TestEntriesThatCannotBeDecoded(t *testing.T) {
 	}{
 		config.StorageKey:    {[]string{"config"}, "delete the configuration"},
 		accesskey.StorageKey: {[]string{"key"}, "rotate-key"},
-		health.StorageKey:    {nil, ""},
+		health.StorageKey:    {[]string{"health"}, ""},
 		"role/hosts":         {nil, "delete the role"},
 	} {
 		t.Run(key, func(t *testing.T) {

@@ -23,23 +23,20 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	if b.System().Tainted() {
+	if !b.System().Tainted() {
+		b.rotation.Reopen(ctx) // a mount that has been moved goes on
+		if err := b.rotation.RunDue(ctx); err != nil {
+			hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
+		}
+		if err := b.root.RunDue(ctx); err != nil {
+			hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
+		}
+	}
+	if b.System().Tainted() { // an unmount joins a tick that is under way instead of starting its own
 		b.unmount(ctx)
-		return nil
+	} else {
+		b.prune(ctx)
 	}
-	b.rotation.Reopen(ctx) // a mount that has been moved goes on
-	if err := b.rotation.RunDue(ctx); err != nil {
-		hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
-	}
-	if err := b.root.RunDue(ctx); err != nil {
-		hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
-	}
-	if b.System().Tainted() {
-		// An unmount joins a tick that is under way instead of starting its own.
-		b.unmount(ctx)
-		return nil
-	}
-	b.prune(ctx)
 	return nil
 }
 

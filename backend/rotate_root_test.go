@@ -34,7 +34,7 @@ func rotatable(t *testing.T, kind string, opts ...graphtest.Option) *rig {
 
 // impatient lets pauses end at once, as long as there is time.
 func (r *rig) impatient() {
-	left := 100
+	left := 10
 	r.engine.root.Sleep = func(ctx context.Context, _ time.Duration) error {
 		if left--; left < 0 {
 			return context.DeadlineExceeded
@@ -152,7 +152,7 @@ func TestCredentialsThatStayAreNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := rotatable(t, credential.ClientSecret)
 			r.write(rotateRootPath, nil)
-			r.sim.Update(graphtest.WithPropagation(200))
+			r.sim.Update(graphtest.WithPropagation(20))
 			require.Contains(t, r.write(rotateRootPath, nil).Warnings[0], "goes on automatically")
 			require.Equal(t, true, r.status()[fieldRootUnsettled])
 			clientID, made := r.sim.App().ClientID, r.stored().Root.Made

@@ -5,7 +5,6 @@ package backend
 import (
 	"context"
 	"encoding/json"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -49,9 +48,9 @@ var keyFields = []field.Spec[rotation.Answer]{
 		Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
 		Get:         func(a *rotation.Answer) any { return a.Lease.Record.Key },
 	},
-	always(fieldKeyVersion, framework.TypeInt, "Version of the key, one more at each regeneration.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
-	always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(a *rotation.Answer) any { return timestamp(a.Lease.Record.RegeneratedAt) }),
-	always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
+	field.Always(fieldKeyVersion, framework.TypeInt, "Version of the key, one more at each regeneration.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
+	field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(a *rotation.Answer) any { return field.Time(a.Lease.Record.RegeneratedAt) }),
+	field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
 }
 
 // keyResponse makes the answer to a read of the key.
@@ -112,8 +111,4 @@ func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
 		return 0, "", false
 	}
 	return kept.Version, kept.ID, kept.Version > 0 && kept.ID != ""
-}
-
-func timestamp(t time.Time) string {
-	return t.UTC().Format(time.RFC3339)
 }

@@ -2,6 +2,11 @@
 
 package backend
 
+import "time"
+
+// timestamp is a time as the engine's answers have it.
+func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
 // Names of fields of mdi/status, as tests use them.
 const (
 	fieldConfigured               = "configured"

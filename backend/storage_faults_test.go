@@ -78,7 +78,7 @@ type storageCase struct {
 	restart bool // after the flow
 
 	leases    []*logical.Response
-	livesOn   bool // somebody was told that a key lives on
+	livesOn   bool // a warning has said that a key lives on
 	posts     int
 	goingAway bool
 }

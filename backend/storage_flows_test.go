@@ -191,7 +191,7 @@ var storageFlows = []storageFlow{
 		func(c *storageCase) { c.writes(configPath, configOf(c.other)); c.reads(hosts) },
 	},
 	{
-		"no configuration any more", (*storageCase).share,
+		"no configuration left", (*storageCase).share,
 		func(c *storageCase) { c.do(logical.DeleteOperation, configPath, nil) },
 	},
 	{

@@ -13,21 +13,23 @@ MODULE=example.com/vault-plugin-secrets-mdi
 # What each package of the engine may import of the others. A package that is not listed
 # must not exist.
 IMPORTS='
-backend          accesskey config credential event field flight format graph health lease role rootrotation rotation
-accesskey        lease
-config           accesskey credential field graph schedule
+backend          accesskey config credential event field flight format graph health lease role rootrotation rotation status
+accesskey        lease lock
+config           accesskey credential field graph lock schedule
 credential       field graph
 event            graph
 field
 flight
 format
 graph
-health           accesskey graph
+health           graph lock
 lease
-role             accesskey field
+lock
+role             accesskey field lock
 rootrotation     config credential event field flight graph health
 rotation         accesskey config event field flight graph health
 schedule         field
+status           accesskey config credential field health
 '
 
 main() {

@@ -69,12 +69,14 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 	if version := r.versionOf(key); version > 0 && version <= at.Newest || r.holds(r.Superseded, key) {
 		return r.lost(now), OldAnswer
 	}
+	var dead [][]byte // the record's first, which Graph may name for longest
 	for _, d := range r.versions() {
 		if d.Version <= at.Newest {
-			r.Superseded = slices.Concat([][]byte{d.MAC}, r.Superseded)
+			dead = append(dead, d.MAC)
 		}
 	}
-	r.Superseded = r.Superseded[:min(len(r.Superseded), remembered)]
+	dead = slices.Concat(dead, r.Superseded)
+	r.Superseded = dead[:min(len(dead), remembered)]
 	r = r.becomes(key, cause, now)
 	r.Cause = cause // also if a comparison has found the key before the answer came
 	r.Displaced = slices.DeleteFunc(r.Displaced, func(d displaced) bool { return d.Version <= at.Newest })

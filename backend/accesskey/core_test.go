@@ -12,6 +12,7 @@ import (
 
 var (
 	noon   = time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)
+	later  = noon.Add(time.Minute)
 	home   = Workspace{TenantID: "home", GraphRoot: "https://graph.microsoft.com"}
 	abroad = Workspace{TenantID: "abroad", GraphRoot: "https://graph.microsoft.com"}
 )
@@ -21,7 +22,15 @@ var (
 func had(keys ...string) Record {
 	r := Record{Salt: []byte("salt"), Workspace: home}
 	for _, key := range keys {
-		r = r.answered(key, CauseRead, noon)
+		r, _ = r.begin(noon).answered(key, CauseRead, noon)
+	}
+	return r
+}
+
+// named returns what a record becomes when Graph names keys, one after the other.
+func named(r Record, keys ...string) Record {
+	for _, key := range keys {
+		r, _ = r.compared(key, noon)
 	}
 	return r
 }
@@ -35,112 +44,264 @@ func macs(keys ...string) [][]byte {
 	return all
 }
 
+func watchUntil(at time.Time, unproven bool) *watch {
+	return &watch{Until: at.Add(watchFor), Unproven: unproven}
+}
+
+func underWay(begun time.Time, newest int) *intent {
+	return &intent{StartedAt: begun, UnderWay: true, BegunAt: begun, Newest: newest, Deadline: begun.Add(postLife)}
+}
+
 func TestTransitions(t *testing.T) {
-	later := noon.Add(time.Hour)
-	inDoubt := had("a").begin(macs("b")[0], noon)
+	settled := had("a")
+	doubt := settled.begin(noon).lost(noon)
+	again := doubt.begin(later)
+	answered := func(r Record, key string) Record {
+		r, _ = r.answered(key, CauseManual, later)
+		return r
+	}
 	for name, c := range map[string]struct {
 		from, to Record
 		changes  func(*Record) // all that distinguishes to from from
 	}{
-		"begin": {had("a"), had("a").begin(nil, later), func(r *Record) {
-			r.Intent = &intent{StartedAt: later, Deadline: later.Add(postLife)}
+		"begin": {settled, settled.begin(later), func(r *Record) { r.Intent = underWay(later, 1) }},
+		"begin in doubt": {doubt, again, func(r *Record) {
+			r.Intent = underWay(later, 1)
+			r.Intent.StartedAt, r.Intent.Doubt = noon, true
 		}},
-		"begin again, with a baseline": {inDoubt, inDoubt.begin(macs("c")[0], later), func(r *Record) {
-			r.Intent = &intent{StartedAt: later, Deadline: later.Add(postLife), Baseline: macs("c")[0]}
+		"begin what is wanted": {settled.wanted(noon), settled.wanted(noon).begin(later), func(r *Record) {
+			r.Intent = underWay(later, 1)
+			r.Intent.Wanted = true
 		}},
-		"the first key": {had(), had().answered("a", CauseRead, later), func(r *Record) {
-			r.Version, r.Key, r.Cause, r.RegeneratedAt = 1, "a", CauseRead, later
+
+		"lost": {settled.begin(noon), settled.begin(noon).lost(later), func(r *Record) {
+			r.Intent.Doubt, r.Intent.UnderWay, r.Watch = true, false, watchUntil(later, true)
 		}},
-		"answered": {inDoubt.disclosed(), inDoubt.disclosed().answered("c", CauseManual, later), func(r *Record) {
-			r.Version, r.Key, r.Cause, r.RegeneratedAt = 2, "c", CauseManual, later
-			r.Superseded, r.Disclosed, r.Intent = macs("a", "b"), false, nil
+		"lost again": {again, again.lost(later), func(r *Record) {
+			r.Intent.UnderWay, r.Watch = false, watchUntil(later, true)
 		}},
-		"refused":                {inDoubt.disclosed(), inDoubt.disclosed().refused(), func(r *Record) { r.Intent = nil }},
-		"lost":                   {inDoubt, inDoubt.lost(later), func(*Record) {}},
-		"lost without an intent": {had("a"), had("a").lost(later), func(*Record) {}},
-		"lost by a node whose clock is behind": {inDoubt, inDoubt.lost(noon.Add(-time.Hour)), func(r *Record) {
-			r.Intent = &intent{StartedAt: noon.Add(-time.Hour), Deadline: noon.Add(postLife - time.Hour), Baseline: macs("b")[0]}
+		"lost without an intent": {settled, settled.lost(later), func(r *Record) {
+			r.Intent, r.Watch = &intent{StartedAt: later, BegunAt: later, Doubt: true}, watchUntil(later, true)
 		}},
-		"disclosed":   {had("a"), had("a").disclosed(), func(r *Record) { r.Disclosed = true }},
-		"undelivered": {had("a").disclosed(), had("a").disclosed().undelivered(), func(r *Record) { r.Disclosed = false }},
-		"at home":     {inDoubt, inDoubt.turnedAway(home), func(*Record) {}},
-		"turned away": {inDoubt.disclosed(), inDoubt.disclosed().turnedAway(abroad), func(r *Record) {
-			*r = Record{Version: 1, Workspace: abroad, Salt: r.Salt}
+		"refused":                    {settled, settled.begin(noon).refused(), func(*Record) {}},
+		"refused, an older in doubt": {again, again.refused(), func(r *Record) { r.Intent.UnderWay = false }},
+
+		"the first key": {had(), answered(had().begin(noon), "a"), func(r *Record) {
+			r.Version, r.Newest, r.Key, r.Cause, r.RegeneratedAt, r.ComparedAt = 1, 1, "a", CauseManual, later, later
+		}},
+		"answered": {settled.disclosed(), answered(settled.disclosed().begin(noon), "b"), func(r *Record) {
+			r.Version, r.Newest, r.Key, r.Cause, r.RegeneratedAt, r.ComparedAt = 2, 2, "b", CauseManual, later, later
+			r.Superseded, r.Disclosed = macs("a"), false
+		}},
+		"answered, an older in doubt": {again, answered(again, "b"), func(r *Record) {
+			r.Version, r.Newest, r.Key, r.Cause, r.RegeneratedAt, r.ComparedAt = 2, 2, "b", CauseManual, later, later
+			r.Superseded, r.Intent, r.Watch = macs("a"), nil, watchUntil(later, true)
+		}},
+		"answered on watch": {named(settled, "x"), answered(named(settled, "x").begin(noon), "b"), func(r *Record) {
+			r.Version, r.Newest, r.Key, r.Cause, r.RegeneratedAt, r.ComparedAt = 3, 3, "b", CauseManual, later, later
+			r.Superseded, r.Displaced = macs("x", "a"), nil
+		}},
+		"answered with what was wanted": {settled, answered(settled.wanted(noon).begin(noon), "b"), func(r *Record) {
+			*r = answered(settled.begin(noon), "b")
+		}},
+		"answered, wanted since": {settled, answered(settled.begin(noon).wanted(noon), "b"), func(r *Record) {
+			*r = answered(settled.begin(noon), "b").wanted(noon)
+		}},
+
+		"disclosed":    {settled, settled.disclosed(), func(r *Record) { r.Disclosed = true }},
+		"undelivered":  {settled.disclosed(), settled.disclosed().undelivered(), func(r *Record) { r.Disclosed = false }},
+		"wanted":       {settled, settled.wanted(noon), func(r *Record) { r.WantedSince = noon }},
+		"wanted twice": {settled.wanted(noon), settled.wanted(noon).wanted(later), func(*Record) {}},
+
+		"at home": {doubt, doubt.turnedAway(home, later), func(*Record) {}},
+		"turned away": {settled.disclosed(), settled.disclosed().turnedAway(abroad, later), func(r *Record) {
+			*r = Record{Version: 1, Newest: 1, Workspace: abroad, Salt: r.Salt}
+		}},
+		"turned away in doubt": {doubt, doubt.turnedAway(abroad, later), func(r *Record) {
+			*r = Record{Version: 1, Newest: 1, Workspace: abroad, Salt: r.Salt, Watch: watchUntil(later, true)}
+		}},
+		"turned away on watch": {named(settled, "x"), named(settled, "x").turnedAway(abroad, later), func(r *Record) {
+			*r = Record{Version: 2, Newest: 2, Workspace: abroad, Salt: r.Salt, Watch: watchUntil(later, true)}
+		}},
+
+		"found settled":   {settled, settled.found(later), func(*Record) {}},
+		"found under way": {settled.begin(noon), settled.begin(noon).found(later), func(r *Record) { *r = r.lost(later) }},
+		"found in doubt":  {doubt, doubt.found(later), func(r *Record) { r.Watch = watchUntil(later, true) }},
+		"found on watch":  {named(settled, "x"), named(settled, "x").found(later), func(r *Record) { r.Watch = watchUntil(later, false) }},
+		"found as 0.1 left it": {settled, Record{
+			Version: 1, Key: "a", Workspace: home, Salt: settled.Salt, Intent: &intent{StartedAt: noon, Deadline: noon.Add(postLife)},
+		}.found(later), func(r *Record) {
+			*r = Record{Version: 1, Key: "a", Workspace: home, Salt: r.Salt, Watch: watchUntil(later, true)}
+			r.Intent = &intent{StartedAt: noon, Deadline: noon.Add(postLife), Doubt: true}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.changes(&c.from)
-			require.Equal(t, c.from, c.to)
+			want := c.from
+			if want.Intent != nil {
+				copied := *want.Intent
+				want.Intent = &copied
+			}
+			c.changes(&want)
+			if len(c.to.Displaced) == 0 {
+				want.Displaced, c.to.Displaced = nil, nil
+			}
+			require.Equal(t, want, c.to)
 		})
 	}
 }
 
 func TestCompared(t *testing.T) {
-	// The tenant had a, b and the record's c; before the request of a doubt it had p.
-	settled := had("a", "b", "c").disclosed()
-	doubt, blind := settled.begin(macs("p")[0], noon), settled.begin(nil, noon)
-	first, firstBlind := had().begin(macs("p")[0], noon), had().begin(nil, noon)
-	adopted := func(key, cause string) func(Record, time.Time) Record {
-		return func(r Record, now time.Time) Record { return r.answered(key, cause, now) }
-	}
-	same := func(r Record, _ time.Time) Record { return r }
-	seen := func(r Record, now time.Time) Record { r.ComparedAt = now; return r }
+	// The tenant had a and the record's b; x was named for a while.
+	settled := had("a", "b").disclosed()
+	doubt := settled.begin(noon).lost(noon)
+	watched, over := named(settled, "x"), later.Add(watchFor)
+	beside := settled.begin(noon)
 	for name, c := range map[string]struct {
-		from  Record
-		key   string
-		after time.Duration
-		found finding
-		to    func(Record, time.Time) Record
+		from    Record
+		key     string
+		at      time.Time
+		finding Finding
+		version int
+		cause   string
+		watch   *watch
 	}{
-		"the record's key":           {settled, "c", 0, unchanged, seen},
-		"one that it replaced":       {settled, "a", 0, stale, seen},
-		"one from elsewhere":         {settled, "x", 0, external, adopted("x", CauseExternal)},
-		"none":                       {settled, "", 0, undecided, same},
-		"none where there is no key": {had(), "", 0, undecided, same},
-		"a key where there is none":  {had(), "x", 0, external, adopted("x", CauseExternal)},
-
-		"a new key in doubt":             {doubt, "x", 0, recovered, adopted("x", CauseRecovered)},
-		"a new key long after":           {doubt, "x", time.Hour, recovered, adopted("x", CauseRecovered)},
-		"the record's, too early":        {doubt, "c", postLife - 1, undecided, same},
-		"the record's":                   {doubt, "c", postLife, notCarried, same},
-		"the baseline, too early":        {doubt, "p", postLife - 1, undecided, same},
-		"the baseline":                   {doubt, "p", postLife, external, adopted("p", CauseExternal)},
-		"a replaced one, too early":      {doubt, "a", postLife - 1, undecided, same},
-		"a replaced one":                 {doubt, "a", postLife, notCarried, same},
-		"none, too early":                {doubt, "", postLife - 1, undecided, same},
-		"none in doubt":                  {doubt, "", postLife, notCarried, same},
-		"a baseline that was replaced":   {settled.begin(macs("b")[0], noon), "b", postLife, notCarried, same},
-		"a baseline that is the key":     {settled.begin(macs("c")[0], noon), "c", postLife, notCarried, same},
-		"without baseline, the record's": {blind, "c", postLife, notCarried, same},
-		"without baseline, a new key":    {blind, "p", 0, recovered, adopted("p", CauseRecovered)},
-
-		"the first key":                   {first, "x", 0, recovered, adopted("x", CauseRecovered)},
-		"the key before the first":        {first, "p", postLife, notCarried, same},
-		"the first key, without baseline": {firstBlind, "p", 0, recovered, adopted("p", CauseRecovered)},
+		"the record's key":            {settled, "b", later, Unchanged, 2, CauseRead, nil},
+		"a superseded key":            {settled, "a", later, Stale, 2, CauseRead, nil},
+		"an unknown key":              {settled, "x", later, External, 3, CauseExternal, watchUntil(later, false)},
+		"a key where there was none":  {had(), "x", later, External, 1, CauseExternal, watchUntil(later, false)},
+		"a displaced key":             {watched, "b", later, Returned, 2, CauseRead, watchUntil(later, false)},
+		"in doubt, the record's key":  {doubt, "b", later, Unchanged, 2, CauseRead, watchUntil(later, true)},
+		"in doubt, a superseded key":  {doubt, "a", later, Stale, 2, CauseRead, watchUntil(later, true)},
+		"in doubt, an unknown key":    {doubt, "x", later, Recovered, 3, CauseRecovered, watchUntil(later, true)},
+		"on watch, the record's key":  {watched, "x", later, Unchanged, 3, CauseExternal, watchUntil(noon, false)},
+		"the watch ends":              {watched, "x", over, Unchanged, 3, CauseExternal, nil},
+		"staleness ends no watch":     {watched, "a", over, Stale, 3, CauseExternal, watchUntil(noon, false)},
+		"an unknown key as it ends":   {watched, "y", over, External, 4, CauseExternal, watchUntil(over, false)},
+		"after a doubt, an unknown":   {named(doubt, "b"), "x", later, Recovered, 3, CauseRecovered, watchUntil(later, true)},
+		"beside, the record's key":    {beside, "b", later, Unchanged, 2, CauseRead, nil},
+		"beside, an unknown key":      {beside, "x", later, Recovered, 3, CauseRecovered, watchUntil(later, true)},
+		"beside, no watch ends":       {watched.begin(noon), "x", over, Unchanged, 3, CauseExternal, watchUntil(noon, false)},
+		"beside, an older doubt ends": {doubt.begin(noon), "b", later, Unchanged, 2, CauseRead, watchUntil(later, true)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			now := noon.Add(c.after)
-			next, found := c.from.compared(c.key, now)
-			require.Equal(t, c.found, found)
-			require.Equal(t, c.to(c.from, now), next)
+			r, finding := c.from.compared(c.key, c.at)
+			require.Equal(t, c.finding, finding)
+			require.Equal(t, c.version, r.Version)
+			require.Equal(t, c.cause, r.Cause)
+			require.Equal(t, c.watch, r.Watch)
+			require.Equal(t, c.from.UnderWay(), r.UnderWay())
+			require.False(t, r.InDoubt())
+			require.Equal(t, finding != Stale, r.ComparedAt.Equal(c.at))
 		})
 	}
 }
 
-func TestSupersedingRemembersEveryKeyOnceTheLatestFirst(t *testing.T) {
-	r := had("a")
-	r.Intent = &intent{Baseline: macs("a")[0]}
-	require.Equal(t, macs("a"), r.answered("b", CauseRead, noon).Superseded, "the baseline was the record's key")
-	require.Equal(t, macs("a"), had("a").begin(macs("b")[0], noon).answered("b", CauseRead, noon).Superseded, "the new key is not superseded")
+// The version that Graph's word displaces is the record again, as it was, when Graph names
+// its key again.
+func TestDisplacedVersionReturnsAsItWas(t *testing.T) {
+	settled := had("a").disclosed()
+	away := named(settled, "x", "y")
+	require.False(t, away.Disclosed)
+	require.Equal(t, []int{2, 1}, []int{away.Displaced[0].Version, away.Displaced[1].Version})
+	back := named(away, "a")
+	require.Equal(t, settled.Version, back.Version)
+	require.Equal(t, settled.RegeneratedAt, back.RegeneratedAt)
+	require.True(t, back.Disclosed)
+	require.Equal(t, 3, back.Newest)
+	next, finding := back.begin(later).answered("b", CauseRead, later)
+	require.Equal(t, Renewed, finding)
+	require.Equal(t, 4, next.Version)
+	require.Equal(t, macs("a", "y", "x"), next.Superseded, "whatever was known when it left is dead")
+	require.Empty(t, next.Displaced)
+}
 
-	var keys, want []string
-	for i := range supersededKept + 3 {
+// A comparison beside a regeneration can find its key before its answer comes.
+func TestAnswerConfirmsTheKeyThatAComparisonHasFound(t *testing.T) {
+	r := named(had("a").begin(noon), "b").disclosed()
+	require.Equal(t, CauseRecovered, r.Cause)
+	require.True(t, r.UnderWay())
+	r = named(r, "a", "z")
+	r, finding := r.answered("b", CauseRotation, later)
+	require.Equal(t, Renewed, finding)
+	require.Equal(t, 2, r.Version)
+	require.Equal(t, CauseRotation, r.Cause)
+	require.True(t, r.Disclosed)
+	require.Equal(t, macs("a"), r.Superseded)
+	require.Equal(t, 3, r.Displaced[0].Version, "it was not known when the regeneration was sent")
+	require.NotNil(t, r.Watch, "the one who was named may be the tenant's")
+}
+
+// A regeneration that answers with a key from before it has failed, and proves nothing.
+func TestOldAnswerIsADoubt(t *testing.T) {
+	r := named(had("a", "b"), "x").wanted(noon).begin(noon)
+	for _, old := range []string{"a", "b", "x"} {
+		next, finding := r.answered(old, CauseManual, later)
+		require.Equal(t, OldAnswer, finding, old)
+		require.Equal(t, r.lost(later), next, old)
+		require.False(t, next.WantedSince.IsZero(), old)
+	}
+	next, finding := had("a").answered("a", CauseRead, later)
+	require.Equal(t, OldAnswer, finding, "even if the intent is lost")
+	require.True(t, next.InDoubt())
+}
+
+func TestSixteenKeysAreRemembered(t *testing.T) {
+	var keys, dead, gone []string
+	for i := range remembered + 3 {
 		keys = append(keys, fmt.Sprint(i))
 	}
-	for i := range supersededKept {
-		want = append(want, fmt.Sprint(supersededKept+1-i))
+	for i := range remembered {
+		dead = append(dead, fmt.Sprint(remembered+1-i))
+		gone = append(gone, fmt.Sprint(remembered+1-i))
 	}
-	require.Equal(t, macs(want...), had(keys...).Superseded)
+	require.Equal(t, macs(dead...), had(keys...).Superseded)
+	away := named(had(), keys...)
+	require.Len(t, away.Displaced, remembered)
+	for i, key := range gone {
+		require.Equal(t, away.mac(key), away.Displaced[i].MAC)
+	}
+	last := keys[len(keys)-1]
+	next, _ := away.begin(later).answered("b", CauseRead, later)
+	require.Equal(t, macs(append([]string{last}, gone[:remembered-1]...)...), next.Superseded, "the record's key comes first")
+}
+
+// Transitions change no record but the one that they return.
+func TestTransitionsLeaveTheRecordAlone(t *testing.T) {
+	build := func() Record { return named(had("a", "b").wanted(noon).begin(noon).lost(noon), "x").begin(noon) }
+	r := build()
+	for range 2 {
+		r.begin(later)
+		_, _ = r.answered("c", CauseRead, later)
+		r.refused()
+		r.lost(later)
+		named(r, "y", "b")
+		r.found(later)
+		r.sane(noon.Add(-time.Hour))
+		r.turnedAway(abroad, later)
+	}
+	require.Equal(t, build(), r)
+}
+
+// A clock that was ahead leaves no time in the record that is later than it can be.
+func TestSane(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
+		at := noon.Add(ahead)
+		r, _ := Record{Salt: []byte("salt"), Workspace: home}.answered("a", CauseRead, at)
+		require.True(t, r.ahead(noon))
+		r = r.wanted(at).begin(at).lost(at)
+		require.False(t, r.ahead(at), "the clock that wrote it sees nothing wrong")
+		got := r.sane(noon)
+		require.False(t, got.ahead(noon))
+		for _, found := range []time.Time{got.RegeneratedAt, got.ComparedAt, got.WantedSince, got.Intent.StartedAt, got.Intent.BegunAt} {
+			require.Equal(t, noon, found)
+		}
+		require.Equal(t, watchUntil(noon, true), got.Watch, "it begins anew")
+		require.Equal(t, got, got.sane(noon))
+	}
+	onWatch := named(had("a"), "x")
+	require.False(t, onWatch.ahead(noon))
+	require.Equal(t, onWatch, onWatch.sane(noon))
+	require.False(t, had().ahead(noon))
 }
 
 func TestFingerprintIdentifiesAKeyAndDoesNotShowIt(t *testing.T) {
@@ -151,6 +312,15 @@ func TestFingerprintIdentifiesAKeyAndDoesNotShowIt(t *testing.T) {
 	require.Len(t, one.Fingerprint(), 32)
 	require.Equal(t, one.Fingerprint(), had("b", "a").Fingerprint())
 	require.NotEqual(t, one.Fingerprint(), had("b").Fingerprint())
-	other := newRecord().answered("a", CauseRead, noon)
+	other, _ := newRecord().answered("a", CauseRead, noon)
 	require.NotEqual(t, one.Fingerprint(), other.Fingerprint(), "each mount has a salt of its own")
+}
+
+func TestTimesThatStatusShows(t *testing.T) {
+	settled := had("a")
+	require.Zero(t, settled.Intent.Started())
+	require.Zero(t, settled.Watch.Ends())
+	lost := settled.begin(noon).lost(later)
+	require.Equal(t, noon, lost.Intent.Started())
+	require.Equal(t, later.Add(watchFor), lost.Watch.Ends())
 }

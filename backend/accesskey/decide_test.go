@@ -9,102 +9,196 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var (
+	shared  = Terms{MaxAge: AnyAge}
+	alone   = Terms{}
+	waited  = Terms{MaxAge: AnyAge, Waited: true}
+	policy  = Policy{Workspace: home, DriftCheckInterval: 10 * time.Minute, Retire: true}
+	succeed = asked{at: noon}
+	failed  = asked{at: noon, failed: true}
+)
+
 func TestDecide(t *testing.T) {
 	const interval = 10 * time.Minute
-	configured := Policy{Workspace: home, DriftCheckInterval: interval}
-	shared, alone := Terms{MaxAge: AnyAge}, Terms{}
+	full, short, blind := decision{}, decision{short: true}, decision{short: true, unconfirmed: true}
+	first := func(v verdict) decision { return decision{verdict: v} }
 	old := had("a").disclosed()
-	checked := old
-	checked.ComparedAt = noon.Add(time.Minute)
-	rotated, lost := had().answered("a", CauseRotation, noon), had().answered("a", CauseRecovered, noon)
+	beside, doubt := old.begin(noon), old.begin(noon).lost(noon)
+	watched := named(old, "x").disclosed()
+	rotated, _ := had().answered("a", CauseRotation, noon)
 	for name, c := range map[string]struct {
 		record Record
 		terms  Terms
-		policy Policy
-		after  time.Duration // since the key was regenerated
+		asked  asked
+		after  time.Duration
 		want   decision
 	}{
-		"no configuration":               {old, shared, Policy{DriftCheckInterval: interval}, 0, refuse},
-		"no key":                         {had(), shared, configured, 0, regenerateFirst},
-		"in doubt":                       {old.begin(nil, noon), shared, configured, 0, regenerateFirst},
-		"in doubt, made for the reader":  {old.begin(nil, noon), Terms{Fresh: 1}, configured, 0, regenerateFirst},
-		"shared at any age":              {old, shared, Policy{Workspace: home}, 8760 * time.Hour, take},
-		"shared with no one":             {old, alone, configured, 0, regenerateFirst},
-		"young enough":                   {old, Terms{MaxAge: time.Minute}, configured, time.Minute - 1, take},
-		"too old":                        {old, Terms{MaxAge: time.Minute}, configured, time.Minute, regenerateFirst},
-		"from a clock that was ahead":    {old, Terms{MaxAge: time.Minute}, configured, -time.Hour, take},
-		"made for the reader":            {old, Terms{Fresh: 1}, configured, time.Hour, take},
-		"newer than made for the reader": {had("a", "b").disclosed(), Terms{Fresh: 1}, configured, time.Hour, take},
-		"older than made for the reader": {old, Terms{Fresh: 2}, configured, 0, regenerateFirst},
-		"undelivered":                    {had("a"), alone, configured, undeliveredFor - 1, take},
-		"undelivered for too long":       {had("a"), alone, configured, undeliveredFor, regenerateFirst},
-		"recovered and undelivered":      {lost, alone, configured, 0, take},
-		"made for no reader":             {rotated, alone, configured, 0, regenerateFirst},
-		"comparison due":                 {old, shared, configured, interval, compareFirst},
-		"too old to be compared":         {old, Terms{MaxAge: interval}, configured, interval, regenerateFirst},
-		"comparison impossible":          {old, Terms{MaxAge: AnyAge, Unverified: true}, configured, interval, take},
-		"comparison not due":             {old, shared, configured, interval - 1, take},
-		"compared lately":                {checked, shared, configured, interval + time.Minute - 1, take},
-		"compared long ago":              {checked, shared, configured, interval + time.Minute, compareFirst},
-		"just regenerated":               {old, shared, Policy{Workspace: home, DriftCheckInterval: 1}, CompareNotBefore - 1, take},
-		"no longer just regenerated":     {old, shared, Policy{Workspace: home, DriftCheckInterval: 1}, CompareNotBefore, compareFirst},
+		"no key":                         {had(), shared, asked{}, 0, first(regenerateFirst)},
+		"any age":                        {old, shared, asked{}, interval - 1, full},
+		"alone":                          {old, alone, asked{}, 0, first(regenerateFirst)},
+		"young enough":                   {old, Terms{MaxAge: time.Minute}, asked{}, time.Minute - 1, full},
+		"too old":                        {old, Terms{MaxAge: time.Minute}, asked{}, time.Minute, first(regenerateFirst)},
+		"from a clock that was ahead":    {old, Terms{MaxAge: time.Minute}, asked{}, -time.Hour, full},
+		"comparison due":                 {old, shared, asked{}, interval, first(compareFirst)},
+		"too old to be compared":         {old, Terms{MaxAge: interval}, asked{}, interval, first(regenerateFirst)},
+		"comparison has failed":          {old, shared, asked{noon.Add(interval), true}, interval + time.Minute - 1, decision{unconfirmed: true}},
+		"comparison failed too long ago": {old, shared, asked{noon.Add(interval - time.Minute), true}, interval, first(compareFirst)},
+
+		"made for the reader":         {old, Terms{Fresh: 1}, asked{}, time.Hour, full},
+		"newer than made for it":      {had("a", "b"), Terms{Fresh: 1}, asked{}, time.Hour, full},
+		"older than made for it":      {old, Terms{Fresh: 2}, asked{}, 0, first(regenerateFirst)},
+		"made for it, on watch":       {named(old, "x", "a"), Terms{Fresh: 1}, asked{}, 0, short},
+		"adopted since":               {watched, Terms{Fresh: 1}, succeed, 0, first(regenerateFirst)},
+		"made for it, in doubt":       {doubt, Terms{Fresh: 1}, asked{}, 0, first(compareFirst)},
+		"made for it, being replaced": {beside, Terms{Fresh: 1}, asked{}, 0, first(regenerateFirst)},
+		"undelivered":                 {had("a"), alone, asked{}, undeliveredFor - 1, full},
+		"undelivered for too long":    {had("a"), alone, asked{}, undeliveredFor, first(regenerateFirst)},
+		"undelivered, on watch":       {named(had("a"), "x", "a"), alone, asked{}, 0, first(compareFirst)},
+		"made for no reader":          {rotated, alone, asked{}, 0, first(regenerateFirst)},
+		"adopted":                     {named(old, "x"), alone, succeed, 0, first(regenerateFirst)},
+
+		"under way":                 {beside, shared, succeed, 0, first(waitFirst)},
+		"under way, alone":          {beside, alone, succeed, 0, first(regenerateFirst)},
+		"waited":                    {beside, waited, asked{}, 0, first(compareFirst)},
+		"waited, compared":          {beside, waited, succeed, watchFresh - 1, short},
+		"waited, compared long ago": {beside, waited, succeed, watchFresh, first(compareFirst)},
+		"waited, GET fails":         {beside, waited, failed, watchFresh - 1, first(inDoubt)},
+		"under way in doubt":        {doubt.begin(noon), shared, asked{}, 0, first(waitFirst)},
+
+		"in doubt":                    {doubt, shared, asked{}, 0, first(compareFirst)},
+		"in doubt, compared before":   {doubt, shared, succeed, 0, first(compareFirst)},
+		"in doubt, GET fails":         {doubt, shared, failed, watchFresh - 1, first(inDoubt)},
+		"in doubt, GET failed before": {doubt, shared, failed, watchFresh, first(compareFirst)},
+		"in doubt for too long":       {doubt, shared, asked{noon.Add(DoubtFor), true}, DoubtFor, first(regenerateFirst)},
+		"in doubt, alone":             {doubt, alone, asked{}, 0, first(compareFirst)},
+		"in doubt, alone, GET fails":  {doubt, alone, failed, 0, first(inDoubt)},
+
+		"on watch":                      {watched, shared, asked{}, 0, first(compareFirst)},
+		"on watch, compared":            {watched, shared, succeed, watchFresh - 1, short},
+		"on watch, compared long ago":   {watched, shared, succeed, watchFresh, first(compareFirst)},
+		"on watch, GET fails":           {watched, shared, failed, 0, blind},
+		"on watch past its end":         {watched, shared, failed, watchFresh - 1, blind},
+		"on watch, asked in the future": {watched, shared, asked{at: noon.Add(time.Hour)}, 0, first(compareFirst)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, c.want, decide(c.record, c.terms, c.policy, noon.Add(c.after)))
+			require.Equal(t, c.want, decide(c.record, c.terms, policy, c.asked, noon.Add(c.after)))
 		})
 	}
+	require.Equal(t, first(refuse), decide(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
+	require.Equal(t, full, decide(old, shared, Policy{Workspace: home}, asked{}, noon.Add(8760*time.Hour)))
+	require.Equal(t, first(compareFirst), decide(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
 }
 
 func TestDue(t *testing.T) {
+	const day = 24 * time.Hour
 	dueAt := func(at time.Time) func(time.Time, time.Time) time.Time {
 		return func(time.Time, time.Time) time.Time { return at }
 	}
-	policy := Policy{Workspace: home, Retire: true, DriftCheckInterval: time.Minute, Rotation: dueAt(noon.Add(time.Hour))}
-	with := func(change func(*Policy)) Policy {
-		p := policy
-		change(&p)
-		return p
-	}
 	disclosed := had("a").disclosed()
+	doubt, watched := disclosed.begin(noon).lost(noon), named(disclosed, "x")
+	never := func(p *Policy) { p.DriftCheckInterval = 0 }
+	turns := func(s *situation) { s.turning = true }
 	for name, c := range map[string]struct {
 		record Record
-		held   bool
-		policy Policy
+		leased []int
+		asked  asked
+		policy func(*Policy)
+		also   func(*situation)
 		after  time.Duration
 		want   []string
 	}{
-		"no configuration":        {disclosed.begin(nil, noon), false, with(func(p *Policy) { p.Workspace = Workspace{} }), time.Hour, []string{}},
-		"nothing":                 {disclosed, true, policy, 0, []string{}},
-		"a doubt":                 {disclosed.begin(nil, noon), true, policy, 0, []string{WorkSettle}},
-		"the first doubt":         {had().begin(nil, noon), false, policy, 0, []string{WorkSettle}},
-		"a rotation, to the hour": {disclosed, true, with(func(p *Policy) { p.DriftCheckInterval = 0 }), time.Hour, []string{WorkRotate}},
-		"not quite a rotation":    {disclosed, true, with(func(p *Policy) { p.DriftCheckInterval = 0 }), time.Hour - 1, []string{}},
-		"a schedule with no date": {had("a"), false, with(func(p *Policy) { p.Rotation = dueAt(time.Time{}) }), time.Hour, []string{}},
-		"no schedule":             {had("a"), false, with(func(p *Policy) { p.Rotation = nil }), time.Hour, []string{}},
-		"a retirement":            {disclosed, false, policy, 0, []string{WorkRetire}},
-		"no retirement wanted":    {disclosed, false, with(func(p *Policy) { p.Retire = false }), 0, []string{}},
-		"not handed out":          {had("a"), false, policy, 0, []string{}},
-		"a comparison":            {disclosed, true, policy, CompareNotBefore, []string{WorkCompare}},
-		"no comparison wanted":    {disclosed, true, with(func(p *Policy) { p.DriftCheckInterval = 0 }), 30 * time.Minute, []string{}},
-		"no lease to compare for": {had("a"), false, policy, 30 * time.Minute, []string{}},
-		"the most urgent first":   {disclosed.begin(nil, noon), false, policy, time.Hour, []string{WorkSettle, WorkRotate, WorkRetire}},
-		"rotate, then compare":    {disclosed, true, policy, time.Hour, []string{WorkRotate, WorkCompare}},
+		"nothing":             {record: disclosed, leased: []int{1}},
+		"no configuration":    {record: doubt.wanted(noon), policy: func(p *Policy) { p.Workspace = Workspace{} }, also: turns, after: time.Hour},
+		"rotate-key":          {record: disclosed.wanted(noon), leased: []int{1}, want: []string{WorkWanted}},
+		"a doubt":             {record: doubt, leased: []int{1}, want: []string{WorkSettle}},
+		"the first doubt":     {record: had().begin(noon).lost(noon), want: []string{WorkSettle}},
+		"no doubt, under way": {record: disclosed.begin(noon), leased: []int{1}},
+
+		"rotation":                {record: disclosed, leased: []int{1}, policy: func(p *Policy) { never(p); p.Rotation = dueAt(noon.Add(time.Hour)) }, after: time.Hour, want: []string{WorkRotate}},
+		"not quite a rotation":    {record: disclosed, leased: []int{1}, policy: func(p *Policy) { never(p); p.Rotation = dueAt(noon.Add(time.Hour)) }, after: time.Hour - 1},
+		"a schedule with no date": {record: had("a"), policy: func(p *Policy) { p.Rotation = dueAt(time.Time{}) }, after: time.Hour},
+
+		"retirement":                   {record: disclosed, want: []string{WorkRetire}},
+		"no retirement wanted":         {record: disclosed, policy: func(p *Policy) { p.Retire = false }},
+		"not handed out":               {record: had("a")},
+		"no key":                       {record: had()},
+		"turning away":                 {record: disclosed, leased: []int{1}, also: turns, policy: func(p *Policy) { p.Retire = false }, want: []string{WorkRetire}},
+		"turning away, not handed out": {record: had("a"), also: turns},
+		"displaced, GET answers":       {record: watched, asked: succeed},
+		"displaced, GET fails":         {record: watched, asked: failed, want: []string{WorkRetire}},
+		"displaced, GET fails, leased": {record: watched, leased: []int{1}, asked: failed},
+		"the record's, others leased":  {record: watched.disclosed(), leased: []int{1}, asked: succeed, want: []string{WorkRetire}},
+		"displaced, turning away":      {record: watched, leased: []int{1}, asked: succeed, also: turns, want: []string{WorkRetire}},
+		"displaced, no watch":          {record: func() Record { r := watched; r.Watch = nil; return r }(), asked: failed, also: turns},
+
+		"comparison":               {record: disclosed, leased: []int{1}, after: 10 * time.Minute, want: []string{WorkCompare}},
+		"no comparison wanted":     {record: disclosed, leased: []int{1}, policy: never, after: day - 1},
+		"no lease to compare for":  {record: had("a"), after: day - 1},
+		"once a day":               {record: had("a"), policy: never, after: day, want: []string{WorkCompare}},
+		"no key to compare":        {record: had(), after: day},
+		"on watch":                 {record: watched, want: []string{WorkCompare}},
+		"on watch, without a key":  {record: doubt.turnedAway(abroad, noon), want: []string{WorkCompare}},
+		"on watch, asked":          {record: watched, asked: succeed, after: watchTick - 1},
+		"on watch, asked long ago": {record: watched, asked: succeed, after: watchTick, want: []string{WorkCompare}},
+
+		"the most urgent first": {
+			record: doubt.wanted(noon), policy: func(p *Policy) { p.Rotation = dueAt(noon) },
+			want: []string{WorkWanted, WorkSettle, WorkRetire, WorkRotate},
+		},
+		"comparison last": {
+			record: disclosed, policy: func(p *Policy) { p.Rotation = dueAt(noon) }, after: day,
+			want: []string{WorkRetire, WorkRotate, WorkCompare},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, c.want, due(c.record, c.held, c.policy, noon.Add(c.after)))
+			s := situation{policy: policy, asked: c.asked, now: noon.Add(c.after), leased: func(version int) bool {
+				return len(c.leased) > 0 && version == c.leased[0]
+			}}
+			if c.policy != nil {
+				c.policy(&s.policy)
+			}
+			if c.also != nil {
+				c.also(&s)
+			}
+			require.Equal(t, append([]string{}, c.want...), due(c.record, s))
 		})
 	}
 }
 
 // A schedule counts from the last regeneration, and from its own beginning if there was none.
 func TestDueAsksTheScheduleForTheLastRegeneration(t *testing.T) {
-	var asked []time.Time
-	p := Policy{Workspace: home, Rotation: func(last, now time.Time) time.Time {
-		asked = append(asked, last, now)
+	var seen []time.Time
+	s := situation{now: later, leased: func(int) bool { return true }, policy: Policy{Workspace: home, Rotation: func(last, now time.Time) time.Time {
+		seen = append(seen, last, now)
 		return time.Time{}
-	}}
-	later := noon.Add(time.Hour)
-	due(had("a"), false, p, later)
-	due(had("a").turnedAway(abroad), false, p, later)
-	require.Equal(t, []time.Time{noon, later, {}, later}, asked)
+	}}}
+	due(had("a"), s)
+	due(had("a").turnedAway(abroad, later), s)
+	require.Equal(t, []time.Time{noon, later, {}, later}, seen)
+}
+
+// A clock that was ahead and is right again delays nothing: each wait is as long as usual.
+func TestClockThatWasAheadDelaysNothing(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
+		wrong := noon.Add(ahead)
+		r, _ := had().answered("a", CauseRead, wrong)
+		settled := r.disclosed().sane(noon)
+		seen := asked{at: wrong, failed: true}
+		require.Equal(t, compareFirst, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).verdict)
+		require.Equal(t, take, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).verdict)
+
+		doubt := r.disclosed().begin(wrong).lost(wrong).sane(noon)
+		require.Equal(t, compareFirst, decide(doubt, shared, policy, seen, noon).verdict, "a comparison in the future does not count")
+		fails := asked{at: noon.Add(DoubtFor), failed: true}
+		require.Equal(t, regenerateFirst, decide(doubt, shared, policy, fails, noon.Add(DoubtFor)).verdict)
+
+		settledAgain, _ := doubt.compared("a", noon)
+		for _, c := range []struct {
+			at   time.Duration
+			ends bool
+		}{{watchFor - 1, false}, {watchFor, true}} {
+			next, _ := settledAgain.compared("a", noon.Add(c.at))
+			require.Equal(t, c.ends, next.Watch == nil, "the watch ends neither early nor late")
+		}
+	}
 }

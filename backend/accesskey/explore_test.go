@@ -4,120 +4,182 @@ package accesskey
 
 import (
 	"fmt"
+	"hash/maphash"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 )
 
-// step is one transition of the walk, and what is allowed of it.
-type step struct {
-	name        string
-	next        Record
-	undecided   bool // a comparison with a key that decides nothing, although it is late enough
-	rash        bool // one that calls a regeneration not carried out, although it still may be
-	undelivered bool
-	turnedAway  bool
+// broken is a violation of an invariant, and the shortest way to it.
+type broken struct {
+	invariant string
+	steps     []string
 }
 
-// TestExploreEveryRecordThatEventsReach walks through all records that sequences of events
-// make of the first one, in a world of three keys, two workspaces and four times, of which
-// each event may happen at any: clocks differ. Version and the times of the last
-// regeneration and comparison do not influence a transition, so that records which differ
-// only in them are explored once, and the walk ends.
-func TestExploreEveryRecordThatEventsReach(t *testing.T) {
-	keys := []string{"a", "b", "c"}
-	times := []time.Time{noon.Add(-time.Hour), noon, noon.Add(postLife - 1), noon.Add(postLife)}
-	seen := map[string]bool{}
-	for queue := []Record{newRecord()}; len(queue) > 0; queue = queue[1:] {
-		from := queue[0]
-		for _, now := range times {
-			for _, s := range stepsFrom(from, keys, now) {
-				if problem := violated(from, s, now); problem != "" {
-					t.Fatalf("%s at %v: %s\nfrom %+v\nto %+v", s.name, now, problem, from, s.next)
-				}
-				if id := identity(s.next); !seen[id] {
-					seen[id] = true
-					queue = append(queue, s.next)
-				}
-			}
+// explore visits every world that can be reached, nearest first. It ends at the first
+// violation, or when it has seen all or limit.
+func explore(x *explorer, f faults, limit int) (states int, found *broken) {
+	type node struct {
+		world  world
+		parent int32
+	}
+	seed := maphash.MakeSeed()
+	seen := map[uint64]struct{}{}
+	var nodes []node
+	add := func(w world, parent int32) {
+		h := maphash.Comparable(seed, w)
+		if _, old := seen[h]; !old {
+			seen[h] = struct{}{}
+			nodes = append(nodes, node{w, parent})
 		}
 	}
-	require.Greater(t, len(seen), 1000, "the walk has hardly begun")
-	t.Logf("%d records", len(seen))
-}
-
-// stepsFrom returns what can happen to a record at a time.
-func stepsFrom(r Record, keys []string, now time.Time) []step {
-	steps := []step{
-		{name: "begin", next: r.begin(nil, now)},
-		{name: "lost", next: r.lost(now)},
-		{name: "disclosed", next: r.disclosed()},
-		{name: "undelivered", next: r.undelivered(), undelivered: true},
-		{name: "turned away", next: r.turnedAway(abroad), turnedAway: r.Workspace != abroad},
-		{name: "at home", next: r.turnedAway(home), turnedAway: r.Workspace != home},
+	for _, w := range x.start(f) {
+		x.tidy(&w)
+		add(w, -1)
 	}
-	if r.Intent != nil {
-		steps = append(steps, step{name: "refused", next: r.refused()})
-	}
-	for _, key := range append([]string{""}, keys...) {
-		next, found := r.compared(key, now)
-		late := r.Intent == nil || !now.Before(r.Intent.Deadline)
-		steps = append(steps, step{
-			name: "compared with " + key, next: next,
-			undecided: found == undecided && late && key != "", rash: !late && (found == notCarried || found == external),
+	for i := 0; i < len(nodes) && len(nodes) <= limit && found == nil; i++ {
+		from := int32(i)
+		x.next(nodes[i].world, func(what string, to world, problem string, _ [keyCount]uint8) {
+			if problem == "" {
+				add(to, from)
+				return
+			}
+			if found != nil {
+				return
+			}
+			path := []world{to}
+			for j := from; j >= 0; j = nodes[j].parent {
+				path = append(path, nodes[j].world)
+			}
+			slices.Reverse(path)
+			name, _, _ := strings.Cut(problem, ":")
+			found = &broken{name, append(x.retell(path, what), "=> "+problem)}
 		})
 	}
-	for _, key := range keys {
-		steps = append(steps, step{name: "begin after " + key, next: r.begin(r.mac(key), now)})
-		if r.Intent != nil && !r.holds(r.current(), key) && !r.holds(r.Superseded, key) { // Graph makes no key twice
-			steps = append(steps, step{name: "answered " + key, next: r.answered(key, CauseRead, now)})
-		}
+	return len(nodes), found
+}
+
+// retell names the steps of a path, by taking them again; the last is given. Keys are
+// called K0, K1, ... in the order in which they are made.
+func (x *explorer) retell(path []world, last string) (steps []string) {
+	var name [keyCount]int
+	made, ticks := 0, 0
+	steps = []string{"start: " + x.text(&path[0], name)}
+	for n := range len(path) - 1 {
+		from, done := path[n], false
+		x.next(from, func(what string, to world, _ string, order [keyCount]uint8) {
+			if done || to != path[n+1] || n == len(path)-2 && what != last {
+				return
+			}
+			done = true
+			before := name
+			for now, was := range order {
+				switch {
+				case x.used(&from).has(was):
+					name[now] = before[was]
+				case x.used(&to).has(uint8(now)):
+					made++
+					name[now] = made
+				}
+			}
+			for k := range uint8(keyCount) {
+				what = strings.Replace(what, fmt.Sprintf("#%d", k), fmt.Sprintf("K%d", before[k]), 1)
+			}
+			if ticks++; what != "a tick passes" {
+				ticks = 0
+			} else if ticks > 1 {
+				what, steps = fmt.Sprintf("%d ticks pass", ticks), steps[:len(steps)-1]
+			}
+			steps = append(steps, fmt.Sprintf("%-60s %s", what, x.text(&to, name)))
+		})
 	}
 	return steps
 }
 
-// violated returns the invariant that a step breaks, or "".
-func violated(from Record, s step, now time.Time) string {
-	next, rises := s.next, s.next.Version > from.Version
-	switch {
-	case next.Version < from.Version:
-		return "the version falls"
-	case s.undecided:
-		return "a comparison is undecided for no reason"
-	case s.rash:
-		return "a comparison decides before the deadline"
-	case s.turnedAway:
-		if identity(next) != identity(Record{Version: from.Version, Workspace: next.Workspace, Salt: from.Salt}) {
-			return "a record turned away keeps more than its version and salt"
-		}
-		return ""
-	case rises != (next.Key != from.Key), next.Version > from.Version+1:
-		return "the version and the key do not change together"
-	case rises && from.holds(from.Superseded, next.Key):
-		return "a superseded key is adopted"
-	case rises && from.Key != "" && !next.holds(next.Superseded, from.Key):
-		return "the replaced key is not remembered"
-	case rises && (next.Disclosed || next.Intent != nil):
-		return "a new key is disclosed or in doubt"
-	case from.Disclosed && !next.Disclosed && !rises && !s.undelivered:
-		return "the disclosure is lost"
-	case len(next.Superseded) > supersededKept:
-		return "too many superseded keys"
-	case next.Intent == nil:
-		return ""
-	case next.usable(),
-		decide(next, Terms{MaxAge: AnyAge, Fresh: 1, Unverified: true}, Policy{Workspace: home}, now) != regenerateFirst:
-		return "a key in doubt may be handed out"
-	}
-	return ""
+// scenario is what is explored: which faults, how many keys Graph and the engine can name
+// at once, and how many states there are at most.
+type scenario struct {
+	faults
+	keys  uint8
+	limit int
 }
 
-// identity tells records apart by all that influences what becomes of them.
-func identity(r Record) string {
-	id := fmt.Sprintf("%q %t %q %x", r.Key, r.Disclosed, r.Workspace.TenantID, r.Superseded)
-	if r.Intent != nil {
-		id += fmt.Sprintf(" %d %d %x", r.Intent.StartedAt.UnixNano(), r.Intent.Deadline.UnixNano(), r.Intent.Baseline)
+func (s scenario) String() string { return fmt.Sprintf("%s, %d keys", s.faults, s.keys) }
+
+// small is explored even with the race detector, which makes it ten times slower.
+var small = []scenario{
+	{faults{}, 3, 100_000},
+	{faults{deletes: 1}, 3, 100_000},
+	{faults{lost: 1}, 3, 250_000},
+}
+
+// usual takes seconds, and all of them together minutes.
+var usual = []scenario{
+	{faults{}, 4, 200_000},
+	{faults{old: 1}, 3, 200_000},
+	{faults{rotates: 1}, 3, 200_000},
+	{faults{portals: 1}, 3, 200_000},
+	{faults{darks: 1}, 3, 400_000},
+	{faults{lost: 1, refused: 1}, 3, 400_000},
+	{faults{kills: 1, writes: 1}, 3, 600_000},
+}
+
+// large takes minutes.
+var large = []scenario{
+	{faults{lost: 1}, 5, 20_000_000},
+	{faults{rotates: 1}, 5, 20_000_000},
+	{faults{portals: 1}, 5, 20_000_000},
+	{faults{portals: 2}, 4, 20_000_000},
+	{faults{lost: 1, refused: 1}, 4, 20_000_000},
+	{faults{lost: 1, kills: 1}, 4, 20_000_000},
+	{faults{lost: 1, outages: 1}, 4, 20_000_000},
+	{faults{lost: 1, portals: 1}, 4, 20_000_000},
+	{faults{lost: 1, old: 1}, 4, 20_000_000},
+	{faults{lost: 2, outages: 1}, 3, 20_000_000},
+	{faults{lost: 1, darks: 1}, 3, 20_000_000},
+	{faults{lost: 1, kills: 1, writes: 1}, 3, 20_000_000},
+	{faults{lost: 1, outages: 1, refused: 1}, 3, 20_000_000},
+	{faults{lost: 1, outages: 1, rotates: 1}, 3, 20_000_000},
+	{faults{lost: 1, deletes: 1, creates: 1}, 3, 20_000_000},
+	{faults{lost: 1, outages: 1, deletes: 1, creates: 1}, 3, 20_000_000},
+}
+
+// listed is what is explored: MDI_EXPLORE=all adds what takes minutes.
+func listed() []scenario {
+	switch {
+	case os.Getenv("MDI_EXPLORE") == "all":
+		return slices.Concat(small, usual, large)
+	case withRaceDetector():
+		return small
+	default:
+		return slices.Concat(small, usual)
 	}
-	return id
+}
+
+func withRaceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// TestExploreTheWorld visits every state that the rules can reach in a world of faults,
+// and holds each against the invariants.
+func TestExploreTheWorld(t *testing.T) {
+	for _, s := range listed() {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			begun := time.Now()
+			x := newExplorer(realRules(), s.keys)
+			states, found := explore(x, s.faults, s.limit)
+			t.Logf("%d states, %d memories, complete %v, %.1f s", states, len(x.all), states <= s.limit, time.Since(begun).Seconds())
+			switch {
+			case found != nil:
+				t.Errorf("%s is broken:\n%s", found.invariant, strings.Join(found.steps, "\n"))
+			case states > s.limit:
+				t.Errorf("not complete: more than %d states", s.limit)
+			}
+		})
+	}
 }

@@ -553,7 +553,7 @@ func (s *Store) read(ctx context.Context) (Record, error) {
 func (s *Store) healed(ctx context.Context) (Record, error) {
 	entry, err := s.storage.Get(ctx, StorageKey)
 	if err != nil || entry == nil {
-		return Record{}, err
+		return newRecord(), err
 	}
 	var salvaged struct{ Version, Newest json.RawMessage }
 	_ = json.Unmarshal(entry.Value, &salvaged) // what is damaged stays 0

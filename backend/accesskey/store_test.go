@@ -4,6 +4,9 @@ package accesskey_test
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +24,7 @@ var (
 	abroad = accesskey.Workspace{TenantID: "abroad", GraphRoot: "https://graph.microsoft.com"}
 
 	shared = accesskey.Terms{TTL: time.Hour, MaxAge: accesskey.AnyAge}
+	alone  = accesskey.Terms{TTL: time.Hour}
 )
 
 // rig is a store on a storage that fails on demand, configured for a workspace, and its
@@ -28,9 +32,7 @@ var (
 //
 //	r := newRig(t)
 //	r.regenerated("a")
-//	l, err := r.store.Lease(t.Context(), shared)
-//	require.NoError(t, err)
-//	require.Equal(t, "a", l.Record.Key)
+//	require.Equal(t, "a", r.lease(shared).Record.Key)
 type rig struct {
 	t       *testing.T
 	storage *storagetest.Storage
@@ -55,17 +57,36 @@ func (r *rig) configure(p accesskey.Policy) {
 	r.apply(accesskey.Event{Kind: accesskey.Configured, Policy: p})
 }
 
-func (r *rig) apply(e accesskey.Event) accesskey.Record {
+func (r *rig) apply(e accesskey.Event) accesskey.Applied {
 	r.t.Helper()
-	rec, err := r.store.Apply(r.t.Context(), e)
+	applied, err := r.store.Apply(r.t.Context(), e)
 	require.NoError(r.t, err)
-	return rec
+	return applied
+}
+
+// happen applies events that have nothing but a kind.
+func (r *rig) happen(kinds ...string) {
+	r.t.Helper()
+	for _, kind := range kinds {
+		r.apply(accesskey.Event{Kind: kind})
+	}
+}
+
+func (r *rig) fails(want error, e accesskey.Event) {
+	r.t.Helper()
+	_, err := r.store.Apply(r.t.Context(), e)
+	require.ErrorIs(r.t, err, want)
+}
+
+func (r *rig) compared(key string) accesskey.Applied {
+	r.t.Helper()
+	return r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Since: r.now})
 }
 
 func (r *rig) regenerated(key string) accesskey.Record {
 	r.t.Helper()
-	r.apply(accesskey.Event{Kind: accesskey.Begun})
-	return r.apply(accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: accesskey.CauseRead})
+	r.happen(accesskey.Begun)
+	return r.apply(accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: accesskey.CauseManual}).Record
 }
 
 func (r *rig) lease(t accesskey.Terms) *accesskey.Lease {
@@ -96,11 +117,22 @@ func (r *rig) live() int {
 	return n
 }
 
-func (r *rig) due(awaited bool) []string {
+func (r *rig) due() []string {
 	r.t.Helper()
-	_, due, err := r.store.Due(r.t.Context(), awaited)
+	_, due, err := r.store.Due(r.t.Context())
 	require.NoError(r.t, err)
 	return due
+}
+
+func (r *rig) revoke(l *accesskey.Lease) error {
+	_, err := r.store.Revoke(r.t.Context(), l.Record.Version, l.ID)
+	return err
+}
+
+// fail makes the next write of the record fail, carried out or not.
+func (r *rig) fail(carriedOut bool) {
+	r.storage.CarryOut(carriedOut)
+	r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
 }
 
 // A lease is on record, and its key counts as disclosed, before the key is returned.
@@ -130,25 +162,50 @@ func TestLeaseSaysWhatHasToHappenFirst(t *testing.T) {
 	r.refused(accesskey.ErrRegenerateFirst, shared)
 	r.regenerated("a")
 	r.lease(shared)
-	r.refused(accesskey.ErrRegenerateFirst, accesskey.Terms{TTL: time.Hour})
+	r.refused(accesskey.ErrRegenerateFirst, alone)
 	r.now = r.now.Add(10 * time.Minute)
 	r.refused(accesskey.ErrCompareFirst, shared)
-	require.Equal(t, r.now, r.apply(accesskey.Event{Kind: accesskey.Compared, Key: "a"}).ComparedAt)
-	r.lease(shared)
-	r.apply(accesskey.Event{Kind: accesskey.Begun})
-	r.refused(accesskey.ErrRegenerateFirst, shared)
-	r.apply(accesskey.Event{Kind: accesskey.Refused})
+	require.Equal(t, r.now, r.compared("a").Record.ComparedAt)
 	r.lease(shared)
 
-	r.apply(accesskey.Event{Kind: accesskey.Closed})
-	r.refused(accesskey.ErrClosed, shared)
-	r.restart()
-	r.apply(accesskey.Event{Kind: accesskey.Closed})
-	r.refused(accesskey.ErrClosed, shared)
-	r.apply(accesskey.Event{Kind: accesskey.Reopened})
-	r.lease(shared)
-	r.configure(accesskey.Policy{})
-	r.refused(accesskey.ErrUnconfigured, shared)
+	r.happen(accesskey.Begun)
+	r.refused(accesskey.ErrWaitFirst, shared)
+	r.refused(accesskey.ErrRegenerateFirst, alone)
+	r.happen(accesskey.Lost)
+	r.refused(accesskey.ErrCompareFirst, shared)
+	r.happen(accesskey.Unnamed)
+	r.refused(accesskey.ErrInDoubt, shared)
+	r.now = r.now.Add(time.Minute)
+	r.compared("a")
+	l := r.lease(shared)
+	require.True(t, l.Short)
+	require.False(t, l.Unconfirmed)
+	require.Equal(t, accesskey.ShortTTL, l.TTL)
+	r.happen(accesskey.Unnamed)
+	require.True(t, r.lease(shared).Unconfirmed)
+	require.Equal(t, time.Minute, r.lease(accesskey.Terms{TTL: time.Minute, MaxAge: accesskey.AnyAge}).TTL)
+}
+
+// While the engine turns away from a workspace, or the mount goes away, nothing leaves it.
+func TestNothingIsHandedOutBehindAClosedDoor(t *testing.T) {
+	for kinds, want := range map[[2]string]error{
+		{accesskey.Closed, accesskey.Reopened}: accesskey.ErrClosed,
+		{accesskey.Turning, accesskey.Turned}:  accesskey.ErrTurning,
+	} {
+		r := newRig(t)
+		r.regenerated("a")
+		for range 2 { // a key that was not handed out before, and one that was
+			r.happen(kinds[0])
+			r.refused(want, shared)
+			r.refused(want, alone)
+			r.happen(kinds[1])
+			r.lease(shared)
+		}
+		r.happen(kinds[0])
+		require.Equal(t, []string{accesskey.WorkRetire}, r.due(), "whatever is leased")
+		r.restart()
+		r.lease(shared)
+	}
 }
 
 // A key is served for the workspace that it came from and no other.
@@ -158,15 +215,29 @@ func TestLeaseIsOfTheConfiguredWorkspace(t *testing.T) {
 	held := r.lease(shared)
 	r.configure(accesskey.Policy{Workspace: abroad, Retire: true})
 	r.refused(accesskey.ErrRegenerateFirst, shared)
-	require.Equal(t, accesskey.Record{Version: 1, Workspace: abroad, Salt: held.Record.Salt}, r.record())
+	require.Equal(t, accesskey.Record{Version: 1, Newest: 1, Workspace: abroad, Salt: held.Record.Salt}, r.record())
 	r.configure(accesskey.Policy{})
 	require.Equal(t, held.Record, r.record(), "without a configuration it is that of the workspace before")
-	require.Empty(t, r.due(false))
+	r.refused(accesskey.ErrUnconfigured, shared)
+	require.Empty(t, r.due())
 	r.configure(accesskey.Policy{Workspace: abroad})
 	require.Equal(t, 2, r.regenerated("b").Version)
 	r.configure(accesskey.Policy{Workspace: home})
 	require.Empty(t, r.record().Key)
-	require.NoError(t, r.revoke(held.Record.Version, held.ID))
+	require.NoError(t, r.revoke(held))
+}
+
+// The watch of a workspace outlives it.
+func TestWatchOutlivesTheConfiguration(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	r.happen(accesskey.Begun, accesskey.Lost)
+	r.configure(accesskey.Policy{Workspace: abroad})
+	r.regenerated("b")
+	r.configure(accesskey.Policy{Workspace: home})
+	require.NotNil(t, r.record().Watch)
+	r.regenerated("c")
+	require.NotNil(t, r.record().Watch)
 }
 
 func TestLeaseThatCannotBeStored(t *testing.T) {
@@ -192,9 +263,43 @@ func TestLeaseThatCannotBeStored(t *testing.T) {
 	})
 }
 
-func (r *rig) revoke(version int, id string) error {
-	_, err := r.store.Revoke(r.t.Context(), version, id)
-	return err
+// leaver is the context of a reader who leaves at the last moment: nothing has noticed it
+// when the lease has been stored.
+type leaver struct {
+	context.Context
+	left atomic.Bool
+}
+
+func (c *leaver) Done() <-chan struct{} { return nil }
+
+func (c *leaver) Err() error {
+	if c.left.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// The record of a lease does not outlive a reader who has left.
+func TestLeaseOfAReaderWhoHasLeftIsWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.regenerated("a")
+		for range 2 { // a key that was not handed out before, and one that was
+			reader := &leaver{Context: t.Context()}
+			r.storage.FailWhen(func(op, _ string) bool {
+				if op == "put" {
+					reader.left.Store(true)
+				}
+				return false
+			})
+			l, err := r.store.Lease(reader, shared)
+			require.ErrorIs(t, err, context.Canceled)
+			require.Nil(t, l)
+			synctest.Wait()
+			require.Zero(t, r.live())
+			require.True(t, r.record().Disclosed, "the key may have left the engine")
+		}
+	})
 }
 
 func TestRevoke(t *testing.T) {
@@ -210,13 +315,35 @@ func TestRevoke(t *testing.T) {
 	mayBeLast, err = r.store.Revoke(t.Context(), 99, "0-x.0")
 	require.NoError(t, err)
 	require.True(t, mayBeLast)
-	require.ErrorIs(t, r.revoke(2, held.ID), storagetest.ErrBroken)
-	require.Equal(t, 1, r.live())
+	require.ErrorIs(t, r.revoke(held), storagetest.ErrBroken)
+	require.Zero(t, r.live(), "it is removed later")
 	r.configure(accesskey.Policy{})
 	for range 2 {
-		require.NoError(t, r.revoke(2, held.ID))
+		require.NoError(t, r.revoke(held))
 	}
 	require.Zero(t, r.live())
+	r.restart()
+	r.storage.FailWhen(storagetest.Nth(1, "get", accesskey.StorageKey))
+	require.ErrorIs(t, r.revoke(held), storagetest.ErrBroken)
+}
+
+// The leases on a displaced version stay: it may be the record again.
+func TestLeasesOnADisplacedVersionStay(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	held := r.lease(shared)
+	require.Equal(t, accesskey.External, r.compared("x").Finding)
+	require.NoError(t, r.store.Prune(t.Context()))
+	require.Equal(t, accesskey.Returned, r.compared("a").Finding)
+	require.Equal(t, 1, r.live())
+	require.NotContains(t, r.due(), accesskey.WorkRetire)
+	r.compared("x")
+	mayBeLast, err := r.store.Revoke(t.Context(), held.Record.Version, held.ID)
+	require.NoError(t, err)
+	require.True(t, mayBeLast)
+	require.NotContains(t, r.due(), accesskey.WorkRetire)
+	r.happen(accesskey.Unnamed)
+	require.Contains(t, r.due(), accesskey.WorkRetire, "nothing says which version lives")
 }
 
 func TestPruneDropsWhatHasEndedOrIsSuperseded(t *testing.T) {
@@ -237,80 +364,145 @@ func TestPruneDropsWhatHasEndedOrIsSuperseded(t *testing.T) {
 	}
 }
 
-func TestApplyStoresWhatAnEventMakesOfTheRecord(t *testing.T) {
+func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r := newRig(t)
-	begun := r.apply(accesskey.Event{Kind: accesskey.Begun, Baseline: "p"})
-	require.NotEmpty(t, begun.Intent.Baseline)
-	require.Equal(t, 45*time.Second, begun.Intent.Deadline.Sub(begun.Intent.StartedAt))
-	r.now = r.now.Add(-time.Hour)
-	require.Equal(t, r.now, r.apply(accesskey.Event{Kind: accesskey.Lost}).Intent.StartedAt)
+	r.regenerated("a")
+	r.happen(accesskey.Wanted, accesskey.Begun)
+	require.True(t, r.record().UnderWay())
+	applied := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
+	require.Equal(t, 1, applied.Before.Version)
+	require.Equal(t, 2, applied.Record.Version)
+	require.Equal(t, accesskey.Renewed, applied.Finding)
+	require.Empty(t, r.due())
 	r.restart()
-	rec, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Compared, Key: "p"})
-	require.ErrorIs(t, err, accesskey.ErrUndecided)
-	require.NotNil(t, rec.Intent)
-	require.Equal(t, accesskey.CauseRecovered, r.apply(accesskey.Event{Kind: accesskey.Compared, Key: "a"}).Cause)
-	require.Len(t, r.record().Superseded, 1)
-	r.restart()
-	require.Equal(t, "a", r.record().Key)
-	require.Equal(t, accesskey.CauseExternal, r.apply(accesskey.Event{Kind: accesskey.Compared, Key: "b"}).Cause)
 	require.Equal(t, 2, r.record().Version)
-	_, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Compared})
-	require.ErrorIs(t, err, accesskey.ErrUndecided)
+	require.Equal(t, applied.Record.Fingerprint(), r.record().Fingerprint())
+	require.Equal(t, accesskey.Stale, r.compared("a").Finding)
+	require.Equal(t, accesskey.Unchanged, r.compared("b").Finding)
+	_, err := r.store.Apply(t.Context(), accesskey.Event{Kind: "nonsense"})
+	require.ErrorContains(t, err, "nonsense")
 }
 
-// Whatever a failed write has left in storage, the store goes on with that.
-func TestApplyThatCannotBeStored(t *testing.T) {
-	for _, kind := range []string{accesskey.Begun, accesskey.Answered, accesskey.Refused, accesskey.Compared} {
+// A comparison from before a regeneration was sent or answered says nothing.
+func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	before := r.now
+	overtaken := func() {
+		t.Helper()
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Since: before})
+	}
+	r.now = r.now.Add(time.Second)
+	r.happen(accesskey.Begun)
+	overtaken()
+	before = r.now
+	r.now = r.now.Add(time.Second)
+	r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b"})
+	overtaken()
+	require.Equal(t, "b", r.record().Key)
+	r.now = r.now.Add(-time.Hour) // the clock was put back
+	require.Equal(t, accesskey.Unchanged, r.compared("b").Finding)
+}
+
+// An intent whose write fails was not sent, whatever storage has, and costs readers nothing.
+func TestIntentThatCannotBeStored(t *testing.T) {
+	for _, carriedOut := range []bool{false, true} {
 		r := newRig(t)
 		r.regenerated("a")
-		if kind != accesskey.Begun {
-			r.apply(accesskey.Event{Kind: accesskey.Begun})
-		}
-		before := r.record()
-		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
-		rec, err := r.store.Apply(t.Context(), accesskey.Event{Kind: kind, Key: "b"})
-		require.ErrorIs(t, err, storagetest.ErrBroken, kind)
-		require.Equal(t, before, rec, kind)
-		require.Equal(t, before, r.record(), kind)
+		r.lease(shared)
+		r.fail(carriedOut)
+		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Begun})
+		require.Equal(t, time.Hour, r.lease(shared).TTL)
+		r.restart()
+		require.Nil(t, r.record().Intent, "it was corrected before the key was leased")
+
+		r.fail(carriedOut)
+		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Begun})
+		r.restart()
+		require.Equal(t, carriedOut, r.record().InDoubt(), "another process knows only what is stored")
 	}
-	r := newRig(t)
-	r.storage.FailWhen(func(op, _ string) bool { return op == "put" })
-	r.apply(accesskey.Event{Kind: accesskey.Lost}) // changes nothing, so it writes nothing
-	r.apply(accesskey.Event{Kind: accesskey.Refused})
+}
+
+// A refusal counts even if the withdrawal of the intent cannot be stored.
+func TestRefusalThatCannotBeStored(t *testing.T) {
+	for _, carriedOut := range []bool{false, true} {
+		r := newRig(t)
+		r.regenerated("a")
+		r.lease(shared)
+		r.happen(accesskey.Begun)
+		r.fail(carriedOut)
+		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Refused})
+		require.Equal(t, time.Hour, r.lease(shared).TTL)
+		r.restart()
+		require.Nil(t, r.record().Intent)
+		require.Nil(t, r.record().Watch)
+	}
+}
+
+// An answer that cannot be stored goes on in memory. It is stored before it is leased, and
+// a process that ends before leaves a doubt.
+func TestAnswerThatCannotBeStored(t *testing.T) {
+	answered := func() *rig {
+		r := newRig(t)
+		r.regenerated("a")
+		r.lease(shared)
+		r.happen(accesskey.Begun)
+		r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == accesskey.StorageKey })
+		applied, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: "b"})
+		require.ErrorIs(t, err, storagetest.ErrBroken)
+		require.Equal(t, "b", applied.Record.Key)
+		require.Equal(t, "b", r.record().Key)
+		r.refused(storagetest.ErrBroken, shared)
+		r.storage.FailWhen(nil)
+		return r
+	}
+	r := answered()
+	require.Equal(t, "b", r.lease(shared).Record.Key)
+	r.restart()
+	require.Equal(t, "b", r.record().Key)
+
+	r = answered()
+	r.restart()
+	require.True(t, r.record().InDoubt())
+	require.Equal(t, accesskey.Recovered, r.compared("b").Finding)
+
+	r = answered()
+	r.happen(accesskey.Refused) // changes nothing, and stores what is known
+	r.restart()
+	require.Equal(t, "b", r.record().Key)
 }
 
 func TestAttemptBeginsOnlyWhileItsReasonHolds(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
 	held := r.lease(shared)
-	begin := func(work string) error {
-		_, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun, OnlyIf: work})
-		return err
-	}
-	require.ErrorIs(t, begin(accesskey.WorkRetire), accesskey.ErrNotDue)
+	retire := accesskey.Event{Kind: accesskey.Begun, OnlyIf: accesskey.WorkRetire}
+	r.fails(accesskey.ErrNotDue, retire)
 	require.Nil(t, r.record().Intent)
-	require.NoError(t, r.revoke(1, held.ID))
+	require.NoError(t, r.revoke(held))
 	r.store.Forget()
 	r.storage.FailWhen(storagetest.Nth(1, "list", lease.Prefix))
-	require.ErrorIs(t, begin(accesskey.WorkRetire), storagetest.ErrBroken)
-	require.NoError(t, begin(accesskey.WorkRetire))
-	require.NotNil(t, r.record().Intent)
+	r.fails(storagetest.ErrBroken, retire)
+	r.apply(retire)
+	require.True(t, r.record().UnderWay())
 }
 
 func TestDueLooksAtTheLeases(t *testing.T) {
 	r := newRig(t)
-	require.Empty(t, r.due(true))
+	require.Empty(t, r.due())
 	r.regenerated("a")
 	held := r.lease(shared)
-	require.Empty(t, r.due(false))
+	require.Empty(t, r.due())
 	r.now = r.now.Add(10 * time.Minute)
-	require.Equal(t, []string{accesskey.WorkCompare}, r.due(false))
-	require.NoError(t, r.revoke(1, held.ID))
-	require.Equal(t, []string{accesskey.WorkRetire}, r.due(false))
-	require.Equal(t, []string{accesskey.WorkCompare}, r.due(true), "a reader who waits counts as a lease")
+	require.Equal(t, []string{accesskey.WorkCompare}, r.due())
+	r.happen(accesskey.Turning)
+	require.Equal(t, []string{accesskey.WorkRetire, accesskey.WorkCompare}, r.due())
+	r.happen(accesskey.Turned)
+	require.NoError(t, r.revoke(held))
+	require.Equal(t, []string{accesskey.WorkRetire}, r.due())
 	r.store.Forget()
 	r.storage.FailWhen(storagetest.Nth(1, "list", lease.Prefix))
-	_, _, err := r.store.Due(t.Context(), false)
+	_, _, err := r.store.Due(t.Context())
 	require.ErrorIs(t, err, storagetest.ErrBroken)
 }
 
@@ -319,11 +511,11 @@ func TestDueLooksAtTheLeases(t *testing.T) {
 func TestDisclosureInAdvance(t *testing.T) {
 	answered := func(t *testing.T) *rig {
 		r := newRig(t)
-		r.apply(accesskey.Event{Kind: accesskey.Begun})
-		rec := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, Awaited: true})
+		r.happen(accesskey.Begun)
+		rec := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, Awaited: true}).Record
 		require.False(t, rec.Disclosed)
 		require.Equal(t, rec, r.record())
-		require.Empty(t, r.due(false))
+		require.Empty(t, r.due())
 		return r
 	}
 	t.Run("a lease follows", func(t *testing.T) {
@@ -331,7 +523,7 @@ func TestDisclosureInAdvance(t *testing.T) {
 		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey)) // which is not written again
 		require.True(t, r.lease(accesskey.Terms{TTL: time.Hour, Fresh: 1}).Record.Disclosed)
 		require.True(t, r.record().Disclosed)
-		require.Empty(t, r.due(false))
+		require.Empty(t, r.due())
 	})
 	t.Run("no lease follows", func(t *testing.T) {
 		r := answered(t)
@@ -339,11 +531,17 @@ func TestDisclosureInAdvance(t *testing.T) {
 		r.refused(storagetest.ErrBroken, shared)
 		require.False(t, r.record().Disclosed)
 		r.now = r.now.Add(10 * time.Minute)
-		r.apply(accesskey.Event{Kind: accesskey.Compared, Key: "a"})
-		require.Empty(t, r.due(false))
+		r.compared("a")
+		require.Empty(t, r.due())
 		require.True(t, r.lease(shared).Record.Disclosed)
 		r.restart()
 		require.True(t, r.record().Disclosed)
+	})
+	t.Run("the next reader who wants a new key", func(t *testing.T) {
+		r := answered(t)
+		r.now = r.now.Add(2*time.Minute - 1)
+		require.Equal(t, "a", r.lease(alone).Record.Key)
+		r.refused(accesskey.ErrRegenerateFirst, alone)
 	})
 	for name, other := range map[string]func(*rig){
 		"another process": (*rig).restart,
@@ -352,7 +550,7 @@ func TestDisclosureInAdvance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := answered(t)
 			other(r)
-			require.Equal(t, []string{accesskey.WorkRetire}, r.due(false))
+			require.Equal(t, []string{accesskey.WorkRetire}, r.due())
 		})
 	}
 }
@@ -369,28 +567,162 @@ func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 	r.store.Forget()
 	require.Equal(t, "b", r.record().Key)
 	require.Equal(t, 1, r.live())
+
+	r.happen(accesskey.Begun)
+	r.store.Forget()
+	require.True(t, r.record().UnderWay(), "the regeneration is of this process")
+	require.False(t, r.record().InDoubt())
+	r.restart()
+	require.True(t, r.record().InDoubt())
 }
 
-// A damaged record is never replaced by one that knows nothing, and never quoted.
-func TestUnreadableRecord(t *testing.T) {
+// Readers of keys that were handed out before and of such that were not, and whoever looks
+// at the record, go on beside Forget.
+func TestReadersBesideForget(t *testing.T) {
 	r := newRig(t)
-	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: accesskey.StorageKey, Value: []byte(`{"key": "a-secret`)}))
-	for name, use := range map[string]func(context.Context) error{
-		"lease": func(ctx context.Context) error { _, err := r.store.Lease(ctx, shared); return err },
-		"revoke": func(ctx context.Context) error {
-			_, err := r.store.Revoke(ctx, 1, "x.0")
-			return err
-		},
-		"due":   func(ctx context.Context) error { _, _, err := r.store.Due(ctx, false); return err },
-		"live":  func(ctx context.Context) error { _, err := r.store.Live(ctx); return err },
-		"prune": r.store.Prune,
+	r.regenerated("a")
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := range 50 {
+				if i == 0 && n%10 == 0 {
+					_, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun})
+					require.NoError(t, err)
+					_, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), Awaited: n%20 == 0})
+					require.NoError(t, err)
+				}
+				if l, err := r.store.Lease(t.Context(), shared); err == nil {
+					require.NotEmpty(t, l.Record.Key)
+				} else {
+					require.ErrorIs(t, err, accesskey.ErrWaitFirst)
+				}
+				_, _, err := r.store.Due(t.Context())
+				require.NoError(t, err)
+				r.store.Forget()
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, 6, r.record().Version)
+}
+
+// Storage that is slow keeps nobody for longer than their time.
+func TestWaitsEndWithTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.regenerated("a")
+		r.lease(shared)
+		r.storage.HangWhen(func(op, key string) bool { return op == "put" && key == accesskey.StorageKey })
+		slow, end := context.WithTimeout(t.Context(), time.Minute)
+		defer end()
+		var done sync.WaitGroup
+		done.Go(func() {
+			_, err := r.store.Apply(slow, accesskey.Event{Kind: accesskey.Begun})
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		})
+		synctest.Wait()
+		for name, use := range uses(r.store) {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			require.ErrorIs(t, use(ctx), context.DeadlineExceeded, name)
+			require.Equal(t, time.Second, time.Since(began), name)
+			cancel()
+		}
+		done.Wait()
+		r.storage.HangWhen(nil)
+		require.Equal(t, time.Hour, r.lease(shared).TTL, "the intent was not sent")
+	})
+}
+
+// uses are the ways to use a store.
+func uses(s *accesskey.Store) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"lease":  func(ctx context.Context) error { _, err := s.Lease(ctx, shared); return err },
+		"revoke": func(ctx context.Context) error { _, err := s.Revoke(ctx, 1, "x.0"); return err },
+		"record": func(ctx context.Context) error { _, err := s.Record(ctx); return err },
+		"due":    func(ctx context.Context) error { _, _, err := s.Due(ctx); return err },
+		"live":   func(ctx context.Context) error { _, err := s.Live(ctx); return err },
+		"prune":  s.Prune,
 		"apply": func(ctx context.Context) error {
-			_, err := r.store.Apply(ctx, accesskey.Event{Kind: accesskey.Begun})
+			_, err := s.Apply(ctx, accesskey.Event{Kind: accesskey.Begun})
 			return err
 		},
+	}
+}
+
+// A damaged record is never quoted. It blocks no revocation, and rotate-key begins anew,
+// under a version that is higher than any before.
+func TestUnreadableRecord(t *testing.T) {
+	for stored, version := range map[string]int{
+		`{"key": "a-secret`: int(time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC).Unix() / 60),
+		`{"key": ["a-secret"], "version": 7, "newest": 9}`:                 9,
+		`{"key": "a-secret", "version": "12", "newest": "none"}`:           12,
+		`{"key": "a-secret", "version": 7, "disclosed": "perhaps"}`:        7,
+		`{"key": ["a-secret"], "version": -7, "newest": "18446744073709"}`: 18446744073709,
 	} {
-		err := use(t.Context())
-		require.ErrorIs(t, err, accesskey.ErrUnreadable, name)
-		require.NotContains(t, err.Error(), "a-secret", name)
+		r := newRig(t)
+		require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: accesskey.StorageKey, Value: []byte(stored)}))
+		for name, use := range uses(r.store) {
+			err := use(t.Context())
+			if name == "revoke" {
+				require.NoError(t, err, stored)
+				continue
+			}
+			require.ErrorIs(t, err, accesskey.ErrUnreadable, name)
+			require.NotContains(t, err.Error(), "a-secret", name)
+		}
+		mayBeLast, err := r.store.Revoke(t.Context(), 1, "x.0")
+		require.NoError(t, err)
+		require.False(t, mayBeLast)
+
+		r.storage.FailWhen(storagetest.Nth(2, "get", accesskey.StorageKey)) // to heal it
+		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Wanted})
+		r.storage.FailWhen(nil)
+		r.happen(accesskey.Wanted)
+		r.restart()
+		require.Equal(t, version, r.record().Version)
+		require.NotNil(t, r.record().Watch, "an older regeneration may still be carried out")
+		require.Contains(t, r.due(), accesskey.WorkWanted)
+		require.Equal(t, version+1, r.regenerated("b").Version)
+		r.compared("b")
+		require.True(t, r.lease(shared).Short)
+	}
+}
+
+// A clock that was ahead, and is right again, leaves nothing behind but longer leases.
+func TestClockThatWasAhead(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
+		for _, restarts := range []bool{false, true} {
+			r := newRig(t)
+			right := r.now
+			r.now = right.Add(ahead)
+			r.regenerated("a")
+			r.lease(shared)
+			r.happen(accesskey.Begun, accesskey.Lost)
+			r.now = right
+			if restarts {
+				r.restart()
+			}
+			require.True(t, r.record().InDoubt())
+			require.Equal(t, right, r.record().RegeneratedAt)
+			require.Equal(t, right.Add(2*time.Minute), r.record().Watch.Ends())
+			require.Contains(t, r.due(), accesskey.WorkSettle)
+			r.refused(accesskey.ErrCompareFirst, shared)
+			r.happen(accesskey.Unnamed)
+			r.refused(accesskey.ErrInDoubt, shared)
+			r.now = right.Add(30 * time.Second)
+			r.happen(accesskey.Unnamed)
+			r.refused(accesskey.ErrRegenerateFirst, shared)
+			r.compared("a")
+			require.True(t, r.lease(shared).Short)
+			r.now = right.Add(150*time.Second - 1)
+			r.compared("a")
+			require.True(t, r.lease(shared).Short, "the watch does not end early")
+			r.now = right.Add(150 * time.Second)
+			r.compared("a")
+			require.False(t, r.lease(shared).Short)
+			r.now = r.now.Add(10 * time.Minute)
+			r.refused(accesskey.ErrCompareFirst, shared)
+		}
 	}
 }

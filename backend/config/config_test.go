@@ -4,10 +4,12 @@ package config_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -151,7 +153,7 @@ func TestStoreKeepsOneConnectionAndTellsTheKeys(t *testing.T) {
 	require.Nil(t, r.stored())
 	_, err = r.store.Current(t.Context())
 	require.ErrorIs(t, err, config.ErrUnconfigured)
-	_, due, err := r.keys.Due(t.Context(), true)
+	_, due, err := r.keys.Due(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, due)
 }
@@ -180,9 +182,139 @@ func TestStorageThatFails(t *testing.T) {
 	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: config.StorageKey, Value: []byte(`{"client_secret": "a-secret`)}))
 	r.store.Forget()
 	for _, use := range []func() error{try, resolve, current} {
-		require.ErrorContains(t, use(), "cannot be decoded")
+		require.ErrorIs(t, use(), config.ErrUnreadable)
+		require.ErrorContains(t, use(), "storage entry config ")
+		require.ErrorContains(t, use(), "delete the configuration and write it again")
 		require.NotContains(t, use().Error(), "a-secret")
 	}
+	require.NoError(t, r.store.Remove(t.Context()), "what it says is possible")
+	require.ErrorIs(t, current(), config.ErrUnconfigured)
+	r.write(r.fields())
+}
+
+// A failed write may have been carried out. Until the entry has been read again nothing is
+// handed out; then what it says holds.
+func TestFailedWriteClosesTheDoor(t *testing.T) {
+	other := map[string]any{config.FieldTTL: 60}
+	for name, c := range map[string]struct {
+		op      string
+		carried bool // the operation fails, and is carried out nevertheless
+		use     func(*rig, *config.Connection) error
+		after   error
+		ttl     time.Duration
+	}{
+		"save":            {"put", false, func(r *rig, conn *config.Connection) error { return r.store.Save(r.t.Context(), conn) }, nil, time.Hour},
+		"save, carried":   {"put", true, func(r *rig, conn *config.Connection) error { return r.store.Save(r.t.Context(), conn) }, nil, time.Minute},
+		"remove":          {"delete", false, func(r *rig, _ *config.Connection) error { return r.store.Remove(r.t.Context()) }, nil, time.Hour},
+		"remove, carried": {"delete", true, func(r *rig, _ *config.Connection) error { return r.store.Remove(r.t.Context()) }, config.ErrUnconfigured, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			configured := func() bool {
+				_, err := r.keys.Lease(t.Context(), accesskey.Terms{TTL: time.Hour})
+				require.Error(t, err, "there is no key yet")
+				return !errors.Is(err, accesskey.ErrUnconfigured)
+			}
+			r.write(r.fields())
+			require.True(t, configured())
+			tried, err := r.store.Try(t.Context(), data(other))
+			require.NoError(t, err)
+			_, conn, err := r.store.Resolve(t.Context(), data(other), tried)
+			require.NoError(t, err)
+
+			r.storage.FailWhen(func(op, key string) bool {
+				if op != c.op || key != config.StorageKey {
+					return false
+				}
+				if c.carried {
+					carryOut(t, r.storage, op, conn.Config)
+				}
+				return true
+			})
+			require.ErrorIs(t, c.use(r, conn), storagetest.ErrBroken)
+			require.False(t, configured(), "it is not known what is configured")
+			r.storage.FailWhen(func(op, _ string) bool { return op == "get" })
+			_, err = r.store.Current(t.Context())
+			require.ErrorIs(t, err, storagetest.ErrBroken)
+			require.False(t, configured())
+			r.storage.FailWhen(nil)
+			again, err := r.store.Current(t.Context())
+			require.ErrorIs(t, err, c.after)
+			require.Equal(t, c.after == nil, configured())
+			if c.after == nil {
+				require.Equal(t, c.ttl, again.Config.TTL)
+			}
+		})
+	}
+}
+
+// carryOut does what an operation that is about to fail would have done.
+func carryOut(t *testing.T, s *storagetest.Storage, op string, cfg *config.Config) {
+	t.Helper()
+	if op == "delete" {
+		require.NoError(t, s.Storage.Delete(t.Context(), config.StorageKey))
+		return
+	}
+	entry, err := logical.StorageEntryJSON(config.StorageKey, cfg)
+	require.NoError(t, err)
+	require.NoError(t, s.Storage.Put(t.Context(), entry))
+}
+
+// While storage is slow for one, nobody else waits for longer than they may, and those who
+// left have changed nothing.
+func TestSlowStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := &storagetest.Slow{Storage: storagetest.New()}
+		keys := accesskey.New(storage, time.Now)
+		s := config.New(storage, keys, "v1.2.3", func() logical.SystemView { return logical.TestSystemView() }, time.Now)
+		d := data(map[string]any{config.FieldTenantID: guid, config.FieldClientID: guid, credential.FieldSecret: "a-secret", config.FieldVerifyConnection: false})
+		conn, err := s.Try(t.Context(), d)
+		require.NoError(t, err)
+		storage.Takes = 10 * time.Second
+		var saved error
+		go func() { saved = s.Save(t.Context(), conn) }()
+		synctest.Wait()
+		for name, use := range map[string]func(context.Context) error{
+			"stored":  func(ctx context.Context) error { _, err := s.Stored(ctx); return err },
+			"current": func(ctx context.Context) error { _, err := s.Current(ctx); return err },
+			"try":     func(ctx context.Context) error { _, err := s.Try(ctx, d); return err },
+			"resolve": func(ctx context.Context) error { _, _, err := s.Resolve(ctx, d, conn); return err },
+			"save":    func(ctx context.Context) error { return s.Save(ctx, conn) },
+			"remove":  s.Remove,
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			start := time.Now()
+			require.ErrorIs(t, use(ctx), context.DeadlineExceeded, name)
+			require.Equal(t, 100*time.Millisecond, time.Since(start), name)
+			cancel()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.NoError(t, saved)
+		current, err := s.Current(t.Context())
+		require.NoError(t, err)
+		require.Same(t, conn, current)
+	})
+}
+
+// A connection counts as verified only if a call of Graph has just shown that it works:
+// what has made the engine wait is forgotten then.
+func TestVerified(t *testing.T) {
+	r := newRig(t)
+	try := func(fields map[string]any) *config.Connection {
+		t.Helper()
+		conn, _ := r.store.Try(t.Context(), data(fields))
+		return conn
+	}
+	require.True(t, try(r.fields()).Verified)
+	require.False(t, try(r.fields(unverified)).Verified, "not wanted")
+	r.write(r.fields())
+	require.False(t, try(map[string]any{config.FieldTTL: 60}).Verified, "nothing to verify")
+	require.True(t, try(map[string]any{config.FieldVerifyConnection: true}).Verified, "asked for by name")
+	require.True(t, try(map[string]any{config.FieldGraphAPIVersion: "v1.0"}).Verified)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	require.False(t, try(map[string]any{config.FieldVerifyConnection: true}).Verified, "it does not work")
+	require.False(t, try(r.fields(map[string]any{credential.FieldSecret: "wrong"})).Verified)
 }
 
 // A write that does not change how Graph is reached does not call Graph, and the client

@@ -144,11 +144,10 @@ func Fields() []field.Spec[Config] {
 var guidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 func setGUID(target *string, value any) error {
-	id := strings.ToLower(strings.TrimSpace(value.(string)))
-	if !guidPattern.MatchString(id) {
+	*target = strings.ToLower(strings.TrimSpace(value.(string)))
+	if !guidPattern.MatchString(*target) {
 		return errors.New("must be a GUID such as 00000000-0000-0000-0000-000000000000, as the app registration's overview shows it")
 	}
-	*target = id
 	return nil
 }
 
@@ -172,11 +171,8 @@ func setEndpoint(target *string, value any) (err error) {
 
 func (c *Config) setEnvironment(value any) error {
 	cloud, err := graph.CloudNamed(value.(string))
-	if err != nil {
-		return err
-	}
 	c.Environment = cloud.Name
-	return nil
+	return err
 }
 
 func (c *Config) setCACertificate(value any) error {
@@ -186,10 +182,9 @@ func (c *Config) setCACertificate(value any) error {
 }
 
 func (c *Config) setGraphAPIVersion(value any) error {
-	version := value.(string)
-	if version != graph.Beta && version != graph.V1 {
+	c.GraphAPIVersion = value.(string)
+	if c.GraphAPIVersion != graph.Beta && c.GraphAPIVersion != graph.V1 {
 		return fmt.Errorf("must be %s or %s", graph.Beta, graph.V1)
 	}
-	c.GraphAPIVersion = version
 	return nil
 }

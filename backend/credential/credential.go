@@ -79,9 +79,7 @@ type Credential struct {
 	TokenTTL time.Duration `json:"identity_token_ttl,omitempty"`
 }
 
-func kinds() []string {
-	return []string{ClientSecret, ClientCertificate, IdentityToken, WorkloadIdentity, ManagedIdentity}
-}
+var kinds = []string{ClientSecret, ClientCertificate, IdentityToken, WorkloadIdentity, ManagedIdentity}
 
 // belongsTo names the kind that a field belongs to, if it belongs to one alone.
 var belongsTo = map[string]string{
@@ -95,7 +93,7 @@ var belongsTo = map[string]string{
 func Fields() []field.Spec[Credential] {
 	return []field.Spec[Credential]{
 		{
-			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds(),
+			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds,
 			Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name.",
 			Get:         func(c *Credential) any { return c.Type },
 		},
@@ -170,8 +168,8 @@ func (c Credential) typeAfter(d *framework.FieldData) (string, error) {
 	case secret && certificate:
 		return "", &field.Error{Field: FieldCertificate, Problem: "cannot be combined with " + FieldSecret + ": an app signs in with one of them"}
 	case named != "":
-		if !slices.Contains(kinds(), named) {
-			return "", &field.Error{Field: FieldType, Problem: "must be one of " + strings.Join(kinds(), ", ")}
+		if !slices.Contains(kinds, named) {
+			return "", &field.Error{Field: FieldType, Problem: "must be one of " + strings.Join(kinds, ", ")}
 		}
 		return named, nil
 	case secret:
@@ -223,21 +221,19 @@ func (c Credential) endsAt() time.Time {
 func (c *Credential) setSecret(value any) error {
 	// A secret read from a file tends to end in a newline, which no secret of
 	// Entra's contains.
-	secret := strings.TrimSpace(value.(string))
-	if secret == "" {
+	c.Secret = strings.TrimSpace(value.(string))
+	if c.Secret == "" {
 		return errors.New("must not be empty")
 	}
-	c.Secret = secret
 	return nil
 }
 
 func (c *Credential) setCertificate(value any) error {
-	pem := strings.TrimSpace(value.(string))
-	_, err := graph.ParseCertificate(pem)
+	c.Certificate = strings.TrimSpace(value.(string))
+	_, err := graph.ParseCertificate(c.Certificate)
 	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
 		return errors.New(refused.Problem)
 	}
-	c.Certificate = pem
 	return err
 }
 

@@ -27,6 +27,10 @@ const (
 	// ListingLag is how long Graph may fail to list a credential that it has added: reads
 	// are eventually consistent, within seconds.
 	ListingLag = 2 * time.Minute
+
+	// skew is how far apart the clocks of nodes may be. What was noted at a time further
+	// ahead was noted by a clock that was wrong, and nothing waits for it.
+	skew = 2 * time.Minute
 )
 
 // The stages that are stored. Proven and removed are not: a credential is proven and
@@ -267,15 +271,18 @@ func (l Life) Next(now time.Time, asked bool) Step {
 	s := Step{Do: Nothing, Of: of, Lifetime: lifetimeWithoutPeriod, Unfinished: of.Stage != "" || l.Requested}
 	if l.Period > 0 {
 		// Long enough for one rotation to fail for a whole period.
-		s.NextRotation, s.Lifetime = l.nextRotation(), 2*l.Period
+		s.NextRotation, s.Lifetime = l.nextRotation(now), 2*l.Period
 	}
 	for _, m := range l.Made {
 		if m.Stage == retiring {
 			s.Retiring++
-			if !now.Before(m.RemoveAfter) {
+			if !now.Before(m.RemoveAfter) || wrong(m.RemoveAfter.Add(-Grace), now) {
 				s.Remove = append(s.Remove, m)
 			}
 		}
+	}
+	if wrong(l.LastErrorAt, now) {
+		l.NextAttempt = time.Time{}
 	}
 	if s.Unfinished || l.Period > 0 || s.Retiring > 0 {
 		s.NextAttempt = l.NextAttempt
@@ -292,7 +299,7 @@ func (l Life) Next(now time.Time, asked bool) Step {
 		s.Remove = nil
 	case of.valueless():
 		s.Do = Find
-	case of.Stage != "" && now.Sub(of.PlannedAt) > pendingTTL:
+	case of.Stage != "" && (now.Sub(of.PlannedAt) > pendingTTL || wrong(of.PlannedAt, now)):
 		s.Do = Abandon
 	case of.Stage == planned:
 		s.Do = Add
@@ -304,10 +311,17 @@ func (l Life) Next(now time.Time, asked bool) Step {
 	return s
 }
 
+// wrong reports whether a time at which something happened is that of a clock far ahead.
+func wrong(at, now time.Time) bool { return at.After(now.Add(skew)) }
+
 // nextRotation returns when the credential is replaced automatically: after its period,
 // or when half of the time that it had left at Since has passed, whichever is earlier, so
-// that a longer period does not let a credential end that was made for a shorter one.
-func (l Life) nextRotation() time.Time {
+// that a longer period does not let a credential end that was made for a shorter one. It
+// is now if it is not known since when the period counts.
+func (l Life) nextRotation(now time.Time) time.Time {
+	if wrong(l.Since, now) {
+		return now
+	}
 	next := l.Since.Add(l.Period)
 	if half := l.Since.Add(l.EndsAt.Sub(l.Since) / 2); !l.EndsAt.IsZero() && half.Before(next) {
 		return half

@@ -156,6 +156,7 @@ func (w world) moves(t *testing.T) []world {
 	for _, d := range []time.Duration{ListingLag, Grace, pendingTTL + time.Second} {
 		add("after "+d.String(), func(w *world) { w.now = w.now.Add(d) })
 	}
+	fault("the clock was ahead", func(w *world) { w.now = w.now.Add(-24 * time.Hour) })
 	for _, kind := range []string{ClientSecret, ClientCertificate} {
 		for _, redirected := range []bool{false, true} {
 			fault(fmt.Sprintf("configured %s, redirected %t", kind, redirected), func(w *world) {
@@ -233,4 +234,68 @@ func TestWalk(t *testing.T) {
 		require.Greater(t, len(seen), 1000)
 		t.Logf("%s: %d states", kind, len(seen))
 	}
+}
+
+// off is by how much a clock was wrong.
+var off = []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour, -time.Hour, -24 * time.Hour, -400 * 24 * time.Hour}
+
+// What a node has noted while its clock was wrong lets nothing wait longer than usual once
+// the clock is right.
+func TestClockThatWasWrong(t *testing.T) {
+	secret, cert := Made{Type: ClientSecret, Name: "n"}, Made{Type: ClientCertificate, Thumbprint: "p", Credential: Credential{Type: ClientCertificate}}
+	month := 30 * 24 * time.Hour
+	apply := func(l Life, at time.Time, events ...Event) Life {
+		for _, e := range events {
+			e.At = at
+			var fits bool
+			l, fits = l.Apply(e)
+			require.True(t, fits, e.Kind)
+		}
+		return l
+	}
+	ofCert := func(kind string) Event { return Event{Kind: kind, Of: cert} }
+	added := Event{Kind: Added, Of: cert, KeyID: "id"}
+	byID := Made{Type: ClientCertificate, KeyID: "id"}
+	failure := Event{Kind: Reported, Problem: "x", Wait: 36 * time.Minute}
+	inUse := apply(Life{}, start.Add(-time.Hour), ofCert(Planned), added, Event{Kind: Proven, Of: byID})
+	for name, c := range map[string]struct {
+		life    Life
+		events  []Event
+		does    func(Step) bool
+		longest time.Duration
+	}{
+		"a failure":                 {Life{Period: month, Since: start.Add(-2 * month)}, []Event{failure}, func(s Step) bool { return s.Do == Plan }, 36 * time.Minute},
+		"a failure, wanted":         {Life{Requested: true}, []Event{failure}, func(s Step) bool { return s.Do == Plan }, 36 * time.Minute},
+		"a rotation, the next":      {Life{Period: month}, []Event{ofCert(Planned), {Kind: Proven, Of: cert}}, func(s Step) bool { return s.Do == Plan }, month},
+		"a rotation, the last":      {inUse, []Event{{Kind: Planned, Of: secret}, {Kind: Added, Of: secret, KeyID: "s"}, {Kind: Proven, Of: Made{Type: ClientSecret, KeyID: "s"}}}, func(s Step) bool { return len(s.Remove) == 1 }, Grace},
+		"a plan of a secret":        {Life{}, []Event{{Kind: Planned, Of: secret}}, func(s Step) bool { return s.Do == Find }, ListingLag},
+		"a plan that is not solved": {Life{}, []Event{ofCert(Planned)}, func(s Step) bool { return s.Do == Abandon }, pendingTTL + time.Minute},
+		"one that never works":      {Life{}, []Event{ofCert(Planned), added}, func(s Step) bool { return s.Do == Abandon }, pendingTTL + time.Minute},
+		"one that was given up":     {Life{}, []Event{ofCert(Planned), {Kind: Abandoned, Of: cert}}, func(s Step) bool { return len(s.Remove) == 1 }, 0},
+		"another, configured":       {inUse, []Event{{Kind: Configured, Old: Credential{Type: ClientCertificate}, New: Credential{Type: ClientCertificate, Certificate: "x"}, SameApp: true}}, func(s Step) bool { return len(s.Remove) == 1 }, Grace},
+	} {
+		for _, off := range off {
+			life, waited := apply(c.life, start.Add(off), c.events...), time.Duration(0)
+			for ; !c.does(life.Next(start.Add(waited), false)); waited += time.Minute {
+				require.LessOrEqual(t, waited, c.longest+skew, "%s, %v", name, off)
+			}
+			require.LessOrEqual(t, waited, c.longest, "%s, %v", name, off)
+			next := life.Next(start, false)
+			require.False(t, next.NextAttempt.After(start.Add(36*time.Minute)) || next.NextRotation.After(start.Add(month)), "%s, %v: %+v", name, off, next)
+		}
+	}
+}
+
+// Clocks of nodes that differ by a minute change nothing.
+func TestClocksThatDifferALittle(t *testing.T) {
+	cert := Made{Type: ClientCertificate, Thumbprint: "p"}
+	life := Life{Period: time.Hour, Made: []Made{{Stage: current, Type: ClientCertificate, KeyID: "old"}}}
+	for _, e := range []Event{{Kind: Planned, Of: cert}, {Kind: Proven, Of: cert}, {Kind: Planned, Of: Made{Type: ClientCertificate, Thumbprint: "q"}}} {
+		e.At = start.Add(time.Minute)
+		life, _ = life.Apply(e)
+	}
+	next := life.Next(start, false)
+	require.Equal(t, Add, next.Do)
+	require.Empty(t, next.Remove)
+	require.Equal(t, start.Add(time.Hour+time.Minute), next.NextRotation)
 }

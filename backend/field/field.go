@@ -42,7 +42,8 @@ type Spec[T any] struct {
 	// it takes the credential in the same write.
 	Redirects bool
 
-	// Set checks a value and stores it in a T. Its error lacks the field's name. It is
+	// Set checks a value and stores it in a T, which is of no use after an error. The error
+	// lacks the field's name. It is
 	// nil for a field that takes more than its own value to check: the owner of T does.
 	Set func(*T, any) error
 	// Get returns what a read shows. It is nil for a field that is not stored, and for a
@@ -197,3 +198,31 @@ func Period(target *time.Duration, value any, shortest time.Duration) error {
 
 // Seconds returns a duration as a read shows it.
 func Seconds(d time.Duration) any { return int64(d.Seconds()) }
+
+// Always declares a field that is only read.
+func Always[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {
+	return Spec[T]{Name: name, Type: kind, Description: description, Get: get}
+}
+
+// IfKnown declares a field that is only read, and is left out while get returns nil.
+func IfKnown[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {
+	spec := Always(name, kind, description, get)
+	spec.Optional = true
+	return spec
+}
+
+// Time is the value of a time as it is read, nil if it is zero.
+func Time(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// Text is the value of a text that may be missing, nil if it is "".
+func Text(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}

@@ -58,7 +58,6 @@ type Group[R any] struct {
 	detach func(base, request context.Context) context.Context
 
 	mu       sync.Mutex
-	released sync.Cond // a waiter has released its result
 	current  *flight[R]
 	previous *flight[R] // its waiters may still be reading the result
 	queue    []*flight[R]
@@ -67,9 +66,7 @@ type Group[R any] struct {
 // New returns a group whose work ends with base. detach makes the context of a piece of
 // work: it ends with base, and takes from the request what is to be logged.
 func New[R any](base context.Context, detach func(base, request context.Context) context.Context) *Group[R] {
-	g := &Group[R]{base: base, detach: detach}
-	g.released.L = &g.mu
-	return g
+	return &Group[R]{base: base, detach: detach}
 }
 
 // flight is one piece of work.
@@ -176,10 +173,11 @@ func (g *Group[R]) joinable(o Order) *flight[R] {
 	return nil
 }
 
-// begin starts the most urgent flight that waits, unless one is under way. The caller
-// holds the lock.
+// begin starts the most urgent flight that waits, unless one is under way, or the result
+// of one has not been released by all its waiters, which takes them no longer than their
+// handlers may run. The caller holds the lock.
 func (g *Group[R]) begin() {
-	if g.current != nil || len(g.queue) == 0 {
+	if g.current != nil || len(g.queue) == 0 || g.previous != nil && g.previous.waiters > 0 {
 		return
 	}
 	next := 0
@@ -188,16 +186,15 @@ func (g *Group[R]) begin() {
 			next = i
 		}
 	}
-	f, previous := g.queue[next], g.previous
+	f := g.queue[next]
 	g.queue = slices.Delete(g.queue, next, next+1)
 	g.current, g.previous, f.begun = f, nil, true
-	go g.run(f, previous)
+	go g.run(f)
 }
 
-func (g *Group[R]) run(f, previous *flight[R]) {
+func (g *Group[R]) run(f *flight[R]) {
 	ctx, cancel := context.WithTimeout(f.ctx, Budget)
 	defer cancel()
-	g.awaitRelease(previous)
 	f.result, f.err = f.work(ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -206,26 +203,21 @@ func (g *Group[R]) run(f, previous *flight[R]) {
 	g.begin()
 }
 
-// awaitRelease returns when all waiters of a flight have released its result, which takes
-// them no longer than their handlers may run.
-func (g *Group[R]) awaitRelease(f *flight[R]) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for f != nil && f.waiters > 0 {
-		g.released.Wait()
-	}
-}
-
+// release says that a waiter needs a flight no longer. One that nobody waits for leaves
+// the queue.
 func (g *Group[R]) release(f *flight[R]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f.waiters--
-	g.released.Broadcast()
+	if !f.begun && f.waiters == 0 && !f.Keep {
+		g.queue = slices.DeleteFunc(g.queue, func(other *flight[R]) bool { return other == f })
+	}
+	g.begin()
 }
 
 // wait returns nil when the flight is done. If the caller's time is up before, it is
-// ErrUnderWay, or ErrNotBegun if the flight still waits for its turn; a flight that nobody
-// waits for then leaves the queue. Otherwise it is the context's error.
+// ErrUnderWay, or ErrNotBegun if the flight still waits for its turn. Otherwise it is the
+// context's error.
 func (g *Group[R]) wait(ctx context.Context, f *flight[R]) error {
 	select {
 	case <-f.done:
@@ -234,9 +226,6 @@ func (g *Group[R]) wait(ctx context.Context, f *flight[R]) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !f.begun && f.waiters == 1 && !f.Keep {
-		g.queue = slices.DeleteFunc(g.queue, func(other *flight[R]) bool { return other == f })
-	}
 	switch {
 	case !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return ctx.Err()

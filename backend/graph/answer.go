@@ -5,12 +5,14 @@ package graph
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -88,14 +90,10 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 			Inner *inner `json:"innerError"`
 		} `json:"error"`
 	}
+	_ = json.Unmarshal(body, &content) // of a page, nothing is read
 	e := answerError(op, resp)
-	notGraphs := json.Unmarshal(body, &content) != nil
 	e.Code = plausible(content.Error.Code)
 	e.Signed = signed(resp, e.Code)
-	if notGraphs {
-		e.Code = ""
-		return e
-	}
 	for in := content.Error.Inner; in != nil && e.RequestID == ""; in = in.Inner {
 		e.RequestID = plausible(in.RequestID)
 	}
@@ -104,7 +102,8 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 
 // signed reports whether Graph itself has sent an answer with an error code or "".
 func signed(resp *http.Response, code string) bool {
-	if _, err := uuid.Parse(resp.Header.Get("request-id")); err != nil {
+	id := resp.Header.Get("request-id")
+	if uuid.Validate(id) != nil || len(id) != len(uuid.Nil.String()) { // package uuid takes other forms as well
 		return false
 	}
 	sent := resp.Request.Header.Get(headerClientRequestID)
@@ -151,4 +150,55 @@ func entraError(resp *http.Response, body []byte) *Error {
 	}
 	e.RequestID = cmp.Or(plausible(content.CorrelationID), plausible(content.TraceID), e.RequestID)
 	return e
+}
+
+// maxClaims limits the claims that are passed on to Entra, in bytes of JSON. Graph's
+// challenges have about a hundred.
+const maxClaims = 8 << 10
+
+// unauthorized is a 401, the only refusal that a new token may cure. It never leaves
+// the package.
+type unauthorized struct {
+	refusal *Error
+	claims  string // that the new token must have, as JSON; "" if Graph named none
+}
+
+// Error and Unwrap make it usable as the *Error that it contains.
+func (e *unauthorized) Error() string { return e.refusal.Error() }
+func (e *unauthorized) Unwrap() error { return e.refusal }
+
+// parameterPattern finds the parameters of a challenge, such as error="x"
+// (RFC 9110, section 11.2).
+var parameterPattern = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))`)
+
+// challengedClaims returns the claims that Graph demands of a token, as JSON, or "" if
+// there is no well-formed claims challenge.
+// https://learn.microsoft.com/entra/identity-platform/claims-challenge#claims-challenge-header-format
+func challengedClaims(h http.Header) string {
+	for _, challenge := range h.Values("WWW-Authenticate") {
+		parameters := map[string]string{}
+		for _, found := range parameterPattern.FindAllStringSubmatch(challenge, -1) {
+			parameters[strings.ToLower(found[1])] = found[2] + found[3]
+		}
+		if parameters["error"] == "insufficient_claims" {
+			if claims := decodeClaims(parameters["claims"]); claims != "" {
+				return claims
+			}
+		}
+	}
+	return ""
+}
+
+// decodeClaims accepts standard and URL-safe base64, padded or not.
+func decodeClaims(encoded string) string {
+	encoded = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(encoded, "="))
+	claims, err := base64.RawStdEncoding.DecodeString(encoded)
+	var content struct {
+		// MSAL adds the client's capabilities to this object.
+		AccessToken map[string]any `json:"access_token"`
+	}
+	if err != nil || len(claims) > maxClaims || json.Unmarshal(claims, &content) != nil || content.AccessToken == nil {
+		return ""
+	}
+	return string(claims)
 }

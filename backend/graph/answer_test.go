@@ -55,6 +55,7 @@ func TestGraphError(t *testing.T) {
 		},
 		"another spelling": {body: `{"error":{"code":"a","innererror":{"request-id":"in-1"}}}`, code: "a", id: "in-1"},
 		"nested":           {body: `{"error":{"code":"a","innerError":{"code":"b","innerError":{"request-id":"in-2"}}}}`, code: "a", id: "in-2"},
+		"odd innerError":   {body: `{"error":{"code":"Forbidden","innerError":"secret"}}`, code: "Forbidden"},
 		"a page":           {body: `<html>secret</html>`, header: "head-1", id: "head-1"},
 		"nothing":          {},
 		"odd code":         {body: `{"error":{"code":"se/cret+=","innerError":{"request-id":"a b"}}}`},

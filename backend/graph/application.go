@@ -51,10 +51,10 @@ func (c *Client) Application(ctx context.Context) (found Application, err error)
 }
 
 // Invisible reports whether err means that the application may not look at its
-// registration.
+// registration. A proxy's page does not.
 func Invisible(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && e.Op == OpApplication && e.Status == http.StatusForbidden
+	return ok && e.Signed && e.Op == OpApplication && e.Status == http.StatusForbidden
 }
 
 // Certificate returns the id of the certificate with that thumbprint, as in
@@ -161,17 +161,19 @@ func (c *Client) action(name string, parameters map[string]any) operation {
 }
 
 // remove calls an action that removes the credential with that id. If the credential
-// is already gone, that is a success. Graph reports it as a 404, or as a 400 that has
-// other causes too: then remove looks at the app registration. If the application may
-// not read it, the error says so (see [Error.PerhapsGone]).
+// is already gone, that is a success. Graph itself reports it as a 404, or as a 400 that
+// has other causes too: then remove looks at the app registration. If the application may
+// not read it, the error says so (see [PerhapsGone]).
 func (c *Client) remove(ctx context.Context, keyID string, op operation) error {
 	op.idempotent = true
 	err := c.call(ctx, op, func([]byte) string { return "" })
 	refusal, ok := errors.AsType[*Error](err)
 	switch {
-	case ok && refusal.Status == http.StatusNotFound:
+	case !ok || !refusal.Signed:
+		return err
+	case refusal.Status == http.StatusNotFound:
 		return nil
-	case !ok || refusal.Status != http.StatusBadRequest:
+	case refusal.Status != http.StatusBadRequest:
 		return err
 	}
 	found, err := c.Application(ctx)
@@ -186,9 +188,10 @@ func (c *Client) remove(ctx context.Context, keyID string, op operation) error {
 
 const reasonInvisible = "there is probably no such certificate, but the application is not allowed to read its registration"
 
-// PerhapsGone reports whether Graph accepted the proof but refused to remove the
-// certificate, most likely because it is already gone, and the application may not read
-// its registration to find out. Graph answers a bad proof differently.
-func (e *Error) PerhapsGone() bool {
-	return e.Op == OpRemoveKey && e.Reason == reasonInvisible
+// PerhapsGone reports whether err means that Graph accepted the proof but refused to remove
+// the certificate, most likely because it is already gone, and that the application may not
+// read its registration to find out. Graph answers a bad proof differently.
+func PerhapsGone(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Op == OpRemoveKey && e.Reason == reasonInvisible
 }

@@ -247,18 +247,24 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 	for name, test := range map[string]struct {
 		status      int
 		application int // status of reading it
+		unsigned    bool
 		keyID       string
 		gone        bool
 	}{
-		"404":                        {404, 500, there, true},
-		"400, not there":             {400, 200, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", true},
-		"400, but there":             {400, 200, there, false},
-		"400, and there as key":      {400, 200, strings.ToUpper(there[:35] + "3"), false},
-		"400, and reading forbidden": {400, 403, "x", false},
-		"another refusal":            {403, 200, "x", false},
+		"404":                        {404, 500, false, there, true},
+		"404 of a proxy":             {404, 200, true, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", false},
+		"400 of a proxy":             {400, 403, true, "x", false},
+		"400, not there":             {400, 200, false, "5e3f7a60-5a3a-4f5b-9d0c-1d8f3a1d2b02", true},
+		"400, but there":             {400, 200, false, there, false},
+		"400, and there as key":      {400, 200, false, strings.ToUpper(there[:35] + "3"), false},
+		"400, and reading forbidden": {400, 403, false, "x", false},
+		"another refusal":            {403, 200, false, "x", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := served(t, func(w http.ResponseWriter, r *http.Request) {
+				if !test.unsigned {
+					sign(w, r)
+				}
 				if r.Method == http.MethodPost {
 					w.WriteHeader(test.status)
 					return
@@ -276,7 +282,7 @@ func TestRemovingWhatIsNotThere(t *testing.T) {
 			e := failed(t, err)
 			require.Equal(t, OpRemoveKey, e.Op)
 			require.Equal(t, test.status, e.Status)
-			require.Equal(t, test.application == http.StatusForbidden, e.PerhapsGone())
+			require.Equal(t, test.application == http.StatusForbidden && !test.unsigned, PerhapsGone(err))
 		})
 	}
 }

@@ -52,7 +52,7 @@ func TestChallengedClaims(t *testing.T) {
 
 func TestAChallengeIsAnswered(t *testing.T) {
 	sim := graphtest.Start(t)
-	client, _ := simulated(t, sim, nil)
+	client, waited := simulated(t, sim, nil)
 	for n := range 3 {
 		sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Claims: true})
 		key, err := client.RegenerateDeploymentAccessKey(t.Context())
@@ -60,7 +60,13 @@ func TestAChallengeIsAnswered(t *testing.T) {
 		require.True(t, sim.CanRegister(key))
 		require.Equal(t, n+2, sim.Calls(graphtest.Token).Started, "one token for each challenge")
 		require.Equal(t, n+1, sim.Calls(graphtest.Regenerate).Performed)
+		require.Len(t, waited.All, n+1)
+		require.Equal(t, betweenPOSTs, waited.All[n], "a POST is a second apart from the one before")
 	}
+	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
+	_, err := client.DeploymentAccessKey(t.Context())
+	require.NoError(t, err)
+	require.Len(t, waited.All, 3, "a GET is not")
 }
 
 func TestAChallengeIsAnsweredOnce(t *testing.T) {

@@ -15,25 +15,13 @@ import (
 	"syscall"
 )
 
-// The values of Error.Reason. They never include errors of other packages, which can
+// Values of Error.Reason; those of failures are with them. They never include errors of other packages, which can
 // quote what the other side sent.
 const (
 	reasonInterrupted    = "the caller did not wait for the answer"
 	reasonNoAnswer       = "no complete answer within the time allowed"
-	reasonNoConnection   = "no connection within the time allowed"
-	reasonUnknownHost    = "the host name could not be resolved"
-	reasonConnRefused    = "the connection was refused"
-	reasonNoRoute        = "the host cannot be reached"
 	reasonConnLost       = "the connection was lost before the answer was complete"
-	reasonConnFailed     = "the connection failed"
-	reasonProxyDown      = "the proxy could not be reached"
-	reasonProxyRefused   = "the proxy refused to connect to the host"
-	reasonUntrusted      = "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"
-	reasonWrongName      = "the server's certificate is for another host name"
-	reasonNoTLS          = "the server does not speak TLS"
-	reasonInsecure       = "an address without https was refused"
 	reasonRedirect       = "a redirect was refused"
-	reasonTooLarge       = "the answer is larger than 1 MiB"
 	reasonUnreadable     = "the answer could not be understood"
 	reasonNoKey          = "the answer contains no usable key"
 	reasonNoPackage      = "the answer contains no address and version of a package"
@@ -62,22 +50,21 @@ var failures = []struct {
 	kind   Kind
 	reason string
 }{
-	{caused[*http.MaxBytesError], Unreadable, reasonTooLarge},
-	{causedBy(errInsecureURL), Refused, reasonInsecure},
-	{causedBy(errProxyRefused), Unavailable, reasonProxyRefused},
-	{failedAt("proxyconnect"), Unavailable, reasonProxyDown},
-	{func(err error) bool { return isTimeout(err) && failedAt("dial")(err) }, Timeout, reasonNoConnection},
+	{caused[*http.MaxBytesError], Unreadable, "the answer is larger than 1 MiB"},
+	{causedBy(errInsecureURL), Refused, "an address without https was refused"},
+	{causedBy(errProxyRefused), Unavailable, "the proxy refused to connect to the host"},
+	{failedAt("proxyconnect"), Unavailable, "the proxy could not be reached"},
+	{func(err error) bool { return isTimeout(err) && failedAt("dial")(err) }, Timeout, "no connection within the time allowed"},
 	{isTimeout, Timeout, reasonNoAnswer},
-	{caused[*net.DNSError], Unavailable, reasonUnknownHost},
-	{causedBy(syscall.ECONNREFUSED), Unavailable, reasonConnRefused},
-	{causedBy(syscall.EHOSTUNREACH, syscall.ENETUNREACH), Unavailable, reasonNoRoute},
+	{caused[*net.DNSError], Unavailable, "the host name could not be resolved"},
+	{causedBy(syscall.ECONNREFUSED), Unavailable, "the connection was refused"},
+	{causedBy(syscall.EHOSTUNREACH, syscall.ENETUNREACH), Unavailable, "the host cannot be reached"},
 	{causedBy(syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF), Unavailable, reasonConnLost},
-	{caused[tls.RecordHeaderError], Unavailable, reasonNoTLS},
-	// net/http's own, if the other side answers in plain HTTP.
-	{causedBy(http.ErrSchemeMismatch), Unavailable, reasonNoTLS},
-	{caused[x509.HostnameError], Unavailable, reasonWrongName},
-	{caused[*tls.CertificateVerificationError], Unavailable, reasonUntrusted},
-	{caused[*url.Error], Unavailable, reasonConnFailed},
+	{caused[tls.RecordHeaderError], Unavailable, "the server does not speak TLS"},
+	{causedBy(http.ErrSchemeMismatch), Unavailable, "the server does not speak TLS"}, // it answers in plain HTTP
+	{caused[x509.HostnameError], Unavailable, "the server's certificate is for another host name"},
+	{caused[*tls.CertificateVerificationError], Unavailable, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
+	{caused[*url.Error], Unavailable, "the connection failed"},
 }
 
 // failure describes an exchange that ended without a complete answer. It drops the

@@ -26,31 +26,31 @@ func TestClassify(t *testing.T) {
 		kind   Kind
 		reason string
 	}{
-		"too large":         {&http.MaxBytesError{}, Unreadable, reasonTooLarge},
-		"no https":          {errInsecureURL, Refused, reasonInsecure},
-		"proxy refused":     {errProxyRefused, Unavailable, reasonProxyRefused},
-		"proxy down":        {&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}, Unavailable, reasonProxyDown},
-		"dial timed out":    {dial(os.ErrDeadlineExceeded), Timeout, reasonNoConnection},
+		"too large":         {&http.MaxBytesError{}, Unreadable, "the answer is larger than 1 MiB"},
+		"no https":          {errInsecureURL, Refused, "an address without https was refused"},
+		"proxy refused":     {errProxyRefused, Unavailable, "the proxy refused to connect to the host"},
+		"proxy down":        {&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}, Unavailable, "the proxy could not be reached"},
+		"dial timed out":    {dial(os.ErrDeadlineExceeded), Timeout, "no connection within the time allowed"},
 		"timed out":         {context.DeadlineExceeded, Timeout, reasonNoAnswer},
-		"unknown host":      {dial(&net.DNSError{Err: "no such host", IsNotFound: true}), Unavailable, reasonUnknownHost},
-		"refused":           {dial(syscall.ECONNREFUSED), Unavailable, reasonConnRefused},
-		"no route":          {dial(syscall.EHOSTUNREACH), Unavailable, reasonNoRoute},
-		"no network":        {dial(syscall.ENETUNREACH), Unavailable, reasonNoRoute},
+		"unknown host":      {dial(&net.DNSError{Err: "no such host", IsNotFound: true}), Unavailable, "the host name could not be resolved"},
+		"refused":           {dial(syscall.ECONNREFUSED), Unavailable, "the connection was refused"},
+		"no route":          {dial(syscall.EHOSTUNREACH), Unavailable, "the host cannot be reached"},
+		"no network":        {dial(syscall.ENETUNREACH), Unavailable, "the host cannot be reached"},
 		"reset":             {&net.OpError{Op: "read", Err: syscall.ECONNRESET}, Unavailable, reasonConnLost},
 		"broken pipe":       {&net.OpError{Op: "write", Err: syscall.EPIPE}, Unavailable, reasonConnLost},
 		"closed":            {io.EOF, Unavailable, reasonConnLost},
 		"truncated":         {io.ErrUnexpectedEOF, Unavailable, reasonConnLost},
-		"plain HTTP":        {tls.RecordHeaderError{}, Unavailable, reasonNoTLS},
-		"wrong name":        {&tls.CertificateVerificationError{Err: x509.HostnameError{Host: "a", Certificate: &x509.Certificate{}}}, Unavailable, reasonWrongName},
-		"unknown authority": {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, Unavailable, reasonUntrusted},
-		"expired":           {&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{}}, Unavailable, reasonUntrusted},
+		"plain HTTP":        {tls.RecordHeaderError{}, Unavailable, "the server does not speak TLS"},
+		"wrong name":        {&tls.CertificateVerificationError{Err: x509.HostnameError{Host: "a", Certificate: &x509.Certificate{}}}, Unavailable, "the server's certificate is for another host name"},
+		"unknown authority": {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, Unavailable, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
+		"expired":           {&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{}}, Unavailable, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
 		"anything else":     {errors.New("secret"), "", reasonUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Wrapped as by net/http and MSAL.
 			err := fmt.Errorf("server response error:\n %w", &url.Error{Op: "Post", URL: "https://login.example.com", Err: test.err})
 			if test.kind == "" {
-				require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reasonConnFailed}, failure(t.Context(), OpSignIn, err))
+				require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: "the connection failed"}, failure(t.Context(), OpSignIn, err))
 				require.Equal(t, &Error{Op: OpSignIn, Kind: Unreadable, Reason: reasonUnreadable}, failure(t.Context(), OpSignIn, test.err))
 				return
 			}

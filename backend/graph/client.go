@@ -18,6 +18,7 @@ package graph
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,9 +66,10 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	certificate, _ := cfg.Credential.(ClientCertificate)
-	applications := cfg.graphRoot() + "/" + V1 + "/applications"
+	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
+	applications := root + "/" + V1 + "/applications"
 	return &Client{
-		root:         cfg.graphRoot() + "/" + cfg.APIVersion,
+		root:         root + "/" + cfg.APIVersion,
 		http:         client,
 		tokens:       tokens,
 		retry:        retrier{Sleep},
@@ -92,6 +94,7 @@ type operation struct {
 	url        string
 	body       []byte // JSON; nil for none
 	idempotent bool   // whether repeating it is harmless
+	only200    bool   // whether no other status is a success
 }
 
 // betweenPOSTs is the shortest time between two requests that change something.
@@ -176,6 +179,7 @@ func (c *Client) send(ctx context.Context, t token, op operation) (*http.Respons
 	}
 	req.Header.Set("Authorization", "Bearer "+t.bearer)
 	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Cache-Control", "no-cache, no-store") // an old key would be taken for the tenant's
 	req.Header.Set(headerClientRequestID, uuid.NewString())
 	return c.http.Do(req)
 }
@@ -186,7 +190,7 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 	body, err := io.ReadAll(resp.Body)
 	// The body has been read to its end, or cannot be.
 	_ = resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+	if resp.StatusCode < 200 || resp.StatusCode > 299 || op.only200 && resp.StatusCode != http.StatusOK {
 		// The status decides, even if the body could not be read.
 		e := graphError(op.name, resp, body)
 		e.managed = c.managed
@@ -225,8 +229,6 @@ func (c *Client) Probe(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	// Only the status matters.
-	_, _ = io.Copy(io.Discard, resp.Body)
-	_ = resp.Body.Close()
+	_ = resp.Body.Close() // unread, since only the status matters
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests
 }

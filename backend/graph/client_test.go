@@ -63,6 +63,7 @@ func TestRequest(t *testing.T) {
 		first := len(seen) == 1
 		mu.Unlock()
 		if first {
+			graph.Sign(w, r)
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -81,6 +82,7 @@ func TestRequest(t *testing.T) {
 		require.Empty(t, r.TransferEncoding)
 		require.Equal(t, "Bearer test.access.token", r.Header.Get("Authorization"))
 		require.Equal(t, "application/json", r.Header.Get("Accept"))
+		require.Equal(t, "no-cache, no-store", r.Header.Get("Cache-Control"))
 		require.Equal(t, "vault-plugin-secrets-mdi/1.2.3", r.UserAgent())
 		require.NoError(t, uuid.Validate(r.Header.Get("client-request-id")))
 		ids[r.Header.Get("client-request-id")] = true
@@ -148,6 +150,7 @@ func TestFailedRegenerations(t *testing.T) {
 			if test.want.Status == 0 {
 				test.want.Status = test.fault.Status
 			}
+			test.want.Signed = test.fault.Status != 0 && test.fault.Body != graphtest.BodyHTML
 			require.Equal(t, &test.want, got)
 		})
 	}

@@ -3,7 +3,6 @@
 package graph
 
 import (
-	"cmp"
 	"errors"
 	"net/url"
 	"regexp"
@@ -90,10 +89,4 @@ func ParseEndpoint(text string) (string, error) {
 		return "", errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
 	}
 	return root, nil
-}
-
-func (cfg *Config) graphRoot() string { return cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot) }
-
-func (cfg *Config) authorityRoot() string {
-	return cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)
 }

@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -72,7 +73,7 @@ func signIns(cfg *Config, cred confidential.Credential, client *http.Client) fun
 		// Otherwise MSAL asks login.microsoftonline.com about a host that it does not know.
 		options = append(options, confidential.WithInstanceDiscovery(false))
 	}
-	authority, clientID := cfg.authorityRoot()+"/"+cfg.TenantID, cfg.ClientID
+	authority, clientID := cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)+"/"+cfg.TenantID, cfg.ClientID
 	scopes := []string{cfg.Cloud.GraphRoot + "/.default"}
 	return func() (issuer, error) {
 		app, err := confidential.New(authority, clientID, cred, options...)

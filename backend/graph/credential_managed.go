@@ -43,38 +43,34 @@ func (m ManagedIdentity) issuersFor(resource string, client *http.Client) (func(
 		if err != nil {
 			return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
 		}
-		return (&managedIssuer{client: identity, resource: resource}).acquire, nil
+		return managedIssuer(identity, resource), nil
 	}, nil
 }
 
 // freshness is how long a cached token must still be valid to be used, as in MSAL.
 const freshness = 5 * time.Minute
 
-// managedIssuer caches the token itself. MSAL's cache for managed identities belongs to
-// the process: a token could not be dropped from it, and a new configuration would keep
-// using the token of the old one.
-type managedIssuer struct {
-	client   managedidentity.Client
-	resource string
-
-	bearer  string
-	expires time.Time
-}
-
-func (i *managedIssuer) acquire(ctx context.Context, _ string) (string, error) {
-	if time.Until(i.expires) > freshness {
-		return i.bearer, nil
+// managedIssuer returns an issuer that caches the token itself. MSAL's cache for managed
+// identities belongs to the process: a token could not be dropped from it, and a new
+// configuration would keep using the token of the old one.
+func managedIssuer(identity managedidentity.Client, resource string) issuer {
+	var bearer string
+	var expires time.Time
+	return func(ctx context.Context, _ string) (string, error) {
+		if time.Until(expires) > freshness {
+			return bearer, nil
+		}
+		// The claims are not sent: they only make MSAL skip its cache.
+		result, err := identity.AcquireToken(ctx, resource, managedidentity.WithClaims("{}"))
+		if err != nil {
+			e := signInError(ctx, err)
+			e.managed = true
+			return "", e
+		}
+		if result.AccessToken == "" {
+			return "", &Error{Op: OpSignIn, Kind: Unreadable, Reason: reasonNoToken, managed: true}
+		}
+		bearer, expires = result.AccessToken, result.ExpiresOn
+		return bearer, nil
 	}
-	// The claims are not sent: they only make MSAL skip its cache.
-	result, err := i.client.AcquireToken(ctx, i.resource, managedidentity.WithClaims("{}"))
-	if err != nil {
-		e := signInError(ctx, err)
-		e.managed = true
-		return "", e
-	}
-	if result.AccessToken == "" {
-		return "", &Error{Op: OpSignIn, Kind: Unreadable, Reason: reasonNoToken, managed: true}
-	}
-	i.bearer, i.expires = result.AccessToken, result.ExpiresOn
-	return i.bearer, nil
 }

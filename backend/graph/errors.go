@@ -5,6 +5,7 @@ package graph
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,7 +30,7 @@ type Kind string
 const (
 	Refused     Kind = "refused"     // 4xx or a redirect: something must be changed first
 	Throttled   Kind = "throttled"   // 429: too many requests, see RetryAfter
-	Unavailable Kind = "unavailable" // 5xx, not reachable, or the connection was lost
+	Unavailable Kind = "unavailable" // 5xx, 408, not reachable, or the connection was lost
 	Timeout     Kind = "timeout"     // no answer within the time allowed
 	Unreadable  Kind = "unreadable"  // an answer that could not be understood
 )
@@ -60,41 +61,41 @@ type Error struct {
 
 // Error returns the fields as one line.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", e.Op, e.Kind)
+	text := e.Op + ": " + string(e.Kind)
 	if e.Reason != "" {
-		fmt.Fprintf(&b, ": %s", e.Reason)
+		text += ": " + e.Reason
 	}
-	var details []string
-	if e.Status != 0 {
-		details = append(details, fmt.Sprintf("HTTP %d", e.Status))
-	}
-	if e.Code != "" {
-		details = append(details, "code "+e.Code)
-	}
-	if e.RequestID != "" {
-		details = append(details, "request-id "+e.RequestID)
-	}
-	if e.RetryAfter > 0 {
-		details = append(details, fmt.Sprintf("retry after %s", e.RetryAfter))
-	}
+	details := slices.DeleteFunc([]string{
+		known("HTTP %d", e.Status), known("code %s", e.Code),
+		known("request-id %s", e.RequestID), known("retry after %s", e.RetryAfter),
+	}, func(detail string) bool { return detail == "" })
 	if len(details) > 0 {
-		fmt.Fprintf(&b, " (%s)", strings.Join(details, ", "))
+		text += " (" + strings.Join(details, ", ") + ")"
 	}
-	return b.String()
+	return text
+}
+
+// known formats a value, unless it is zero.
+func known[V comparable](format string, value V) string {
+	if value == *new(V) {
+		return ""
+	}
+	return fmt.Sprintf(format, value)
 }
 
 // MayHaveHappened reports whether Graph may have carried out the request although the
 // call failed. It is false only if the opposite is proven: no complete request was sent,
 // or Graph itself has refused it (see Signed). A 503 is a refusal ("try again"); other 5xx
 // can come from a gateway whose backend did the work, as can a 408, and a 409 from a
-// repetition.
+// repetition, unless it says that the app registration was being changed.
 func (e *Error) MayHaveHappened() bool {
 	switch {
 	case e.Op == OpSignIn, e.unsent:
 		return false
-	case !e.Signed, e.Status == http.StatusRequestTimeout, e.Status == http.StatusConflict:
+	case !e.Signed, e.Status == http.StatusRequestTimeout:
 		return true
+	case e.Status == http.StatusConflict:
+		return !e.replaces() || e.Code != codeConcurrency
 	default:
 		return (e.Status < 400 || e.Status >= 500) && e.Status != http.StatusServiceUnavailable
 	}
@@ -111,7 +112,7 @@ func (e *Error) FoundNobody() bool {
 // NamesNoKey reports whether Graph answered that there is no key: with a 404, or with a
 // well-formed answer that contains none.
 func (e *Error) NamesNoKey() bool {
-	return e.Op == OpGet && (e.Status == http.StatusNotFound || e.Reason == reasonNoKey)
+	return e.Op == OpGet && (e.Signed && e.Status == http.StatusNotFound || e.Reason == reasonNoKey)
 }
 
 // kindOf classifies the status of a failed request.

@@ -26,6 +26,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
+// What proves that a POST was not carried out: no complete request was sent, or Graph
+// itself has refused it.
 func TestMayHaveHappened(t *testing.T) {
 	for name, test := range map[string]struct {
 		e    Error
@@ -36,23 +38,38 @@ func TestMayHaveHappened(t *testing.T) {
 		"sign-in gateway":         {Error{Op: OpSignIn, Status: 504}, false},
 		"not connected":           {Error{Op: OpRegenerate, Kind: Unavailable, unsent: true}, false},
 		"timed out before":        {Error{Op: OpRegenerate, Kind: Timeout, unsent: true}, false},
-		"redirect":                {Error{Op: OpRegenerate, Status: 307}, false},
-		"bad request":             {Error{Op: OpRegenerate, Status: 400}, false},
-		"unauthorised":            {Error{Op: OpRegenerate, Status: 401}, false},
-		"forbidden":               {Error{Op: OpRegenerate, Status: 403}, false},
-		"throttled":               {Error{Op: OpRegenerate, Status: 429}, false},
-		"last of 4xx":             {Error{Op: OpRegenerate, Status: 499}, false},
-		"service unavailable":     {Error{Op: OpRegenerate, Status: 503}, false},
-		"internal error":          {Error{Op: OpRegenerate, Status: 500}, true},
-		"bad gateway":             {Error{Op: OpRegenerate, Status: 502}, true},
-		"gateway timeout":         {Error{Op: OpRegenerate, Status: 504}, true},
-		"another 5xx":             {Error{Op: OpRegenerate, Status: 509}, true},
 		"timed out after":         {Error{Op: OpRegenerate, Kind: Timeout}, true},
 		"reset":                   {Error{Op: OpRegenerate, Kind: Unavailable, Reason: reasonConnLost}, true},
 		"unreadable success":      {Error{Op: OpRegenerate, Kind: Unreadable, Status: 200}, true},
+		"conflict, key":           {*conflict(OpRegenerate, true), true},
+		"conflict, app":           {*conflict(OpAddPassword, true), false},
+		"conflict, app, unsigned": {*conflict(OpAddPassword, false), true},
 		"nothing known (default)": {Error{}, true},
 	} {
 		require.Equal(t, test.want, test.e.MayHaveHappened(), name)
+	}
+}
+
+func TestInvisible(t *testing.T) {
+	require.True(t, Invisible(&Error{Op: OpApplication, Status: 403, Signed: true}))
+	require.False(t, Invisible(&Error{Op: OpApplication, Status: 403}), "a proxy's page")
+	require.False(t, Invisible(&Error{Op: OpAddKey, Status: 403, Signed: true}))
+	require.False(t, Invisible(errors.New("403")))
+}
+
+func TestNamesNoKey(t *testing.T) {
+	for name, test := range map[string]struct {
+		e    Error
+		want bool
+	}{
+		"404 of Graph":       {Error{Op: OpGet, Status: 404, Signed: true}, true},
+		"404 of a proxy":     {Error{Op: OpGet, Status: 404}, false},
+		"200 without a key":  {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, true},
+		"200 of a proxy":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnreadable}, false},
+		"no key from a POST": {Error{Op: OpRegenerate, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
+		"another refusal":    {Error{Op: OpGet, Status: 403, Signed: true}, false},
+	} {
+		require.Equal(t, test.want, test.e.NamesNoKey(), name)
 	}
 }
 

@@ -14,6 +14,7 @@ var (
 	ProofOfPossession = proofOfPossession
 	RequireNoSecrets  = requireNoSecrets
 	Served            = served
+	Sign              = sign
 	Simulated         = simulated
 	Theirs            = theirs
 	ValidConfig       = validConfig

@@ -60,6 +60,12 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	return client, waited
 }
 
+// sign gives an answer what Graph itself sends with each.
+func sign(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("request-id", "2f7d5a44-7a0e-4f3f-8d1a-7c3a6b6c1f01")
+	w.Header().Set(headerClientRequestID, r.Header.Get(headerClientRequestID))
+}
+
 // fixedToken returns a source of one and the same token, for tests that are not about
 // sign-in, and the claims that it has been asked for.
 func fixedToken(t *testing.T) (source *tokenSource, claims *[]string) {

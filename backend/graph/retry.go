@@ -17,8 +17,8 @@ const (
 	maxWait = 5 * time.Second
 )
 
-// codeConcurrency comes with a 409 if two requests changed the same directory object at
-// once.
+// codeConcurrency comes with a 409 if two requests changed the same directory object, such
+// as an app registration, at once: Graph has not carried out this one.
 const codeConcurrency = "Directory_ConcurrencyViolation"
 
 // retrier repeats attempts if that is proven to be harmless.
@@ -31,15 +31,20 @@ type retrier struct {
 // even if the context ends during a wait: the attempt's error says more. Idempotent
 // attempts are repeated after more kinds of failure.
 func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.Context) error) error {
+	var answered error // by the attempt before
 	for n := 0; ; n++ {
 		err := attempt(ctx)
 		e, ok := errors.AsType[*Error](err)
+		if idempotent && answered != nil && ctx.Err() != nil {
+			return answered // which says more than that time is up
+		}
 		if !ok || !repeatable(e, n, idempotent) {
 			return err
 		}
+		answered = err
 		wait := e.RetryAfter
-		if wait == 0 {
-			wait = Backoff(time.Second, maxWait, n)
+		if wait < betweenPOSTs {
+			wait = Backoff(betweenPOSTs, maxWait, n)
 		}
 		if wait > maxWait || !fits(ctx, wait) || r.sleep(ctx, wait) != nil {
 			return err
@@ -56,7 +61,7 @@ func repeatable(e *Error, n int, idempotent bool) bool {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return harmless && n < maxRepetitions
 	case http.StatusConflict:
-		return e.Signed && e.Code == codeConcurrency && n < maxRepetitions
+		return harmless && e.Code == codeConcurrency && n < maxRepetitions
 	case http.StatusNotFound, http.StatusGone:
 		// Azure's metadata service answers so while it is being updated.
 		return e.managed && e.Op == OpSignIn && n < maxRepetitions

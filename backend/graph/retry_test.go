@@ -24,34 +24,44 @@ func TestRetry(t *testing.T) {
 		waits     [2]time.Duration // at least, at most
 		succeeded bool
 	}{
-		"throttled":            {failure: &Error{Status: 429}, times: 1, attempts: 2, waits: around(time.Second), succeeded: true},
-		"throttled, advised":   {failure: &Error{Status: 429, RetryAfter: 2 * time.Second}, times: 1, attempts: 2, waits: exactly(2 * time.Second), succeeded: true},
-		"throttled forever":    {failure: &Error{Status: 429}, times: forever, attempts: 3, waits: around(3 * time.Second)},
-		"unavailable":          {failure: &Error{Status: 503}, times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
-		"asked to wait long":   {failure: &Error{Status: 429, RetryAfter: 6 * time.Second}, times: 1, attempts: 1},
-		"asked to wait 5 s":    {failure: &Error{Status: 503, RetryAfter: 5 * time.Second}, times: 1, attempts: 2, waits: exactly(5 * time.Second), succeeded: true},
-		"no time to wait":      {failure: &Error{Status: 503, RetryAfter: 2 * time.Second}, times: 1, deadline: time.Second, attempts: 1},
-		"time for one wait":    {failure: &Error{Status: 503, RetryAfter: 2 * time.Second}, times: forever, deadline: 3 * time.Second, attempts: 2, waits: exactly(2 * time.Second)},
-		"POST, 500":            {failure: &Error{Status: 500}, times: 1, attempts: 1},
-		"POST, 502":            {failure: &Error{Status: 502}, times: 1, attempts: 1},
-		"POST, 504":            {failure: &Error{Status: 504}, times: 1, attempts: 1},
-		"POST, lost":           {failure: &Error{Reason: reasonConnLost}, times: 1, attempts: 1},
-		"POST, timeout":        {failure: &Error{Kind: Timeout, Reason: reasonNoAnswer}, times: 1, attempts: 1},
-		"GET, 500":             {failure: &Error{Status: 500}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
-		"GET, 504":             {failure: &Error{Status: 504}, times: forever, idempotent: true, attempts: 2, waits: around(time.Second)},
-		"GET, 502":             {failure: &Error{Status: 502}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
-		"GET, lost":            {failure: &Error{Reason: reasonConnLost}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
-		"GET, other 5xx":       {failure: &Error{Status: 501}, times: 1, idempotent: true, attempts: 1},
-		"GET, timeout":         {failure: &Error{Kind: Timeout, Reason: reasonNoAnswer}, times: 1, idempotent: true, attempts: 1},
-		"GET, refused":         {failure: &Error{Status: 403}, times: 1, idempotent: true, attempts: 1},
-		"POST, conflict":       {failure: &Error{Status: 409, Code: codeConcurrency}, times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
-		"POST, other conflict": {failure: &Error{Status: 409, Code: "x"}, times: 1, attempts: 1},
-		"GET, not found":       {failure: &Error{Status: 404}, times: 1, idempotent: true, attempts: 1},
-		"metadata, 404":        {failure: &Error{Op: OpSignIn, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
-		"metadata, 410":        {failure: &Error{Op: OpSignIn, Status: 410, managed: true}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
-		"Graph, 404":           {failure: &Error{Op: OpGet, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 1},
-		"a context's own":      {failure: context.Canceled, times: 1, idempotent: true, attempts: 1},
-		"immediate success":    {times: 0, attempts: 1, succeeded: true},
+		"throttled":              {failure: refusal(429, 0), times: 1, attempts: 2, waits: around(time.Second), succeeded: true},
+		"throttled, advised":     {failure: refusal(429, 2*time.Second), times: 1, attempts: 2, waits: exactly(2 * time.Second), succeeded: true},
+		"throttled, for a blink": {failure: refusal(429, time.Millisecond), times: 1, attempts: 2, waits: around(time.Second), succeeded: true},
+		"throttled forever":      {failure: refusal(429, 0), times: forever, attempts: 3, waits: around(3 * time.Second)},
+		"unavailable":            {failure: refusal(503, 0), times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
+		"asked to wait long":     {failure: refusal(429, 6*time.Second), times: 1, attempts: 1},
+		"asked to wait 5 s":      {failure: refusal(503, 5*time.Second), times: 1, attempts: 2, waits: exactly(5 * time.Second), succeeded: true},
+		"no time to wait":        {failure: refusal(503, 2*time.Second), times: 1, deadline: time.Second, attempts: 1},
+		"time for one wait":      {failure: refusal(503, 2*time.Second), times: forever, deadline: 3 * time.Second, attempts: 2, waits: exactly(2 * time.Second)},
+		"POST, 429 of a proxy":   {failure: &Error{Status: 429}, times: 1, attempts: 1},
+		"POST, 503 of a proxy":   {failure: &Error{Status: 503, RetryAfter: time.Second}, times: 1, attempts: 1},
+		"POST, 500":              {failure: refusal(500, 0), times: 1, attempts: 1},
+		"POST, 502":              {failure: refusal(502, 0), times: 1, attempts: 1},
+		"POST, 504":              {failure: refusal(504, 0), times: 1, attempts: 1},
+		"POST, 408":              {failure: refusal(408, 0), times: 1, attempts: 1},
+		"POST, lost":             {failure: &Error{Reason: reasonConnLost}, times: 1, attempts: 1},
+		"POST, not connected":    {failure: &Error{Reason: reasonConnLost, unsent: true}, times: 1, attempts: 1},
+		"POST, timeout":          {failure: &Error{Kind: Timeout, Reason: reasonNoAnswer}, times: 1, attempts: 1},
+		"GET, 429 of a proxy":    {failure: &Error{Status: 429}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, 503 of a proxy":    {failure: &Error{Status: 503}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
+		"GET, 500":               {failure: &Error{Status: 500}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, 504":               {failure: &Error{Status: 504}, times: forever, idempotent: true, attempts: 2, waits: around(time.Second)},
+		"GET, 502":               {failure: &Error{Status: 502}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, lost":              {failure: &Error{Reason: reasonConnLost}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"GET, other 5xx":         {failure: &Error{Status: 501}, times: 1, idempotent: true, attempts: 1},
+		"GET, timeout":           {failure: &Error{Kind: Timeout, Reason: reasonNoAnswer}, times: 1, idempotent: true, attempts: 1},
+		"GET, refused":           {failure: &Error{Status: 403}, times: 1, idempotent: true, attempts: 1},
+		"POST, conflict":         {failure: conflict(OpAddPassword, true), times: 2, attempts: 3, waits: around(3 * time.Second), succeeded: true},
+		"POST, conflict forever": {failure: conflict(OpAddKey, true), times: forever, attempts: 3, waits: around(3 * time.Second)},
+		"POST, a proxy's":        {failure: conflict(OpAddPassword, false), times: 1, attempts: 1},
+		"POST of the key":        {failure: conflict(OpRegenerate, true), times: 1, attempts: 1},
+		"POST, other conflict":   {failure: &Error{Op: OpAddPassword, Status: 409, Code: "x", Signed: true}, times: 1, attempts: 1},
+		"GET, not found":         {failure: &Error{Status: 404}, times: 1, idempotent: true, attempts: 1},
+		"metadata, 404":          {failure: &Error{Op: OpSignIn, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"metadata, 410":          {failure: &Error{Op: OpSignIn, Status: 410, managed: true}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
+		"Graph, 404":             {failure: &Error{Op: OpGet, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 1},
+		"a context's own":        {failure: context.Canceled, times: 1, idempotent: true, attempts: 1},
+		"immediate success":      {times: 0, attempts: 1, succeeded: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -83,6 +93,15 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// refusal is one that Graph itself has signed.
+func refusal(status int, after time.Duration) *Error {
+	return &Error{Op: OpRegenerate, Status: status, RetryAfter: after, Signed: true}
+}
+
+func conflict(op string, signed bool) *Error {
+	return &Error{Op: op, Status: 409, Code: codeConcurrency, Signed: signed}
+}
+
 func exactly(d time.Duration) [2]time.Duration { return [2]time.Duration{d, d} }
 func around(d time.Duration) [2]time.Duration  { return [2]time.Duration{d, d + d/4} }
 
@@ -90,7 +109,7 @@ func TestRetryKeepsTheErrorIfTheCallerLeavesDuringTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(500*time.Millisecond, cancel)
-		refusal := &Error{Op: OpRegenerate, Kind: Throttled, Status: 429}
+		refusal := refusal(429, 0)
 		start := time.Now()
 		err := retrier{Sleep}.do(ctx, false, func(context.Context) error { return refusal })
 		require.Equal(t, refusal, err)

@@ -37,7 +37,7 @@ func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context) (string, err
 // poll with it: each call probably writes to the tenant's audit log.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentaccesskey
 func (c *Client) DeploymentAccessKey(ctx context.Context) (string, error) {
-	return c.key(ctx, operation{name: OpGet, method: http.MethodGet, idempotent: true})
+	return c.key(ctx, operation{name: OpGet, method: http.MethodGet, idempotent: true, only200: true})
 }
 
 func (c *Client) key(ctx context.Context, op operation) (string, error) {

@@ -5,7 +5,7 @@ package graph
 import (
 	"context"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -48,9 +48,7 @@ type tokenSource struct {
 	retry     retrier
 	managed   bool // whether tokens come from a managed identity's endpoint
 	flights   singleflight.Group
-
-	mu      sync.Mutex
-	session *session
+	session   atomic.Pointer[session]
 }
 
 // newTokenSource returns an error only if newIssuer does.
@@ -59,7 +57,9 @@ func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSourc
 	if err != nil {
 		return nil, err
 	}
-	return &tokenSource{newIssuer: newIssuer, retry: retrier{Sleep}, managed: managed, session: &session{issuer: first}}, nil
+	s := &tokenSource{newIssuer: newIssuer, retry: retrier{Sleep}, managed: managed}
+	s.session.Store(&session{issuer: first})
+	return s, nil
 }
 
 // token returns a token that should be valid, without a sign-in if possible. Its error is
@@ -68,7 +68,7 @@ func (s *tokenSource) token(ctx context.Context) (token, error) {
 	if err := ctx.Err(); err != nil {
 		return token{}, err
 	}
-	current := s.current()
+	current := s.session.Load()
 	// One flight per generation: a caller that has just dropped a token must not join a
 	// flight that is about to deliver the same token.
 	flight := s.flights.DoChan(strconv.Itoa(current.generation), func() (any, error) {
@@ -104,24 +104,17 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 	return bearer, err
 }
 
-func (s *tokenSource) current() *session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.session
-}
-
 // drop discards a token that Graph refused although it should be valid. The next token is
 // a new one, requested with the claims that Graph demanded, if any. If Graph refused a
 // token to many callers, the first one drops it for all.
 func (s *tokenSource) drop(t token, claims string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t.generation != s.session.generation {
+	current := s.session.Load()
+	if t.generation != current.generation {
 		return
 	}
 	// newIssuer has succeeded before with the same arguments, so no error is expected.
 	if next, err := s.newIssuer(); err == nil {
-		s.session = &session{generation: t.generation + 1, issuer: next, claims: claims}
+		s.session.CompareAndSwap(current, &session{generation: t.generation + 1, issuer: next, claims: claims})
 	}
 }
 

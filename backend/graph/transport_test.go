@@ -74,12 +74,12 @@ func TestProvenNotSent(t *testing.T) {
 		change func(*Config)
 		reason string
 	}{
-		"not listening": {func(c *Config) { c.GraphEndpoint = strings.Replace(closed.URL, "http:", "https:", 1) }, reasonConnRefused},
-		"untrusted":     {func(c *Config) { c.GraphEndpoint = secure.URL }, reasonUntrusted},
+		"not listening": {func(c *Config) { c.GraphEndpoint = strings.Replace(closed.URL, "http:", "https:", 1) }, "the connection was refused"},
+		"untrusted":     {func(c *Config) { c.GraphEndpoint = secure.URL }, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
 		"another name": {func(c *Config) {
 			c.GraphEndpoint, c.CACertificates = strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), encodeCertificate(secure)
-		}, reasonWrongName},
-		"no TLS": {func(c *Config) { c.GraphEndpoint = strings.Replace(plain.URL, "http:", "https:", 1) }, reasonNoTLS},
+		}, "the server's certificate is for another host name"},
+		"no TLS": {func(c *Config) { c.GraphEndpoint = strings.Replace(plain.URL, "http:", "https:", 1) }, "the server does not speak TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := clientOf(t, test.change).RegenerateDeploymentAccessKey(t.Context())
@@ -131,7 +131,7 @@ func TestProxies(t *testing.T) {
 	t.Cleanup(refusing.Close)
 	closed := httptest.NewServer(nil)
 	closed.Close()
-	for proxy, reason := range map[string]string{refusing.URL: reasonProxyRefused, closed.URL: reasonProxyDown} {
+	for proxy, reason := range map[string]string{refusing.URL: "the proxy refused to connect to the host", closed.URL: "the proxy could not be reached"} {
 		at, err := url.Parse(proxy)
 		require.NoError(t, err)
 		client := clientOf(t, nil)
@@ -147,7 +147,7 @@ func TestProxyThatTunnels(t *testing.T) {
 
 func TestBodyCap(t *testing.T) {
 	const frame = `{"deploymentAccessKey":"k"}`
-	for extra, reason := range map[int]string{0: "", 1: reasonTooLarge, maxBodyBytes: reasonTooLarge} {
+	for extra, reason := range map[int]string{0: "", 1: "the answer is larger than 1 MiB", maxBodyBytes: "the answer is larger than 1 MiB"} {
 		client := served(t, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(frame + strings.Repeat(" ", maxBodyBytes-len(frame)+extra)))
 		}, nil)
@@ -169,7 +169,7 @@ func TestCompressedBodiesAreCappedAfterwards(t *testing.T) {
 		_, _ = w.Write(gzipped(t, strings.Repeat(" ", 2*maxBodyBytes)))
 	}, nil)
 	_, err := client.DeploymentAccessKey(t.Context())
-	require.Equal(t, reasonTooLarge, failed(t, err).Reason)
+	require.Equal(t, "the answer is larger than 1 MiB", failed(t, err).Reason)
 }
 
 func TestCertificatesAreAddedToTheSystems(t *testing.T) {

@@ -26,9 +26,10 @@ const (
 	BodyDisagreeing      BodyKind = "disagreeing-keys"   // a second key under another name
 	// BodyMalformed is JSON without its end that still contains all secrets.
 	BodyMalformed BodyKind = "malformed-token"
-	// BodyOldKey answers a regeneration with the key from before it, which has been
-	// replaced only with AfterWork.
+	// BodyOldKey answers a regeneration with the key from before it, as a proxy does that
+	// repeats an earlier answer. The key has been replaced only with AfterWork.
 	BodyOldKey BodyKind = "old-key"
+	BodyNoKey  BodyKind = "no-key" // JSON as documented, but for the key
 )
 
 // Fault disturbs calls that match its Operation. Without Status, Claims, Reset, Lost and
@@ -148,9 +149,9 @@ func (f Fault) validateBody() error {
 			return errors.New("only the answer of a regeneration can have an old key")
 		}
 		return nil
-	case BodyDisagreeing:
+	case BodyDisagreeing, BodyNoKey:
 		if f.fails() || f.Operation != Regenerate && f.Operation != Get {
-			return errors.New("only an answer with a key can disagree with itself")
+			return errors.New("only an answer with a key can disagree with itself, or lack the key")
 		}
 		return nil
 	default:

@@ -4,6 +4,7 @@ package graphtest_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -195,6 +196,36 @@ func TestFaultDisagreeingKeys(t *testing.T) {
 	}
 }
 
+// A regeneration that answers the key from before it has replaced the key or not, and the
+// answer does not show which.
+func TestFaultOldKey(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		for _, shape := range graphtest.Shapes() {
+			t.Run(fmt.Sprint(replaced, " ", shape), func(t *testing.T) {
+				c := newTester(t, graphtest.WithBodyShape(shape))
+				token, before := c.token(), c.sim.Key()
+				c.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Body: graphtest.BodyOldKey, AfterWork: replaced})
+				r := c.call(graphtest.Regenerate, token)
+				require.Equal(t, http.StatusOK, r.status)
+				require.NotEmpty(t, r.header.Get("request-id"))
+				require.Contains(t, r.body, `"`+before+`"`)
+				require.Equal(t, replaced, c.sim.Key() != before)
+				calls := graphtest.Calls{Started: 1, Answered: 1}
+				if replaced {
+					calls.Performed = 1
+					require.NotContains(t, r.body, c.sim.Key())
+				}
+				require.Equal(t, calls, c.sim.Calls(graphtest.Regenerate))
+				require.Equal(t, map[bool]int{true: http.StatusForbidden, false: http.StatusCreated}[replaced], c.register(before))
+
+				r = c.call(graphtest.Regenerate, token)
+				require.Contains(t, r.body, c.sim.Key(), "the fault is used up")
+				require.NotContains(t, r.body, before)
+			})
+		}
+	}
+}
+
 func TestFaultBrokenConnection(t *testing.T) {
 	for name, fault := range map[string]graphtest.Fault{
 		"reset before": {Reset: true},
@@ -240,6 +271,10 @@ func TestInvalidFaults(t *testing.T) {
 		"body":                    {Body: "blank"},
 		"package disagrees":       {Operation: graphtest.Package, Body: graphtest.BodyDisagreeing},
 		"error disagrees":         {Operation: graphtest.Get, Body: graphtest.BodyDisagreeing, Status: 500},
+		"old key of a GET":        {Operation: graphtest.Get, Body: graphtest.BodyOldKey},
+		"old key of any call":     {Body: graphtest.BodyOldKey},
+		"old key in an error":     {Operation: graphtest.Regenerate, Body: graphtest.BodyOldKey, Status: 500},
+		"old key, lost":           {Operation: graphtest.Regenerate, Body: graphtest.BodyOldKey, Lost: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Error(t, fault.Validate())

@@ -112,7 +112,11 @@ func getKey(x *exchange, s settings) answer {
 }
 
 func (x *exchange) keyAnswer(shape Shape, key string) answer {
-	return x.graphAnswer(shape, "deploymentAccessKeyType", map[string]any{shape.keyField(): key})
+	fields := map[string]any{shape.keyField(): key}
+	if x.fault.Body == BodyNoKey {
+		delete(fields, shape.keyField())
+	}
+	return x.graphAnswer(shape, "deploymentAccessKeyType", fields)
 }
 
 func getPackage(x *exchange, s settings) answer {

@@ -30,6 +30,12 @@ var federationKey = sync.OnceValues(func() (*rsa.PrivateKey, error) {
 	return rsa.GenerateKey(rand.Reader, 2048)
 })
 
+// certificateKey is that of all certificates that simulators make in a process, for the
+// same reason. Entra tells them apart by their thumbprints.
+var certificateKey = sync.OnceValues(func() (*rsa.PrivateKey, error) {
+	return rsa.GenerateKey(rand.Reader, 2048)
+})
+
 // AssertionRequest describes an assertion of the simulator's own issuer. An empty field
 // has the value that the application trusts.
 type AssertionRequest struct {
@@ -100,7 +106,7 @@ type CertificateRequest struct {
 // returns PEM with the certificate and its private key. [Simulator.Issued] has the key line
 // by line, as it would appear in a log.
 func (s *Simulator) NewCertificate(r CertificateRequest) (bundle string, err error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := certificateKey()
 	if err != nil {
 		return "", err
 	}

@@ -48,8 +48,9 @@ const (
 	Comparison
 )
 
-// ErrUnreadable says that the stored report is damaged. The next change replaces it.
-var ErrUnreadable = errors.New("the stored report cannot be decoded")
+// ErrUnreadable says that the stored report is damaged. It does not wrap the decoder's
+// error, which could quote the report.
+var ErrUnreadable = errors.New("the storage entry " + StorageKey + " of this mount cannot be decoded: the next regeneration or comparison replaces it")
 
 // ThrottledError says that Graph has asked the engine to stay away.
 type ThrottledError struct{ Until time.Time }
@@ -139,14 +140,14 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 // Failed records a failed attempt to regenerate the key. Unattended work is not tried
 // again before a time that grows with each failure and is no less than what Graph asks for.
 func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
+	now := t.now()
+	if remote, ok := errors.AsType[*graph.Error](failure); !unattended || ok && remote.Op == graph.OpRegenerate {
+		t.hold(failure, now) // whatever becomes of the report
+	}
 	return t.change(ctx, func(r *Report) bool {
-		now := t.now()
-		remote := r.heedThrottling(failure, now)
+		remote := t.heedThrottling(r, failure, now)
 		r.keepEvidence(cause, failure, now)
 		r.Failures++
-		if !unattended || remote.Op == graph.OpRegenerate {
-			t.hold(failure, now)
-		}
 		if unattended {
 			r.ProbeFailed = r.ProbeFailed || now.Before(r.NextAttempt)
 			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), remote.RetryAfter))
@@ -171,18 +172,22 @@ func (t *Tracker) letGo() {
 }
 
 // keepEvidence records what failed. What Graph or Entra has answered is not replaced by a
-// failure of the engine's own before a success.
+// failure without an answer of theirs before a success.
 func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
+	if _, held := errors.AsType[*ThrottledError](failure); held {
+		return // nobody has been asked
+	}
 	remote, ok := errors.AsType[*graph.Error](failure)
-	if !ok && r.Failures > 0 && r.LastErrorRequestID != "" {
+	if !ok {
+		remote = &graph.Error{}
+	} else {
+		failure = remote // what else the caller is told is of the moment
+	}
+	if remote.RequestID == "" && r.Failures > 0 && r.LastErrorRequestID != "" {
 		return
 	}
-	r.LastErrorAt, r.LastErrorCause, r.LastErrorCode, r.LastErrorRequestID = now, cause, "", ""
-	r.LastError = graph.Explain(failure)
-	if ok {
-		r.LastError = graph.Explain(remote)
-		r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
-	}
+	r.LastError, r.LastErrorAt, r.LastErrorCause = graph.Explain(failure), now, cause
+	r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
 }
 
 func holdAfter(failures int) time.Duration {
@@ -193,13 +198,19 @@ func holdAfter(failures int) time.Duration {
 }
 
 // heedThrottling remembers how long Graph has asked the engine to stay away. It returns
-// Graph's part in the failure, an empty one if it has none.
-func (r *Report) heedThrottling(failure error, now time.Time) *graph.Error {
+// Graph's part in the failure, an empty one if it has none. To ask for more time is the
+// same throttling: a retirement that has tried in spite of it does not try again.
+func (t *Tracker) heedThrottling(r *Report, failure error, now time.Time) *graph.Error {
 	remote, ok := errors.AsType[*graph.Error](failure)
 	if !ok {
 		return &graph.Error{}
 	}
 	if until := now.Add(remote.RetryAfter); remote.RetryAfter > 0 && until.After(r.ThrottledUntil) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if r.throttled(now) && t.tried.Equal(r.ThrottledAt) {
+			t.tried = now
+		}
 		r.ThrottledAt, r.ThrottledUntil = now, until
 	}
 	return remote
@@ -207,12 +218,12 @@ func (r *Report) heedThrottling(failure error, now time.Time) *graph.Error {
 
 // Succeeded records a regeneration. The last error stays to be read.
 func (t *Tracker) Succeeded(ctx context.Context) error {
+	t.letGo()
 	return t.change(ctx, func(r *Report) bool {
 		troubled := r.Failures != 0 || r.Retries != 0 || !r.ThrottledUntil.IsZero()
 		r.LastSuccessAt = t.now()
 		r.Failures, r.Retries, r.ProbeFailed = 0, 0, false
 		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
-		t.letGo()
 		if r.DriftResult == DriftExternal { // the key is the engine's own again
 			r.DriftResult, troubled = DriftNone, true
 		}
@@ -231,7 +242,7 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 			return true
 		}
 		r.CompareProblem = graph.Explain(failure)
-		asked := r.heedThrottling(failure, now).RetryAfter
+		asked := t.heedThrottling(r, failure, now).RetryAfter
 		r.CompareHeld = now.Add(min(asked, heededByReaders))
 		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), asked))
 		r.CompareRetries++
@@ -312,10 +323,10 @@ func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err er
 // Reset forgets what keeps the engine from trying: another connection has just been found
 // to work.
 func (t *Tracker) Reset(ctx context.Context) error {
+	t.letGo()
 	return t.change(ctx, func(r *Report) bool {
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
 		r.NextAttempt, r.CompareNext, r.CompareHeld, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-		t.letGo()
 		return true
 	})
 }
@@ -334,12 +345,10 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 		return true
 	case kind == Comparison:
 		return !now.Before(report.CompareNext)
+	case report.throttled(now): // also if it was a reader whom Graph has told so
+		return kind == Retirement && !t.hasTried(report.ThrottledAt)
 	case !now.Before(report.NextAttempt):
 		return true
-	case kind == Retirement && report.throttled(now) && !t.hasTried(report.ThrottledAt):
-		return true
-	case report.throttled(now):
-		return false
 	case !probe(ctx):
 		t.forgetProbe(ctx)
 		return false
@@ -382,12 +391,15 @@ func (t *Tracker) Report(ctx context.Context) (Report, error) {
 // correct drops what a clock ahead has left: what was noted at a time that is still to
 // come keeps nobody waiting.
 func (r *Report) correct(now time.Time) {
-	if r.LastErrorAt.After(now) {
-		r.LastErrorAt, r.NextAttempt = now, time.Time{}
-	}
 	if r.ThrottledAt.After(now) {
 		r.ThrottledAt, r.ThrottledUntil = time.Time{}, time.Time{}
 	}
+	// Nothing else lets unattended work wait for longer. The time of the last error says
+	// nothing about it, since that may be an earlier one.
+	if longest := now.Add(LastRetry + LastRetry/5); r.NextAttempt.After(longest) && r.NextAttempt.After(r.ThrottledUntil) {
+		r.NextAttempt = time.Time{}
+	}
+	r.LastErrorAt = earlier(r.LastErrorAt, now)
 	if r.DriftCheckedAt.After(now) {
 		r.DriftCheckedAt, r.CompareNext, r.CompareHeld = now, time.Time{}, time.Time{}
 	}
@@ -455,7 +467,7 @@ func (t *Tracker) load(ctx context.Context) error {
 	report := &Report{}
 	if entry != nil {
 		if err := entry.DecodeJSON(report); err != nil {
-			return ErrUnreadable // not err: it could quote the report
+			return ErrUnreadable
 		}
 	}
 	report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false

@@ -6,7 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -51,18 +54,46 @@ func (r *rig) failed(unattended bool, failure error) {
 	require.NoError(r.t, r.tracker.Failed(r.t.Context(), "rotation", unattended, failure))
 }
 
+func (r *rig) succeeded() {
+	r.t.Helper()
+	require.NoError(r.t, r.tracker.Succeeded(r.t.Context()))
+}
+
 func (r *rig) compared(result string, failure error) {
 	r.t.Helper()
 	require.NoError(r.t, r.tracker.Compared(r.t.Context(), result, failure))
 }
 
 // allowed asks whether work may call Graph, which answers a probe or not.
-func (r *rig) allowed(comparison, answers bool) bool {
-	return r.tracker.Allowed(r.t.Context(), comparison, func(context.Context) bool {
+func (r *rig) allowed(kind health.Kind, answers bool) bool {
+	return r.tracker.Allowed(r.t.Context(), kind, func(context.Context) bool {
 		r.probes++
 		return answers
 	})
 }
+
+// waits returns how long the engine has to wait with an action, up to two days: to the
+// minute, if it is longer than a minute.
+func (r *rig) waits(may func() bool) time.Duration {
+	start := r.now
+	defer func() { r.now = start }()
+	for step := time.Second; r.now.Sub(start) < 48*time.Hour; r.now = r.now.Add(step) {
+		if may() {
+			return r.now.Sub(start)
+		}
+		if r.now.Sub(start) >= time.Minute {
+			step = time.Minute
+		}
+	}
+	return 48 * time.Hour
+}
+
+func (r *rig) mayRead() bool    { return r.tracker.MayRead(r.t.Context()) == nil }
+func (r *rig) mayCompare() bool { return r.tracker.MayCompare(r.t.Context()) == nil }
+func (r *rig) mayRotate() bool {
+	return r.allowed(health.Rotation, false) && r.tracker.Throttled(r.t.Context()) == nil
+}
+func (r *rig) mayCheck() bool { return r.allowed(health.Comparison, false) }
 
 // stored returns the fields of the storage entry.
 func (r *rig) stored() map[string]any {
@@ -75,9 +106,18 @@ func (r *rig) stored() map[string]any {
 	return fields
 }
 
+func (r *rig) store(value string) {
+	r.t.Helper()
+	require.NoError(r.t, r.storage.Put(r.t.Context(), &logical.StorageEntry{Key: health.StorageKey, Value: []byte(value)}))
+	r.restart()
+}
+
 var (
 	errDown      = errors.New("down")
 	errForbidden = &graph.Error{Op: graph.OpRegenerate, Kind: graph.Refused, Status: 403, Code: "Forbidden", RequestID: "an-id"}
+	errLost      = &graph.Error{Op: graph.OpRegenerate, Kind: graph.Unavailable, Reason: "the connection was lost"}
+	errNoGET     = &graph.Error{Op: graph.OpGet, Kind: graph.Unavailable, Status: 503}
+	errNoSignIn  = &graph.Error{Op: graph.OpSignIn, Kind: graph.Timeout}
 )
 
 func throttled(d time.Duration) error {
@@ -95,7 +135,7 @@ func TestFailureIsReportedAndStaysAfterASuccess(t *testing.T) {
 	r.restart()
 	require.Equal(t, want, r.report())
 	r.now = noon.Add(time.Hour)
-	require.NoError(t, r.tracker.Succeeded(t.Context()))
+	r.succeeded()
 	want.Failures, want.LastSuccessAt = 0, r.now
 	require.Equal(t, want, r.report())
 	r.restart()
@@ -104,118 +144,329 @@ func TestFailureIsReportedAndStaysAfterASuccess(t *testing.T) {
 	require.Equal(t, health.Report{LastError: "down", LastErrorAt: r.now, LastErrorCause: "rotation", Failures: 1, LastSuccessAt: r.now}, r.report())
 }
 
+// unsettled is an error that a caller gets, with more than what Graph has answered.
+type unsettled struct{ error }
+
+func (u unsettled) Error() string {
+	return "it began 0s ago, so repeat the request: " + u.error.Error()
+}
+func (u unsettled) Unwrap() error { return u.error }
+
+// What Graph has answered last is what an operator and Microsoft's support can work with.
+// Until a success, no failure without an answer replaces it, and the text is Graph's part
+// of it: what a caller is told of the moment is wrong an hour later.
+func TestEvidenceIsKept(t *testing.T) {
+	entra := &graph.Error{Op: graph.OpSignIn, Kind: graph.Refused, Status: 401, Code: "AADSTS7000215", RequestID: "of-entra"}
+	page := &graph.Error{Op: graph.OpRegenerate, Kind: graph.Unavailable, Status: 502}
+	for name, c := range map[string]struct {
+		failures []error
+		want     int // the failure that is reported
+	}{
+		"answers, the last counts":   {[]error{errForbidden, entra}, 1},
+		"without an answer":          {[]error{errDown, errLost}, 1},
+		"then an error of our own":   {[]error{errForbidden, errDown}, 0},
+		"then a lost answer":         {[]error{errForbidden, errLost}, 0},
+		"then a proxy's page":        {[]error{entra, page, errDown, errLost}, 0},
+		"then a held comparison":     {[]error{errForbidden, &health.ThrottledError{Until: noon}}, 0},
+		"an answer after all that":   {[]error{errDown, errLost, page, errForbidden, errDown}, 3},
+		"told in another way":        {[]error{unsettled{errForbidden}, unsettled{errLost}}, 0},
+		"a page, when nothing else":  {[]error{errDown, page}, 1},
+		"after a success, all count": {[]error{errForbidden, nil, errDown}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			n := 0
+			for i, failure := range c.failures {
+				r.now = noon.Add(time.Duration(i) * time.Minute)
+				if n++; failure == nil {
+					r.succeeded()
+					n = 0
+					continue
+				}
+				require.NoError(t, r.tracker.Failed(t.Context(), fmt.Sprint("cause ", i), i%2 == 0, failure))
+			}
+			remote, _ := errors.AsType[*graph.Error](c.failures[c.want])
+			text := c.failures[c.want]
+			if remote != nil {
+				text = remote
+			} else {
+				remote = &graph.Error{}
+			}
+			for range 2 {
+				report := r.report()
+				require.Equal(t, graph.Explain(text), report.LastError)
+				require.Equal(t, noon.Add(time.Duration(c.want)*time.Minute), report.LastErrorAt)
+				require.Equal(t, fmt.Sprint("cause ", c.want), report.LastErrorCause)
+				require.Equal(t, remote.Code, report.LastErrorCode)
+				require.Equal(t, remote.RequestID, report.LastErrorRequestID)
+				require.Equal(t, n, report.Failures, "each counts")
+				require.NotContains(t, report.LastError, "ago")
+				r.restart()
+			}
+		})
+	}
+}
+
+// That Graph is left alone, as it has asked, is no evidence of anything.
+func TestHeldWorkLeavesNoEvidence(t *testing.T) {
+	r := newRig(t)
+	r.failed(true, &health.ThrottledError{Until: noon.Add(time.Hour)})
+	require.Empty(t, r.report().LastError)
+	require.Zero(t, r.report().LastErrorAt)
+	require.Equal(t, 1, r.report().Failures)
+	require.False(t, r.allowed(health.Rotation, false))
+}
+
 func TestSuccessAfterSuccessIsNotStored(t *testing.T) {
 	r := newRig(t)
 	r.storage.FailWhen(func(op, _ string) bool { return op == "put" })
-	require.NoError(t, r.tracker.Succeeded(t.Context()))
+	r.succeeded()
 	require.Equal(t, noon, r.report().LastSuccessAt)
 }
 
 // Unattended work backs off, from a minute to half an hour and up to a fifth more.
 func TestBackOffOfUnattendedWork(t *testing.T) {
 	r := newRig(t)
-	require.True(t, r.allowed(false, false))
+	require.True(t, r.allowed(health.Rotation, false))
 	r.failed(false, errDown)
-	require.True(t, r.allowed(false, false), "a request that fails keeps no work waiting")
+	require.True(t, r.allowed(health.Rotation, false), "a request that fails keeps no work waiting")
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 		want *= time.Minute
 		r.failed(true, errDown)
 		wait := r.report().NextAttempt.Sub(r.now)
 		require.True(t, wait >= want && wait <= want*6/5, "%v instead of %v", wait, want)
 		r.now = r.now.Add(wait - 1)
-		require.False(t, r.allowed(false, false))
+		for _, kind := range []health.Kind{health.Rotation, health.Retirement} {
+			require.False(t, r.allowed(kind, false))
+		}
 		r.now = r.now.Add(1)
-		require.True(t, r.allowed(false, false))
+		for _, kind := range []health.Kind{health.Rotation, health.Retirement} {
+			require.True(t, r.allowed(kind, false))
+		}
 	}
 	require.Equal(t, 7, r.report().Retries)
-	require.Equal(t, 7, r.probes, "a probe for each time that it has to wait")
-	require.NoError(t, r.tracker.Succeeded(t.Context()))
+	require.Equal(t, 14, r.probes, "a probe for each time that it has to wait")
+	r.succeeded()
 	require.Zero(t, r.report().NextAttempt)
 	require.Zero(t, r.report().Retries)
 }
 
-// Work resumes early when Graph answers a probe. If it fails nevertheless, probes say
-// nothing about the work. Version 0.1.x stored that under the name deceived.
+// Work resumes early when Graph answers a probe. If it fails nevertheless, the full time
+// is waited, until a probe fails: then the next that is answered counts again, so one that
+// was answered at the start of an outage does not hide its end. Version 0.1.x stored that
+// under the name deceived.
 func TestProbes(t *testing.T) {
-	r := newRig(t)
-	r.failed(true, errDown)
-	require.True(t, r.allowed(false, true))
-	require.Equal(t, false, r.stored()["probe_failed"])
-	require.Equal(t, false, r.stored()["deceived"])
-	r.failed(true, errDown)
-	for range 2 {
-		require.Equal(t, true, r.stored()["probe_failed"])
-		require.Equal(t, true, r.stored()["deceived"])
-		require.False(t, r.allowed(false, true))
-		require.Equal(t, 1, r.probes)
-		r.restart()
+	for _, kind := range []health.Kind{health.Rotation, health.Retirement} {
+		r := newRig(t)
+		r.failed(true, errDown)
+		require.Equal(t, false, r.stored()["probe_failed"])
+		for range 3 { // Graph answers a probe each time, and only that
+			require.True(t, r.allowed(kind, true))
+			r.failed(true, errDown)
+			require.Equal(t, true, r.stored()["probe_failed"])
+			require.Equal(t, true, r.stored()["deceived"])
+			require.False(t, r.allowed(kind, true))
+			r.restart()
+			require.False(t, r.allowed(kind, true))
+			require.False(t, r.allowed(kind, false), "the outage goes on")
+			require.True(t, r.allowed(kind, true), "Graph has come back")
+		}
+		r.succeeded()
+		require.Equal(t, false, r.stored()["probe_failed"])
+		require.True(t, r.allowed(kind, false))
 	}
-	old, err := logical.StorageEntryJSON(health.StorageKey, map[string]any{"deceived": true, "next_attempt": noon.Add(time.Minute), "retries": 1})
-	require.NoError(t, err)
-	require.NoError(t, r.storage.Put(t.Context(), old))
-	r.restart()
-	require.True(t, r.report().ProbeFailed)
-	require.False(t, r.allowed(false, true))
-	require.NoError(t, r.tracker.Succeeded(t.Context()))
-	require.Equal(t, false, r.stored()["probe_failed"])
-	require.Equal(t, false, r.stored()["deceived"])
 }
 
+// What Graph asks for is heeded by scheduled work for as long as it asks, a day at most,
+// and by readers for five minutes at most. The longest counts.
 func TestThrottling(t *testing.T) {
-	r := newRig(t)
-	require.NoError(t, r.tracker.Throttled(t.Context()))
-	r.failed(true, throttled(5*time.Minute))
-	r.compared(health.DriftUnknown, throttled(time.Minute))
-	r.restart()
-	until := noon.Add(5 * time.Minute)
-	var refusal *health.ThrottledError
-	require.ErrorAs(t, r.tracker.Throttled(t.Context()), &refusal)
-	require.Equal(t, until, refusal.Until, "the longest counts")
-	require.Contains(t, refusal.Error(), "2027-02-28T12:05:00Z")
-	require.Equal(t, until, r.report().NextAttempt)
-	require.False(t, r.allowed(false, true), "Graph wants no probe either")
-
-	r.now = noon.Add(-time.Hour)
-	require.NoError(t, r.tracker.Throttled(t.Context()), "a clock was ahead")
-	r.now = noon.Add(2 * time.Minute)
-	require.Equal(t, refusal.Error(), r.tracker.SkipReason(t.Context()))
-	r.now = until
-	require.NoError(t, r.tracker.Throttled(t.Context()))
-	require.Empty(t, r.tracker.SkipReason(t.Context()))
-	require.NoError(t, r.tracker.Succeeded(t.Context()))
-	require.Zero(t, r.report().ThrottledUntil)
+	for asked, readers := range map[time.Duration]time.Duration{
+		30 * time.Second: 30 * time.Second, 5 * time.Minute: 5 * time.Minute, time.Hour: 5 * time.Minute, 24 * time.Hour: 5 * time.Minute,
+	} {
+		for _, unattended := range []bool{false, true} {
+			r := newRig(t)
+			require.NoError(t, r.tracker.Throttled(t.Context()))
+			r.failed(unattended, throttled(asked))
+			r.failed(unattended, throttled(asked/2))
+			for range 2 {
+				var refusal *health.ThrottledError
+				require.ErrorAs(t, r.tracker.Throttled(t.Context()), &refusal)
+				require.Equal(t, noon.Add(asked), refusal.Until)
+				require.Contains(t, refusal.Error(), noon.Add(asked).Format(time.RFC3339))
+				require.ErrorAs(t, r.tracker.MayRead(t.Context()), &refusal)
+				require.Equal(t, noon.Add(readers), refusal.Until)
+				require.Equal(t, asked, r.waits(func() bool { return r.tracker.Throttled(t.Context()) == nil }))
+				require.GreaterOrEqual(t, r.waits(func() bool { return r.allowed(health.Rotation, false) }), asked, "also if it was a reader whom Graph has told so")
+				require.Equal(t, readers, r.waits(r.mayRead))
+				r.restart()
+			}
+			r.now = noon.Add(asked)
+			require.NoError(t, r.tracker.Throttled(t.Context()))
+			r.succeeded()
+			require.Zero(t, r.report().ThrottledUntil)
+		}
+	}
 }
 
-// After a failed comparison readers get the key with the reason for a minute. Comparisons
-// by the engine back off on their own.
+// After a failure the next regeneration for readers waits, longer each time, until a
+// success or another connection, whatever else goes well meanwhile.
+func TestHold(t *testing.T) {
+	for name, end := range map[string]func(*rig){
+		"success": (*rig).succeeded,
+		"reset":   func(r *rig) { require.NoError(r.t, r.tracker.Reset(r.t.Context())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			for range 2 {
+				require.NoError(t, r.tracker.MayRead(t.Context()))
+				for i, want := range []time.Duration{2, 4, 8, 16, 32, 60, 60, 60} {
+					failure := []error{errForbidden, errDown, errNoSignIn}[i%3]
+					r.failed(false, failure)
+					r.compared(health.DriftNone, nil)
+					var held *health.HeldError
+					require.ErrorAs(t, r.tracker.MayRead(t.Context()), &held)
+					require.ErrorIs(t, held, failure)
+					require.Contains(t, held.Error(), r.now.Add(want*time.Second).Format(time.RFC3339))
+					require.Contains(t, held.Error(), graph.Explain(failure))
+					require.Equal(t, want*time.Second, r.waits(r.mayRead))
+					require.Zero(t, r.waits(func() bool { return r.tracker.MayRetire(t.Context()) == nil }), "readers only")
+					r.now = r.now.Add(want * time.Second)
+				}
+				r.failed(false, errDown)
+				end(r)
+			}
+		})
+	}
+}
+
+// A failure of unattended work holds readers only if it was the regeneration that failed:
+// they may fare better with what comes before it.
+func TestWhatHoldsReaders(t *testing.T) {
+	for name, c := range map[string]struct {
+		unattended bool
+		failure    error
+		holds      bool
+	}{
+		"reader, any":            {false, errDown, true},
+		"reader, sign-in":        {false, errNoSignIn, true},
+		"engine, regeneration":   {true, errForbidden, true},
+		"engine, lost":           {true, unsettled{errLost}, true},
+		"engine, comparison":     {true, errNoGET, false},
+		"engine, sign-in":        {true, errNoSignIn, false},
+		"engine, storage":        {true, errDown, false},
+		"engine, held GET":       {true, &health.ThrottledError{Until: noon}, false},
+		"engine, nothing at all": {true, context.DeadlineExceeded, false},
+	} {
+		r := newRig(t)
+		r.failed(c.unattended, c.failure)
+		require.Equal(t, !c.holds, r.mayRead(), name)
+	}
+}
+
+// A retirement tries in spite of a throttling, once: that Graph asks for more time then is
+// no other one.
+func TestRetirementTriesOnceForEachThrottling(t *testing.T) {
+	mayRetire := func(r *rig) bool {
+		allowed := r.allowed(health.Retirement, false)
+		err := r.tracker.MayRetire(r.t.Context())
+		require.Equal(r.t, allowed, err == nil, "what may be tried is not refused, nor the other way round")
+		return allowed
+	}
+	for name, failure := range map[string]error{
+		"refused":         errForbidden,
+		"not even asked":  errNoGET,
+		"throttled again": throttled(3 * time.Hour),
+		"less long":       throttled(time.Minute),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			require.True(t, mayRetire(r))
+			r.failed(false, throttled(time.Hour))
+			require.True(t, mayRetire(r))
+			r.now = r.now.Add(time.Second)
+			r.compared(health.DriftUnknown, failure)
+			r.failed(true, failure)
+			for range 59 {
+				r.now = r.now.Add(time.Minute)
+				require.False(t, mayRetire(r))
+				require.False(t, r.mayRotate())
+			}
+			r.now = r.report().ThrottledUntil
+			if r.now.Before(r.report().NextAttempt) {
+				r.now = r.report().NextAttempt
+			}
+			require.True(t, mayRetire(r), "it is over")
+			r.failed(false, throttled(time.Hour))
+			require.True(t, mayRetire(r), "another one")
+			require.False(t, mayRetire(r))
+		})
+	}
+}
+
+// A comparison that failed is made again by the engine after a time that grows, and no
+// sooner than Graph asks for. Who needs one now waits only for what Graph asks for, five
+// minutes at most.
 func TestComparisons(t *testing.T) {
 	r := newRig(t)
+	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 	r.compared(health.DriftNone, nil)
-	require.Empty(t, r.tracker.SkipReason(t.Context()))
 	for _, want := range []time.Duration{1, 2, 4} {
 		want *= time.Minute
 		r.compared(health.DriftUnknown, errDown)
 		wait := r.report().CompareNext.Sub(r.now)
 		require.True(t, wait >= want && wait <= want*6/5, "%v instead of %v", wait, want)
-		require.Equal(t, "down", r.tracker.SkipReason(t.Context()))
-		r.now = r.now.Add(time.Minute - 1)
-		require.Equal(t, "down", r.tracker.SkipReason(t.Context()))
-		require.False(t, r.allowed(true, true))
-		require.True(t, r.allowed(false, true), "other work does not wait for it")
-		r.now = r.now.Add(wait - time.Minute + 1)
-		require.Empty(t, r.tracker.SkipReason(t.Context()))
-		require.True(t, r.allowed(true, true))
+		require.Equal(t, "down", r.tracker.CompareProblem(t.Context()))
+		require.True(t, r.mayCompare())
+		require.True(t, r.allowed(health.Rotation, false), "other work does not wait for it")
+		r.now = r.now.Add(wait - 1)
+		require.False(t, r.mayCheck())
+		r.now = r.now.Add(1)
+		require.True(t, r.mayCheck())
+	}
+	for asked, held := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Hour: 5 * time.Minute} {
+		r.compared(health.DriftNone, nil)
+		r.compared(health.DriftUnknown, throttled(asked))
+		var refusal *health.ThrottledError
+		require.ErrorAs(t, r.tracker.MayCompare(t.Context()), &refusal)
+		require.Equal(t, r.now.Add(held), refusal.Until)
+		require.Equal(t, held, r.waits(r.mayCompare))
+		require.GreaterOrEqual(t, r.waits(r.mayCheck), asked)
+		require.Error(t, r.tracker.Throttled(t.Context()))
+		r.restart()
+		require.Equal(t, held, r.waits(r.mayCompare))
+		require.NoError(t, r.tracker.Reset(t.Context()))
 	}
 	r.compared(health.DriftExternal, nil)
-	require.Equal(t, health.Report{DriftCheckedAt: r.now, DriftResult: health.DriftExternal}, r.report())
-	r.now = r.now.Add(-time.Hour)
-	r.compared(health.DriftUnknown, errDown)
-	r.now = r.now.Add(-time.Hour)
-	require.Empty(t, r.tracker.SkipReason(t.Context()), "it failed by a clock that was ahead")
+	require.Equal(t, health.Report{DriftCheckedAt: r.now, DriftResult: health.DriftExternal, ThrottledAt: r.now}, r.report())
+	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
+}
+
+// That a key was made elsewhere is reported until the engine has made one of its own. What
+// else a comparison has shown stays until the next one.
+func TestResultOfTheComparisonAfterASuccess(t *testing.T) {
+	for result, want := range map[string]string{
+		health.DriftExternal: health.DriftNone, health.DriftNone: health.DriftNone, health.DriftStale: health.DriftStale, health.DriftUnknown: health.DriftUnknown,
+	} {
+		r := newRig(t)
+		r.compared(result, nil)
+		r.failed(false, errDown)
+		require.Equal(t, result, r.report().DriftResult)
+		r.succeeded()
+		for range 2 {
+			require.Equal(t, want, r.report().DriftResult)
+			r.restart()
+		}
+	}
+	r := newRig(t)
+	r.compared(health.DriftExternal, nil)
+	r.succeeded()
+	r.restart()
+	require.Equal(t, health.DriftNone, r.report().DriftResult, "also without a trouble that ends")
 }
 
 func TestMissedRotationIsReportedOnce(t *testing.T) {
 	r := newRig(t)
+	r.now = noon.Add(2 * time.Hour)
 	for i, due := range []time.Time{noon, noon, noon.Add(-time.Hour), noon.Add(time.Hour)} {
 		isNew, err := r.tracker.Missed(t.Context(), due)
 		require.NoError(t, err)
@@ -231,10 +482,11 @@ func TestResetForgetsWhatKeepsWorkWaiting(t *testing.T) {
 	r.compared(health.DriftUnknown, throttled(time.Hour))
 	before := r.report()
 	require.NoError(t, r.tracker.Reset(t.Context()))
-	require.True(t, r.allowed(true, false))
-	require.NoError(t, r.tracker.Throttled(t.Context()))
+	for name, may := range map[string]func() bool{"read": r.mayRead, "compare": r.mayCompare, "rotate": r.mayRotate, "check": r.mayCheck} {
+		require.True(t, may(), name)
+	}
 	before.Retries, before.ProbeFailed, before.CompareRetries = 0, false, 0
-	before.NextAttempt, before.CompareNext, before.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}
+	before.NextAttempt, before.CompareNext, before.CompareHeld, before.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	require.Equal(t, before, r.report(), "what operators read stays")
 }
 
@@ -249,42 +501,223 @@ func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 	require.Equal(t, 1, r.report().Failures)
 }
 
+// wrong is what a node may note while its clock is wrong.
+var wrong = map[string]func(*rig){
+	"failures of unattended work":      func(r *rig) { r.failed(true, errForbidden); r.failed(true, errForbidden) },
+	"one of its own, after an answer":  func(r *rig) { r.failed(true, errDown) },
+	"throttling of unattended work":    func(r *rig) { r.failed(true, throttled(asked)) },
+	"throttling of a reader":           func(r *rig) { r.failed(false, throttled(asked)) },
+	"comparisons that fail":            func(r *rig) { r.compared(health.DriftUnknown, errDown) },
+	"a throttled comparison":           func(r *rig) { r.compared(health.DriftUnknown, throttled(asked)) },
+	"a failure after many":             func(r *rig) { many(r, 8) },
+	"a success, and then a failure":    func(r *rig) { r.succeeded(); r.failed(true, errLost) },
+	"a rotation that was missed":       func(r *rig) { _, _ = r.tracker.Missed(r.t.Context(), r.now) },
+	"a comparison that found it apart": func(r *rig) { r.compared(health.DriftExternal, nil) },
+}
+
+// The longest that work waits without having been asked to, and how long Graph asks it to.
+const (
+	longest = health.LastRetry * 6 / 5
+	asked   = 24 * time.Hour
+)
+
+func many(r *rig, n int) {
+	for range n {
+		r.failed(true, errNoGET)
+		r.compared(health.DriftUnknown, errNoGET)
+	}
+}
+
+// What a node has noted while its clock was ahead or behind keeps nobody waiting longer
+// than usual once the clock is right, on the node itself and on the next one, and a
+// throttling that has been noted since is heeded in full.
+func TestClockThatWasWrong(t *testing.T) {
+	for name, note := range wrong {
+		for _, off := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour, -time.Hour, -24 * time.Hour, -400 * 24 * time.Hour} {
+			for _, restarts := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, " ", off, " ", restarts), func(t *testing.T) {
+					r := newRig(t)
+					r.failed(true, errForbidden) // while the clock is right
+					r.now = noon.Add(off)
+					note(r)
+					r.now = noon.Add(time.Minute)
+					if restarts {
+						r.restart()
+					}
+					for what, may := range map[string]func() bool{"rotate": r.mayRotate, "check": r.mayCheck} {
+						if off < 0 {
+							require.LessOrEqual(t, r.waits(may), max(longest, asked+off), what)
+						} else {
+							require.LessOrEqual(t, r.waits(may), longest, what)
+						}
+					}
+					require.LessOrEqual(t, r.waits(r.mayRead), time.Minute)
+					require.LessOrEqual(t, r.waits(r.mayCompare), 5*time.Minute)
+					requireNothingAhead(t, r)
+
+					isNew, err := r.tracker.Missed(t.Context(), noon)
+					require.NoError(t, err)
+					require.True(t, isNew, "the next that is missed is reported")
+					r.failed(true, throttled(asked))
+					require.Equal(t, asked, r.waits(r.mayRotate))
+					require.Equal(t, 5*time.Minute, r.waits(r.mayRead))
+				})
+			}
+		}
+	}
+}
+
+// requireNothingAhead fails if the report names a time of the past that is still to come.
+func requireNothingAhead(t *testing.T, r *rig) {
+	t.Helper()
+	report := r.report()
+	for name, at := range map[string]time.Time{
+		"last_success_at": report.LastSuccessAt, "last_error_at": report.LastErrorAt, "throttled_at": report.ThrottledAt,
+		"drift_checked_at": report.DriftCheckedAt, "missed_rotation": report.MissedRotation,
+	} {
+		require.False(t, at.After(r.now), name)
+	}
+}
+
 // What cannot be stored goes on in memory.
 func TestReportThatCannotBeStored(t *testing.T) {
 	r := newRig(t)
 	r.storage.FailWhen(storagetest.Nth(1, "put", health.StorageKey))
 	require.ErrorIs(t, r.tracker.Failed(t.Context(), "rotation", true, errDown), storagetest.ErrBroken)
 	require.Equal(t, 1, r.report().Failures)
-	require.False(t, r.allowed(false, false))
+	require.False(t, r.allowed(health.Rotation, false))
 }
 
 // A report that cannot be read for a moment keeps no work waiting, and is not replaced by
-// one that knows nothing of what came before.
+// one that knows nothing of what came before. Readers wait all the same after a failure,
+// and no longer than until a success: that takes no storage.
 func TestReportThatCannotBeReadIsKept(t *testing.T) {
 	r := newRig(t)
 	r.failed(true, throttled(time.Hour))
 	r.failed(false, errDown)
+	r.compared(health.DriftUnknown, throttled(time.Hour))
 	before := r.report()
 	r.restart()
 	r.storage.FailWhen(func(op, _ string) bool { return op == "get" })
-	require.ErrorIs(t, r.tracker.Failed(t.Context(), "read", true, errDown), storagetest.ErrBroken)
+	require.NoError(t, r.tracker.MayRead(t.Context()))
+	require.ErrorIs(t, r.tracker.Failed(t.Context(), "read", true, errForbidden), storagetest.ErrBroken)
 	require.NoError(t, r.tracker.Throttled(t.Context()))
-	require.Empty(t, r.tracker.SkipReason(t.Context()))
-	require.True(t, r.allowed(false, false))
+	for _, kind := range []health.Kind{health.Rotation, health.Retirement, health.Comparison} {
+		require.True(t, r.allowed(kind, false))
+	}
+	require.NoError(t, r.tracker.MayCompare(t.Context()))
+	require.NoError(t, r.tracker.MayRetire(t.Context()))
+	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
+	require.Equal(t, health.FirstHold, r.waits(r.mayRead))
+	require.ErrorIs(t, r.tracker.Succeeded(t.Context()), storagetest.ErrBroken)
+	require.NoError(t, r.tracker.MayRead(t.Context()))
 	r.storage.FailWhen(nil)
 	require.Equal(t, before, r.report())
 	r.restart()
 	require.Equal(t, before, r.report(), "nor has it been stored")
 }
 
-// A report that can never be read gives way to a new one, and is not quoted.
+// A report that can never be read keeps no work waiting, gives way to a new one, and is
+// not quoted.
 func TestReportThatCannotBeDecodedIsReplaced(t *testing.T) {
 	r := newRig(t)
-	require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: health.StorageKey, Value: []byte(`{"last_error": "a-secret`)}))
+	r.store(`{"last_error": "a-secret`)
 	_, err := r.tracker.Report(t.Context())
-	require.Error(t, err)
+	require.ErrorIs(t, err, health.ErrUnreadable)
 	require.NotContains(t, err.Error(), "a-secret")
+	require.Contains(t, err.Error(), "storage entry "+health.StorageKey)
+	for name, may := range map[string]func() bool{"read": r.mayRead, "compare": r.mayCompare, "rotate": r.mayRotate, "check": r.mayCheck} {
+		require.True(t, may(), name)
+	}
 	r.failed(false, errDown)
 	r.restart()
 	require.Equal(t, 1, r.report().Failures)
+}
+
+// While storage is slow for one, nobody else waits for the report for longer than they
+// may.
+func TestSlowStorage(t *testing.T) {
+	for _, takes := range []time.Duration{3 * time.Second, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			tracker := health.New(&storagetest.Slow{Storage: storagetest.New(), Takes: takes}, time.Now)
+			var failed error
+			go func() { failed = tracker.Failed(t.Context(), "rotation", true, errDown) }()
+			synctest.Wait()
+			for name, ask := range map[string]func(context.Context) error{
+				"report":    func(ctx context.Context) error { _, err := tracker.Report(ctx); return err },
+				"failed":    func(ctx context.Context) error { return tracker.Failed(ctx, "read", false, errDown) },
+				"succeeded": tracker.Succeeded,
+				"reset":     tracker.Reset,
+			} {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				start := time.Now()
+				require.ErrorIs(t, ask(ctx), context.DeadlineExceeded, name)
+				require.Equal(t, 100*time.Millisecond, time.Since(start), name)
+				cancel()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			require.NoError(t, tracker.Throttled(ctx), "what is not known keeps nobody waiting")
+			time.Sleep(2 * takes)
+			synctest.Wait()
+			require.NoError(t, failed)
+		})
+	}
+}
+
+// ofVersion01 is the report of version 0.1.x, as it was stored and is read again by it
+// after a downgrade.
+type ofVersion01 struct {
+	LastSuccessAt      time.Time `json:"last_success_at"`
+	LastError          string    `json:"last_error"`
+	LastErrorAt        time.Time `json:"last_error_at"`
+	LastErrorCause     string    `json:"last_error_cause"`
+	LastErrorCode      string    `json:"last_error_code"`
+	LastErrorRequestID string    `json:"last_error_request_id"`
+	Failures           int       `json:"consecutive_failures"`
+	NextAttempt        time.Time `json:"next_attempt"`
+	Retries            int       `json:"retries"`
+	Deceived           bool      `json:"deceived"`
+	ThrottledAt        time.Time `json:"throttled_at"`
+	ThrottledUntil     time.Time `json:"throttled_until"`
+	CompareNext        time.Time `json:"compare_next"`
+	CompareRetries     int       `json:"compare_retries"`
+	DriftCheckedAt     time.Time `json:"drift_checked_at"`
+	DriftResult        string    `json:"drift_result"`
+	MissedRotation     time.Time `json:"missed_rotation"`
+	MissedRotations    int       `json:"missed_rotations"`
+}
+
+// What version 0.1.x has stored is read, and what is written can be read by it.
+func TestReportOfVersion01(t *testing.T) {
+	old := ofVersion01{
+		LastSuccessAt: noon.Add(-2 * time.Hour), LastError: "x", LastErrorAt: noon.Add(-time.Minute), LastErrorCause: "rotation", LastErrorCode: "c", LastErrorRequestID: "id",
+		Failures: 1, NextAttempt: noon.Add(time.Minute), Retries: 2, Deceived: true, ThrottledAt: noon.Add(-time.Minute), ThrottledUntil: noon.Add(time.Hour),
+		CompareNext: noon.Add(2 * time.Minute), CompareRetries: 3, DriftCheckedAt: noon.Add(-time.Minute), DriftResult: health.DriftUnknown,
+		MissedRotation: noon.Add(-time.Hour), MissedRotations: 4,
+	}
+	encoded, err := json.Marshal(old)
+	require.NoError(t, err)
+	r := newRig(t)
+	r.store(string(encoded))
+	require.Equal(t, time.Hour, r.waits(r.mayRotate))
+	require.Equal(t, 4*time.Minute, r.waits(r.mayRead), "five minutes from when it was noted")
+	require.True(t, r.report().ProbeFailed)
+
+	// A change of something else leaves the rest as it was.
+	isNew, err := r.tracker.Missed(t.Context(), noon)
+	require.NoError(t, err)
+	require.True(t, isNew)
+	entry, err := r.storage.Get(t.Context(), health.StorageKey)
+	require.NoError(t, err)
+	var back ofVersion01
+	require.NoError(t, entry.DecodeJSON(&back))
+	old.MissedRotation, old.MissedRotations = noon, 5
+	require.Equal(t, old, back)
+
+	r.store(strings.ReplaceAll(string(encoded), `"throttled_until":"2027-02-28T13:00:00Z"`, `"throttled_until":"0001-01-01T00:00:00Z"`))
+	require.False(t, r.allowed(health.Rotation, true), "what it called deceived")
+	r.succeeded()
+	require.Equal(t, false, r.stored()["probe_failed"])
+	require.Equal(t, false, r.stored()["deceived"])
 }

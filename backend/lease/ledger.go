@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,228 +36,238 @@ const (
 )
 
 // Ledger records leases in pages (see [page]), the storage entries
-// lease/<key version>/<page>. It remembers the pages of one version, in practice the
-// current one. The name of a page contains its end, so one listing answers whether a
-// version has a live lease.
+// lease/<key version>/<page>. It remembers the pages of the versions that are asked for. The
+// name of a page contains its end, so one listing answers whether a version has a live
+// lease, unless leases on its pages were removed by another process than the one that has
+// made them.
 //
 // A storage write costs more than the rest of a read or a revocation, so changes that
 // overlap share one (see write.go). No change returns before it has been stored.
+//
+// A lease that has ended does not count as live from then on. If that cannot be stored it
+// is remembered, and stored with a later change or by Prune: a ledger has nothing that would
+// have to be stopped.
 type Ledger struct {
 	storing *semaphore.Weighted // of one: held while pages are listed or written
 
-	mu    sync.Mutex
-	known *index
-	next  *batch // the changes that the next write will store; nil: none
-}
-
-// index is what the ledger remembers of the pages of one version.
-type index struct {
-	version int
-	listed  bool                 // pages has them all
-	pages   map[string]*pageInfo // a pageInfo is replaced, never changed
-	open    map[int64]string     // the page that leases are added to, by its end
-}
-
-// pageInfo is what the ledger remembers of a page.
-type pageInfo struct {
-	end time.Time
-	// page is the page itself if only this process writes to it. Otherwise it is nil,
-	// and the page is read from storage each time.
-	page *page
-	live int // number of live leases on it; -1: unknown, but at least one
+	mu       sync.Mutex
+	known    map[int]*index     // by version
+	next     []*change          // what the next write will store; nil: none is due
+	behind   map[*pageInfo]bool // the pages whose removals could not be stored
+	repeated time.Time          // when that was last tried again beside other changes
 }
 
 // New returns a ledger that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{storing: semaphore.NewWeighted(1)}
+	return &Ledger{storing: semaphore.NewWeighted(1), known: map[int]*index{}, behind: map[*pageInfo]bool{}}
 }
 
 // Add records a lease on a key version that ends at end at the latest, and returns the
-// id of its record.
+// id of its record. If it fails there is no record, or none for long; that includes a context
+// that ends first.
 func (l *Ledger) Add(ctx context.Context, s logical.Storage, version int, end time.Time) (string, error) {
-	c := &change{version: version, end: end}
-	if err := l.change(ctx, s, c); err != nil {
+	c := add(version, end)
+	l.mu.Lock()
+	l.join(s, c)
+	l.mu.Unlock()
+	if err := c.wait(ctx); err != nil {
+		l.abandon(s, c)
 		return "", fmt.Errorf("recording the lease: %w", err)
 	}
-	return c.id, nil
+	return recordID(c.page.name, c.slot), nil
 }
 
-// Remove deletes the record of a lease. It succeeds if there is none.
+// Remove deletes the record of a lease. It succeeds if there is none. If it fails, or its
+// context ends first, the record is deleted later.
 func (l *Ledger) Remove(ctx context.Context, s logical.Storage, version int, id string) error {
-	if err := l.change(ctx, s, &change{version: version, id: id}); err != nil {
+	l.mu.Lock()
+	c := l.strike(s, version, id)
+	l.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	if err := c.wait(ctx); err != nil {
 		return fmt.Errorf("deleting the record of the lease: %w", err)
 	}
 	return nil
 }
 
-// Discard deletes the record of a lease that was not handed out, and does not wait for
-// the write. If the write fails, the record ends by time.
+// Discard deletes the record of a lease that was not handed out, and waits for nothing.
 func (l *Ledger) Discard(s logical.Storage, version int, id string) {
-	l.join(s, &change{version: version, id: id})
-}
-
-// Held reports whether a lease on a key version is live. Every stored page has one until
-// the page's end, so no page is read.
-func (l *Ledger) Held(ctx context.Context, s logical.Storage, version int, now time.Time) (bool, error) {
-	b, err := l.list(ctx, s, version)
-	if err != nil {
-		return false, err
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range b.pages {
-		if p.end.After(now) {
-			return true, nil
-		}
-	}
-	return false, nil
+	l.strike(s, version, id)
+}
+
+// Held reports whether a lease on a key version is live. It reads no page but those that
+// have siblings, until it knows of a live lease.
+func (l *Ledger) Held(ctx context.Context, s logical.Storage, version int, now time.Time) (bool, error) {
+	live, err := l.survey(ctx, s, version, now, false)
+	return live > 0, err
 }
 
 // Live returns the number of live leases on a key version. It reads each page that
-// another process has written once.
+// another process has made, and remembers it.
 func (l *Ledger) Live(ctx context.Context, s logical.Storage, version int, now time.Time) (int, error) {
-	b, err := l.list(ctx, s, version)
-	if err != nil {
-		return 0, err
-	}
-	if err := l.count(ctx, s, b); err != nil {
-		return 0, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	count := 0
-	for _, p := range b.pages {
-		if p.end.After(now) {
-			count += max(p.live, 1)
-		}
-	}
-	return count, nil
+	return l.survey(ctx, s, version, now, true)
 }
 
-// count reads the pages whose number of live leases is unknown.
-func (l *Ledger) count(ctx context.Context, s logical.Storage, b *index) error {
-	l.mu.Lock()
-	pages := maps.Clone(b.pages)
-	l.mu.Unlock()
-	for name, uncounted := range pages {
-		if uncounted.live >= 0 {
-			continue
-		}
-		p, err := loadPage(ctx, s, b.version, name)
-		if err != nil {
-			return err
-		}
-		l.mu.Lock()
-		if p != nil && b.pages[name] == uncounted { // not written to meanwhile
-			b.pages[name] = &pageInfo{end: uncounted.end, live: p.live()}
-		}
-		l.mu.Unlock()
-	}
-	return nil
-}
-
-// list returns the index of a version with all its pages.
-func (l *Ledger) list(ctx context.Context, s logical.Storage, version int) (*index, error) {
-	if b, listed := l.indexOf(version); listed {
-		return b, nil
-	}
-	if err := l.storing.Acquire(ctx, 1); err != nil {
-		return nil, err
-	}
-	defer l.storing.Release(1)
-	b, listed := l.indexOf(version)
-	if listed { // by another request meanwhile
-		return b, nil
-	}
-	names, err := s.List(ctx, pageKey(version, ""))
-	if err != nil {
-		return nil, fmt.Errorf("listing the leases: %w", err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	pages := make(map[string]*pageInfo, len(names))
-	for _, name := range names {
-		if pages[name] = b.pages[name]; pages[name] == nil {
-			pages[name] = &pageInfo{end: pageEnd(name), live: -1}
-		}
-	}
-	b.pages, b.listed = pages, true
-	return b, nil
-}
-
-// indexOf returns the index of a version, and whether it has all pages.
-func (l *Ledger) indexOf(version int) (b *index, listed bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b = l.open(version)
-	return b, b.listed
-}
-
-// open returns the index of a version, creating it if necessary; the caller holds mu.
-func (l *Ledger) open(version int) *index {
-	if l.known == nil || l.known.version != version {
-		l.known = &index{version: version, pages: map[string]*pageInfo{}, open: map[int64]string{}}
-	}
-	return l.known
-}
-
-// Forget drops everything that the ledger remembers. Another node may have changed what
-// is stored.
+// Forget drops what the ledger remembers of storage, which another node may have changed.
+// What could not be stored yet stays.
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.known = nil
+	for version, b := range l.known {
+		l.known[version] = &index{version: version, pages: b.pages, open: map[int64]*pageInfo{}}
+		for _, p := range b.pages {
+			if p.unstored.count() == 0 {
+				p.made, p.own, p.page, p.since = false, false, nil, time.Now()
+			}
+		}
+	}
 }
 
-// Prune deletes the pages of versions that are not to be kept and those past their end, so that
-// a lease that core has lost cannot keep a key alive.
+// Prune deletes the pages of versions that are not to be kept, those past their end, so that
+// a lease that core has lost cannot keep a key alive, and those whose leases have all been
+// removed. It stores the removals that failed before.
 func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version int) bool, now time.Time) error {
-	versions, err := s.List(ctx, Prefix)
+	folders, err := s.List(ctx, Prefix)
 	if err != nil {
 		return err
 	}
-	for _, folder := range versions {
+	var versions []int
+	for _, folder := range folders {
 		version, err := strconv.Atoi(strings.TrimSuffix(folder, "/"))
-		if err != nil {
-			continue // not a page of the ledger
+		if err == nil { // else it is not the ledger's
+			versions = append(versions, version)
 		}
-		names, err := s.List(ctx, Prefix+folder)
+	}
+	l.keep(keep, versions)
+	for _, version := range versions {
+		if keep(version) {
+			err = l.tidy(ctx, s, version, now)
+		} else {
+			err = l.drop(ctx, s, version)
+		}
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			if keep(version) && pageEnd(name).After(now) {
-				continue
-			}
-			if err := l.drop(ctx, s, version, name); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// keep forgets the versions that are not to be kept, and the pages of those that are not
+// stored any longer.
+func (l *Ledger) keep(keep func(version int) bool, stored []int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.known, func(version int, _ *index) bool { return !keep(version) })
+	maps.DeleteFunc(l.behind, func(p *pageInfo, _ bool) bool { return !keep(p.version) })
+	for version, b := range l.known {
+		if !slices.Contains(stored, version) {
+			l.merge(b, nil)
+		}
+	}
+}
+
+// drop deletes all pages of a version.
+func (l *Ledger) drop(ctx context.Context, s logical.Storage, version int) error {
+	names, err := s.List(ctx, pageKey(version, ""))
+	if err != nil {
+		return err
+	}
+	return l.delete(ctx, s, version, names)
+}
+
+// tidy deletes the pages of a version that are of no use any longer, with their siblings.
+func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, now time.Time) error {
+	b, err := l.list(ctx, s, version, true)
+	if err != nil {
+		return err
+	}
+	ended := l.names(b, func(p *pageInfo) bool { return !p.end.After(now) })
+	if err := l.delete(ctx, s, version, append(ended, l.orphans(b)...)); err != nil {
+		return err
+	}
+	if err := l.read(ctx, s, l.choose(b, func(p *pageInfo) bool { return p.isUnsure(false) })); err != nil {
+		return err
+	}
+	if err := l.delete(ctx, s, version, l.names(b, (*pageInfo).isDead)); err != nil {
+		return err
+	}
+	return l.repeat(ctx, s, b)
+}
+
+// repeat stores the removals from the pages of a version that could not be stored.
+func (l *Ledger) repeat(ctx context.Context, s logical.Storage, b *index) error {
+	var changes []*change
+	for _, p := range l.choose(b, func(p *pageInfo) bool { return l.behind[p] }) {
+		l.mu.Lock()
+		changes = append(changes, l.join(s, removal(p)))
+		l.mu.Unlock()
+	}
+	for _, c := range changes {
+		if err := c.wait(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// drop deletes a page, whose leases have all ended.
-func (l *Ledger) drop(ctx context.Context, s logical.Storage, version int, name string) error {
-	if err := l.storing.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer l.storing.Release(1)
-	if err := s.Delete(ctx, pageKey(version, name)); err != nil {
-		return err
-	}
+// choose returns the pages for which is returns true. It is called under mu.
+func (l *Ledger) choose(b *index, is func(*pageInfo) bool) (chosen []*pageInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known != nil && l.known.version == version {
-		l.known.remove(name, pageEnd(name))
+	for _, p := range b.pages {
+		if is(p) {
+			chosen = append(chosen, p)
+		}
+	}
+	return chosen
+}
+
+// names returns the names of such pages and of their siblings, the page first: without it
+// its siblings mean nothing.
+func (l *Ledger) names(b *index, is func(*pageInfo) bool) (names []string) {
+	for _, p := range l.choose(b, is) {
+		names = append(names, p.name)
+		l.mu.Lock()
+		names = slices.AppendSeq(names, maps.Keys(p.siblings))
+		l.mu.Unlock()
+	}
+	return names
+}
+
+// orphans returns the siblings whose page is gone.
+func (l *Ledger) orphans(b *index) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return b.orphans
+}
+
+// delete deletes pages and siblings of a version.
+func (l *Ledger) delete(ctx context.Context, s logical.Storage, version int, names []string) error {
+	for _, name := range names {
+		if err := l.storing.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		err := s.Delete(ctx, pageKey(version, name))
+		if err == nil {
+			l.gone(version, name)
+		}
+		l.storing.Release(1)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// remove drops a page that has been deleted.
-func (b *index) remove(name string, end time.Time) {
-	delete(b.pages, name)
-	if b.open[end.Unix()] == name {
-		delete(b.open, end.Unix())
+// gone drops a page that has been deleted.
+func (l *Ledger) gone(version int, name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.known[version]; b != nil && b.pages[name] != nil {
+		l.remove(b.pages[name])
 	}
 }

@@ -104,6 +104,19 @@ func (r *ledgerRig) together(n int, outcome error, change func(i int) error) []e
 // undisturbed lets all writes pass.
 func (r *ledgerRig) undisturbed() logical.Storage { return r.storage.Storage }
 
+// settle lets pass what is written now and from now on, until nothing more is.
+func (r *ledgerRig) settle() {
+	for {
+		synctest.Wait()
+		select {
+		case outcome := <-r.storage.writes:
+			outcome <- nil
+		default:
+			return
+		}
+	}
+}
+
 func (r *ledgerRig) live(l *lease.Ledger) int {
 	n, err := l.Live(r.t.Context(), r.undisturbed(), 1, beginning)
 	require.NoError(r.t, err)
@@ -154,20 +167,35 @@ func TestReaderWhoHangsUpFailsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newLedgerRig(t)
 		ctx, hangUp := context.WithCancel(t.Context())
-		errs := r.together(3, nil, func(i int) error {
-			if i == 0 { // whose write has begun
-				hangUp()
+		errs := r.together(4, nil, func(i int) error {
+			switch i {
+			case 0: // whose write has begun when it hangs up
 				_, err := r.ledger.Add(ctx, r.storage, 1, inAnHour)
 				return err
+			case 1:
+				defer hangUp()
+				_, err := r.ledger.Add(expired(t), r.storage, 1, inAnHour)
+				return err
+			default:
+				_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
+				return err
 			}
-			_, err := r.ledger.Add(t.Context(), r.storage, 1, inAnHour)
-			return err
 		})
 		require.ErrorIs(t, errs[0], context.Canceled)
-		require.NoError(t, errs[1])
+		require.ErrorIs(t, errs[1], context.Canceled)
 		require.NoError(t, errs[2])
-		require.GreaterOrEqual(t, r.live(lease.New()), 2)
+		require.NoError(t, errs[3])
+		require.Equal(t, 2, r.live(r.ledger))
+		r.settle()
+		require.Equal(t, 2, r.live(lease.New()))
 	})
+}
+
+// expired returns a context that has ended.
+func expired(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }
 
 func TestLeasesWithOtherEndsAreOnOtherPages(t *testing.T) {
@@ -185,7 +213,7 @@ func TestLeasesWithOtherEndsAreOnOtherPages(t *testing.T) {
 		n, err := l.Live(t.Context(), s, 1, now)
 		require.NoError(t, err)
 		require.Equal(t, left, n, "at %v", now)
-		require.NoError(t, l.Prune(t.Context(), s, 1, now))
+		require.NoError(t, l.Prune(t.Context(), s, only(1), now))
 		n, err = l.Live(t.Context(), s, 1, beginning)
 		require.NoError(t, err)
 		require.Equal(t, left, n, "pruned at %v", now)
@@ -282,7 +310,7 @@ func TestUnreadablePageCountsAsALeaseUntilItsEnd(t *testing.T) {
 	held, err := lease.New().Held(t.Context(), s, 1, inAnHour.Add(-time.Second))
 	require.NoError(t, err)
 	require.True(t, held)
-	require.NoError(t, l.Prune(t.Context(), s, 1, inAnHour))
+	require.NoError(t, l.Prune(t.Context(), s, only(1), inAnHour))
 	held, err = l.Held(t.Context(), s, 1, beginning)
 	require.NoError(t, err)
 	require.False(t, held)
@@ -417,7 +445,7 @@ func TestStorageThatFails(t *testing.T) {
 	live := func() error { _, err := l.Live(t.Context(), s, 1, beginning); return err }
 	held := func() error { _, err := l.Held(t.Context(), s, 1, beginning); return err }
 	remove := func() error { return l.Remove(t.Context(), s, 1, id) }
-	prune := func() error { return l.Prune(t.Context(), s, 2, beginning) }
+	prune := func() error { return l.Prune(t.Context(), s, only(2), beginning) }
 	for _, c := range []struct {
 		op, key string
 		use     func() error
@@ -426,7 +454,7 @@ func TestStorageThatFails(t *testing.T) {
 		{"list", pages, live},
 		{"get", pages, live},
 		{"get", pages, remove},
-		{"delete", pages, remove},
+		{"put", pages, remove},
 		{"list", lease.Prefix, prune},
 		{"list", pages, prune},
 		{"delete", pages, prune},
@@ -440,4 +468,9 @@ func TestStorageThatFails(t *testing.T) {
 	keys, err := logical.CollectKeys(t.Context(), s)
 	require.NoError(t, err)
 	require.Equal(t, []string{lease.Prefix + "odd/x"}, keys, "a page without an end has ended")
+}
+
+// only keeps one version.
+func only(version int) func(int) bool {
+	return func(v int) bool { return v == version }
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math/bits"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,95 +25,126 @@ const (
 
 // page records leases that end at about the same time, such as those of hosts that read
 // together under one role. It is stored under <end>-<random> and holds one bit for each
-// lease.
+// lease. Only the process that has made a page writes it.
 //
-// Version 0.1.0 stored one entry for each lease under such a name. It is read as a page
-// with one slot.
+// Another process stores what it removes from the page beside it, in a sibling:
+// <end>-<random>-<random>, with one bit for each lease that is removed. Only one process
+// writes a sibling, and bits are only added to it. The live leases of a page are its bits
+// without those of its siblings, in whichever order they were written.
 type page struct {
-	slots int    // how many are in use, now or before
-	bits  []byte // which of them are live
+	slots int    // how many are in use, now or before, if this process has made the page
+	bits  bitset // which of them are live; empty: there is no such page
 	// unreadable marks a page that cannot be decoded. It is not changed, and counts as
 	// one live lease until its end.
 	unreadable bool
+	// single marks a record of version 0.1.0, which stored one entry for each lease. It is
+	// never written a second time.
+	single bool
 }
 
 // pageEntry is the content of a page's storage entry.
 type pageEntry struct {
-	Live []byte `json:"live"`
+	Live bitset `json:"live"`
+}
+
+// siblingEntry is the content of a sibling's storage entry.
+type siblingEntry struct {
+	Removed bitset `json:"removed"`
+}
+
+// bitset is a set of slots in the form that is stored. It is replaced, never changed.
+type bitset []byte
+
+func (b bitset) with(slot int) bitset {
+	return b.union(append(make(bitset, slot/8), 1<<(slot%8)))
+}
+
+// union never returns nil.
+func (b bitset) union(o bitset) bitset {
+	if len(b) < len(o) {
+		b, o = o, b
+	}
+	u := append(bitset{}, b...)
+	for i := range o {
+		u[i] |= o[i]
+	}
+	return u
+}
+
+func (b bitset) without(o bitset) bitset {
+	w := append(bitset{}, b...)
+	for i := range min(len(w), len(o)) {
+		w[i] &^= o[i]
+	}
+	return w
+}
+
+func (b bitset) count() int {
+	count := 0
+	for _, eight := range b {
+		count += bits.OnesCount8(eight)
+	}
+	return count
 }
 
 // take reserves a slot for a lease.
 func (p *page) take() int {
 	slot := p.slots
 	p.slots++
-	for len(p.bits) <= slot/8 {
-		p.bits = append(p.bits, 0)
-	}
-	p.bits[slot/8] |= 1 << (slot % 8)
+	p.bits = p.bits.with(slot)
 	return slot
 }
 
-// clear ends the lease in a slot, if there is one.
-func (p *page) clear(slot int) {
-	if slot >= 0 && slot/8 < len(p.bits) {
-		p.bits[slot/8] &^= 1 << (slot % 8)
-	}
-}
+func (p *page) isFull() bool { return p.slots >= pageSlots }
 
-// live returns the number of leases on the page that have not been removed.
-func (p *page) live() int {
-	if p.unreadable {
-		return 1
-	}
-	count := 0
-	for _, b := range p.bits {
-		count += bits.OnesCount8(b)
-	}
-	return count
-}
-
-func (p *page) full() bool { return p.slots >= pageSlots }
-
-func (p *page) clone() *page {
-	c := *p
-	c.bits = slices.Clone(p.bits)
-	return &c
-}
+func (p *page) isGone() bool { return !p.unreadable && p.bits.count() == 0 }
 
 // store writes a page, or deletes it if no lease on it is live.
-func (p *page) store(ctx context.Context, s logical.Storage, version int, name string) error {
-	if p.unreadable {
-		return nil
-	}
-	key := pageKey(version, name)
-	if p.live() == 0 {
+func (p *page) store(ctx context.Context, s logical.Storage, key string) error {
+	if p.bits.count() == 0 {
 		return s.Delete(ctx, key)
 	}
-	entry, err := logical.StorageEntryJSON(key, pageEntry{Live: p.bits})
+	return put(ctx, s, key, pageEntry{Live: p.bits})
+}
+
+func put(ctx context.Context, s logical.Storage, key string, content any) error {
+	entry, err := logical.StorageEntryJSON(key, content)
 	if err != nil {
 		return err
 	}
 	return s.Put(ctx, entry)
 }
 
-// loadPage reads a page. It returns nil if there is none.
-func loadPage(ctx context.Context, s logical.Storage, version int, name string) (*page, error) {
-	entry, err := s.Get(ctx, pageKey(version, name))
+// loadPage reads a page. Without a storage entry it is empty.
+func loadPage(ctx context.Context, s logical.Storage, key string) (*page, error) {
+	entry, err := s.Get(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("reading the leases: %w", err)
 	}
 	if entry == nil {
-		return nil, nil
+		return &page{}, nil
 	}
 	var stored pageEntry
 	if err := entry.DecodeJSON(&stored); err != nil {
 		return &page{unreadable: true}, nil
 	}
-	p := &page{slots: 8 * len(stored.Live), bits: stored.Live}
-	if len(stored.Live) == 0 { // as of version 0.1.0
-		p.take()
+	if len(stored.Live) == 0 {
+		return &page{bits: bitset{1}, single: true}, nil
 	}
-	return p, nil
+	return &page{bits: stored.Live}, nil
+}
+
+// loadRemoved reads a sibling. One that is gone or cannot be decoded removes nothing.
+func loadRemoved(ctx context.Context, s logical.Storage, key string) (bitset, error) {
+	entry, err := s.Get(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the ended leases: %w", err)
+	}
+	var stored siblingEntry
+	if entry != nil {
+		_ = entry.DecodeJSON(&stored)
+	}
+	return stored.Removed, nil
 }
 
 func pageKey(version int, name string) string {
@@ -129,6 +159,17 @@ func pageEndFor(end time.Time) time.Time {
 // newPageName names a page. The name contains the end, so that pruning reads no page.
 func newPageName(end time.Time) string {
 	return fmt.Sprintf("%d-%s", end.Unix(), rand.Text())
+}
+
+// newSiblingName names a sibling of a page. It is listed next to the page, and ends with it.
+func newSiblingName(page string) string { return page + "-" + rand.Text() }
+
+// siblingOf returns the name of the page that an entry is a sibling of.
+func siblingOf(name string) (page string, isSibling bool) {
+	if strings.Count(name, "-") < 2 {
+		return "", false
+	}
+	return name[:strings.LastIndex(name, "-")], true
 }
 
 // pageEnd reads the end of a page from its name. A page whose name has no end counts as
@@ -149,14 +190,11 @@ func recordID(name string, slot int) string {
 
 // splitRecordID is the inverse of recordID. An id without a slot is of version 0.1.0 and
 // means the only slot of its page.
-func splitRecordID(id string) (name string, slot int) {
+func splitRecordID(id string) (name string, slot int, ok bool) {
 	name, number, found := strings.Cut(id, ".")
 	if !found {
-		return name, 0
+		return name, 0, true
 	}
 	slot, err := strconv.Atoi(number)
-	if err != nil {
-		return name, -1
-	}
-	return name, slot
+	return name, slot, err == nil && slot >= 0 && slot < pageSlots
 }

@@ -4,6 +4,8 @@ package lease
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,75 +18,101 @@ const (
 
 	// pagesAtOnce is the number of pages of a batch that are written at the same time.
 	pagesAtOnce = 16
+
+	// repeatEvery is the shortest time between two batches that repeat removals. Prune
+	// repeats them as well.
+	repeatEvery = 5 * time.Second
+
+	// maxBehind bounds the pages that are remembered because a write of them failed.
+	maxBehind = 10000
 )
 
-// change adds or removes the record of a lease.
+// change adds the record of a lease, or removes some.
 type change struct {
 	version int
 	end     time.Time // of the lease to add
-	id      string    // of the record to remove; set when a record has been added
+	page    *pageInfo // nil: one has to be found for the lease. A removal is in its unstored
+	slot    int       // of the lease to add
 
-	err error
+	abandoned bool // nobody waits for the lease
+	err       error
+	done      chan struct{} // closed when err is known
 }
 
-// batch is the changes that one write stores.
-type batch struct {
-	changes []*change
-	done    chan struct{} // closed when each change has its outcome
+// add makes the change that adds a lease.
+func add(version int, end time.Time) *change {
+	return &change{version: version, end: end, done: make(chan struct{})}
 }
 
-// change stores a change and returns when it has been stored.
-func (l *Ledger) change(ctx context.Context, s logical.Storage, c *change) error {
-	b := l.join(s, c)
+// removal makes the change that stores what is to be removed from a page.
+func removal(p *pageInfo) *change {
+	return &change{version: p.version, page: p, slot: -1, done: make(chan struct{})}
+}
+
+func (c *change) isAdd() bool { return c.slot >= 0 }
+
+// wait returns when a change has been stored.
+func (c *change) wait(ctx context.Context) error {
 	select {
-	case <-b.done:
+	case <-c.done:
 		return c.err
 	case <-ctx.Done():
-		return ctx.Err() // the record, if there will be one, ends by time
+		return ctx.Err()
+	}
+}
+
+// strike notes that a lease has ended, and returns the change that stores it, which is
+// repeated until it is stored; nil: there is no such lease. The caller holds mu.
+func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
+	name, slot, ok := splitRecordID(id)
+	if _, isSibling := siblingOf(name); !ok || isSibling {
+		return nil
+	}
+	p := l.index(version).info(name)
+	p.unstored = p.unstored.with(slot)
+	return l.join(s, removal(p))
+}
+
+// abandon ends a lease that nobody waits for any longer: it is dropped if it has not been
+// written yet, else removed as soon as it has been.
+func (l *Ledger) abandon(s logical.Storage, c *change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-c.done:
+		if c.err == nil {
+			l.strike(s, c.version, recordID(c.page.name, c.slot))
+		}
+	default:
+		c.abandoned = true
 	}
 }
 
 // join adds a change to the batch that collects changes while the one before is being
 // written: the busier storage is, the larger the batches. The batch is written in a
 // goroutine with a context of its own, so that no request that ends early fails the
-// others.
-func (l *Ledger) join(s logical.Storage, c *change) *batch {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// others. The caller holds mu.
+func (l *Ledger) join(s logical.Storage, c *change) *change {
 	if l.next == nil {
-		l.next = &batch{done: make(chan struct{})}
-		go l.writeBatch(s, l.next)
+		go l.writeBatch(s)
 	}
-	l.next.changes = append(l.next.changes, c)
-	return l.next
+	l.next = append(l.next, c)
+	return c
 }
 
 // writeBatch stores a batch once the one before has been stored. Until then changes can
-// join it.
-func (l *Ledger) writeBatch(s logical.Storage, b *batch) {
+// join it. Each change has its outcome when its own page has been written.
+func (l *Ledger) writeBatch(s logical.Storage) {
 	_ = l.storing.Acquire(context.Background(), 1) // never fails: its holder has a budget
 	defer l.storing.Release(1)
-	l.mu.Lock()
-	l.next = nil
-	l.mu.Unlock()
-
 	ctx, cancel := context.WithTimeout(context.Background(), ledgerBudget)
 	defer cancel()
-	l.write(ctx, s, b.changes)
-	close(b.done)
-}
-
-// write stores changes page by page and gives each its outcome.
-func (l *Ledger) write(ctx context.Context, s logical.Storage, changes []*change) {
 	var pages errgroup.Group
 	pages.SetLimit(pagesAtOnce)
-	for _, d := range l.pageWrites(changes) {
+	for _, d := range l.pageWrites() {
 		pages.Go(func() error {
 			err := d.store(ctx, s)
-			for _, c := range d.changes {
-				c.err = err
-			}
-			l.stored(d, err)
+			l.finish(s, d, err)
 			return nil
 		})
 	}
@@ -93,114 +121,204 @@ func (l *Ledger) write(ctx context.Context, s logical.Storage, changes []*change
 
 // pageWrite is the changes of one page that a batch stores.
 type pageWrite struct {
-	index   *index // that remembers the page; nil: none
-	version int
-	name    string
-	page    *page // nil: to be read first
-	isOwn   bool  // only this process writes to it
-	cleared []int // slots
-	changes []*change
+	info      *pageInfo
+	changes   []*change
+	own, made bool   // of info
+	page      *page  // to be stored if it is own; else as it is known, nil: to be read first
+	ending    bitset // the leases that are removed
+	sibling   string // stores removed, if the page is not own
+	removed   bitset
+	found     bool // the page was read by this write
 }
 
-// pageWrites groups changes by page. Pages with additions come first, because readers are
-// waiting for them.
-func (l *Ledger) pageWrites(changes []*change) []*pageWrite {
+// pageWrites takes the next batch and groups it by page. Pages with additions come first,
+// because readers are waiting for them, and those of removals that failed before last.
+func (l *Ledger) pageWrites() []*pageWrite {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var (
-		writes   []*pageWrite
-		byPage   = map[string]*pageWrite{}
-		removals []*change
-	)
-	sorted := func(d *pageWrite, c *change) {
-		if len(d.changes) == 0 {
-			writes, byPage[pageKey(d.version, d.name)] = append(writes, d), d
+	g := grouped{byPage: map[*pageInfo]*pageWrite{}}
+	for _, c := range l.next {
+		if c.isAdd() && !c.abandoned {
+			d := l.openPage(c, &g)
+			c.page, c.slot = d.info, d.page.take()
+			d.changes = append(d.changes, c)
 		}
-		d.changes = append(d.changes, c)
 	}
-	for _, c := range changes {
-		if c.id != "" {
-			removals = append(removals, c)
-			continue
+	for _, c := range l.next {
+		if !c.isAdd() {
+			d := g.of(c.page)
+			d.changes = append(d.changes, c)
 		}
-		d := l.openPage(c, byPage)
-		c.id = recordID(d.name, d.page.take())
-		sorted(d, c)
 	}
-	for _, c := range removals {
-		name, slot := splitRecordID(c.id)
-		d := byPage[pageKey(c.version, name)]
-		if d == nil {
-			d = l.pageOf(c.version, name)
+	l.next = nil
+	l.repeatSome(&g)
+	for _, d := range g.writes {
+		d.end()
+	}
+	return g.writes
+}
+
+// repeatSome adds pages whose removals could not be stored, if it is time.
+func (l *Ledger) repeatSome(g *grouped) {
+	if len(l.behind) == 0 || time.Since(l.repeated) < repeatEvery {
+		return
+	}
+	l.repeated = time.Now()
+	some := 0
+	for p := range l.behind {
+		g.of(p)
+		if some++; some == pagesAtOnce {
+			return
 		}
-		d.cleared = append(d.cleared, slot)
-		sorted(d, c)
 	}
-	return writes
+}
+
+// grouped are the writes of a batch, in their order.
+type grouped struct {
+	writes []*pageWrite
+	byPage map[*pageInfo]*pageWrite
+}
+
+// of returns the write of a page.
+func (g *grouped) of(p *pageInfo) *pageWrite {
+	d := g.byPage[p]
+	if d == nil {
+		d = &pageWrite{info: p, own: p.own, made: p.made, page: p.page}
+		if p.made {
+			c := *p.page
+			d.page = &c
+		}
+		g.writes, g.byPage[p] = append(g.writes, d), d
+	}
+	return d
 }
 
 // openPage returns the write of a page with room for a lease. It is always a page that
-// this process has made, so that no other process can undo the addition.
-func (l *Ledger) openPage(c *change, byPage map[string]*pageWrite) *pageWrite {
-	b, end := l.open(c.version), pageEndFor(c.end)
-	name := b.open[end.Unix()]
-	d := byPage[pageKey(c.version, name)]
-	if d == nil && name != "" {
-		d = l.pageOf(c.version, name)
-	}
-	if d == nil || d.page == nil || d.page.full() {
-		name = newPageName(end)
-		b.open[end.Unix()] = name
-		d = &pageWrite{index: b, version: c.version, name: name, page: &page{}, isOwn: true}
-	}
-	return d
-}
-
-// pageOf returns the write of a page that exists, or existed.
-func (l *Ledger) pageOf(version int, name string) *pageWrite {
-	d := &pageWrite{version: version, name: name}
-	if l.known != nil && l.known.version == version {
-		d.index = l.known
-		if p := l.known.pages[name]; p != nil && p.page != nil {
-			d.page, d.isOwn = p.page.clone(), true
+// this process has made not long ago: see settled.
+func (l *Ledger) openPage(c *change, g *grouped) *pageWrite {
+	b, end := l.index(c.version), pageEndFor(c.end)
+	if p := b.open[end.Unix()]; p != nil && p.own && time.Since(p.since) < openFor {
+		page := p.page
+		if d := g.byPage[p]; d != nil {
+			page = d.page
+		}
+		if !page.isFull() {
+			return g.of(p)
 		}
 	}
-	return d
+	p := b.info(newPageName(end))
+	p.made, p.own, p.page = true, true, &page{}
+	b.open[end.Unix()] = p
+	return g.of(p)
 }
 
-// store writes the page. If another process may have written to it, store reads it at
-// the last moment.
-func (d *pageWrite) store(ctx context.Context, s logical.Storage) error {
+// end takes the leases that have ended off the page; the caller holds mu.
+func (d *pageWrite) end() {
+	p := d.info
+	d.ending = p.unstored
+	if d.made {
+		d.page.bits = d.page.bits.without(p.removed())
+	}
+	d.sibling = p.sibling
+	if d.sibling == "" {
+		d.sibling = newSiblingName(p.name)
+	}
+	d.removed = p.siblings[d.sibling].union(d.ending)
+}
+
+// store writes the page, if this process still may, else the sibling. A page that other
+// processes write is not deleted, since its owner may be adding to it.
+func (d *pageWrite) store(ctx context.Context, s logical.Storage) (err error) {
+	p := d.info
 	if d.page == nil {
-		var err error
-		if d.page, err = loadPage(ctx, s, d.version, d.name); err != nil || d.page == nil {
+		if d.page, err = loadPage(ctx, s, p.key()); err != nil {
 			return err
 		}
+		d.found = true
 	}
-	for _, slot := range d.cleared {
-		d.page.clear(slot)
+	switch {
+	case d.own, d.made && d.page.isGone():
+		return d.page.store(ctx, s, p.key())
+	case d.page.isGone(), d.page.unreadable:
+		return nil
+	case d.page.single:
+		return s.Delete(ctx, p.key())
+	default:
+		return put(ctx, s, pageKey(p.version, d.sibling), siblingEntry{Removed: d.removed})
 	}
-	return d.page.store(ctx, s, d.version, d.name)
 }
 
-// stored updates the index after a write. After a failure the content of storage is
-// unknown, so the index has to be listed again.
-func (l *Ledger) stored(d *pageWrite, failure error) {
+// finish remembers what a write has done, and gives its changes their outcome.
+func (l *Ledger) finish(s logical.Storage, d *pageWrite, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if d.index == nil || d.index != l.known {
+	if err != nil {
+		l.failed(d, err)
+	} else {
+		l.stored(d)
+	}
+	for _, c := range d.changes {
+		c.err = err
+		close(c.done)
+		if err == nil && c.isAdd() && c.abandoned {
+			l.strike(s, c.version, recordID(c.page.name, c.slot))
+		}
+	}
+}
+
+// stored updates the index after a write that succeeded; the caller holds mu.
+func (l *Ledger) stored(d *pageWrite) {
+	p := d.info
+	p.unstored = p.unstored.without(d.ending)
+	delete(l.behind, p)
+	switch {
+	case d.own && d.page.isGone(), !d.made && (d.page.isGone() || d.page.single):
+		p.page = &page{}
+		l.remove(p)
+	case d.own, d.made && d.page.isGone(): // the latter is remembered, in case it comes back
+		p.page = d.page
+	default:
+		if d.found {
+			p.page, p.read = d.page, time.Now()
+		}
+		if !d.page.unreadable {
+			p.sibling, p.siblings[d.sibling] = d.sibling, d.removed
+		}
+	}
+}
+
+// failed updates the index after a write that failed, which may have been carried out, or
+// may be at any time. So the entry is never written again: what follows goes into another
+// one. The leases that were to be added have been refused: they are to be removed. The
+// caller holds mu.
+func (l *Ledger) failed(d *pageWrite, err error) {
+	p := d.info
+	if isReadOnly(err) {
+		p.unstored = p.unstored.without(d.ending)
 		return
 	}
-	end := pageEnd(d.name)
+	p.own, p.sibling = false, ""
 	switch {
-	case failure != nil:
-		d.index.remove(d.name, end)
-		d.index.listed = false
-	case d.page == nil || d.page.live() == 0:
-		d.index.remove(d.name, end)
-	case d.isOwn:
-		d.index.pages[d.name] = &pageInfo{end: end, page: d.page, live: d.page.live()}
-	default:
-		d.index.pages[d.name] = &pageInfo{end: end, live: d.page.live()}
+	case d.made:
+		p.since = time.Now()
+		p.page = &page{bits: p.page.bits.union(d.page.bits)}
+	case d.found && d.page != nil:
+		p.page, p.read = d.page, time.Now()
 	}
+	for _, c := range d.changes {
+		if c.isAdd() {
+			p.unstored = p.unstored.with(c.slot)
+		}
+	}
+	if len(l.behind) >= maxBehind && p.live() == 0 {
+		l.remove(p) // what is left of it in storage ends by time
+	} else {
+		l.behind[p] = true
+	}
+}
+
+// isReadOnly reports whether a write failed because this node must not write. The error has
+// come over gRPC, which leaves only its text.
+func isReadOnly(err error) bool {
+	return errors.Is(err, logical.ErrReadOnly) || strings.Contains(err.Error(), logical.ErrReadOnly.Error())
 }

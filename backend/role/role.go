@@ -6,7 +6,7 @@ package role
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,8 +26,6 @@ const (
 	FieldTTL       = "ttl"
 	FieldMaxKeyAge = "max_key_age"
 )
-
-var errUnreadable = errors.New("the storage entry of this role cannot be decoded: delete the role and create it again")
 
 // Role is on which terms its readers get the key.
 type Role struct {
@@ -109,24 +107,15 @@ func NewStore(storage logical.Storage) *Store {
 
 // Get returns a role, nil if there is none of that name.
 func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
-	if found, err := s.remembered(ctx, name); found != nil || err != nil {
-		return found, err
-	}
 	unlock, err := s.mu.Write(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	return s.load(ctx, name)
-}
-
-func (s *Store) remembered(ctx context.Context, name string) (*Role, error) {
-	unlock, err := s.mu.Read(ctx)
-	if err != nil {
-		return nil, err
+	if found, known := s.known[name]; known {
+		return found, nil
 	}
-	defer unlock()
-	return s.known[name], nil
+	return s.load(ctx, name)
 }
 
 // load reads a role. The caller holds the lock. Names that do not exist are not
@@ -138,7 +127,8 @@ func (s *Store) load(ctx context.Context, name string) (*Role, error) {
 	}
 	found := &Role{}
 	if err := entry.DecodeJSON(found); err != nil {
-		return nil, errUnreadable
+		// Without the decoder's error, which could quote the entry.
+		return nil, fmt.Errorf("the storage entry %s of this mount cannot be decoded: delete the role and create it again", Prefix+name)
 	}
 	s.known[name] = found
 	return found, nil

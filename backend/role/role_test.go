@@ -3,8 +3,10 @@
 package role_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -109,8 +111,67 @@ func TestStorageThatFails(t *testing.T) {
 	require.ErrorIs(t, err, storagetest.ErrBroken, "what a failed write has left is read")
 	storage.FailWhen(storagetest.Nth(1, "delete", role.Prefix))
 	require.ErrorIs(t, s.Remove(t.Context(), "hosts"), storagetest.ErrBroken)
+}
 
-	require.NoError(t, storage.Put(t.Context(), &logical.StorageEntry{Key: role.Prefix + "odd", Value: []byte("{")}))
-	_, err = s.Get(t.Context(), "odd")
-	require.Error(t, err)
+// A role that cannot be decoded says which entry that is and what to do, quotes nothing,
+// and can be deleted. The others are not affected.
+func TestRoleThatCannotBeDecoded(t *testing.T) {
+	storage := storagetest.New()
+	s := role.NewStore(storage)
+	require.NoError(t, storage.Put(t.Context(), &logical.StorageEntry{Key: role.Prefix + "odd", Value: []byte(`{"ttl": "a-secret`)}))
+	_, err := s.Change(t.Context(), "hosts", longer)
+	require.NoError(t, err)
+	use := map[string]func() error{
+		"get":    func() error { _, err := s.Get(t.Context(), "odd"); return err },
+		"change": func() error { _, err := s.Change(t.Context(), "odd", longer); return err },
+	}
+	for name, use := range use {
+		require.ErrorContains(t, use(), "storage entry role/odd", name)
+		require.ErrorContains(t, use(), "delete the role and create it again", name)
+		require.NotContains(t, use().Error(), "a-secret", name)
+	}
+	_, err = s.Get(t.Context(), "hosts")
+	require.NoError(t, err)
+	names, err := s.List(t.Context(), "", 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{"hosts", "odd"}, names)
+	require.NoError(t, s.Remove(t.Context(), "odd"))
+	for name, use := range use {
+		require.NoError(t, use(), name)
+	}
+}
+
+// While storage is slow for one, nobody else waits for longer than they may, and what is
+// remembered takes no storage.
+func TestSlowStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := &storagetest.Slow{Storage: storagetest.New()}
+		s := role.NewStore(storage)
+		_, err := s.Change(t.Context(), "hosts", longer)
+		require.NoError(t, err)
+		storage.Takes = 10 * time.Second
+		var changed error
+		go func() { _, changed = s.Change(t.Context(), "another", longer) }()
+		synctest.Wait()
+		for name, use := range map[string]func(context.Context) error{
+			"get":     func(ctx context.Context) error { _, err := s.Get(ctx, "hosts"); return err },
+			"unknown": func(ctx context.Context) error { _, err := s.Get(ctx, "unknown"); return err },
+			"change":  func(ctx context.Context) error { _, err := s.Change(ctx, "hosts", longer); return err },
+			"remove":  func(ctx context.Context) error { return s.Remove(ctx, "hosts") },
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			start := time.Now()
+			require.ErrorIs(t, use(ctx), context.DeadlineExceeded, name)
+			require.Equal(t, 100*time.Millisecond, time.Since(start), name)
+			cancel()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.NoError(t, changed)
+		start := time.Now()
+		found, err := s.Get(t.Context(), "hosts")
+		require.NoError(t, err)
+		require.Equal(t, time.Minute, found.TTL, "those who left have changed nothing")
+		require.Zero(t, time.Since(start))
+	})
 }

@@ -92,10 +92,16 @@ func start(t *testing.T, app string, opts ...graphtest.Option) *engine {
 	return e
 }
 
-// each runs a test with an engine for each kind of app.
-func each(t *testing.T, test func(t *testing.T, e *engine, app string), opts ...graphtest.Option) {
+var (
+	apps         = []string{secret, certificate, unprivileged}
+	privileged   = []string{secret, certificate}
+	certificates = []string{certificate, unprivileged}
+)
+
+// each runs a test with an engine for each of the kinds of app.
+func each(t *testing.T, kinds []string, test func(t *testing.T, e *engine, app string), opts ...graphtest.Option) {
 	t.Helper()
-	for _, app := range []string{secret, certificate, unprivileged} {
+	for _, app := range kinds {
 		t.Run(app, func(t *testing.T) { test(t, start(t, app, opts...), app) })
 	}
 }
@@ -106,9 +112,14 @@ func (e *engine) restart() {
 	e.configs = config.New(e.storage, accesskey.New(e.storage, e.now), "v1", func() logical.SystemView { return logical.TestSystemView() }, e.now)
 	e.rotator = &rootrotation.Rotator{
 		Configs: e.configs, Events: event.New(&framework.Backend{}), Flights: flight.New[struct{}](e.ctx, e.detach),
-		Exclusive: e.flights.Alone, Now: e.now,
+		Exclusive: e.exclusive, Now: e.now,
 	}
 	e.impatient()
+}
+
+// exclusive runs work in the turn of configurations.
+func (e *engine) exclusive(ctx context.Context, work func(context.Context) error) error {
+	return e.flights.Alone(ctx, flight.Configuration, work)
 }
 
 func (e *engine) detach(base, _ context.Context) context.Context { return base }
@@ -134,9 +145,7 @@ func (e *engine) now() time.Time {
 func (e *engine) pass(times ...time.Duration) {
 	e.t.Helper()
 	for _, d := range times {
-		e.mu.Lock()
-		e.at = e.at.Add(d)
-		e.mu.Unlock()
+		e.shift(d)
 		e.impatient()
 		require.NoError(e.t, e.rotator.RunDue(e.ctx))
 	}
@@ -155,7 +164,7 @@ func (e *engine) configure(fields map[string]any) (warning string) {
 	d := &framework.FieldData{Raw: fields, Schema: field.Schema(config.Fields())}
 	tried, err := e.configs.Try(e.ctx, d)
 	require.NoError(e.t, err)
-	require.NoError(e.t, e.flights.Alone(e.ctx, func(ctx context.Context) error {
+	require.NoError(e.t, e.exclusive(e.ctx, func(ctx context.Context) error {
 		old, conn, err := e.configs.Resolve(ctx, d, tried)
 		if err != nil {
 			return err

@@ -14,8 +14,14 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
-// errInvisible is that a certificate without a known id cannot be looked for.
-var errInvisible = errors.New("the id of the certificate is not known, and the app may not look at its registration")
+var (
+	// errNoProof is that only a certificate can prove that another one may be removed.
+	// Earlier versions have left such a one on the list.
+	errNoProof = errors.New("the app does not sign in with a certificate, which removing one takes")
+
+	// errInvisible is that a certificate without a known id cannot be looked for.
+	errInvisible = errors.New("the id of the certificate is not known, and the app may not look at its registration")
+)
 
 // removeRetired removes the credentials whose time has come. One that cannot be removed
 // does not keep the others.
@@ -40,23 +46,18 @@ func (r *Rotator) removeRetired(ctx context.Context) error {
 // removeOrWarn removes a credential. If that will never be possible, or never be known,
 // the log asks the operator to, and there is nothing left to do.
 func (r *Rotator) removeOrWarn(ctx context.Context, conn *config.Connection, old credential.Made) error {
-	log := hclog.FromContext(ctx)
-	if old.Type == credential.ClientCertificate && conn.Config.Credential.Type != credential.ClientCertificate {
-		// It takes a proof that is signed with a certificate. Earlier versions have
-		// left such a one on the list.
-		log.Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
-		return nil
-	}
 	err := r.remove(ctx, conn, old)
-	if errors.Is(err, errInvisible) {
+	switch log := hclog.FromContext(ctx); {
+	case errors.Is(err, errNoProof):
+		log.Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
+	case errors.Is(err, errInvisible):
 		log.Warn("a certificate of the app that has been replaced cannot be removed, since its id is not known and the app may not look at its registration: remove it in the portal", "thumbprint", old.Thumbprint)
-		return nil
-	}
-	if remote, ok := errors.AsType[*graph.Error](err); ok && remote.PerhapsGone() {
+	case graph.PerhapsGone(err):
 		log.Warn("a certificate of the app that has been replaced seems to have been removed before, which the app may not look at: see in the portal whether it has gone", "key_id", old.KeyID)
-		return nil
+	default:
+		return err
 	}
-	return err
+	return nil
 }
 
 // removeUnknown removes a credential that was added while the configuration was changed,
@@ -74,8 +75,11 @@ func (r *Rotator) removeUnknown(ctx context.Context, conn *config.Connection, an
 
 // remove removes a credential of the app. That it has gone already is a success.
 func (r *Rotator) remove(ctx context.Context, conn *config.Connection, old credential.Made) error {
-	if old.Type == credential.ClientSecret {
+	switch {
+	case old.Type == credential.ClientSecret:
 		return conn.Graph.RemovePassword(ctx, old.KeyID)
+	case conn.Config.Credential.Type != credential.ClientCertificate:
+		return errNoProof
 	}
 	keyID, objectID := old.KeyID, conn.Config.ObjectID
 	if keyID == "" || objectID == "" {

@@ -17,8 +17,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
-var certificates = []string{certificate, unprivileged}
-
 // The answer about a certificate was lost. A client repeats the request, although it does
 // not work everywhere yet, and Graph may list it late.
 func TestLostCertificate(t *testing.T) {
@@ -87,14 +85,11 @@ func TestCertificateOfUnknownIDIsNotForgotten(t *testing.T) {
 
 // A certificate that Graph refuses for good is not kept as if it might be there.
 func TestCertificateThatIsRefusedIsDropped(t *testing.T) {
-	for _, app := range certificates {
-		t.Run(app, func(t *testing.T) {
-			e := start(t, app, graphtest.WithMaxCredentialLifetime(time.Hour))
-			_, err := e.rotator.Rotate(e.ctx)
-			require.Error(t, err)
-			require.False(t, e.status().Unfinished)
-		})
-	}
+	each(t, certificates, func(t *testing.T, e *engine, _ string) {
+		_, err := e.rotator.Rotate(e.ctx)
+		require.Error(t, err)
+		require.False(t, e.status().Unfinished)
+	}, graphtest.WithMaxCredentialLifetime(time.Hour))
 	t.Run("after a crash", func(t *testing.T) {
 		e := start(t, certificate)
 		e.loses(graphtest.Fault{Reset: true})
@@ -109,7 +104,7 @@ func TestCertificateThatIsRefusedIsDropped(t *testing.T) {
 
 // A credential has been removed, and the note of that was lost.
 func TestNoteOfARemovalIsLost(t *testing.T) {
-	each(t, func(t *testing.T, e *engine, app string) {
+	each(t, apps, func(t *testing.T, e *engine, app string) {
 		e.rotate()
 		e.rotate()
 		e.storage.FailWhen(func(op, key string) bool { return op == "put" && key == config.StorageKey })

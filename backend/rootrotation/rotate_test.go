@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 func TestRotate(t *testing.T) {
-	each(t, func(t *testing.T, e *engine, _ string) {
+	each(t, apps, func(t *testing.T, e *engine, _ string) {
 		configured := e.stored().Credential
 		require.Empty(t, e.rotate())
 		require.Equal(t, 1, e.own(), "the one that was configured is the operator's")
@@ -40,7 +41,7 @@ func TestRotate(t *testing.T) {
 }
 
 func TestRotateAutomatically(t *testing.T) {
-	each(t, func(t *testing.T, e *engine, _ string) {
+	each(t, apps, func(t *testing.T, e *engine, _ string) {
 		require.NoError(t, e.rotator.RunDue(e.ctx))
 		e.configure(map[string]any{config.FieldRootRotationPeriod: "720h"})
 		e.pass(720*time.Hour - time.Minute)
@@ -61,7 +62,7 @@ func TestRotateWithoutAConfiguration(t *testing.T) {
 }
 
 func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {
-	each(t, func(t *testing.T, e *engine, _ string) {
+	each(t, apps, func(t *testing.T, e *engine, _ string) {
 		before := e.stored().Credential
 		require.NotEmpty(t, e.rotate())
 		e.restart()
@@ -74,7 +75,7 @@ func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {
 
 // A credential that was removed before it ever worked is abandoned.
 func TestCredentialThatNeverWorksIsAbandoned(t *testing.T) {
-	each(t, func(t *testing.T, e *engine, _ string) {
+	each(t, apps, func(t *testing.T, e *engine, _ string) {
 		require.NotEmpty(t, e.rotate())
 		e.sim.Update(graphtest.WithPropagation())
 		e.hours(8)
@@ -99,7 +100,7 @@ func (e *engine) settles() {
 // The process is killed at each write of a rotation. An app without a permission cannot
 // look for what it has lost: see TestLostCertificate.
 func TestRotationIsInterruptedAnywhere(t *testing.T) {
-	for _, app := range []string{secret, certificate} {
+	for _, app := range privileged {
 		for n := 1; ; n++ {
 			e := start(t, app)
 			e.rotate()
@@ -126,8 +127,10 @@ func TestAnswerIsLost(t *testing.T) {
 		"reset after the work":  {Reset: true, AfterWork: true},
 		"504 after the work":    {Status: 504, AfterWork: true},
 		"truncated":             {Body: graphtest.BodyTruncated},
+		"403 of a proxy":        {Status: 403, Body: graphtest.BodyHTML},
+		"proxy, after the work": {Status: 403, Body: graphtest.BodyHTML, AfterWork: true},
 	} {
-		for _, app := range []string{secret, certificate} {
+		for _, app := range privileged {
 			t.Run(app+" "+name, func(t *testing.T) {
 				e := start(t, app)
 				e.rotate()
@@ -173,6 +176,25 @@ func TestRemovalOfAYoungSecretIsRepeated(t *testing.T) {
 	require.Equal(t, 1, e.own())
 	require.Zero(t, e.status().Retiring)
 	e.works()
+}
+
+// A proxy's page proves no removal: the replaced secret is removed later.
+func TestRemovalThatAProxyAnswers(t *testing.T) {
+	for _, status := range []int{404, 400, 403} {
+		e := start(t, secret)
+		e.rotate()
+		e.rotate()
+		e.sim.Inject(graphtest.Fault{Operation: graphtest.RemovePassword, Status: status, Body: graphtest.BodyHTML})
+		e.pass(credential.Grace)
+		require.Equal(t, 2, e.own())
+		require.Equal(t, 1, e.status().Retiring)
+		require.Equal(t, 1, e.stored().Root.Failures)
+		e.sim.Clear()
+		e.hours(1)
+		require.Equal(t, 1, e.own())
+		require.Zero(t, e.status().Retiring)
+		e.works()
+	}
 }
 
 // What was interrupted is settled when that is possible. No credential is replaced, unless
@@ -262,7 +284,7 @@ func (e *engine) meanwhile(app string, change func()) error {
 // A changed configuration ends the rotation. What has been added by then is removed, or
 // named. No client must repeat the request: that would rotate what has been configured.
 func TestConfigurationIsChangedMeanwhile(t *testing.T) {
-	for _, app := range []string{secret, certificate} {
+	for _, app := range privileged {
 		for name, c := range map[string]struct {
 			owner bool
 			own   int
@@ -304,25 +326,19 @@ func TestConfigurationComesBackMeanwhile(t *testing.T) {
 		e.configure(other)
 		e.configure(map[string]any{app: first.Secret + first.Certificate, config.FieldVerifyConnection: false})
 	}
-	for _, app := range []string{secret, certificate} {
-		t.Run("while it is proven "+app, func(t *testing.T) {
-			e := start(t, app)
-			changed := false
-			e.rotator.Sleep = func(context.Context, time.Duration) error {
-				if !changed {
-					changed = true
-					backAndForth(e, app)
-				}
-				return nil
-			}
-			_, err := e.rotator.Rotate(e.ctx)
-			require.ErrorIs(t, err, rootrotation.ErrReplaced)
-			require.Equal(t, 1, e.status().Retiring, "it does not become current")
-			e.pass(credential.ListingLag + time.Second)
-			require.Zero(t, e.own())
-			e.works()
-		})
-	}
+	each(t, privileged, func(t *testing.T, e *engine, app string) {
+		whileProven := sync.OnceFunc(func() { backAndForth(e, app) })
+		e.rotator.Sleep = func(context.Context, time.Duration) error {
+			whileProven()
+			return nil
+		}
+		_, err := e.rotator.Rotate(e.ctx)
+		require.ErrorIs(t, err, rootrotation.ErrReplaced)
+		require.Equal(t, 1, e.status().Retiring, "it does not become current")
+		e.pass(credential.ListingLag + time.Second)
+		require.Zero(t, e.own())
+		e.works()
+	})
 	t.Run("while a certificate is registered", func(t *testing.T) {
 		e := start(t, certificate)
 		err := e.meanwhile(certificate, func() { backAndForth(e, certificate) })
@@ -335,20 +351,17 @@ func TestConfigurationComesBackMeanwhile(t *testing.T) {
 // The operator configures another credential while a rotation is unfinished, or when its
 // answer was lost: what the engine has made is removed, and the new credential stays.
 func TestConfiguredCredentialEndsARotation(t *testing.T) {
-	for _, app := range []string{secret, certificate} {
-		t.Run(app, func(t *testing.T) {
-			e := start(t, app, graphtest.WithPropagation(200))
-			require.NotEmpty(t, e.rotate())
-			e.sim.Update(graphtest.WithPropagation())
-			e.configure(e.byHand(app))
-			chosen := e.stored().Credential
-			e.hours(10)
-			require.Equal(t, chosen, e.stored().Credential)
-			require.Zero(t, e.status().Retiring)
-			require.Zero(t, e.own())
-			e.works()
-		})
-	}
+	each(t, privileged, func(t *testing.T, e *engine, app string) {
+		require.NotEmpty(t, e.rotate())
+		e.sim.Update(graphtest.WithPropagation())
+		e.configure(e.byHand(app))
+		chosen := e.stored().Credential
+		e.hours(10)
+		require.Equal(t, chosen, e.stored().Credential)
+		require.Zero(t, e.status().Retiring)
+		require.Zero(t, e.own())
+		e.works()
+	}, graphtest.WithPropagation(20))
 	t.Run("lost", func(t *testing.T) {
 		e := start(t, secret, graphtest.WithListingLag(1))
 		e.loses(graphtest.Fault{AfterWork: true, Reset: true})

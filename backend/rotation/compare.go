@@ -28,7 +28,7 @@ func (m *Manager) compare(ctx context.Context) error {
 	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
-			m.logUncompared(ctx, m.ask(ctx, conn))
+			m.logUncompared(ctx, m.ask(ctx, conn, m.Health.MayCompare(ctx)))
 		}
 		return none, err
 	})
@@ -38,14 +38,14 @@ func (m *Manager) compare(ctx context.Context) error {
 	return err
 }
 
-// ask asks Graph for the tenant's key, and tells the store of the key the answer. The
-// error is Graph's, or storage's.
-func (m *Manager) ask(ctx context.Context, conn *config.Connection) error {
+// ask asks Graph for the tenant's key, unless it may not, and tells the store of the key
+// the answer. The error is that of not being allowed to, Graph's, or storage's.
+func (m *Manager) ask(ctx context.Context, conn *config.Connection, may error) error {
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	asked := accesskey.Event{Since: m.Now(), Workspace: conn.Config.Policy().Workspace}
-	err := m.Health.MayCompare(ctx)
 	var key string
+	err := may
 	if err == nil {
 		key, err = conn.Graph.DeploymentAccessKey(asking)
 	}

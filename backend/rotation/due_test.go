@@ -167,6 +167,7 @@ func TestRetireBeforeSwitch(t *testing.T) {
 	warning := r.turnAway()
 	require.Contains(t, warning, "lives on")
 	require.Contains(t, warning, "403")
+	require.NotContains(t, warning, accesskey.ErrNotDue.Error())
 	require.Contains(t, r.log.String(), "[ERROR]")
 	require.Equal(t, []string{event.KeyRotate, event.KeyRotateFail, event.KeyRetireFail, "mdi/key-lives-on"}, r.sent())
 	require.True(t, r.works(held))

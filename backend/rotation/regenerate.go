@@ -129,7 +129,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 	if a.farewell || a.onlyIf != accesskey.WorkRetire && a.onlyIf != accesskey.WorkRotate {
 		return conn.Graph.SignIn(ctx)
 	}
-	failure := a.ask(ctx, conn)
+	failure := a.ask(ctx, conn, nil) // it has been allowed to try
 	if failure == nil {
 		return nil
 	}
@@ -188,6 +188,7 @@ func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, er
 	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
 	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited})
 	if err == nil && applied.Finding == accesskey.OldAnswer {
+		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
 			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
 			Reason: "the answer names a key from before the regeneration",
@@ -224,6 +225,8 @@ func (a attempt) logUnstored(ctx context.Context, err error) {
 
 // report records how an attempt went, and returns its error.
 func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
+	defer cancel()
 	switch {
 	case errors.Is(err, accesskey.ErrNotDue):
 		return err
@@ -243,7 +246,7 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err e
 // forOthers marks the error of unattended work, so that readers who joined it are judged
 // anew: they may fare better.
 func (a attempt) forOthers(err error) error {
-	if a.onlyIf == accesskey.WorkRetire || a.onlyIf == accesskey.WorkRotate {
+	if !a.farewell && (a.onlyIf == accesskey.WorkRetire || a.onlyIf == accesskey.WorkRotate) {
 		return errors.Join(accesskey.ErrNotDue, err)
 	}
 	return err

@@ -76,12 +76,6 @@ func Fields() []field.Spec[Schedule] {
 	}
 }
 
-var (
-	errNeverDue = errors.New("never falls due: there is no such date")
-
-	errTimeZone = errors.New("a time zone cannot be named: the times are UTC")
-)
-
 func (s *Schedule) setCron(value any) error {
 	s.Cron = strings.TrimSpace(value.(string))
 	if s.Cron == "" {
@@ -96,14 +90,14 @@ func (s *Schedule) setCron(value any) error {
 func checkCron(expression string) error {
 	if strings.Contains(expression, "=") {
 		// The parser takes TZ=… and then ignores it, and panics if nothing follows.
-		return errTimeZone
+		return errors.New("a time zone cannot be named: the times are UTC")
 	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
 		return err
 	}
 	if parsed.Next(time.Unix(0, 0)).IsZero() {
-		return errNeverDue
+		return errors.New("never falls due: there is no such date")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -25,8 +26,11 @@ var ErrBroken = errors.New("the storage is broken")
 type Storage struct {
 	logical.Storage
 
-	mu   sync.Mutex
-	fail func(op, key string) bool
+	mu         sync.Mutex
+	fail       func(op, key string) bool
+	hang       func(op, key string) bool
+	lie        func(op, key string) bool
+	carriesOut bool
 }
 
 // New returns an empty storage in memory that fails nothing yet.
@@ -40,18 +44,68 @@ func (s *Storage) FailWhen(fail func(op, key string) bool) {
 	s.fail = fail
 }
 
-func (s *Storage) check(op, key string) error {
+// HangWhen makes the operations hang, until their context ends, for which hang returns
+// true; nil: none.
+func (s *Storage) HangWhen(hang func(op, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fail != nil && s.fail(op, key) {
+	s.hang = hang
+}
+
+// LieWhen makes the writes fail for which lie returns true, although they are carried out;
+// nil: none.
+func (s *Storage) LieWhen(lie func(op, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lie = lie
+}
+
+// told returns what is told of a write that ended with err.
+func (s *Storage) told(op, key string, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.lie != nil && s.lie(op, key) {
+		return ErrBroken
+	}
+	return err
+}
+
+// CarryOut says whether a write that fails is carried out nevertheless.
+func (s *Storage) CarryOut(carriesOut bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.carriesOut = carriesOut
+}
+
+func (s *Storage) check(ctx context.Context, op, key string) error {
+	s.mu.Lock()
+	hangs, fails := s.hang != nil && s.hang(op, key), s.fail != nil && s.fail(op, key)
+	s.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if fails {
 		return ErrBroken
 	}
 	return nil
 }
 
+// write makes a change, unless it is to fail.
+func (s *Storage) write(ctx context.Context, op, key string, change func() error) error {
+	err := s.check(ctx, op, key)
+	s.mu.Lock()
+	carriesOut := s.carriesOut
+	s.mu.Unlock()
+	if err == nil || errors.Is(err, ErrBroken) && carriesOut {
+		return s.told(op, key, errors.Join(err, change()))
+	}
+	return err
+}
+
 // Get implements logical.Storage.
 func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	if err := s.check("get", key); err != nil {
+	if err := s.check(ctx, "get", key); err != nil {
 		return nil, err
 	}
 	return s.Storage.Get(ctx, key)
@@ -59,25 +113,49 @@ func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, e
 
 // Put implements logical.Storage.
 func (s *Storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	if err := s.check("put", entry.Key); err != nil {
-		return err
-	}
-	return s.Storage.Put(ctx, entry)
+	return s.write(ctx, "put", entry.Key, func() error { return s.Storage.Put(ctx, entry) })
 }
 
 // Delete implements logical.Storage.
 func (s *Storage) Delete(ctx context.Context, key string) error {
-	if err := s.check("delete", key); err != nil {
-		return err
-	}
-	return s.Storage.Delete(ctx, key)
+	return s.write(ctx, "delete", key, func() error { return s.Storage.Delete(ctx, key) })
 }
 
 // List implements logical.Storage.
 func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
-	if err := s.check("list", prefix); err != nil {
+	if err := s.check(ctx, "list", prefix); err != nil {
 		return nil, err
 	}
+	return s.Storage.List(ctx, prefix)
+}
+
+// Slow is a storage of which each operation takes some time, whatever its context says.
+type Slow struct {
+	logical.Storage
+	Takes time.Duration
+}
+
+// Get implements logical.Storage.
+func (s *Slow) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	time.Sleep(s.Takes)
+	return s.Storage.Get(ctx, key)
+}
+
+// Put implements logical.Storage.
+func (s *Slow) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	time.Sleep(s.Takes)
+	return s.Storage.Put(ctx, entry)
+}
+
+// Delete implements logical.Storage.
+func (s *Slow) Delete(ctx context.Context, key string) error {
+	time.Sleep(s.Takes)
+	return s.Storage.Delete(ctx, key)
+}
+
+// List implements logical.Storage.
+func (s *Slow) List(ctx context.Context, prefix string) ([]string, error) {
+	time.Sleep(s.Takes)
 	return s.Storage.List(ctx, prefix)
 }
 

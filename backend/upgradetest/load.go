@@ -30,7 +30,7 @@ func Mounts(version string) (map[string]State, error) {
 }
 
 // TenantOptions make a simulator the tenant of the state: the same ids, key and
-// credentials. The values of secrets that nobody needs any more are not known, so that
+// credentials. The values of secrets that are no longer needed are not known, so that
 // these have others.
 func (s State) TenantOptions() ([]graphtest.Option, error) {
 	known, err := s.ownSecrets()

@@ -88,7 +88,7 @@ func setupFault(flags *flag.FlagSet) control {
 		f.Operation = graphtest.Operation(v)
 		return nil
 	})
-	flags.Func("body", "`kind` of body: html, empty, truncated, wrong-content-type, disagreeing-keys, malformed-token",
+	flags.Func("body", "`kind` of body: html, empty, truncated, wrong-content-type, disagreeing-keys, malformed-token, old-key",
 		func(v string) error {
 			f.Body = graphtest.BodyKind(v)
 			return nil

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package lease
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// openFor is how long a process adds leases to a page that it has made.
+	openFor = time.Minute
+
+	// settled is longer than another process can go on adding to a page, and longer than a
+	// write can take that was reported as failed and is carried out nevertheless.
+	settled = 2 * openFor
+)
+
+// index is what the ledger remembers of the pages of one version. It is replaced, with the
+// same pages, when they have to be listed again.
+type index struct {
+	version int
+	listed  bool // pages has them all
+	pages   map[string]*pageInfo
+	open    map[int64]*pageInfo // the page that leases are added to, by its end
+	orphans []string            // siblings whose page is gone
+}
+
+// pageInfo is what the ledger remembers of a page.
+type pageInfo struct {
+	version int
+	name    string
+	end     time.Time
+	// since is when this process has made the page, or has first seen it, or has failed to
+	// write it.
+	since  time.Time
+	listed bool
+
+	// own says that this process has made the page and still writes it. After a write that
+	// failed it is only made: nobody knows when that write will be carried out, and whether
+	// it would undo a later one.
+	made, own bool
+	page      *page     // nil: it has not been read
+	read      time.Time // when, unless this process has made it
+
+	// siblings are those that are known, with the leases that they remove; nil: not read.
+	siblings map[string]bitset
+	sibling  string // which of them this process writes; "": none
+	// unstored are the leases that are to be removed. They do not count as live.
+	unstored bitset
+}
+
+func (p *pageInfo) key() string { return pageKey(p.version, p.name) }
+
+// removed returns the leases that have ended, whatever the page says.
+func (p *pageInfo) removed() bitset {
+	all := p.unstored
+	for _, bits := range p.siblings {
+		all = all.union(bits)
+	}
+	return all
+}
+
+// live returns the number of live leases on the page, as far as it is known. Every page has
+// one if it is not known that it has none.
+func (p *pageInfo) live() int {
+	if p.page == nil || p.page.unreadable {
+		return 1
+	}
+	return p.page.bits.without(p.removed()).count()
+}
+
+// isUnsure reports whether the page has to be read before its leases are counted, or, if
+// that is all that is asked for, before it is known whether there is one.
+func (p *pageInfo) isUnsure(count bool) bool {
+	if p.page == nil {
+		return count || len(p.siblings) > 0 || p.unstored.count() > 0
+	}
+	for _, bits := range p.siblings {
+		if bits == nil {
+			return true
+		}
+	}
+	return !p.isFinal() && (p.live() == 0 || time.Since(p.since) >= settled)
+}
+
+// isFinal reports whether no other process has added to the page since it was read.
+func (p *pageInfo) isFinal() bool { return p.made || p.read.Sub(p.since) >= settled }
+
+// isDead reports whether all leases on the page have been removed, and none can be added.
+func (p *pageInfo) isDead() bool {
+	return p.listed && !p.own && p.page != nil && p.isFinal() && p.live() == 0
+}
+
+// index returns the index of a version, creating it if necessary; the caller holds mu.
+func (l *Ledger) index(version int) *index {
+	b := l.known[version]
+	if b == nil {
+		b = &index{version: version, pages: map[string]*pageInfo{}, open: map[int64]*pageInfo{}}
+		l.known[version] = b
+	}
+	return b
+}
+
+// info returns what is remembered of a page.
+func (b *index) info(name string) *pageInfo {
+	p := b.pages[name]
+	if p == nil {
+		p = &pageInfo{version: b.version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
+		b.pages[name] = p
+	}
+	return p
+}
+
+// remove drops a page that is gone; the caller holds mu.
+func (l *Ledger) remove(p *pageInfo) {
+	delete(l.behind, p)
+	b := l.known[p.version]
+	if b == nil || b.pages[p.name] != p {
+		return
+	}
+	delete(b.pages, p.name)
+	if b.open[p.end.Unix()] == p {
+		delete(b.open, p.end.Unix())
+	}
+}
+
+// list returns the index of a version with all its pages, which are listed again if need be.
+func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (*index, error) {
+	known := func() (*index, bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		b := l.index(version)
+		return b, b.listed && !again
+	}
+	if b, listed := known(); listed {
+		return b, nil
+	}
+	if err := l.storing.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer l.storing.Release(1)
+	b, listed := known()
+	if listed { // by another request meanwhile
+		return b, nil
+	}
+	names, err := s.List(ctx, pageKey(version, ""))
+	if err != nil {
+		return nil, fmt.Errorf("listing the leases: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.merge(b, names)
+	b.listed = true
+	return b, nil
+}
+
+// merge adapts an index to what storage has; the caller holds mu. A page that is not listed
+// is gone, unless this process is writing it, or may have written it without knowing.
+func (l *Ledger) merge(b *index, names []string) {
+	siblings := map[string][]string{}
+	for _, p := range b.pages {
+		p.listed = false
+	}
+	for _, name := range names {
+		if of, ok := siblingOf(name); ok {
+			siblings[of] = append(siblings[of], name)
+		} else {
+			b.info(name).listed = true
+		}
+	}
+	for name, p := range b.pages {
+		isNeeded := p.made || p.unstored.count() > 0
+		if !p.listed && (!isNeeded || time.Since(p.since) >= settled) {
+			l.remove(p)
+			continue
+		}
+		found := map[string]bitset{}
+		if p.sibling != "" {
+			found[p.sibling] = p.siblings[p.sibling]
+		}
+		for _, s := range siblings[name] {
+			found[s] = p.siblings[s]
+		}
+		p.siblings = found
+		delete(siblings, name)
+	}
+	b.orphans = nil
+	for _, names := range siblings {
+		b.orphans = append(b.orphans, names...)
+	}
+}
+
+// survey returns the number of live leases on a version. Unless it is to count them, it
+// returns any number above zero as soon as it knows of one.
+func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now time.Time, count bool) (int, error) {
+	b, err := l.list(ctx, s, version, false)
+	if err != nil {
+		return 0, err
+	}
+	live, unsure := l.sort(b, now, count)
+	if live > 0 && !count {
+		return live, nil
+	}
+	if err := l.read(ctx, s, unsure); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range unsure {
+		live += p.live()
+	}
+	return live, nil
+}
+
+func (l *Ledger) sort(b *index, now time.Time, count bool) (live int, unsure []*pageInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range b.pages {
+		switch {
+		case !p.end.After(now):
+		case p.isUnsure(count):
+			unsure = append(unsure, p)
+		default:
+			if live += p.live(); live > 0 && !count {
+				return live, nil
+			}
+		}
+	}
+	return live, unsure
+}
+
+// read reads pages with their siblings.
+func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*pageInfo) error {
+	reads, ctx := errgroup.WithContext(ctx)
+	reads.SetLimit(pagesAtOnce)
+	for _, p := range pages {
+		reads.Go(func() error { return l.readPage(ctx, s, p) })
+	}
+	return reads.Wait()
+}
+
+func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *pageInfo) (err error) {
+	l.mu.Lock()
+	page, isMade, begun, siblings := p.page, p.made, time.Now(), maps.Clone(p.siblings)
+	delete(siblings, p.sibling) // which is known
+	l.mu.Unlock()
+	if !isMade {
+		if page, err = loadPage(ctx, s, p.key()); err != nil {
+			return err
+		}
+	}
+	for name := range siblings {
+		if siblings[name], err = loadRemoved(ctx, s, pageKey(p.version, name)); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, bits := range siblings {
+		p.siblings[name] = p.siblings[name].union(bits)
+	}
+	if isMade {
+		return nil
+	}
+	p.page, p.read = page, begun
+	if page.isGone() && p.unstored.count() == 0 {
+		l.remove(p)
+	}
+	return nil
+}
