@@ -22,7 +22,7 @@ import (
 
 // ledgerForgets says that the ledger drops the record of a reader who has left, and one
 // whose write failed and was carried out.
-const ledgerForgets = false
+const ledgerForgets = true
 
 // The times of the design.
 const (
@@ -75,6 +75,7 @@ type model struct {
 	disclosed map[string]time.Time // each key that a reader has got, and the first time
 	given     map[string]int       // the same with the step
 	keys      map[int]string       // by version
+	versions  map[string]int       // by key, since the record was last begun anew
 	leases    []*holder
 	// unsure is until when there may be a lease that nobody knows of, by the nodes' clock:
 	// its reader left, or the process was killed before it answered.
@@ -90,7 +91,7 @@ type model struct {
 }
 
 func newModel() model {
-	return model{disclosed: map[string]time.Time{}, given: map[string]int{}, keys: map[int]string{}, abandoned: map[string]bool{}, frail: map[int]bool{}}
+	return model{disclosed: map[string]time.Time{}, given: map[string]int{}, versions: map[string]int{}, keys: map[int]string{}, abandoned: map[string]bool{}, frail: map[int]bool{}}
 }
 
 // observe looks at the tenant and at the engine, whose status never fails.
@@ -131,6 +132,9 @@ func (h *history) counts(o *course) {
 
 // learn draws the consequences of a step for what is known.
 func (h *history) learn(o *course) {
+	if o.before.unreadable || o.after.unreadable || o.killed && o.struck {
+		h.versions = map[string]int{}
+	}
 	h.counts(o)
 	h.pendingLook = h.pendingLook || o.livingEnded && (o.step.What == group || o.step.What == race)
 	if o.after.tenant != o.before.tenant {
@@ -150,7 +154,7 @@ func (h *history) learn(o *course) {
 // learnOfLeaving takes note that the tenant was left: its leases protect nothing, and what
 // could not be retired was said.
 func (h *history) learnOfLeaving(o *course) {
-	h.wanted = 0
+	h.wanted, h.versions = 0, map[string]int{}
 	for _, l := range h.leases {
 		l.void = true
 	}
@@ -216,6 +220,10 @@ func (h *history) judgeAnswer(o *course, a answer) {
 		h.demand(known == a.key, "version %d was two keys", a.version)
 	}
 	h.keys[a.version] = a.key
+	if other, found := h.versions[a.key]; found {
+		h.demand(other == a.version, "a key is version %d and %d", other, a.version)
+	}
+	h.versions[a.key] = a.version
 	h.judgeNewness(o, a, posts)
 	for _, p := range posts {
 		if !p.unproven() || p.order > a.since && !o.alone {
