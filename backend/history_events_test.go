@@ -4,7 +4,6 @@ package backend
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -145,9 +144,6 @@ func drawStep(t *rapid.T) happening {
 	bad := []string{"", "", "", "", "storage", "storage", "POST", "POST", "GET", "both", "stale", "stale"}
 	wrong := pick(t, bad)
 	whats := often
-	if os.Getenv("ONLY") != "" {
-		wrong, whats = "", []occurrence{group, passing}
-	}
 	switch wrong {
 	case "POST", "both":
 		whats = posting
@@ -248,8 +244,8 @@ var (
 		lateLanding:     {{Reset: true, Stubborn: true, Latency: time.Hour}},
 	})
 	getTroubles = []disturbance{
-		ofGET(graphtest.Fault{Status: 403}), ofGET(graphtest.Fault{Status: 403, Body: graphtest.BodyHTML}), ofGET(graphtest.Fault{Status: 404}),
-		ofGET(graphtest.Fault{Body: graphtest.BodyEmpty}), ofGET(graphtest.Fault{Status: 429, RetryAfter: "41"}),
+		noKey(graphtest.Fault{Status: 403}), noKey(graphtest.Fault{Status: 403, Body: graphtest.BodyHTML}), noKey(graphtest.Fault{Status: 404}),
+		noKey(graphtest.Fault{Body: graphtest.BodyEmpty}), noKey(graphtest.Fault{Status: 429, RetryAfter: "41"}),
 	}
 )
 
@@ -273,7 +269,7 @@ func unsigned(statuses ...int) (all []graphtest.Fault) {
 	return all
 }
 
-func ofGET(f graphtest.Fault) disturbance {
+func noKey(f graphtest.Fault) disturbance {
 	f.Operation, f.Times = graphtest.Get, 1
 	return disturbance{deniedGET, f}
 }

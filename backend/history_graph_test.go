@@ -60,14 +60,14 @@ type notes struct {
 	step   int
 	living int // the process
 	order  int
-	posts  []*post
+	posts  []*regeneration
 	words  []word
 	refuse []denial // GETs that named no key
 	held   int      // calls that Graph has not finished
 }
 
-// post is a regeneration that has arrived.
-type post struct {
+// regeneration is one that has arrived.
+type regeneration struct {
 	*tenant
 
 	order, step, process int
@@ -79,7 +79,7 @@ type post struct {
 }
 
 // unproven reports whether nobody can know what came of it.
-func (p *post) unproven() bool { return p.settled == 0 }
+func (p *regeneration) unproven() bool { return p.settled == 0 }
 
 // word is a key that Graph has named.
 type word struct {
@@ -133,7 +133,7 @@ func (n *notes) restarted() {
 }
 
 // of returns copies of what is known of a tenant.
-func (n *notes) of(tn *tenant) (posts []post, words []word, denials []denial) {
+func (n *notes) of(tn *tenant) (posts []regeneration, words []word, denials []denial) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.posts {
@@ -191,11 +191,11 @@ func (n *notes) holds(more int) {
 	n.held += more
 }
 
-func (n *notes) arrived(tn *tenant) *post {
+func (n *notes) arrived(tn *tenant) *regeneration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.order++
-	p := &post{tenant: tn, order: n.order, step: n.step, process: n.living, at: n.now(), open: true}
+	p := &regeneration{tenant: tn, order: n.order, step: n.step, process: n.living, at: n.now(), open: true}
 	if i := len(n.posts) - 1; i >= 0 {
 		p.hasty = n.posts[i].process == p.process && p.at.Sub(n.posts[i].at) < time.Second
 	}
@@ -209,7 +209,7 @@ type capture struct {
 	*tenant
 
 	process int
-	post    *post // nil for a GET
+	post    *regeneration // nil for a GET
 	status  int
 	noted   bool
 }
@@ -306,7 +306,7 @@ func (n *notes) named(w word) {
 
 // superseded reports whether a key was known when a regeneration left that was answered.
 func (n *notes) superseded(tn *tenant, key string) bool {
-	return slices.ContainsFunc(n.posts, func(p *post) bool {
+	return slices.ContainsFunc(n.posts, func(p *regeneration) bool {
 		return p.tenant == tn && p.key != "" && p.key != key && n.knew(tn, key, p.order)
 	})
 }

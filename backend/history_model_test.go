@@ -20,8 +20,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
 )
 
-// ledgerForgets says that the ledger drops the record of a reader who has left, and one
-// whose write failed and was carried out.
+// ledgerForgets says that the ledger drops the record of a reader who has left at once.
 const ledgerForgets = true
 
 // The times of the design.
@@ -119,7 +118,7 @@ func (h *history) observe() facts {
 func (h *history) counts(o *course) {
 	posts, words, denials := h.notes.of(h.tenant)
 	here := func(step int) bool { return step == o.stepOf }
-	if _, struck := lastOf(posts, func(p post) bool { return here(p.step) }); struck && o.step.Trouble.post.name != "" {
+	if _, struck := lastOf(posts, func(p regeneration) bool { return here(p.step) }); struck && o.step.Trouble.post.name != "" {
 		h.count(o.step.Trouble.post.name)
 	}
 	if _, stale := lastOf(words, func(w word) bool { return here(w.step) && w.stale }); stale {
@@ -144,7 +143,7 @@ func (h *history) learn(o *course) {
 		h.frail[o.stepOf], h.shaken = true, h.now()
 	}
 	leftEarly := slices.ContainsFunc(o.readers, func(r *reader) bool { return r.left && r.err != nil })
-	if o.killed || !ledgerForgets && (leftEarly || o.struck) {
+	if o.killed || o.struck || !ledgerForgets && leftEarly {
 		if until := h.clock.now().Add(config.DefaultTTL + lease.Grace + lease.PageSpan); until.After(h.unsure) {
 			h.unsure = until
 		}
@@ -177,7 +176,7 @@ func (h *history) isNamed(key string) bool {
 // isSuperseded reports whether the engine knows that a key is dead.
 func (h *history) isSuperseded(key string) bool {
 	posts, words, _ := h.notes.of(h.tenant)
-	return slices.ContainsFunc(posts, func(p post) bool {
+	return slices.ContainsFunc(posts, func(p regeneration) bool {
 		return p.key != "" && p.key != key && !h.frail[p.step] &&
 			slices.ContainsFunc(words, func(w word) bool { return w.key == key && w.step < p.step && !h.frail[w.step] })
 	})
@@ -259,7 +258,7 @@ func (h *history) mayBeDead(o *course, a answer, named word, words []word, denia
 	}
 	limit := o.config.DriftCheckInterval
 	posts, _, _ := h.notes.of(h.tenant)
-	if _, own := lastOf(posts, func(p post) bool { return p.unproven() && p.at.After(now.Add(-watchLasts)) }); own {
+	if _, own := lastOf(posts, func(p regeneration) bool { return p.unproven() && p.at.After(now.Add(-watchLasts)) }); own {
 		limit = watchedAge
 	}
 	if _, adopted := lastOf(words, h.watched); adopted {
@@ -274,12 +273,12 @@ func (h *history) mayBeDead(o *course, a answer, named word, words []word, denia
 
 // judgeNewness checks that a key is not older than the reader's terms allow, and that who
 // wants a new one gets one that was made for a reader.
-func (h *history) judgeNewness(o *course, a answer, posts []post) {
+func (h *history) judgeNewness(o *course, a answer, posts []regeneration) {
 	limit := o.config.MaxKeyAge
 	if of, isRole := rolesOfHistories[a.path]; isRole {
 		limit = of
 	}
-	made, answered := lastOf(posts, func(p post) bool { return p.key == a.key })
+	made, answered := lastOf(posts, func(p regeneration) bool { return p.key == a.key })
 	if limit == accesskey.AnyAge {
 		return
 	}
@@ -304,7 +303,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !d.until.Before(o.began)
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
-	last, doubt := lastOf(posts, func(p post) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
+	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
 	_, settled := lastOf(words, func(w word) bool { return w.order > max(last.order, h.killed) && w.order < r.since && !h.frail[w.step] })
 	h.demand((doubt || h.killed > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
 }
@@ -312,7 +311,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 // judgeRegenerations checks how often and why Graph was asked for a new key.
 func (h *history) judgeRegenerations(o *course) {
 	posts, _, _ := h.notes.of(h.tenant)
-	posts = slices.DeleteFunc(posts, func(p post) bool { return p.step != o.stepOf })
+	posts = slices.DeleteFunc(posts, func(p regeneration) bool { return p.step != o.stepOf })
 	hurried := o.rotates || o.left != nil || o.step.What == calm || o.step.What == ticking && (h.wanted > 0 || o.before.wanted)
 	for _, p := range posts {
 		h.demand(!p.hasty || hurried, "two regenerations were less than a second apart")
@@ -344,14 +343,14 @@ func (h *history) judgeRegenerations(o *course) {
 func (h *history) judgeOperator(o *course) {
 	posts, _, _ := h.notes.of(h.tenant)
 	since := func(order int) bool {
-		_, done := lastOf(posts, func(p post) bool { return p.order > order && p.key != "" })
+		_, done := lastOf(posts, func(p regeneration) bool { return p.order > order && p.key != "" })
 		return done
 	}
 	if o.rotates {
 		switch err := o.rotated.err; {
 		case err == nil: // later calls join an earlier one that is not done
-			_, answered := lastOf(posts, func(p post) bool { return p.key != "" && p.settled > o.rotated.since })
-			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered")
+			_, answered := lastOf(posts, func(p regeneration) bool { return p.key != "" && p.settled > o.rotated.since })
+			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered: %+v", slices.DeleteFunc(slices.Clone(posts), func(p regeneration) bool { return p.step+1 < o.stepOf }))
 			step, given := h.given[h.sim.Key()]
 			h.demand(!given || step == o.stepOf, "rotate-key was acknowledged, and a key works that was handed out before")
 			h.wanted = 0
@@ -362,7 +361,7 @@ func (h *history) judgeOperator(o *course) {
 	if h.wanted > 0 && since(h.wanted) && !o.killed && !o.struck {
 		h.wanted = 0
 	}
-	_, failed := lastOf(posts, func(p post) bool { return p.step == o.stepOf && p.key == "" })
+	_, failed := lastOf(posts, func(p regeneration) bool { return p.step == o.stepOf && p.key == "" })
 	if o.step.What == ticking && o.smooth() && !failed {
 		h.demand(h.wanted == 0, "an operator wants a new key, and a tick has not made one")
 		_, _, denials := h.notes.of(h.tenant)

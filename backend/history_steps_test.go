@@ -247,7 +247,7 @@ func (h *history) collect(o *course) {
 
 // kill ends the process and starts another one, by another clock if that is wanted.
 func (h *history) kill(o *course) {
-	if posts, _, _ := h.notes.of(h.tenant); slices.ContainsFunc(posts, func(p post) bool { return p.open && p.unproven() }) {
+	if posts, _, _ := h.notes.of(h.tenant); slices.ContainsFunc(posts, func(p regeneration) bool { return p.open && p.unproven() }) {
 		o.cutOff = true
 		h.count(cutOff)
 	}
