@@ -79,13 +79,15 @@ func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *fram
 // leaves no lease.
 func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Response, error) {
 	got, err := b.rotation.Obtain(ctx, r)
+	if err == nil && ctx.Err() != nil {
+		b.keys.Withdraw(got.Lease)
+		err = ctx.Err()
+	}
+	if ctx.Err() != nil {
+		b.retirement.wake() // a lease that was withdrawn may have been the last
+	}
 	if err != nil {
 		return nil, refusal(err)
 	}
-	resp := b.keyResponse(got)
-	if ctx.Err() != nil {
-		b.keys.Withdraw(got.Lease)
-		return nil, refusal(ctx.Err())
-	}
-	return resp, nil
+	return b.keyResponse(got), nil
 }

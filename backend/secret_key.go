@@ -82,6 +82,9 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 		return nil, nil
 	}
 	mayBeLast, err := b.keys.Revoke(ctx, version, id)
+	if mayBeLast {
+		b.retirement.wake() // also after a failure: the lease has ended, and is removed later
+	}
 	if err != nil {
 		// Asked after the failure and not before, because each revocation would pay for
 		// it with two calls to core.
@@ -89,9 +92,6 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 			return nil, nil // the record ends by time
 		}
 		return nil, err
-	}
-	if mayBeLast {
-		b.retirement.wake()
 	}
 	return nil, nil
 }

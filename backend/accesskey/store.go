@@ -220,16 +220,21 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 
 // Revoke removes the record of a lease, and reports whether it may have been the last on
 // a key that still works. It needs no configuration, and succeeds if there is no such
-// record, or if the record of the key is damaged.
+// record, or if the record of the key is damaged. If it fails the record is removed later:
+// core asks once only for a lease that it could not register.
 func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast bool, err error) {
 	rec, err := s.Record(ctx)
-	if err != nil && !errors.Is(err, ErrUnreadable) {
-		return false, err
-	}
-	if err == nil && !rec.mayLive(version) { // its records are dropped as a whole
+	switch {
+	case errors.Is(err, ErrUnreadable):
+		return false, s.ledger.Remove(ctx, s.storage, version, id)
+	case err != nil:
+		s.ledger.Discard(s.storage, version, id)
+		return true, err
+	case !rec.mayLive(version): // its records are dropped as a whole
 		return false, nil
+	default:
+		return true, s.ledger.Remove(ctx, s.storage, version, id)
 	}
-	return err == nil, s.ledger.Remove(ctx, s.storage, version, id)
 }
 
 // Record returns the record as it concerns the configured workspace. Without a
