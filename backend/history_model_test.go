@@ -324,7 +324,7 @@ func (h *history) judgeRegenerations(o *course) {
 			"readers who overlapped cost %d regenerations", len(posts))
 	}
 	unattended := slices.Contains([]occurrence{revocation, second, passing, ticking, look, race, configuring}, o.step.What)
-	if !unattended || len(posts) == 0 || h.wanted > 0 || o.before.wanted {
+	if !unattended || o.portal || len(posts) == 0 || h.wanted > 0 || o.before.wanted {
 		return
 	}
 	now := h.storedConfig()
