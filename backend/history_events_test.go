@@ -321,7 +321,7 @@ func (c *tally) count(what string) {
 	c.seen[what]++
 }
 
-func (c *tally) step() {
+func (c *tally) played() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.steps++

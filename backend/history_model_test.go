@@ -85,7 +85,7 @@ type model struct {
 	wanted   int       // when an operator began to want a new key, in the order of things; 0: none does
 	replaced time.Time // when the tenant's key was last replaced, or before
 	jumped   time.Time // when the clock last did
-	killed   int       // when the process last was, in the order of things
+	lastKill int       // when the process last was, in the order of things
 	shaken   time.Time // when the process was last killed, or its storage struck
 }
 
@@ -304,8 +304,10 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
-	_, settled := lastOf(words, func(w word) bool { return w.order > max(last.order, h.killed) && w.order < r.since && !h.frail[w.step] })
-	h.demand((doubt || h.killed > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
+	_, settled := lastOf(words, func(w word) bool {
+		return w.order > max(last.order, h.lastKill) && w.order < r.since && !h.frail[w.step]
+	})
+	h.demand((doubt || h.lastKill > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
 }
 
 // judgeRegenerations checks how often and why Graph was asked for a new key.

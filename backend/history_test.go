@@ -97,10 +97,14 @@ func (w *world) live(t *rapid.T, all *tally) {
 // depart leaves the world in order, also if the history has failed.
 func (h *history) depart() {
 	h.engine.clean(h.t.Context())
-	for _, tn := range []*tenant{h.world.home, h.world.away} {
-		for tn.sim.Clear(); h.notes.pending() > 0; tn.sim.Clear() {
-			time.Sleep(50 * time.Microsecond)
+	both := []*tenant{h.world.home, h.world.away}
+	for first := true; first || h.notes.pending() > 0; first = false {
+		for _, tn := range both {
+			tn.sim.Clear()
 		}
+		time.Sleep(50 * time.Microsecond)
+	}
+	for _, tn := range both {
 		tn.sim.Update(graphtest.WithStaleReads(0))
 	}
 }
@@ -188,7 +192,7 @@ func (h *history) lasts(s happening) time.Duration {
 // play lets a step happen and checks what came of it.
 func (h *history) play(s happening) {
 	h.latest = s.String()
-	h.tally.step()
+	h.played()
 	posts, _, _ := h.notes.of(h.tenant)
 	held := slices.ContainsFunc(posts, func(p regeneration) bool { return p.open })
 	if held || h.outage.name != "" {
