@@ -348,6 +348,12 @@ func (h *history) disarm(o *course) {
 		h.world.home.sim.Update(graphtest.WithStaleReads(0))
 		h.world.away.sim.Update(graphtest.WithStaleReads(0))
 	}
+	for range 100 { // the simulator may not have finished what it has answered
+		if h.hung != nil || h.notes.pending() == 0 {
+			break
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
 	if h.hung == nil && h.notes.pending() == 0 {
 		h.clear()
 	}
