@@ -300,7 +300,11 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	}
 	posts, words, denials := h.notes.of(h.tenant)
 	_, denied := lastOf(denials, func(d denial) bool {
-		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !d.until.Before(o.began)
+		until := d.until
+		if h.jumped.After(d.at) {
+			until = until.Add(time.Minute) // a clock that was put back by less than it can notice
+		}
+		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !until.Before(o.began)
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })

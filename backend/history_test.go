@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"flag"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -29,16 +30,13 @@ import (
 //
 // The worlds are side by side, since a history waits now and then.
 func TestHistories(t *testing.T) {
-	worlds := 20 // with rapid.checks histories each, by default 100
-	if testing.Short() || raceDetector() {
-		worlds = 3
-	}
+	defer fewer(t)()
 	all := &tally{seen: map[string]int{}}
 	var (
 		side   sync.WaitGroup
 		failed atomic.Bool
 	)
-	for n := range worlds {
+	for n := range 20 { // with rapid.checks histories each
 		side.Go(func() {
 			t.Run(fmt.Sprint("world ", n), func(t *testing.T) {
 				w := newWorld(t)
@@ -61,6 +59,23 @@ func TestHistories(t *testing.T) {
 	if !t.Failed() && all.steps > 2000 {
 		require.Empty(t, missing, "events that were too rare: the histories have to be drawn in another way")
 	}
+}
+
+// fewer makes histories fewer than rapid does by default, unless a flag says how many, until
+// the function that it returns is called.
+func fewer(t *testing.T) (end func()) {
+	const name = "rapid.checks"
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if given {
+		return func() {}
+	}
+	before, checks := flag.Lookup(name).Value.String(), "20"
+	if testing.Short() || raceDetector() {
+		checks = "6"
+	}
+	require.NoError(t, flag.Set(name, checks))
+	return func() { require.NoError(t, flag.Set(name, before)) }
 }
 
 // raceDetector reports whether the test has been built with the race detector, under
