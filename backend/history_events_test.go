@@ -46,8 +46,8 @@ const (
 var often = []occurrence{
 	reading, reading, reading, reading, reading, reading, reading, reading, group, group, group, race, race,
 	passing, passing, passing, passing, passing, passing, passing, revocation, revocation, revocation, second, second,
-	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, configuring, configuring, configuring, deletion, turning, damage,
-	portal, portal, hanging, hanging, arrival, outage, outage, outage, recovery, calm,
+	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, jump, configuring, configuring, configuring, deletion, turning, damage,
+	portal, portal, hanging, hanging, arrival, outage, outage, outage, outage, recovery, calm,
 }
 
 // posting are those that are likely to have the key regenerated.
@@ -184,7 +184,7 @@ func (s *happening) drawManner(t *rapid.T) {
 			s.Leave = 1 + 25*pick(t, numbers)
 		}
 		if s.What == group {
-			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, rotating, portal, crash})
+			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, crash, portal, crash})
 		}
 	case hanging:
 		s.Paths[0] = []string{keyPath, "key/new"}[s.Pick%2]
