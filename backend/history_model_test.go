@@ -252,7 +252,7 @@ func (h *history) watched(w word) bool {
 func (h *history) mayBeDead(o *course, a answer, named word, words []word, denials []denial) bool {
 	now := h.now()
 	_, stale := lastOf(words, func(w word) bool { return w.stale && now.Sub(w.at) <= watchedAge })
-	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || d.until.After(now) })
+	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || h.heldUntil(d).After(now) })
 	if stale || a.unconfirmed && denied {
 		return true
 	}
@@ -300,11 +300,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	}
 	posts, words, denials := h.notes.of(h.tenant)
 	_, denied := lastOf(denials, func(d denial) bool {
-		until := d.until
-		if h.jumped.After(d.at) {
-			until = until.Add(time.Minute) // a clock that was put back by less than it can notice
-		}
-		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !until.Before(o.began)
+		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !h.heldUntil(d).Before(o.began)
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
@@ -312,6 +308,15 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 		return w.order > max(last.order, h.lastKill) && w.order < r.since && !h.frail[w.step]
 	})
 	h.demand((doubt || h.lastKill > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
+}
+
+// heldUntil is until when the engine may leave Graph alone. A clock that was put back by
+// little makes it longer.
+func (h *history) heldUntil(d denial) time.Time {
+	if !h.jumped.Before(d.at) && !h.jumped.IsZero() {
+		return d.until.Add(time.Minute)
+	}
+	return d.until
 }
 
 // judgeRegenerations checks how often and why Graph was asked for a new key.
@@ -371,7 +376,7 @@ func (h *history) judgeOperator(o *course) {
 	if o.step.What == ticking && o.smooth() && !failed {
 		h.demand(h.wanted == 0, "an operator wants a new key, and a tick has not made one")
 		_, _, denials := h.notes.of(h.tenant)
-		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || d.until.After(o.began) })
+		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || !h.heldUntil(d).Before(o.began) })
 		h.demand(denied || !o.after.intent || !o.before.onWatch && !o.before.intent, "a healthy tick has left a doubt")
 	}
 }
