@@ -44,17 +44,17 @@ const (
 
 // often lists what can happen, the more often the likelier.
 var often = []occurrence{
-	reading, reading, reading, reading, reading, reading, reading, reading, group, group, group, race,
+	reading, reading, reading, reading, reading, reading, reading, reading, group, group, group, race, race,
 	passing, passing, passing, passing, passing, passing, passing, revocation, revocation, revocation, second, second,
-	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, configuring, configuring, configuring, deletion, turning, damage,
-	portal, portal, hanging, hanging, arrival, outage, outage, outage, recovery, calm,
+	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, jump, configuring, configuring, configuring, deletion, turning, damage,
+	portal, portal, hanging, hanging, arrival, outage, outage, outage, outage, recovery, calm,
 }
 
 // posting are those that are likely to have the key regenerated.
 var posting = []occurrence{reading, reading, reading, reading, group, rotating, hanging, look}
 
 // comparing are those that are likely to have the key compared.
-var comparing = []occurrence{reading, reading, group, ticking, revocation, deletion}
+var comparing = []occurrence{reading, reading, group, ticking, revocation, deletion, turning}
 
 // besideHanging can happen while a regeneration hangs. Anything else lets it go on first.
 var besideHanging = []occurrence{reading, group, revocation, second, portal, crash, jump, arrival}
@@ -141,7 +141,7 @@ func drawPath(t *rapid.T) string {
 }
 
 func drawStep(t *rapid.T) happening {
-	bad := []string{"", "", "", "", "storage", "storage", "POST", "POST", "GET", "both", "stale", "stale"}
+	bad := []string{"", "", "", "", "storage", "storage", "POST", "POST", "POST", "GET", "both", "both", "stale", "stale"}
 	wrong := pick(t, bad)
 	whats := often
 	switch wrong {
@@ -155,6 +155,9 @@ func drawStep(t *rapid.T) happening {
 		Paths: rapid.SliceOfN(rapid.Custom(drawPath), 1, 4).Draw(t, "paths"),
 		Pick:  pick(t, numbers),
 		Late:  rapid.Bool().Draw(t, "late"),
+	}
+	if s.What == reading && (wrong == "POST" || wrong == "both") && s.Pick%6 > 0 {
+		s.Paths[0] = []string{keyPath, "key/new"}[s.Pick%2]
 	}
 	s.drawManner(t)
 	switch wrong {
@@ -181,7 +184,7 @@ func (s *happening) drawManner(t *rapid.T) {
 			s.Leave = 1 + 25*pick(t, numbers)
 		}
 		if s.What == group {
-			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, rotating, portal, crash})
+			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, crash, portal, crash})
 		}
 	case hanging:
 		s.Paths[0] = []string{keyPath, "key/new"}[s.Pick%2]
@@ -193,7 +196,7 @@ func drawDiskFault(t *rapid.T) *diskFault {
 		Op:    pick(t, []string{"put", "put", "put", "put", "put", "delete", "get", "list"}),
 		N:     pick(t, []int{1, 1, 1, 2, 2, 3}),
 		Done:  rapid.Bool().Draw(t, "done"),
-		Crash: pick(t, numbers)%4 == 3,
+		Crash: pick(t, numbers)%3 == 2,
 	}
 }
 
@@ -252,7 +255,7 @@ var (
 // posts lists disturbances of one regeneration, each kind equally often.
 func posts(kinds map[string][]graphtest.Fault) (all []disturbance) {
 	const each = 30 // can be divided by the number of any kind's faults
-	for _, name := range []string{lostAfter, lostBefore, oldKey, oldKey, signedDoubt, unsignedRefusal, signedRefusal, throttling, lateLanding} {
+	for _, name := range []string{lostAfter, lostBefore, oldKey, signedDoubt, unsignedRefusal, unsignedRefusal, signedRefusal, throttling, lateLanding} {
 		for i := range each {
 			f := kinds[name][i%len(kinds[name])]
 			f.Operation, f.Times = graphtest.Regenerate, 1
@@ -321,7 +324,7 @@ func (c *tally) count(what string) {
 	c.seen[what]++
 }
 
-func (c *tally) step() {
+func (c *tally) played() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.steps++

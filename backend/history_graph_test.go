@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	pathpkg "path"
-
 	"regexp"
 	"slices"
 	"strconv"

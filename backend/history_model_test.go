@@ -85,7 +85,7 @@ type model struct {
 	wanted   int       // when an operator began to want a new key, in the order of things; 0: none does
 	replaced time.Time // when the tenant's key was last replaced, or before
 	jumped   time.Time // when the clock last did
-	killed   int       // when the process last was, in the order of things
+	lastKill int       // when the process last was, in the order of things
 	shaken   time.Time // when the process was last killed, or its storage struck
 }
 
@@ -252,7 +252,7 @@ func (h *history) watched(w word) bool {
 func (h *history) mayBeDead(o *course, a answer, named word, words []word, denials []denial) bool {
 	now := h.now()
 	_, stale := lastOf(words, func(w word) bool { return w.stale && now.Sub(w.at) <= watchedAge })
-	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || d.until.After(now) })
+	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || h.heldUntil(d).After(now) })
 	if stale || a.unconfirmed && denied {
 		return true
 	}
@@ -300,12 +300,23 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	}
 	posts, words, denials := h.notes.of(h.tenant)
 	_, denied := lastOf(denials, func(d denial) bool {
-		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !d.until.Before(o.began)
+		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !h.heldUntil(d).Before(o.began)
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
-	_, settled := lastOf(words, func(w word) bool { return w.order > max(last.order, h.killed) && w.order < r.since && !h.frail[w.step] })
-	h.demand((doubt || h.killed > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
+	_, settled := lastOf(words, func(w word) bool {
+		return w.order > max(last.order, h.lastKill) && w.order < r.since && !h.frail[w.step]
+	})
+	h.demand((doubt || h.lastKill > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
+}
+
+// heldUntil is until when the engine may leave Graph alone. A clock that was put back by
+// little makes it longer.
+func (h *history) heldUntil(d denial) time.Time {
+	if !h.jumped.Before(d.at) && !h.jumped.IsZero() {
+		return d.until.Add(time.Minute)
+	}
+	return d.until
 }
 
 // judgeRegenerations checks how often and why Graph was asked for a new key.
@@ -324,7 +335,7 @@ func (h *history) judgeRegenerations(o *course) {
 			"readers who overlapped cost %d regenerations", len(posts))
 	}
 	unattended := slices.Contains([]occurrence{revocation, second, passing, ticking, look, race, configuring}, o.step.What)
-	if !unattended || len(posts) == 0 || h.wanted > 0 || o.before.wanted {
+	if !unattended || o.portal || len(posts) == 0 || h.wanted > 0 || o.before.wanted {
 		return
 	}
 	now := h.storedConfig()
@@ -365,7 +376,7 @@ func (h *history) judgeOperator(o *course) {
 	if o.step.What == ticking && o.smooth() && !failed {
 		h.demand(h.wanted == 0, "an operator wants a new key, and a tick has not made one")
 		_, _, denials := h.notes.of(h.tenant)
-		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || d.until.After(o.began) })
+		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || !h.heldUntil(d).Before(o.began) })
 		h.demand(denied || !o.after.intent || !o.before.onWatch && !o.before.intent, "a healthy tick has left a doubt")
 	}
 }

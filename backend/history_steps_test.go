@@ -221,7 +221,8 @@ type hung struct {
 
 // clear ends all faults but those of an outage, and what is held goes on.
 func (h *history) clear() {
-	h.sim.Clear()
+	h.world.home.sim.Clear()
+	h.world.away.sim.Clear()
 	if h.outage.name != "" {
 		h.sim.Inject(h.outage.fault)
 	}
@@ -251,7 +252,7 @@ func (h *history) kill(o *course) {
 		o.cutOff = true
 		h.count(cutOff)
 	}
-	o.killed, h.model.killed = true, h.notes.mark()
+	o.killed, h.lastKill = true, h.notes.mark()
 	if o.step.What == jump {
 		d := o.step.leap()
 		h.clock.advance(d)
@@ -473,7 +474,7 @@ func (h *history) damageEntry(o *course) {
 	}
 	damaged := []byte("{")
 	if key == accesskey.StorageKey { // in which the version can still be made out
-		damaged = append(entry.Value[:len(entry.Value)-1], []byte(`,"salt":7}`)...)
+		damaged = slices.Concat(entry.Value[:len(entry.Value)-1], []byte(`,"salt":7}`))
 	}
 	entry.Value = damaged
 	require.NoError(h.t, h.kept.Put(h.t.Context(), entry))

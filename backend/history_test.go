@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"flag"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -29,16 +30,13 @@ import (
 //
 // The worlds are side by side, since a history waits now and then.
 func TestHistories(t *testing.T) {
-	worlds := 20 // with rapid.checks histories each, by default 100
-	if testing.Short() || raceDetector() {
-		worlds = 3
-	}
+	defer fewer(t)()
 	all := &tally{seen: map[string]int{}}
 	var (
 		side   sync.WaitGroup
 		failed atomic.Bool
 	)
-	for n := range worlds {
+	for n := range 20 { // with rapid.checks histories each
 		side.Go(func() {
 			t.Run(fmt.Sprint("world ", n), func(t *testing.T) {
 				w := newWorld(t)
@@ -61,6 +59,23 @@ func TestHistories(t *testing.T) {
 	if !t.Failed() && all.steps > 2000 {
 		require.Empty(t, missing, "events that were too rare: the histories have to be drawn in another way")
 	}
+}
+
+// fewer makes histories fewer than rapid does by default, unless a flag says how many, until
+// the function that it returns is called.
+func fewer(t *testing.T) (end func()) {
+	const name = "rapid.checks"
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if given {
+		return func() {}
+	}
+	before, checks := flag.Lookup(name).Value.String(), "20"
+	if testing.Short() || raceDetector() {
+		checks = "6"
+	}
+	require.NoError(t, flag.Set(name, checks))
+	return func() { require.NoError(t, flag.Set(name, before)) }
 }
 
 // raceDetector reports whether the test has been built with the race detector, under
@@ -97,10 +112,14 @@ func (w *world) live(t *rapid.T, all *tally) {
 // depart leaves the world in order, also if the history has failed.
 func (h *history) depart() {
 	h.engine.clean(h.t.Context())
-	for _, tn := range []*tenant{h.world.home, h.world.away} {
-		for tn.sim.Clear(); h.notes.pending() > 0; tn.sim.Clear() {
-			time.Sleep(50 * time.Microsecond)
+	both := []*tenant{h.world.home, h.world.away}
+	for first := true; first || h.notes.pending() > 0; first = false {
+		for _, tn := range both {
+			tn.sim.Clear()
 		}
+		time.Sleep(50 * time.Microsecond)
+	}
+	for _, tn := range both {
 		tn.sim.Update(graphtest.WithStaleReads(0))
 	}
 }
@@ -188,7 +207,7 @@ func (h *history) lasts(s happening) time.Duration {
 // play lets a step happen and checks what came of it.
 func (h *history) play(s happening) {
 	h.latest = s.String()
-	h.tally.step()
+	h.played()
 	posts, _, _ := h.notes.of(h.tenant)
 	held := slices.ContainsFunc(posts, func(p regeneration) bool { return p.open })
 	if held || h.outage.name != "" {
@@ -343,6 +362,12 @@ func (h *history) disarm(o *course) {
 	if o.step.Trouble.stale {
 		h.world.home.sim.Update(graphtest.WithStaleReads(0))
 		h.world.away.sim.Update(graphtest.WithStaleReads(0))
+	}
+	for range 100 { // the simulator may not have finished what it has answered
+		if h.hung != nil || h.notes.pending() == 0 {
+			break
+		}
+		time.Sleep(50 * time.Microsecond)
 	}
 	if h.hung == nil && h.notes.pending() == 0 {
 		h.clear()

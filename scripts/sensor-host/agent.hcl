@@ -5,12 +5,12 @@
 #   VAULT_ADDR=https://vault.example.com:8200 vault agent -config=agent.hcl
 #
 # All hosts hold the same key. The agent reads again at nine tenths of the role's ttl, so
-# a host has a new key within that time; the installation asks just before it begins. Stop the agent when the rollout is over: the key
-# stops working when the last lease ends.
+# a host has a new key within that time; the installation asks just before it begins. Stop
+# the agent when the rollout is over: the key stops working when the last lease ends.
 #
 # Paths are relative to the folder that the agent runs in. On Windows, where a
 # service starts elsewhere, use full paths such as "C:/mdi/access-key.txt", and
-# restrict the file by the ACL of its folder: perms has no effect there.
+# restrict the files by the ACL of their folder: perms has no effect there.
 
 auto_auth {
   method "approle" {

@@ -43,11 +43,15 @@ func States() map[string]State {
 			Role:   map[string]any{"ttl": "90m", "max_key_age": "24h"},
 			Does:   []string{"key", "key", RoleKey, RoleKey},
 		},
-		// An intent whose request has not arrived.
+		// An intent whose request has not arrived. Graph does not name the key, which would
+		// settle that.
 		"regeneration-lost": {
-			Does:   []string{"key"},
-			Faults: []graphtest.Fault{{Operation: graphtest.Regenerate, Reset: true}},
-			Fails:  "key",
+			Does: []string{"key"},
+			Faults: []graphtest.Fault{
+				{Operation: graphtest.Regenerate, Reset: true},
+				{Operation: graphtest.Get, Status: 503},
+			},
+			Fails: "key",
 		},
 		// An intent that was carried out: the tenant has a key that the engine does not know.
 		"regeneration-answered": {
