@@ -27,7 +27,7 @@ import (
 // there is no other live lease in the eyes of anybody.
 func TestHistories(t *testing.T) {
 	steps := map[string]int{}
-	for range 15 { // days, of which each has place for some dozens of histories
+	for range 5 { // days, of which each has place for some dozens of histories
 		synctest.Test(t, func(t *testing.T) {
 			rapid.Check(struct{ testing.TB }{t}, func(rt *rapid.T) {
 				w := &ledgerWorld{T: rt, ctx: t.Context(), steps: steps, storage: &fatefulStorage{fate: works}, version: 1, slack: map[int]int{}}
@@ -437,4 +437,3 @@ func (s *fatefulStorage) has(ctx context.Context, l *modelLease) bool {
 		return strings.HasPrefix(name, page+"-") && isSet(name, "removed")
 	})
 }
-

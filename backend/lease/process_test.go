@@ -286,3 +286,18 @@ func TestForgottenPageIsNotRewritten(t *testing.T) {
 		o.live(2, lease.New())
 	})
 }
+
+// A removal that was reported as failed and comes late undoes none that was stored since.
+func TestRemovalThatComesLateUndoesNone(t *testing.T) {
+	inOutage(t, func(o *outage) {
+		ids := []string{o.add(), o.add(), o.add(), o.add()}
+		other := lease.New()
+		require.NoError(o, other.Remove(o.Context(), o.storage, 1, ids[0]))
+		late := &lateStorage{Storage: o.storage.Storage}
+		require.ErrorIs(o, other.Remove(o.Context(), late, 1, ids[1]), storagetest.ErrBroken)
+		require.NoError(o, other.Remove(o.Context(), o.storage, 1, ids[2]))
+		require.NoError(o, late.land(o.Context()))
+		o.live(1, other)
+		o.live(1, lease.New())
+	})
+}

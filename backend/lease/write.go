@@ -133,7 +133,7 @@ type pageWrite struct {
 }
 
 // pageWrites takes the next batch and groups it by page. Pages with additions come first,
-// because readers are waiting for them, and those of removals that failed before last.
+// because readers are waiting for them; those that are only repeated come last.
 func (l *Ledger) pageWrites() []*pageWrite {
 	l.mu.Lock()
 	defer l.mu.Unlock()
