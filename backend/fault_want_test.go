@@ -15,8 +15,8 @@ var wantOfRead = []outcome{
 	{"doubtful, unsigned", cell{"503", "2/0", "the old one", "failed, on watch", "the old key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"doubtful after, unsigned after, useless", cell{"503", "2/2", "a new one, found", "failed, on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"late", cell{"503", "2/2", "the old one", "failed, on watch", "the new key, a warning", "at once", "0/9", "fault + 2 s"}},
-	{"old key", cell{"503", "2/0", "in doubt", "failed, on watch", "the old key, a warning", "at once", "0/0", "fault + 2 s"}},
-	{"old key after", cell{"503", "2/2", "in doubt", "failed, on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
+	{"old key", cell{"503", "2/0", "the old one", "failed, on watch", "the old key, a warning", "at once", "0/0", "fault + 2 s"}},
+	{"old key after", cell{"503", "2/2", "a new one, found", "failed, on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"slow", cell{"503", "1/1", "a new one", "", "the new key", "at once", "0/0", "fault + 0 s"}},
 }
 
@@ -30,8 +30,8 @@ var wantOfRotateKey = []outcome{
 	{"doubtful, unsigned", cell{"503", "3/0", "the old one", "failed, on watch, wanted", "the old key, a warning", "1 min", "0/0", "fault + 61 s"}},
 	{"doubtful after, unsigned after, useless", cell{"503", "3/3", "a new one, found", "failed, on watch, wanted", "the new key, a warning", "1 min", "0/0", "fault + 61 s"}},
 	{"late", cell{"503", "3/3", "the old one", "failed, on watch, wanted", "the new key, a warning", "1 min", "0/9", "fault + 61 s"}},
-	{"old key", cell{"503", "3/0", "in doubt", "failed, on watch, wanted", "the old key, a warning", "1 min", "0/0", "fault + 61 s"}},
-	{"old key after", cell{"200", "2/2", "a new one", "on watch", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
+	{"old key", cell{"503", "3/0", "the old one", "failed, on watch, wanted", "the old key, a warning", "1 min", "0/0", "fault + 61 s"}},
+	{"old key after", cell{"503", "3/3", "a new one, found", "failed, on watch, wanted", "the new key, a warning", "1 min", "0/0", "fault + 61 s"}},
 	{"slow", cell{"503", "1/1", "a new one", "", "the new key", "at once", "0/0", "fault + 1 s"}},
 }
 
@@ -45,8 +45,8 @@ var wantOfRotation = []outcome{
 	{"doubtful, unsigned", cell{"", "1/0", "the old one", "failed, on watch, retry after 1 min, comparison: unchanged", "the old key, a warning", "1 min", "0/0", "fault + 2 s"}},
 	{"doubtful after, unsigned after, useless", cell{"", "1/1", "a new one, found", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"late", cell{"", "1/1", "the old one", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
-	{"old key", cell{"", "1/0", "in doubt", "failed, on watch, retry after 1 min, comparison: unchanged", "the old key, a warning", "1 min", "0/0", "fault + 2 s"}},
-	{"old key after", cell{"", "1/1", "in doubt", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
+	{"old key", cell{"", "1/0", "the old one", "failed, on watch, retry after 1 min, comparison: unchanged", "the old key, a warning", "1 min", "0/0", "fault + 2 s"}},
+	{"old key after", cell{"", "1/1", "a new one, found", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"slow", cell{"", "1/1", "a new one", "comparison: unchanged", "the new key", "at once", "0/0", "fault + 1 s"}},
 }
 
@@ -66,8 +66,8 @@ var wantOfRetirement = []outcome{
 	{"doubtful, unsigned", cell{"", "1/0", "the old one", "failed, on watch, retry after 1 min, comparison: unchanged", "the old key, a warning", "1 min", "0/0", "fault + 2 s"}},
 	{"doubtful after, unsigned after, useless", cell{"", "1/1", "a new one, found", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"late", cell{"", "1/1", "the old one", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "1 min", "0/0", "fault + 2 s"}},
-	{"old key", cell{"", "1/0", "in doubt", "failed, on watch, retry after 1 min, comparison: unchanged", "the old key, a warning", "1 min", "0/0", "fault + 2 s"}},
-	{"old key after", cell{"", "1/1", "in doubt", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "1 min", "0/0", "fault + 2 s"}},
+	{"old key", cell{"", "1/0", "the old one", "failed, on watch, retry after 1 min, comparison: unchanged", "the old key, a warning", "1 min", "0/0", "fault + 2 s"}},
+	{"old key after", cell{"", "1/1", "a new one, found", "failed, on watch, retry after 1 min, comparison: unchanged", "the new key, a warning", "at once", "0/0", "fault + 2 s"}},
 	{"slow", cell{"", "1/1", "a new one", "comparison: unchanged", "the new key", "at once", "0/0", "fault + 1 s"}},
 }
 

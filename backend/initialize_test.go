@@ -61,8 +61,8 @@ func TestStartAfterAVersionWhoseFormIsNotRead(t *testing.T) {
 	r.initialize()
 	require.Regexp(t, `\[ERROR\] a newer version has stored .*: work_id=\S+ stored_readable_from=8 own_format=2`, r.log.String())
 	require.Equal(t, newer, r.formatStored())
-	r.revoke(held)
 	r.system.TaintedVal = true
+	r.revoke(held)
 	r.tick()
 	r.engine.Cleanup(context.Background())
 	require.False(t, r.works(held))

@@ -114,6 +114,7 @@ func TestEntriesThatCannotBeDecoded(t *testing.T) {
 			held := r.read(hosts)
 			require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"key": "a-secret`)}))
 			r.restart()
+			r.system.TaintedVal = true
 			require.Equal(t, c.named, r.status()["unreadable"])
 			if c.says != "" {
 				_, err := r.request(t.Context(), logical.ReadOperation, hosts, nil)
@@ -121,7 +122,6 @@ func TestEntriesThatCannotBeDecoded(t *testing.T) {
 				require.NotContains(t, err.Error(), "a-secret")
 			}
 			r.revoke(held)
-			r.system.TaintedVal = true
 			r.tick()
 			require.NotContains(t, r.log.String(), "a-secret")
 		})
