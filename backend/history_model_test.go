@@ -361,7 +361,7 @@ func (h *history) judgeOperator(o *course) {
 		switch err := o.rotated.err; {
 		case err == nil: // later calls join an earlier one that is not done
 			_, answered := lastOf(posts, func(p regeneration) bool { return p.key != "" && p.settled > o.rotated.since })
-			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered: %+v", slices.DeleteFunc(slices.Clone(posts), func(p regeneration) bool { return p.step+1 < o.stepOf }))
+			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered")
 			step, given := h.given[h.sim.Key()]
 			h.demand(!given || step == o.stepOf, "rotate-key was acknowledged, and a key works that was handed out before")
 			h.wanted = 0
