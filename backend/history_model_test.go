@@ -82,6 +82,7 @@ type model struct {
 	abandoned map[string]bool // keys that live on, as was said when their tenant was left
 	frail     map[int]bool    // the steps after which the engine may not know what it learned
 
+	anew     int       // when the record was last begun anew, in the order of things
 	wanted   int       // when an operator began to want a new key, in the order of things; 0: none does
 	replaced time.Time // when the tenant's key was last replaced, or before
 	jumped   time.Time // when the clock last did
@@ -132,7 +133,7 @@ func (h *history) counts(o *course) {
 // learn draws the consequences of a step for what is known.
 func (h *history) learn(o *course) {
 	if o.before.unreadable || o.after.unreadable || o.killed && o.struck {
-		h.versions = map[string]int{}
+		h.versions, h.anew = map[string]int{}, h.notes.mark()
 	}
 	h.counts(o)
 	h.pendingLook = h.pendingLook || o.livingEnded && (o.step.What == group || o.step.What == race)
@@ -153,7 +154,7 @@ func (h *history) learn(o *course) {
 // learnOfLeaving takes note that the tenant was left: its leases protect nothing, and what
 // could not be retired was said.
 func (h *history) learnOfLeaving(o *course) {
-	h.wanted, h.versions = 0, map[string]int{}
+	h.wanted, h.versions, h.anew = 0, map[string]int{}, h.notes.mark()
 	for _, l := range h.leases {
 		l.void = true
 	}
@@ -170,7 +171,7 @@ func (h *history) isDisclosed(key string) bool {
 // isNamed reports whether the engine knows that Graph has named a key.
 func (h *history) isNamed(key string) bool {
 	_, words, _ := h.notes.of(h.tenant)
-	return slices.ContainsFunc(words, func(w word) bool { return w.key == key && !h.frail[w.step] })
+	return slices.ContainsFunc(words, func(w word) bool { return w.key == key && !h.frail[w.step] && w.order > h.anew })
 }
 
 // isSuperseded reports whether the engine knows that a key is dead.
@@ -361,7 +362,7 @@ func (h *history) judgeOperator(o *course) {
 		switch err := o.rotated.err; {
 		case err == nil: // later calls join an earlier one that is not done
 			_, answered := lastOf(posts, func(p regeneration) bool { return p.key != "" && p.settled > o.rotated.since })
-			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered: %+v", slices.DeleteFunc(slices.Clone(posts), func(p regeneration) bool { return p.step+1 < o.stepOf }))
+			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered")
 			step, given := h.given[h.sim.Key()]
 			h.demand(!given || step == o.stepOf, "rotate-key was acknowledged, and a key works that was handed out before")
 			h.wanted = 0

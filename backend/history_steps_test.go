@@ -307,8 +307,10 @@ func (h *history) conclude(o *course, which func(*holder) bool) {
 // follow lets what a revocation leads to happen, or leaves it for later.
 func (h *history) follow(o *course) {
 	if !o.step.Late && h.hung == nil {
+		before := h.sim.Calls(graphtest.Regenerate).Started + h.sim.Calls(graphtest.Get).Started
 		told := h.look()
-		h.demand(!told || h.pendingLook || o.livingEnded, "the end of superseded leases has woken the engine")
+		calls := h.sim.Calls(graphtest.Regenerate).Started + h.sim.Calls(graphtest.Get).Started - before
+		h.demand(!told || calls == 0 || h.pendingLook || o.livingEnded, "the end of superseded leases has cost %d calls of Graph", calls)
 		h.pendingLook = false
 		return
 	}

@@ -381,6 +381,9 @@ type Applied struct {
 // has made known goes on in memory.
 func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	if s.opens(e) {
+		if e.Kind == Turning || e.Kind == Closed {
+			s.drain(ctx)
+		}
 		return Applied{}, nil
 	}
 	unlock, err := s.lock.Write(ctx)
@@ -401,6 +404,14 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	}
 	err = s.keep(ctx, e, rec, next)
 	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
+}
+
+// drain waits for the readers who were in before the door was closed: what they have been
+// given counts as disclosed only then.
+func (s *Store) drain(ctx context.Context) {
+	if unlock, err := s.lock.Write(ctx); err == nil {
+		unlock()
+	}
 }
 
 // opens handles the events that open and close the door.
