@@ -143,6 +143,9 @@ func (h *history) learn(o *course) {
 	if o.killed || o.struck {
 		h.frail[o.stepOf], h.shaken = true, h.now()
 	}
+	for _, l := range h.leases { // a clock that is put back revives no record
+		l.tried = l.tried || !l.revoked && !l.ends.Add(lease.Grace).After(h.clock.now())
+	}
 	leftEarly := slices.ContainsFunc(o.readers, func(r *reader) bool { return r.left && r.err != nil })
 	if o.killed || o.struck || !ledgerForgets && leftEarly {
 		if until := h.clock.now().Add(config.DefaultTTL + lease.Grace + lease.PageSpan); until.After(h.unsure) {
