@@ -565,7 +565,7 @@ func (s *Store) read(ctx context.Context) (Record, error) {
 
 // healed begins anew where the record is damaged. Its version is higher than that of any
 // key before: than the stored one if that can be made out, and otherwise than any number
-// of regenerations, one a minute since 1970.
+// of regenerations, one a second since 1970.
 func (s *Store) healed(ctx context.Context) (Record, error) {
 	entry, err := s.storage.Get(ctx, StorageKey)
 	if err != nil || entry == nil {
@@ -579,7 +579,7 @@ func (s *Store) healed(ctx context.Context) (Record, error) {
 		rec.Version = max(rec.Version, n)
 	}
 	if rec.Version <= 0 {
-		rec.Version = int(s.now().Unix() / int64(time.Minute/time.Second))
+		rec.Version = int(s.now().Unix())
 	}
 	rec.Newest = rec.Version
 	if to := s.at().policy.Workspace; to != (Workspace{}) {
