@@ -654,7 +654,7 @@ func uses(s *accesskey.Store) map[string]func(context.Context) error {
 // under a version that is higher than any before.
 func TestUnreadableRecord(t *testing.T) {
 	for stored, version := range map[string]int{
-		`{"key": "a-secret`: int(time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC).Unix() / 60),
+		`{"key": "a-secret`: int(time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC).Unix()),
 		`{"key": ["a-secret"], "version": 7, "newest": 9}`:                 9,
 		`{"key": "a-secret", "version": "12", "newest": "none"}`:           12,
 		`{"key": "a-secret", "version": 7, "disclosed": "perhaps"}`:        7,
