@@ -9,7 +9,7 @@ import "fmt"
 type stepper = func(what string, do func(*world) string)
 
 // emitter is told where a step leads.
-type emitter = func(what string, to world, broken string, order [keyCount]uint8)
+type emitter = func(what string, to world, broken string)
 
 // The steps that have a key: the one that GET names, mostly.
 const (
@@ -50,9 +50,9 @@ func (x *explorer) next(w world, emit emitter) {
 			if x.failSave > 0 {
 				t.writes--
 			}
-			order := x.tidy(&t)
+			x.tidy(&t)
 			busy = busy || urgent && t != w
-			emit(x.suffered(what), t, broken, order)
+			emit(x.suffered(what), t, broken)
 			if w.writes == 0 {
 				return
 			}

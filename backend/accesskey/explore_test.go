@@ -13,90 +13,89 @@ import (
 	"time"
 )
 
-// broken is a violation of an invariant, and the shortest way to it.
+// broken is a violation of an invariant, and a shortest way to it.
 type broken struct {
 	invariant string
 	steps     []string
 }
 
-// explore visits every world that can be reached, nearest first. It ends at the first
-// violation, or when it has seen all or limit.
-func explore(x *explorer, f faults, limit int) (states int, found *broken) {
-	type node struct {
-		world  world
-		parent int32
-	}
-	seed := maphash.MakeSeed()
-	seen := map[uint64]struct{}{}
-	var nodes []node
-	add := func(w world, parent int32) {
-		h := maphash.Comparable(seed, w)
-		if _, old := seen[h]; !old {
-			seen[h] = struct{}{}
-			nodes = append(nodes, node{w, parent})
-		}
-	}
-	for _, w := range x.start(f) {
-		x.tidy(&w)
-		add(w, -1)
-	}
-	for i := 0; i < len(nodes) && len(nodes) <= limit && found == nil; i++ {
-		from := int32(i)
-		x.next(nodes[i].world, func(what string, to world, problem string, _ [keyCount]uint8) {
-			if problem == "" {
-				add(to, from)
-				return
-			}
-			if found != nil {
-				return
-			}
-			path := []world{to}
-			for j := from; j >= 0; j = nodes[j].parent {
-				path = append(path, nodes[j].world)
-			}
-			slices.Reverse(path)
-			name, _, _ := strings.Cut(problem, ":")
-			found = &broken{name, append(x.retell(path, what), "=> "+problem)}
-		})
-	}
-	return len(nodes), found
+// visit is a world that was reached: by which of the steps from which other one.
+type visit struct {
+	world world
+	from  int32
+	step  int32
 }
 
-// retell names the steps of a path, by taking them again; the last is given. Keys are
-// called K0, K1, ... in the order in which they are made.
-func (x *explorer) retell(path []world, last string) (steps []string) {
-	var name [keyCount]int
-	made, ticks := 0, 0
-	steps = []string{"start: " + x.text(&path[0], name)}
-	for n := range len(path) - 1 {
-		from, done := path[n], false
-		x.next(from, func(what string, to world, _ string, order [keyCount]uint8) {
-			if done || to != path[n+1] || n == len(path)-2 && what != last {
-				return
-			}
-			done = true
-			before := name
-			for now, was := range order {
-				switch {
-				case x.used(&from).has(was):
-					name[now] = before[was]
-				case x.used(&to).has(uint8(now)):
-					made++
-					name[now] = made
-				}
-			}
-			for k := range uint8(keyCount) {
-				what = strings.Replace(what, fmt.Sprintf("#%d", k), fmt.Sprintf("K%d", before[k]), 1)
-			}
-			if ticks++; what != "a tick passes" {
-				ticks = 0
-			} else if ticks > 1 {
-				what, steps = fmt.Sprintf("%d ticks pass", ticks), steps[:len(steps)-1]
-			}
-			steps = append(steps, fmt.Sprintf("%-60s %s", what, x.text(&to, name)))
-		})
+// search is a walk through all worlds that can be reached, nearest first.
+type search struct {
+	*explorer
+
+	seed   maphash.Seed
+	seen   map[uint64]bool
+	visits []visit
+	found  *broken
+}
+
+// explore visits every world that can be reached. It ends at the first violation, or when
+// it has seen all or limit.
+func explore(x *explorer, f faults, limit int) (states int, found *broken) {
+	s := &search{explorer: x, seed: maphash.MakeSeed(), seen: map[uint64]bool{}}
+	for _, w := range x.start(f) {
+		x.tidy(&w)
+		s.reach(visit{w, -1, 0})
 	}
+	for at := 0; at < len(s.visits) && len(s.visits) <= limit && s.found == nil; at++ {
+		s.leave(int32(at))
+	}
+	return len(s.visits), s.found
+}
+
+// reach notes a world, unless it has been reached before.
+func (s *search) reach(v visit) {
+	id := maphash.Comparable(s.seed, v.world)
+	if !s.seen[id] {
+		s.seen[id] = true
+		s.visits = append(s.visits, v)
+	}
+}
+
+// leave takes each step from a world that was reached.
+func (s *search) leave(at int32) {
+	step := int32(0)
+	s.next(s.visits[at].world, func(_ string, to world, problem string) {
+		switch {
+		case s.found != nil:
+		case problem == "":
+			s.reach(visit{to, at, step})
+		default:
+			name, _, _ := strings.Cut(problem, ":")
+			s.found = &broken{name, append(s.story(visit{to, at, step}), "=> "+problem)}
+		}
+		step++
+	})
+}
+
+// story tells how a world is reached, in words. Keys have the number that they have in
+// the world before the step: K0 is the tenant's.
+func (s *search) story(v visit) (steps []string) {
+	for ; v.from >= 0; v = s.visits[v.from] {
+		steps = append(steps, fmt.Sprintf("%-60s %s", s.words(v), s.text(&v.world)))
+	}
+	steps = append(steps, "start: "+s.text(&v.world))
+	slices.Reverse(steps)
 	return steps
+}
+
+// words says what the last step to a world was, by taking all steps from the one before.
+func (s *search) words(v visit) (what string) {
+	step := int32(0)
+	s.next(s.visits[v.from].world, func(name string, _ world, _ string) {
+		if step == v.step {
+			what = strings.ReplaceAll(name, "#", "K")
+		}
+		step++
+	})
+	return what
 }
 
 // scenario is what is explored: which faults, how many keys Graph and the engine can name

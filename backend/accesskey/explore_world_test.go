@@ -394,11 +394,13 @@ func (x *explorer) settled(w *world) string {
 const mostPOSTs = 2
 
 // tidy makes worlds equal that differ in nothing that matters, and numbers the keys anew.
-// It returns the old number of each.
-func (x *explorer) tidy(t *world) (order [keyCount]uint8) {
+func (x *explorer) tidy(t *world) {
 	x.forget(t)
 	used := x.used(t)
-	var rank [keyCount]uint64
+	var (
+		order [keyCount]uint8 // the old number of each
+		rank  [keyCount]uint64
+	)
 	for k := range uint8(keyCount) {
 		if !used.has(k) {
 			t.dead[k] = 0
@@ -411,7 +413,6 @@ func (x *explorer) tidy(t *world) (order [keyCount]uint8) {
 		}
 	}
 	x.renumber(t, order, used)
-	return order
 }
 
 // forget drops what does not matter.
@@ -523,13 +524,13 @@ func (x *explorer) renumber(t *world, order [keyCount]uint8, used set) {
 	t.memory, t.stored = x.rename(old.memory, to), x.rename(old.stored, to)
 }
 
-// text describes the world; name is what each key is called.
-func (x *explorer) text(w *world, name [keyCount]int) string {
+// text describes the world. K0 is the tenant's key.
+func (x *explorer) text(w *world) string {
 	k := func(k uint8) string {
 		if k >= keyCount {
 			return "-"
 		}
-		return fmt.Sprintf("K%d", name[k])
+		return fmt.Sprintf("K%d", k)
 	}
 	f := x.known(w)
 	b := []string{"tenant " + k(w.cur), "record " + k(f.own)}
