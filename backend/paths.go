@@ -28,7 +28,7 @@ func path(pattern, synopsis, description string, operations map[logical.Operatio
 }
 
 // local declares an operation that any node answers from its own storage. The name, such
-// as "read status", is that of the operation in Vault's OpenAPI document.
+// as "read role", is that of the operation in Vault's OpenAPI document.
 func local(name string, callback framework.OperationFunc, summary string, returns responses) *framework.PathOperation {
 	verb, suffix, _ := strings.Cut(name, " ")
 	return &framework.PathOperation{
@@ -39,7 +39,8 @@ func local(name string, callback framework.OperationFunc, summary string, return
 	}
 }
 
-// forwarded declares an operation that writes or calls Graph. Performance standbys and
+// forwarded declares an operation that writes, calls Graph, or needs what only the active
+// node knows. Performance standbys and
 // secondaries forward it before it does anything.
 func forwarded(name string, callback framework.OperationFunc, summary string, returns responses) *framework.PathOperation {
 	o := local(name, callback, summary, returns)

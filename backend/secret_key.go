@@ -48,7 +48,7 @@ var keyFields = []field.Spec[rotation.Answer]{
 		Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
 		Get:         func(a *rotation.Answer) any { return a.Lease.Record.Key },
 	},
-	field.Always(fieldKeyVersion, framework.TypeInt, "Version of the key, one more at each regeneration.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
+	field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
 	field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(a *rotation.Answer) any { return field.Time(a.Lease.Record.RegeneratedAt) }),
 	field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
 }

@@ -10,8 +10,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 MODULE=example.com/vault-plugin-secrets-mdi
 
-# What each package of the engine may import of the others. A package that is not listed
-# must not exist.
+# What each package of the engine may import of the others. A package of the plugin that is
+# not listed is an error.
 IMPORTS='
 backend          accesskey config credential event field flight format graph health lease role rootrotation rotation status
 accesskey        lease lock

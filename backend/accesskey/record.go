@@ -7,7 +7,7 @@
 // of it is one [Record]. The rule of what may become of a record is a pure core: core.go
 // has its transitions, functions from a record to a record, and decide.go the two
 // decisions, what a reader may have and what the engine must do. Neither reads a clock,
-// storage, a lock or Graph, so both can be read on two pages and explored by a test.
+// storage, a lock or Graph, so both can be read without the rest and explored by a test.
 //
 // The [Store] applies the core under its lock. It promises that a key leaves the engine
 // at one place only, [Store.Lease]: under the lock that confirms that the key is current,
@@ -44,8 +44,8 @@ const (
 // Record is everything that the engine knows of the key. The fields are those of the
 // storage entry.
 type Record struct {
-	// Version counts regenerations, also across tenants, so that a lease names one key
-	// for ever. It goes back if a displaced version is the record again: Newest is the
+	// Version is the number of the key: a new key gets a higher one than any before, also
+	// across tenants, so that a lease names one key for ever. It goes back if a displaced version is the record again: Newest is the
 	// highest so far.
 	Version       int       `json:"version"`
 	Newest        int       `json:"newest"`

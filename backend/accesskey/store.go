@@ -63,7 +63,8 @@ var (
 //
 // Readers lease the current key side by side under the read lock; whatever changes the
 // record takes the write lock. So when an intent has been stored, no lease on the key
-// that it puts in doubt is under way any longer, and none follows.
+// that it puts in doubt is under way. One that follows is a short one, on a key that Graph
+// has named since.
 //
 // What is known although it could not be stored goes on in memory, and is stored before
 // the key is leased again.
@@ -280,7 +281,6 @@ func (s *Store) Due(ctx context.Context) (Record, []string, error) {
 }
 
 // due is what there is to do with a record. The caller holds a lock.
-
 func (s *Store) due(ctx context.Context, rec Record) ([]string, error) {
 	leased, err := s.leased(ctx, rec)
 	if err != nil {
@@ -377,8 +377,8 @@ type Applied struct {
 
 // Apply stores what an event makes of the record. Those from Configured on are remembered,
 // not stored, and never fail. The error is ErrNotDue for an attempt whose reason has gone,
-// and ErrOvertaken for a comparison that says nothing. What an event of storage that fails
-// has made known goes on in memory.
+// and ErrOvertaken for a comparison that says nothing. If storage fails, what the event has
+// made known is kept in memory.
 func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	if s.opens(e) {
 		if e.Kind == Turning || e.Kind == Closed {
@@ -431,8 +431,8 @@ func (s *Store) opens(e Event) bool {
 	return true
 }
 
-// keep stores the next record. Of a regeneration whose intent cannot be stored it is known
-// that it has not been sent.
+// keep stores the next record. If the intent of a regeneration cannot be stored, the
+// regeneration has not been sent.
 func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 	if reflect.DeepEqual(next, rec) && !s.dirty {
 		return nil

@@ -42,7 +42,7 @@ const (
 	DefaultDriftCheckInterval = 10 * time.Minute
 )
 
-// Fields are the fields of the configuration. This is the one place to add a field to:
+// Fields are the fields of the configuration. A field is added here and, with what it stores, to Config:
 // schema, write, read and API reference follow.
 func Fields() []field.Spec[Config] {
 	fields := []field.Spec[Config]{

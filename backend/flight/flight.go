@@ -35,7 +35,7 @@ type Rank int
 // The ranks.
 const (
 	BreakGlass Rank = iota
-	Farewell        // turning away from a tenant, or from the mount
+	Farewell        // deleting the configuration, or the mount going away
 	Configuration
 	Retirement
 	Readers

@@ -7,8 +7,9 @@
 // working. So it keeps a ledger of its own, with one promise: a lease is on record
 // before its key is returned, and stays there until it is revoked or has ended by time.
 //
-// The ledger knows leases by the version of their key and nothing else about keys. It
-// is told the time, and calls nothing but storage.
+// The ledger knows leases by the version of their key and nothing else about keys. It is
+// told when leases end and what time it is for them. How long its own pages stay open it
+// measures itself. It calls nothing but storage.
 package lease
 
 import (
@@ -214,7 +215,7 @@ func (l *Ledger) repeat(ctx context.Context, s logical.Storage, b *index) error 
 	return nil
 }
 
-// choose returns the pages for which is returns true. It is called under mu.
+// choose returns the pages that satisfy is. It takes mu, and calls is under it.
 func (l *Ledger) choose(b *index, is func(*pageInfo) bool) (chosen []*pageInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
-// unmountBudget bounds the retirement of a key that is left behind.
-const unmountBudget = 8 * time.Second
+// farewellBudget bounds the retirement of a key that is left behind.
+const farewellBudget = 8 * time.Second
 
 // causes of the work that is a regeneration.
 var causes = map[string]string{
@@ -28,9 +28,9 @@ var causes = map[string]string{
 	accesskey.WorkRotate: accesskey.CauseRotation,
 }
 
-// byUrgency is the engine's work, that which settles other work first: each regeneration
-// begins with a comparison, but for the one that an operator wants.
-var byUrgency = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.WorkRotate, accesskey.WorkSettle, accesskey.WorkCompare}
+// runOrder is the order in which the engine's work is run. Unlike that of the status it has
+// regenerations first: each settles a doubt as well.
+var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.WorkRotate, accesskey.WorkSettle, accesskey.WorkCompare}
 
 // RunDue does the most urgent of what is due and may be tried now. What fails has been
 // reported when it returns.
@@ -44,7 +44,7 @@ func (m *Manager) RunDue(ctx context.Context) error {
 		return err
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
-	for _, work := range byUrgency {
+	for _, work := range runOrder {
 		if slices.Contains(due, work) && (rec.Watch != nil && !regenerates(work) || m.mayRun(ctx, conn, work)) {
 			m.run(ctx, work)
 			return nil
@@ -140,7 +140,7 @@ func (m *Manager) TurnAway(ctx context.Context, leave func() error) (warning str
 // out, and a key that has been is regenerated.
 func (m *Manager) RetireOnUnmount(ctx context.Context) {
 	m.tell(ctx, accesskey.Closed)
-	bounded, cancel := context.WithTimeout(ctx, unmountBudget)
+	bounded, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
 	if err := m.Flights.Alone(bounded, flight.Farewell, m.retireNow); err != nil {
 		hclog.FromContext(ctx).Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", graph.LogArgs(err)...)
@@ -156,7 +156,7 @@ func (m *Manager) tell(ctx context.Context, kind string) {
 // retireNow regenerates a key that has been handed out, in a flight of its caller's. It
 // takes more than one regeneration if a key is found at Graph meanwhile.
 func (m *Manager) retireNow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, unmountBudget)
+	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil {

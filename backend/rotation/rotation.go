@@ -42,7 +42,7 @@ const shareWait = 2 * time.Second
 // ErrUnconfirmed says that a rotation which an operator has asked for goes on.
 var ErrUnconfirmed = errors.New("the key has not been confirmed to be regenerated yet; the engine goes on until it is, also after a restart: see wanted_since in mdi/status")
 
-// Flights is the work with the key, one piece at a time.
+// Flights is work with the key that is done one piece at a time.
 type Flights = flight.Group[accesskey.Record]
 
 // Manager works with the key of a mount.
