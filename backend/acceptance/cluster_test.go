@@ -262,6 +262,7 @@ type engineStatus struct {
 	Cause         string `json:"cause"`
 	LiveLeases    int    `json:"live_leases"`
 	IntentPending bool   `json:"intent_pending"`
+	OnWatch       bool   `json:"on_watch"`
 }
 
 func (c *cluster) status(ctx context.Context) (engineStatus, error) {
