@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
@@ -40,7 +41,7 @@ func (b *backend) pathRotateKey() *framework.Path {
 // rotateKey serves POST mdi/rotate-key.
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	rec, err := b.rotation.Rotate(ctx)
-	if coded, ok := errors.AsType[logical.HTTPCodedError](refusal(err)); ok && !rec.WantedSince.IsZero() && !errors.Is(err, rotation.ErrUnconfirmed) {
+	if coded, ok := errors.AsType[logical.HTTPCodedError](refusal(err)); ok && !rec.WantedSince.IsZero() && !errors.Is(err, rotation.ErrUnconfirmed) && !errors.Is(err, config.ErrUnconfigured) {
 		return nil, logical.CodedError(coded.Code(), coded.Error()+". The engine goes on trying: see wanted_since in mdi/status.")
 	}
 	if err != nil {

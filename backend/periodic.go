@@ -13,6 +13,10 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
+// workBudget is the part of a tick for work that is due, so that time is left for an
+// unmount. Work that takes longer goes on apart from the tick.
+const workBudget = 10 * time.Second
+
 // pruneBudget is the part of a tick for deleting old records of leases.
 const pruneBudget = 2 * time.Second
 
@@ -25,19 +29,25 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 	}
 	if !b.System().Tainted() {
 		b.rotation.Reopen(ctx) // a mount that has been moved goes on
-		if err := b.rotation.RunDue(ctx); err != nil {
-			hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
-		}
-		if err := b.root.RunDue(ctx); err != nil {
-			hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
-		}
+		b.work(ctx)
+		b.prune(ctx)
 	}
 	if b.System().Tainted() { // an unmount joins a tick that is under way instead of starting its own
 		b.unmount(ctx)
-	} else {
-		b.prune(ctx)
 	}
 	return nil
+}
+
+// work does what is due.
+func (b *backend) work(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, workBudget)
+	defer cancel()
+	if err := b.rotation.RunDue(ctx); err != nil {
+		hclog.FromContext(ctx).Error("looking for work with the key", graph.LogArgs(err)...)
+	}
+	if err := b.root.RunDue(ctx); err != nil {
+		hclog.FromContext(ctx).Error("looking for work with the app's own credential", graph.LogArgs(err)...)
+	}
 }
 
 // unmount ends the engine's work when the mount goes away.
@@ -96,7 +106,8 @@ func (r *retirement) run() {
 // retireIfDue retires the current key if that is due. Failures are logged and reported in
 // mdi/status; the periodic tick tries again.
 func (b *backend) retireIfDue(ctx context.Context) {
-	ctx = b.ofWork(ctx)
+	ctx, cancel := context.WithTimeout(b.ofWork(ctx), requestBudget)
+	defer cancel()
 	if err := b.rotation.RetireIfDue(ctx); err != nil {
 		hclog.FromContext(ctx).Error("looking for a key to retire", graph.LogArgs(err)...)
 	}

@@ -77,11 +77,13 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 	}
 	dead = slices.Concat(dead, r.Superseded)
 	r.Superseded = dead[:min(len(dead), remembered)]
+	// A comparison beside the regeneration may have found the key, and a reader may have it.
+	handedOut := slices.ContainsFunc(r.versions(), func(d displaced) bool { return d.Disclosed && hmac.Equal(d.MAC, r.mac(key)) })
 	r = r.becomes(key, cause, now)
 	r.Cause = cause // also if a comparison has found the key before the answer came
 	r.Displaced = slices.DeleteFunc(r.Displaced, func(d displaced) bool { return d.Version <= at.Newest })
 	r.Intent = nil
-	if at.Wanted {
+	if at.Wanted && !handedOut {
 		r.WantedSince = time.Time{}
 	}
 	if at.Doubt {
@@ -172,6 +174,9 @@ func (r Record) turnedAway(to Workspace, now time.Time) Record {
 		return r
 	}
 	next := Record{Version: r.newest(), Newest: r.newest(), Workspace: to, Salt: r.Salt}
+	if r.Workspace.TenantID == to.TenantID {
+		next.WantedSince = r.WantedSince // it is the same key, at another endpoint
+	}
 	if r.Intent != nil || r.Watch != nil {
 		next = next.onWatch(now, true)
 	}

@@ -227,7 +227,7 @@ func retirementDue(r Record, s situation) bool {
 			all = nil
 		}
 	}
-	given, held := false, false
+	given, held := s.turning && !r.WantedSince.IsZero(), false
 	for _, d := range all {
 		given = given || d.Disclosed
 		held = held || s.leased(d.Version)

@@ -76,9 +76,12 @@ type Store struct {
 	lock   lock.Lock // of what follows
 	record *Record   // never changed; nil if it is not known
 	dirty  bool      // what is stored is not, or may not be, the record
-	flying bool      // a regeneration of this process is under way
 	asked  asked
 	posted time.Time // when a regeneration was last sent or answered
+
+	// flying says that a regeneration of this process is under way. A record that says so
+	// while none is has lost it.
+	flying atomic.Bool
 
 	gate sync.Mutex // of what follows, which no I/O is made under
 	door door
@@ -388,6 +391,7 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	}
 	unlock, err := s.lock.Write(ctx)
 	if err != nil {
+		s.miss(e)
 		return Applied{}, err
 	}
 	defer unlock()
@@ -396,6 +400,7 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 		rec, err = s.healed(ctx)
 	}
 	if err != nil {
+		s.miss(e)
 		return Applied{Before: rec, Record: rec}, err
 	}
 	next, finding, err := s.step(ctx, rec, e)
@@ -404,6 +409,14 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	}
 	err = s.keep(ctx, e, rec, next)
 	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
+}
+
+// miss notes that an event could not be applied. A regeneration whose outcome was missed
+// counts as lost from the next look at the record.
+func (s *Store) miss(e Event) {
+	if e.Kind == Answered || e.Kind == Refused || e.Kind == Lost {
+		s.flying.Store(false)
+	}
 }
 
 // drain waits for the readers who were in before the door was closed: what they have been
@@ -442,7 +455,7 @@ func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 		unstored = rec
 	}
 	err := s.save(ctx, next, unstored)
-	s.flying = s.record.UnderWay()
+	s.flying.Store(s.record.UnderWay())
 	if s.record.Version != rec.Version {
 		s.inAdvance.Store(0)
 		if e.Awaited {
@@ -509,26 +522,30 @@ func (s *Store) stillDue(ctx context.Context, rec Record, work string) error {
 // load loads the record, if it is not known, and returns it as it concerns the configured
 // workspace. The caller holds the write lock.
 func (s *Store) load(ctx context.Context) (Record, error) {
-	if s.record == nil {
+	isNew := s.record == nil
+	if isNew {
 		rec, err := s.read(ctx)
 		if err != nil {
 			return Record{}, err
 		}
-		if !s.flying {
-			rec = rec.found(s.now())
-		}
 		s.record = &rec
 	}
-	if !s.isLoaded() {
+	if rec := *s.record; (isNew || rec.UnderWay()) && !s.flying.Load() {
+		rec = rec.found(s.now())
+		s.record = &rec
+	}
+	if s.record.ahead(s.now()) {
 		rec := s.record.sane(s.now())
 		s.record = &rec
 	}
 	return s.view(), nil
 }
 
-// isLoaded reports whether the record is known, and has no times that must be corrected.
-// The caller holds a lock.
-func (s *Store) isLoaded() bool { return s.record != nil && !s.record.ahead(s.now()) }
+// isLoaded reports whether the record is known, and nothing in it has to be corrected. The
+// caller holds a lock.
+func (s *Store) isLoaded() bool {
+	return s.record != nil && !s.record.ahead(s.now()) && (!s.record.UnderWay() || s.flying.Load())
+}
 
 // view returns the record, which is known, as it concerns the configured workspace. The
 // caller holds a lock.

@@ -141,8 +141,8 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 // again before a time that grows with each failure and is no less than what Graph asks for.
 func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
 	now := t.now()
-	if remote, ok := errors.AsType[*graph.Error](failure); !unattended || ok && remote.Op == graph.OpRegenerate {
-		t.hold(failure, now) // whatever becomes of the report
+	if remote, ok := errors.AsType[*graph.Error](failure); ok && (!unattended || remote.Op == graph.OpRegenerate) {
+		t.hold(remote, now) // whatever becomes of the report
 	}
 	return t.change(ctx, func(r *Report) bool {
 		remote := t.heedThrottling(r, failure, now)

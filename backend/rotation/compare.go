@@ -88,6 +88,9 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
 	}
+	if applied.Finding == accesskey.Unchanged && applied.Record.Cause == accesskey.CauseExternal {
+		result = health.DriftExternal // until the engine has made a key of its own
+	}
 	logReport(ctx, m.Health.Compared(ctx, result, nil))
 	return err
 }

@@ -125,9 +125,11 @@ func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // or removes the configuration. It returns a warning if the key could not be retired in
 // time: it lives on, out of the engine's reach. The error is that of leave.
 func (m *Manager) TurnAway(ctx context.Context, leave func() error) (warning string, err error) {
-	m.tell(ctx, accesskey.Turning)
+	bounded, cancel := context.WithTimeout(ctx, farewellBudget)
+	defer cancel()
+	m.tell(bounded, accesskey.Turning)
 	defer m.tell(ctx, accesskey.Turned)
-	if err := m.retireNow(ctx); err != nil {
+	if err := m.retireNow(bounded); err != nil {
 		hclog.FromContext(ctx).Error("the deployment access key lives on after its configuration", graph.LogArgs(err)...)
 		m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)
 		warning = "The deployment access key that has been handed out could not be regenerated with the configuration so far: it lives on. " +
@@ -139,9 +141,9 @@ func (m *Manager) TurnAway(ctx context.Context, leave func() error) (warning str
 // RetireOnUnmount ends the work with the key when the mount goes away: nothing is handed
 // out, and a key that has been is regenerated.
 func (m *Manager) RetireOnUnmount(ctx context.Context) {
-	m.tell(ctx, accesskey.Closed)
 	bounded, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
+	m.tell(bounded, accesskey.Closed)
 	if err := m.Flights.Alone(bounded, flight.Farewell, m.retireNow); err != nil {
 		hclog.FromContext(ctx).Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", graph.LogArgs(err)...)
 		m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)

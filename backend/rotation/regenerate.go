@@ -152,8 +152,12 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 // begin stores the intent. If storing it took so long that a doubt would be counted from
 // too early a time, it is stored anew.
 func (a attempt) begin(ctx context.Context) error {
-	for range 3 {
+	for pass := range 3 {
 		applied, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
+		if err != nil && pass > 0 { // there is the intent of the pass before
+			_, failed := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
+			a.logUnstored(ctx, failed)
+		}
 		if err != nil {
 			return err
 		}

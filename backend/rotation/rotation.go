@@ -86,9 +86,9 @@ type Answer struct {
 // terms are asked for anew after each wait, since the configuration may have changed.
 func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 	var (
-		asks   accesskey.Terms // what this reader has waited for so far
-		ready  *flight.Result[accesskey.Record]
-		repeat = true
+		asks             accesskey.Terms // what this reader has waited for so far
+		ready            *flight.Result[accesskey.Record]
+		repeat, compared = true, false
 	)
 	for {
 		got, err := m.take(ctx, role, asks)
@@ -105,6 +105,8 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 			}
 		case errors.Is(err, accesskey.ErrCompareFirst):
 			err = m.compare(ctx)
+			asks.Waited = asks.Waited && !compared // a regeneration has overtaken it: wait for that
+			compared = true
 		case errors.Is(err, accesskey.ErrWaitFirst):
 			m.Flights.Pause(ctx, shareWait)
 			asks.Waited, err = true, ctx.Err()
@@ -154,7 +156,8 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	if _, err := m.Configs.Current(ctx); err != nil {
 		return accesskey.Record{}, err
 	}
-	if _, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Wanted}); err != nil {
+	applied, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Wanted})
+	if err != nil {
 		return accesskey.Record{}, err
 	}
 	for {
@@ -164,6 +167,8 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		}
 		rec, failed := m.Keys.Record(ctx)
 		switch {
+		case failed == nil && rec.Workspace != applied.Record.Workspace:
+			return rec, config.ErrChanged
 		case failed == nil && rec.WantedSince.IsZero():
 			return rec, nil
 		case ctx.Err() != nil:
