@@ -324,3 +324,18 @@ func TestTimesThatStatusShows(t *testing.T) {
 	require.Equal(t, noon, lost.Intent.Started())
 	require.Equal(t, later.Add(watchFor), lost.Watch.Ends())
 }
+
+// A comparison beside the regeneration that an operator waits for has found its key, and a
+// reader has it: the key may have leaked, so the operator's wish is not fulfilled.
+func TestKeyThatWasHandedOutBesideDoesNotFulfilAWish(t *testing.T) {
+	for handedOut, wanted := range map[bool]bool{false: false, true: true} {
+		r, _ := newRecord().answered("old", CauseRead, noon)
+		r, _ = r.wanted(noon).begin(noon).compared("new", noon)
+		if handedOut {
+			r = r.disclosed()
+		}
+		r, found := r.answered("new", CauseManual, noon)
+		require.Equal(t, Renewed, found)
+		require.Equal(t, wanted, !r.WantedSince.IsZero())
+	}
+}

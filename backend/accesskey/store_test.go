@@ -726,3 +726,37 @@ func TestClockThatWasAhead(t *testing.T) {
 		}
 	}
 }
+
+// An outcome that storage has swallowed leaves no regeneration under way for ever: it counts
+// as lost, with a doubt and a watch.
+func TestOutcomeThatCannotBeApplied(t *testing.T) {
+	for _, kind := range []string{accesskey.Answered, accesskey.Refused, accesskey.Lost} {
+		t.Run(kind, func(t *testing.T) {
+			r := newRig(t)
+			r.regenerated("a")
+			r.apply(accesskey.Event{Kind: accesskey.Begun})
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, err := r.store.Apply(ended, accesskey.Event{Kind: kind, Key: "b"})
+			require.ErrorIs(t, err, context.Canceled)
+			rec := r.record()
+			require.False(t, rec.UnderWay())
+			require.True(t, rec.InDoubt())
+			require.NotNil(t, rec.Watch)
+		})
+	}
+}
+
+// What an operator wants stays wanted when the same tenant is reached at another endpoint,
+// and is not satisfied by a key that a reader has had before the answer.
+func TestWantedOutlastsATurn(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	r.apply(accesskey.Event{Kind: accesskey.Wanted})
+	elsewhere := home
+	elsewhere.GraphRoot = "https://elsewhere.test"
+	r.configure(accesskey.Policy{Workspace: elsewhere})
+	require.NotZero(t, r.record().WantedSince)
+	r.configure(accesskey.Policy{Workspace: abroad})
+	require.Zero(t, r.record().WantedSince)
+}

@@ -320,7 +320,7 @@ func TestHold(t *testing.T) {
 			for range 2 {
 				require.NoError(t, r.tracker.MayRead(t.Context()))
 				for i, want := range []time.Duration{2, 4, 8, 16, 32, 60, 60, 60} {
-					failure := []error{errForbidden, errDown, errNoSignIn}[i%3]
+					failure := []error{errForbidden, errLost, errNoSignIn}[i%3]
 					r.failed(false, failure)
 					r.compared(health.DriftNone, nil)
 					var held *health.HeldError
@@ -332,7 +332,7 @@ func TestHold(t *testing.T) {
 					require.Zero(t, r.waits(func() bool { return r.tracker.MayRetire(t.Context()) == nil }), "readers only")
 					r.now = r.now.Add(want * time.Second)
 				}
-				r.failed(false, errDown)
+				r.failed(false, errLost)
 				end(r)
 			}
 		})
@@ -340,14 +340,16 @@ func TestHold(t *testing.T) {
 }
 
 // A failure of unattended work holds readers only if it was the regeneration that failed:
-// they may fare better with what comes before it.
+// they may fare better with what comes before it. One that is not Graph's or Entra's holds
+// nobody.
 func TestWhatHoldsReaders(t *testing.T) {
 	for name, c := range map[string]struct {
 		unattended bool
 		failure    error
 		holds      bool
 	}{
-		"reader, any":            {false, errDown, true},
+		"reader, lost":           {false, errLost, true},
+		"reader, storage":        {false, errDown, false}, // nothing was sent
 		"reader, sign-in":        {false, errNoSignIn, true},
 		"engine, regeneration":   {true, errForbidden, true},
 		"engine, lost":           {true, unsettled{errLost}, true},
