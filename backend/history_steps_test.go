@@ -55,6 +55,7 @@ func (h *history) takes(o *course, r *reader) {
 	o.readers = append(o.readers, r)
 	if r.left {
 		h.count(string(leaving))
+		h.pendingLook = true // for the lease that was withdrawn may have been the last
 	}
 	if h.refused(r.err) {
 		return
@@ -297,6 +298,7 @@ func (h *history) conclude(o *course, which func(*holder) bool) {
 		dead, again := h.isSuperseded(l.key), l.revoked
 		if err := h.revokes(l.secret); err != nil {
 			l.tried, o.stuck = !again, err
+			o.livingEnded = true // it has ended, and is removed later
 			continue
 		}
 		l.revoked, l.tried = true, l.tried && again

@@ -5,7 +5,6 @@ package backend
 import (
 	"flag"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -70,19 +69,9 @@ func fewer(t *testing.T) (end func()) {
 	if given {
 		return func() {}
 	}
-	before, checks := flag.Lookup(name).Value.String(), "20"
-	if testing.Short() || raceDetector() {
-		checks = "6"
-	}
-	require.NoError(t, flag.Set(name, checks))
+	before := flag.Lookup(name).Value.String()
+	require.NoError(t, flag.Set(name, "6"))
 	return func() { require.NoError(t, flag.Set(name, before)) }
-}
-
-// raceDetector reports whether the test has been built with the race detector, under
-// which a history takes several times as long.
-func raceDetector() bool {
-	info, _ := debug.ReadBuildInfo()
-	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // live plays one history.

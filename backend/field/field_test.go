@@ -154,3 +154,19 @@ func TestDurationAndPeriod(t *testing.T) {
 		})
 	}
 }
+
+// Fields that are only read, and how a value that is missing is read.
+func TestFieldsThatAreOnlyRead(t *testing.T) {
+	type state struct {
+		at   time.Time
+		text string
+	}
+	specs := []field.Spec[state]{
+		field.Always("text", framework.TypeString, "A text.", func(s *state) any { return s.text }),
+		field.IfKnown("known_text", framework.TypeString, "A text, if there is one.", func(s *state) any { return field.Text(s.text) }),
+		field.IfKnown("at", framework.TypeTime, "A time, if there is one.", func(s *state) any { return field.Time(s.at) }),
+	}
+	require.Equal(t, map[string]any{"text": ""}, field.Read(specs, &state{}))
+	full := field.Read(specs, &state{time.Date(2027, 2, 28, 13, 0, 0, 0, time.FixedZone("", 3600)), "x"})
+	require.Equal(t, map[string]any{"text": "x", "known_text": "x", "at": "2027-02-28T12:00:00Z"}, full)
+}
