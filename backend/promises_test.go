@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -247,27 +246,11 @@ func TestReadersDuringConfigDelete(t *testing.T) {
 	}
 }
 
-// lying reports that a write of an entry has failed, once, and carries it out.
-type lying struct {
-	logical.Storage
-	key  string
-	nth  int32
-	seen atomic.Int32
-}
-
-func (s *lying) Put(ctx context.Context, e *logical.StorageEntry) error {
-	err := s.Storage.Put(ctx, e)
-	if e.Key == s.key && s.seen.Add(1) == s.nth {
-		return errors.New("context deadline exceeded")
-	}
-	return err
-}
-
 // The write of the intent fails and is carried out: Graph was not asked, and hosts go on.
 func TestIntentThatIsStoredAndReportedAsFailed(t *testing.T) {
 	r := fleet(t)
 	r.read(hosts)
-	r.storage.Storage = &lying{Storage: r.storage.Storage, key: accesskey.StorageKey, nth: 1}
+	r.storage.LieWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
 	_, err := r.tryKey()
 	require.Error(t, err)
 	require.Equal(t, 1, r.sim.Calls(graphtest.Regenerate).Started)
@@ -286,54 +269,11 @@ func TestWithdrawalThatCannotBeStored(t *testing.T) {
 	require.True(t, r.works(r.read(hosts)))
 }
 
-// delayed takes its time for each operation, or until the context ends.
-type delayed struct {
-	logical.Storage
-	by time.Duration
-}
-
-func (s *delayed) wait(ctx context.Context) error {
-	select {
-	case <-time.After(s.by):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *delayed) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	if err := s.wait(ctx); err != nil {
-		return nil, err
-	}
-	return s.Storage.Get(ctx, key)
-}
-
-func (s *delayed) Put(ctx context.Context, e *logical.StorageEntry) error {
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
-	return s.Storage.Put(ctx, e)
-}
-
-func (s *delayed) Delete(ctx context.Context, key string) error {
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
-	return s.Storage.Delete(ctx, key)
-}
-
-func (s *delayed) List(ctx context.Context, prefix string) ([]string, error) {
-	if err := s.wait(ctx); err != nil {
-		return nil, err
-	}
-	return s.Storage.List(ctx, prefix)
-}
-
 // A reader who hangs up while the lease is being stored keeps no key alive.
 func TestReaderWhoHangsUpKeepsNoKeyAlive(t *testing.T) {
 	r := fleet(t)
 	held := r.read(hosts)
-	r.storage.Storage = &delayed{r.storage.Storage, 30 * time.Millisecond}
+	r.storage.Storage = &storagetest.Slow{Storage: r.storage.Storage, Takes: 30 * time.Millisecond, Heeds: true}
 	for range 20 {
 		ctx, hangUp := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		_, err := r.request(ctx, logical.ReadOperation, hosts, nil)
@@ -352,7 +292,7 @@ func TestSlowStorageHoldsNobodyBeyondTheirBound(t *testing.T) {
 			r := fleet(t)
 			r.read(hosts)
 			r.restart()
-			r.storage.Storage = &delayed{r.storage.Storage, by}
+			r.storage.Storage = &storagetest.Slow{Storage: r.storage.Storage, Takes: by, Heeds: true}
 			var done sync.WaitGroup
 			do := func(what string, operation logical.Operation, path string) {
 				done.Go(func() {

@@ -131,8 +131,12 @@ func (r *rig) revoke(l *accesskey.Lease) error {
 
 // fail makes the next write of the record fail, carried out or not.
 func (r *rig) fail(carriedOut bool) {
-	r.storage.CarryOut(carriedOut)
-	r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
+	next := storagetest.Nth(1, "put", accesskey.StorageKey)
+	if carriedOut {
+		r.storage.LieWhen(next)
+	} else {
+		r.storage.FailWhen(next)
+	}
 }
 
 // A lease is on record, and its key counts as disclosed, before the key is returned.

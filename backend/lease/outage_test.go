@@ -127,7 +127,7 @@ func TestWhoLeavesAtTheLastMomentLeavesNoRecord(t *testing.T) {
 		inOutage(t, func(o *outage) {
 			ctx, cancel := context.WithTimeout(o.Context(), time.Second)
 			defer cancel()
-			id, err := o.ledger.Add(ctx, &delayedStorage{Storage: o.storage, delay: time.Second}, 1, inAnHour)
+			id, err := o.ledger.Add(ctx, &storagetest.Slow{Storage: o.storage, Takes: time.Second, Heeds: true}, 1, inAnHour)
 			synctest.Wait()
 			time.Sleep(time.Minute)
 			o.live(map[bool]int{true: 1}[err == nil], o.ledger)
@@ -367,7 +367,7 @@ func TestLongOutageLeavesNothing(t *testing.T) {
 func TestSlowStorage(t *testing.T) {
 	for _, delay := range []time.Duration{3 * time.Second, 5 * time.Second, 8 * time.Second, 10*time.Second - 1, 10 * time.Second} {
 		inOutage(t, func(o *outage) {
-			slow := &delayedStorage{Storage: o.storage, delay: delay}
+			slow := &storagetest.Slow{Storage: o.storage, Takes: delay, Heeds: true}
 			id := o.add()
 			other := lease.New()
 			for name, use := range map[string]func(ctx context.Context) error{
@@ -396,47 +396,4 @@ func TestSlowStorage(t *testing.T) {
 			o.live(0, lease.New())
 		})
 	}
-}
-
-// delayedStorage takes its time, as long as the caller has some.
-type delayedStorage struct {
-	logical.Storage
-	delay time.Duration
-}
-
-func (s *delayedStorage) wait(ctx context.Context) error {
-	select {
-	case <-time.After(s.delay):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *delayedStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	if err := s.wait(ctx); err != nil {
-		return nil, err
-	}
-	return s.Storage.Get(ctx, key)
-}
-
-func (s *delayedStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
-	return s.Storage.Put(ctx, entry)
-}
-
-func (s *delayedStorage) Delete(ctx context.Context, key string) error {
-	if err := s.wait(ctx); err != nil {
-		return err
-	}
-	return s.Storage.Delete(ctx, key)
-}
-
-func (s *delayedStorage) List(ctx context.Context, prefix string) ([]string, error) {
-	if err := s.wait(ctx); err != nil {
-		return nil, err
-	}
-	return s.Storage.List(ctx, prefix)
 }

@@ -26,11 +26,10 @@ var ErrBroken = errors.New("the storage is broken")
 type Storage struct {
 	logical.Storage
 
-	mu         sync.Mutex
-	fail       func(op, key string) bool
-	hang       func(op, key string) bool
-	lie        func(op, key string) bool
-	carriesOut bool
+	mu   sync.Mutex
+	fail func(op, key string) bool
+	hang func(op, key string) bool
+	lie  func(op, key string) bool
 }
 
 // New returns an empty storage in memory that fails nothing yet.
@@ -70,13 +69,6 @@ func (s *Storage) told(op, key string, err error) error {
 	return err
 }
 
-// CarryOut says whether a write that fails is carried out nevertheless.
-func (s *Storage) CarryOut(carriesOut bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.carriesOut = carriesOut
-}
-
 func (s *Storage) check(ctx context.Context, op, key string) error {
 	s.mu.Lock()
 	hangs, fails := s.hang != nil && s.hang(op, key), s.fail != nil && s.fail(op, key)
@@ -93,14 +85,10 @@ func (s *Storage) check(ctx context.Context, op, key string) error {
 
 // write makes a change, unless it is to fail.
 func (s *Storage) write(ctx context.Context, op, key string, change func() error) error {
-	err := s.check(ctx, op, key)
-	s.mu.Lock()
-	carriesOut := s.carriesOut
-	s.mu.Unlock()
-	if err == nil || errors.Is(err, ErrBroken) && carriesOut {
-		return s.told(op, key, errors.Join(err, change()))
+	if err := s.check(ctx, op, key); err != nil {
+		return err
 	}
-	return err
+	return s.told(op, key, change())
 }
 
 // Get implements logical.Storage.
@@ -129,33 +117,55 @@ func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
 	return s.Storage.List(ctx, prefix)
 }
 
-// Slow is a storage of which each operation takes some time, whatever its context says.
+// Slow is a storage of which each operation takes some time: whatever its context says, or,
+// if it heeds that, no longer than it lasts.
 type Slow struct {
 	logical.Storage
 	Takes time.Duration
+	Heeds bool
+}
+
+func (s *Slow) wait(ctx context.Context) error {
+	if !s.Heeds {
+		ctx = context.WithoutCancel(ctx)
+	}
+	select {
+	case <-time.After(s.Takes):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Get implements logical.Storage.
 func (s *Slow) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	time.Sleep(s.Takes)
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
 	return s.Storage.Get(ctx, key)
 }
 
 // Put implements logical.Storage.
 func (s *Slow) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	time.Sleep(s.Takes)
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
 	return s.Storage.Put(ctx, entry)
 }
 
 // Delete implements logical.Storage.
 func (s *Slow) Delete(ctx context.Context, key string) error {
-	time.Sleep(s.Takes)
+	if err := s.wait(ctx); err != nil {
+		return err
+	}
 	return s.Storage.Delete(ctx, key)
 }
 
 // List implements logical.Storage.
 func (s *Slow) List(ctx context.Context, prefix string) ([]string, error) {
-	time.Sleep(s.Takes)
+	if err := s.wait(ctx); err != nil {
+		return nil, err
+	}
 	return s.Storage.List(ctx, prefix)
 }
 
