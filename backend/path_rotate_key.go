@@ -41,14 +41,16 @@ func (b *backend) pathRotateKey() *framework.Path {
 // rotateKey serves POST mdi/rotate-key.
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	rec, err := b.rotation.Rotate(ctx)
-	if coded, ok := errors.AsType[logical.HTTPCodedError](refusal(err)); ok && !rec.WantedSince.IsZero() && !errors.Is(err, rotation.ErrUnconfirmed) && !errors.Is(err, config.ErrUnconfigured) {
+	if err == nil {
+		return &logical.Response{Data: map[string]any{
+			fieldKeyVersion:    rec.Version,
+			fieldRegeneratedAt: field.Time(rec.RegeneratedAt),
+		}}, nil
+	}
+	refused := refusal(err)
+	goesOn := !rec.WantedSince.IsZero() && !errors.Is(err, config.ErrUnconfigured)
+	if coded, ok := errors.AsType[logical.HTTPCodedError](refused); ok && goesOn && !errors.Is(err, rotation.ErrUnconfirmed) { // which says so
 		return nil, logical.CodedError(coded.Code(), coded.Error()+". The engine goes on trying: see wanted_since in mdi/status.")
 	}
-	if err != nil {
-		return nil, refusal(err)
-	}
-	return &logical.Response{Data: map[string]any{
-		fieldKeyVersion:    rec.Version,
-		fieldRegeneratedAt: field.Time(rec.RegeneratedAt),
-	}}, nil
+	return nil, refused
 }

@@ -66,7 +66,8 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 	if r.Intent != nil {
 		at = *r.Intent
 	}
-	if version := r.versionOf(key); version > 0 && version <= at.Newest || r.holds(r.Superseded, key) {
+	known, isKnown := r.known(key)
+	if isKnown && known.Version <= at.Newest || r.holds(r.Superseded, key) {
 		return r.lost(now), OldAnswer
 	}
 	var dead [][]byte // the record's first, which Graph may name for longest
@@ -77,13 +78,12 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 	}
 	dead = slices.Concat(dead, r.Superseded)
 	r.Superseded = dead[:min(len(dead), remembered)]
-	// A comparison beside the regeneration may have found the key, and a reader may have it.
-	handedOut := slices.ContainsFunc(r.versions(), func(d displaced) bool { return d.Disclosed && hmac.Equal(d.MAC, r.mac(key)) })
 	r = r.becomes(key, cause, now)
 	r.Cause = cause // also if a comparison has found the key before the answer came
 	r.Displaced = slices.DeleteFunc(r.Displaced, func(d displaced) bool { return d.Version <= at.Newest })
 	r.Intent = nil
-	if at.Wanted && !handedOut {
+	// A comparison beside the regeneration may have found the key, and a reader may have it.
+	if at.Wanted && !known.Disclosed {
 		r.WantedSince = time.Time{}
 	}
 	if at.Doubt {
@@ -234,10 +234,9 @@ func (r Record) onWatch(now time.Time, unproven bool) Record {
 // becomes makes key the record's, as the version that it was, or as a new one. The
 // version that the record was is displaced.
 func (r Record) becomes(key, cause string, now time.Time) Record {
-	next := displaced{Version: r.newest() + 1, RegeneratedAt: now, Cause: cause}
-	if known := r.versionOf(key); known > 0 {
-		all := r.versions()
-		next = all[slices.IndexFunc(all, func(d displaced) bool { return d.Version == known })]
+	next, isKnown := r.known(key)
+	if !isKnown {
+		next = displaced{Version: r.newest() + 1, RegeneratedAt: now, Cause: cause}
 	}
 	others := slices.DeleteFunc(r.versions(), func(d displaced) bool { return d.Version == next.Version })
 	r.Displaced = others[:min(len(others), remembered)]
@@ -268,15 +267,15 @@ func (r Record) versions() []displaced {
 	return slices.Concat([]displaced{own}, r.Displaced)
 }
 
-// versionOf returns the version that has a key, 0 if none has.
-func (r Record) versionOf(key string) int {
+// known returns the version that has a key, the record's or a displaced one.
+func (r Record) known(key string) (version displaced, isKnown bool) {
 	mac := r.mac(key)
 	for _, d := range r.versions() {
 		if hmac.Equal(d.MAC, mac) {
-			return d.Version
+			return d, true
 		}
 	}
-	return 0
+	return displaced{}, false
 }
 
 // newest returns the highest version so far. Version 0.1.x does not store it.

@@ -335,8 +335,8 @@ func (t *Tracker) Reset(ctx context.Context) error {
 // longer each time. While it waits it probes, which costs neither a token nor an entry in
 // the tenant's audit log: work must not wait for half an hour after Graph has come back.
 // Once Graph has answered a probe and the work has failed nevertheless, the full time is
-// waited, until a probe fails: then the next that is answered counts again. Comparisons wait on their own, and a retirement is tried
-// once in spite of what Graph has asked for.
+// waited, until a probe fails: then the next that is answered counts again. Comparisons
+// wait on their own, and a retirement is tried once in spite of what Graph has asked for.
 func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Context) bool) bool {
 	report, err := t.Report(ctx)
 	now := t.now()

@@ -77,6 +77,10 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 	}
 	result := health.DriftNone
 	switch args := []any{"key_version", applied.Record.Version, "graph_request_id", graph.LastRequestID(ctx)}; applied.Finding {
+	case accesskey.Unchanged:
+		if applied.Record.Cause == accesskey.CauseExternal {
+			result = health.DriftExternal // until the engine has made a key of its own
+		}
 	case accesskey.Stale:
 		result = health.DriftStale
 	case accesskey.External:
@@ -87,9 +91,6 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 		hclog.FromContext(ctx).Warn("Graph names an unknown deployment access key after a regeneration without an answer: it is the engine's own, or was made elsewhere", args...)
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
-	}
-	if applied.Finding == accesskey.Unchanged && applied.Record.Cause == accesskey.CauseExternal {
-		result = health.DriftExternal // until the engine has made a key of its own
 	}
 	logReport(ctx, m.Health.Compared(ctx, result, nil))
 	return err

@@ -45,7 +45,7 @@ func (m *Manager) RunDue(ctx context.Context) error {
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
 	for _, work := range runOrder {
-		if slices.Contains(due, work) && (rec.Watch != nil && !regenerates(work) || m.mayRun(ctx, conn, work)) {
+		if slices.Contains(due, work) && m.mayRun(ctx, conn, rec, work) {
 			m.run(ctx, work)
 			return nil
 		}
@@ -60,8 +60,8 @@ func (m *Manager) RetireIfDue(ctx context.Context) error {
 	if err != nil || conn == nil {
 		return err
 	}
-	_, due, err := m.Keys.Due(ctx)
-	if slices.Contains(due, accesskey.WorkRetire) && m.Writable() && m.mayRun(ctx, conn, accesskey.WorkRetire) {
+	rec, due, err := m.Keys.Due(ctx)
+	if slices.Contains(due, accesskey.WorkRetire) && m.Writable() && m.mayRun(ctx, conn, rec, accesskey.WorkRetire) {
 		m.run(ctx, accesskey.WorkRetire)
 	}
 	return err
@@ -69,14 +69,14 @@ func (m *Manager) RetireIfDue(ctx context.Context) error {
 
 // mayRun reports whether unattended work may be tried now. On watch, and in doubt, the key
 // is compared at each tick.
-func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, work string) bool {
+func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, rec accesskey.Record, work string) bool {
 	kind := health.Comparison
-	switch work {
-	case accesskey.WorkWanted:
+	switch {
+	case work == accesskey.WorkWanted, !regenerates(work) && rec.Watch != nil:
 		return true
-	case accesskey.WorkRetire:
+	case work == accesskey.WorkRetire:
 		kind = health.Retirement
-	case accesskey.WorkRotate:
+	case work == accesskey.WorkRotate:
 		kind = health.Rotation
 	}
 	return m.Health.Allowed(ctx, kind, conn.Graph.Probe)

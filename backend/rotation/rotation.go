@@ -186,7 +186,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 
 // Reopen allows disclosure again: the mount does not go away after all.
 func (m *Manager) Reopen(ctx context.Context) {
-	_, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Reopened}) // never fails
+	m.tell(ctx, accesskey.Reopened)
 }
 
 // logReport logs that a report could not be stored, which is no reason to fail.
