@@ -13,9 +13,11 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
 )
 
 // ErrBroken is the error of an operation that was made to fail. It is none of the
@@ -167,6 +169,20 @@ func (s *Slow) List(ctx context.Context, prefix string) ([]string, error) {
 		return nil, err
 	}
 	return s.Storage.List(ctx, prefix)
+}
+
+// EndWithContext requires that each use ends when its context does. The test runs in a
+// bubble of testing/synctest.
+func EndWithContext(t testing.TB, uses map[string]func(context.Context) error) {
+	t.Helper()
+	const limit = 100 * time.Millisecond
+	for name, use := range uses {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		start := time.Now()
+		require.ErrorIs(t, use(ctx), context.DeadlineExceeded, name)
+		require.Equal(t, limit, time.Since(start), name)
+		cancel()
+	}
 }
 
 // Nth fails the n-th operation of a kind on a key, counted from 1.
