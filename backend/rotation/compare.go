@@ -28,7 +28,7 @@ func (m *Manager) compare(ctx context.Context) error {
 	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
-			m.logUncompared(ctx, m.ask(ctx, conn, m.Health.MayCompare(ctx)))
+			m.logUncompared(ctx, m.ask(ctx, conn, m.Health.May(ctx, health.Comparison)))
 		}
 		return none, err
 	})
