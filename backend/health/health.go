@@ -243,10 +243,12 @@ func (t *Tracker) Succeeded(ctx context.Context) error {
 	})
 }
 
-// Compared records the result of a comparison, or why it failed.
-func (t *Tracker) Compared(ctx context.Context, result string, failure error) error {
-	return t.change(ctx, func(r *Report) bool {
+// Compared records the result of a comparison, or why it failed, and reports whether it
+// is another result than before.
+func (t *Tracker) Compared(ctx context.Context, result string, failure error) (isNew bool, err error) {
+	err = t.change(ctx, func(r *Report) bool {
 		now := t.now()
+		isNew = r.DriftResult != result
 		r.DriftCheckedAt, r.DriftResult = now, result
 		if failure == nil {
 			r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
@@ -259,6 +261,7 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 		r.CompareRetries++
 		return true
 	})
+	return isNew, err
 }
 
 // CompareProblem returns why the last comparison failed.

@@ -61,7 +61,10 @@ func (r *rig) succeeded() {
 
 func (r *rig) compared(result string, failure error) {
 	r.t.Helper()
-	require.NoError(r.t, r.tracker.Compared(r.t.Context(), result, failure))
+	before := r.report().DriftResult
+	isNew, err := r.tracker.Compared(r.t.Context(), result, failure)
+	require.NoError(r.t, err)
+	require.Equal(r.t, before != result, isNew)
 }
 
 // allowed asks whether work may call Graph, which answers a probe or not.

@@ -234,11 +234,7 @@ func (a attempt) forOthers(err error) error {
 func (a attempt) reportFailure(ctx context.Context, before accesskey.Record, failure error) {
 	hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
 	logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
-	metadata := []string{event.Cause, a.cause}
-	if remote, ok := errors.AsType[*graph.Error](failure); ok {
-		metadata = append(metadata, event.Code, remote.Code, event.RequestID, remote.RequestID)
-	}
-	a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, metadata...)
+	a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
 }
 
 // UnsettledError says that Graph may have regenerated the key, although it has not
