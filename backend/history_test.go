@@ -29,6 +29,7 @@ import (
 //
 // The worlds are side by side, since a history waits now and then.
 func TestHistories(t *testing.T) {
+	besideOthers(t)
 	defer fewer(t)()
 	all := &tally{seen: map[string]int{}}
 	var (

@@ -138,6 +138,7 @@ func TestManyReadersOfANewMountShareOneRegeneration(t *testing.T) {
 // Readers of a role are not given the old key once an operator's read has replaced it,
 // although they do not wait for its answer.
 func TestSharedKeyIsNotServedWhenItHasBeenReplaced(t *testing.T) {
+	besideOthers(t)
 	r := sharing(t, nil)
 	old := r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, AfterWork: true, Latency: time.Hour})

@@ -47,6 +47,7 @@ func TestRotateKeyWhenTheRecordCannotBeRead(t *testing.T) {
 // Whoever is refused because of a failure that passes is told that asking again is all
 // there is to do, and whether the key has changed.
 func TestFailuresThatPassSaySo(t *testing.T) {
+	besideOthers(t)
 	r := configured(t)
 	old := r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 503})

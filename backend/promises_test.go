@@ -26,10 +26,21 @@ func fleet(t *testing.T) *rig {
 	return sharing(t, map[string]any{config.FieldTTL: "168h"})
 }
 
+// besideOthers has a test that mostly waits run beside others with -short. Otherwise each of
+// them is large enough to make the others late.
+func besideOthers(t *testing.T) {
+	if testing.Short() {
+		t.Parallel()
+	}
+}
+
 // hostsGoOn lets hosts read again and again while time passes, each time after the given
 // disturbance, and requires that each has a key that works.
 func (r *rig) hostsGoOn(times int, step time.Duration, disturb func()) {
 	r.t.Helper()
+	if testing.Short() {
+		times = min(times, 8)
+	}
 	for i := range times {
 		r.clock.advance(step)
 		disturb()
@@ -40,10 +51,15 @@ func (r *rig) hostsGoOn(times int, step time.Duration, disturb func()) {
 	}
 }
 
-// postFaults are the ways in which regenerating fails while Graph names the key.
+// postFaults are the ways in which regenerating fails while Graph names the key; with -short,
+// some of them.
 func postFaults() map[string]graphtest.Fault {
 	faults := map[string]graphtest.Fault{"lost": {Lost: true}, "reset": {Reset: true}, "old key": {Body: graphtest.BodyOldKey}}
-	for _, status := range []int{307, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504} {
+	statuses := []int{403, 503, 307, 400, 401, 404, 408, 409, 429, 500, 502, 504}
+	if testing.Short() {
+		statuses = statuses[:2]
+	}
+	for _, status := range statuses {
 		faults[fmt.Sprint(status)] = graphtest.Fault{Status: status}
 		faults[fmt.Sprint(status, " of a proxy")] = graphtest.Fault{Status: status, Body: graphtest.BodyHTML}
 	}
@@ -52,6 +68,7 @@ func postFaults() map[string]graphtest.Fault {
 
 // One reader who wants a new key and cannot get it costs the hosts nothing.
 func TestHostsGoOnWhileAReaderFails(t *testing.T) {
+	besideOthers(t)
 	for name, fault := range postFaults() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,6 +85,7 @@ func TestHostsGoOnWhileAReaderFails(t *testing.T) {
 
 // Nor does one who repeats that as fast as possible.
 func TestHostsGoOnWhileAReaderLoops(t *testing.T) {
+	besideOthers(t)
 	for name, fault := range postFaults() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -92,6 +110,7 @@ func TestHostsGoOnWhileAReaderLoops(t *testing.T) {
 
 // Nor does a rotation that is due, for two hours.
 func TestHostsGoOnWhileARotationFails(t *testing.T) {
+	besideOthers(t)
 	for name, fault := range postFaults() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -286,7 +305,12 @@ func TestReaderWhoHangsUpKeepsNoKeyAlive(t *testing.T) {
 
 // No handler outlasts its bound because storage is slow, whoever else it is slow for.
 func TestSlowStorageHoldsNobodyBeyondTheirBound(t *testing.T) {
-	for _, by := range []time.Duration{3 * time.Second, 5 * time.Second, 8 * time.Second, 10 * time.Second} {
+	besideOthers(t)
+	slow := []time.Duration{3 * time.Second, 5 * time.Second, 8 * time.Second, 10 * time.Second}
+	if testing.Short() {
+		slow = slow[:1]
+	}
+	for _, by := range slow {
 		t.Run(by.String(), func(t *testing.T) {
 			t.Parallel()
 			r := fleet(t)
@@ -318,6 +342,7 @@ func TestSlowStorageHoldsNobodyBeyondTheirBound(t *testing.T) {
 // Graph answers once at the beginning of an outage, is away for half an hour, and comes
 // back: the key is dead within a minute of that.
 func TestOutageThatFlaps(t *testing.T) {
+	besideOthers(t)
 	r := fleet(t)
 	held := r.read(hosts)
 	outage := graphtest.Fault{Status: 503, Body: graphtest.BodyHTML}
@@ -328,7 +353,11 @@ func TestOutageThatFlaps(t *testing.T) {
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 401, Times: 1}, outage) // a probe is answered
 	r.clock.advance(30 * time.Second)
 	r.tick()
-	for range 31 {
+	minutes := 31
+	if testing.Short() {
+		minutes = 8
+	}
+	for range minutes {
 		r.clock.advance(time.Minute)
 		r.tick()
 	}

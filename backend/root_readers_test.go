@@ -20,6 +20,7 @@ import (
 // waited for, and the tokens are counted: fewer would mean that one of them has not
 // happened.
 func TestReadersGoOnWhileEverythingIsReplaced(t *testing.T) {
+	besideOthers(t)
 	kinds(t, func(t *testing.T, kind string) {
 		// MSAL replaces a token five minutes before it ends: this one serves for 2 s.
 		const usable = 2 * time.Second

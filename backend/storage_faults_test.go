@@ -25,6 +25,7 @@ import (
 // and reported as failed; with or without a restart of the plugin after it.
 
 func TestEveryStorageOperationFailsOnce(t *testing.T) {
+	besideOthers(t)
 	for _, f := range storageFlows {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()

@@ -15,14 +15,14 @@ type mutation struct {
 	change    func(*explorer)
 	faults    faults
 	invariant string // that finds it
-	isLong    bool   // too long for the race detector
+	isLong    bool   // too long for -short and the race detector
 }
 
 // TestExploreFindsEachWrongRule shows that the exploration can fail.
 func TestExploreFindsEachWrongRule(t *testing.T) {
 	for _, m := range mutations {
-		if m.isLong && withRaceDetector() {
-			continue // it is found without
+		if m.isLong && (testing.Short() || withRaceDetector()) {
+			continue // it is found otherwise
 		}
 		t.Run(m.name, func(t *testing.T) {
 			x := newExplorer(realRules(), 3)

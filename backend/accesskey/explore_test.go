@@ -108,7 +108,8 @@ type scenario struct {
 
 func (s scenario) String() string { return fmt.Sprintf("%s, %d keys", s.faults, s.keys) }
 
-// small is explored even with the race detector, which makes it ten times slower.
+// small is explored even with the race detector, which makes it ten times slower, and with
+// -short.
 var small = []scenario{
 	{faults{}, 3, 100_000},
 	{faults{deletes: 1}, 3, 100_000},
@@ -151,7 +152,7 @@ func listed() []scenario {
 	switch {
 	case os.Getenv("MDI_EXPLORE") == "all":
 		return slices.Concat(small, usual, large)
-	case withRaceDetector():
+	case testing.Short(), withRaceDetector():
 		return small
 	default:
 		return slices.Concat(small, usual)

@@ -10,9 +10,11 @@
 //   - The template engine of Vault Agent renders the metrics from the status of an engine,
 //     and Prometheus evaluates the alerts on them.
 //   - The installation's script takes what the playbook and the agents pass to it.
-//   - The tests lint the workflow, run the scripts of both pipelines with fakes of the
-//     programs that they call, and validate the Kubernetes resources against the
-//     definitions of External Secrets Operator.
+//   - The tests run the scripts of both pipelines with fakes of the programs that they
+//     call, and validate the Kubernetes resources against the definitions of External
+//     Secrets Operator.
+//   - The tests lint the workflows of the examples and of this repository, and check that
+//     Dependabot looks at each of its modules.
 //
 // Signing in with an ID token and Vault Agent need a real Vault: see the scenarios
 // pipeline, windows-agent and metrics of backend/acceptance.
