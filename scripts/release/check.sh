@@ -3,11 +3,14 @@
 #
 # check.sh [-quick] shows that a release can be made from the files in this folder,
 # committed or not. It builds everything twice, in two folders and, the second time,
-# without Go's build cache: every artefact must have the same bytes both times. Then it
-# registers the binary for this machine on a real Vault with the command that the release
-# has for it. -quick builds for this machine only and starts no Vault.
+# without Go's build cache: every artefact must have the same bytes both times. It signs with
+# a key of its own, verifies that, and looks into the packages for Linux. Then it registers
+# the binary for this machine on a real Vault with the command that the release has for it,
+# and as root on Debian also the one from the deb. -quick builds for this machine only and
+# starts no Vault.
 #
-# It needs goreleaser and cyclonedx-gomod on PATH, where `make release-check` puts them.
+# It needs goreleaser, cosign and the tools of scripts/tools on PATH, where `make
+# release-check` puts them.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -16,9 +19,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 PLUGIN=vault-plugin-secrets-mdi
 BUILD_LOG=build.log
 
-# FILES is the number of files to download besides SHA256SUMS: for each of six platforms
-# a binary, its SBOM, and the command that registers it.
-FILES=18
+# FILES is the number of files to download besides SHA256SUMS and its signature: for each of
+# six platforms a binary, its SBOM, and the command that registers it; for each of two a deb
+# and an rpm.
+FILES=22
 
 main() {
 	local quick=
@@ -30,6 +34,7 @@ main() {
 	WORK=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/mdi-release.XXXXXX")" && pwd -P)
 	trap 'rm -rf "$WORK"' EXIT
 	check_container
+	[[ -n $quick ]] || make_signing_key
 	# Both copies now: the build takes minutes, in which the files can be edited. The names
 	# differ in length: a path that is left in a binary would move the rest.
 	copy "$WORK/one"
@@ -41,7 +46,9 @@ main() {
 	inspect "$WORK/one"
 	if [[ -z $quick ]]; then
 		publish "$WORK/one"
+		inspect_packages "$ROOT/dist/release"
 		try_on_vault "$ROOT/dist/release"
+		scripts/release/try-deb.sh "$ROOT/dist/release"
 	fi
 	say "release: passed in $(elapsed)"
 }
@@ -52,6 +59,15 @@ check_container() {
 	local sources
 	sources=$(sed -nE 's/^(COPY|ADD) +(.*[^ ]) +[^ ]+$/\2/p' "$ROOT/Containerfile")
 	[[ $sources == "\${TARGETPLATFORM}/$PLUGIN" ]] || fail "the release does not make what Containerfile copies: $sources"
+}
+
+# make_signing_key makes a key, and a configuration without the services that a signature of
+# the release workflow needs.
+make_signing_key() {
+	export COSIGN_PASSWORD=
+	export MDI_SIGNING_KEY=$WORK/check.key MDI_SIGNING_CONFIG=$WORK/signing-config.json
+	run cosign generate-key-pair --output-key-prefix "$WORK/check"
+	run cosign signing-config create --out "$MDI_SIGNING_CONFIG"
 }
 
 # release builds everything in a copy of this folder, or with a second argument only the
@@ -99,8 +115,9 @@ copy() {
 	)
 }
 
-# compare fails unless both builds have made the same files with the same bytes, except
-# for those that goreleaser writes about its own run, which have dates and paths.
+# compare fails unless both builds have made the same files with the same bytes, except for
+# signatures, which are random, and for what goreleaser writes about its own run, which has
+# dates and paths.
 compare() {
 	local name
 	for name in one two; do
@@ -124,7 +141,7 @@ compare_with_make() {
 }
 
 artefacts() {
-	find dist -type f ! -name artifacts.json ! -name metadata.json ! -name config.yaml -print0 |
+	find dist -type f ! -name artifacts.json ! -name metadata.json ! -name config.yaml ! -name '*.sigstore.json' -print0 |
 		LC_ALL=C sort -z | xargs -0 sha256sum
 }
 
@@ -149,15 +166,57 @@ publish() {
 	local sums=$1/dist/release/SHA256SUMS sum name file
 	rm -rf "$ROOT/dist/release"
 	mkdir -p "$ROOT/dist/release"
-	cp "$sums" "$ROOT/dist/release"
+	cp "$sums" "$sums.sigstore.json" "$ROOT/dist/release"
 	while read -r sum name; do
 		file=$(awk -v sum="$sum" '$1 == sum { print $2; exit }' "$WORK/one.sums")
 		[[ -n $file ]] || fail "no file has the checksum that SHA256SUMS has for $name"
 		cp "$1/$file" "$ROOT/dist/release/$name"
 	done <"$sums"
 	(cd "$ROOT/dist/release" && sha256sum --check --quiet SHA256SUMS)
+	run cosign verify-blob --key "$WORK/check.pub" --insecure-ignore-tlog \
+		--bundle "$ROOT/dist/release/SHA256SUMS.sigstore.json" "$ROOT/dist/release/SHA256SUMS"
 	((FILES == $(wc -l <"$sums"))) || fail "SHA256SUMS does not have $FILES files: $(cat "$sums")"
 }
+
+# inspect_packages fails unless each deb and rpm has the binary and the command of its
+# architecture, the scripts that give the capability and take the file away, and what these
+# need, and nothing else.
+inspect_packages() {
+	local arch name format
+	for arch in amd64:x86_64 arm64:aarch64; do
+		for format in deb rpm; do
+			name=$(echo "$1/$PLUGIN"_*"_linux_${arch%:*}.$format")
+			package-contents "$name" >"$WORK/contents"
+			diff - "$WORK/contents" >&2 <<-EOF || fail "$name does not contain what it should"
+				$(expected "$format" "${name%."$format"}" "$arch")
+			EOF
+		done
+	done
+	say "deb and rpm: the binary, register.sh, the licence, and the scripts"
+}
+
+# expected prints what package-contents has to print of a package.
+expected() {
+	local format=$1 binary=$2 arch=${3%:*} version scripts=$ROOT/scripts/release/package
+	local in=postinst out=postrm needs=libcap2-bin
+	version=${binary#*"${PLUGIN}_"} version=${version%%_*}
+	if [[ $format == rpm ]]; then
+		in=postin out=postun needs=/usr/sbin/setcap arch=${3#*:}
+	fi
+	LC_ALL=C sort <<-EOF
+		package $PLUGIN
+		version ${version/-/\~}
+		architecture $arch
+		depends $needs
+		script $(sum "$scripts/postinstall.sh") $in
+		script $(sum "$scripts/postremove.sh") $out
+		file 755 $(sum "$binary") /usr/lib/$PLUGIN/$PLUGIN
+		file 755 $(sum "$binary.register.sh") /usr/lib/$PLUGIN/register.sh
+		file 644 $(sum "$ROOT/LICENSE") /usr/share/doc/$PLUGIN/copyright
+	EOF
+}
+
+sum() { sha256sum "$1" | cut -d' ' -f1; }
 
 # try_on_vault registers the binary for this machine on a Vault that has nothing else.
 try_on_vault() {
