@@ -3,7 +3,8 @@
 #
 # Prints the path of a Vault binary to stdout, and everything else to stderr. It takes
 # VAULT_BIN, or else a vault on PATH, or else builds one from Vault's Go module
-# (scripts/vault) and keeps it in .cache/bin until its version changes.
+# (scripts/vault) and keeps it in .cache/bin until its version changes. -announce only says
+# what it would have to build.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
@@ -14,7 +15,9 @@ BIN_DIR=$ROOT/.cache/bin
 
 main() {
 	local path
-	if [[ -n ${VAULT_BIN:-} ]]; then
+	if [[ ${1:-} == -announce ]]; then
+		announce
+	elif [[ -n ${VAULT_BIN:-} ]]; then
 		is_vault "$VAULT_BIN" || fail "VAULT_BIN=$VAULT_BIN is not an executable Vault or OpenBao"
 		absolute "$VAULT_BIN"
 	elif path=$(command -v vault) && is_vault "$path"; then
@@ -38,6 +41,13 @@ built_vault() {
 	mkdir -p "$BIN_DIR"
 	is_vault "$binary" || locked build "$version" "$binary" >&2
 	printf '%s\n' "$binary"
+}
+
+# announce says what comes before the first run: nothing that takes minutes comes unannounced.
+announce() {
+	if [[ -z ${VAULT_BIN:-} ]] && ! is_vault "$(command -v vault || true)" && ! is_vault "$BIN_DIR/vault-$(required_version)"; then
+		say "first run: downloads Go modules, compiles for a minute, and builds Vault from its Go module: 5–10 minutes on two cores, once. VAULT_BIN=… takes a Vault that is there."
+	fi
 }
 
 # required_version prints the version of Vault in scripts/vault/go.mod, without v.
@@ -103,4 +113,4 @@ report() {
 	fi
 }
 
-main
+main "$@"

@@ -36,7 +36,7 @@ main() {
 	(($(locked "$plugins") > 0)) || fail "the plugin has not locked its memory"
 	stop
 	package --remove "$PLUGIN"
-	[[ -z $(find "$WORK/root/usr" -name "$PLUGIN*") ]] || fail "removing the package leaves files behind"
+	[[ -z $(find "$WORK/root" -path "$WORK/root/var" -prune -o -name "$PLUGIN*" -print) ]] || fail "removing the package leaves files behind"
 	say "the deb installs, registers on a Vault that locks its memory, and is removed"
 }
 

@@ -6,6 +6,6 @@ set -e
 case $1 in
 remove | purge | 0)
 	rm -f "$DPKG_ROOT"/usr/lib/vault/plugins/vault-plugin-secrets-mdi_*
-	rmdir -p "$DPKG_ROOT/usr/lib/vault/plugins" 2>/dev/null || true
+	rmdir "$DPKG_ROOT/usr/lib/vault/plugins" "$DPKG_ROOT/usr/lib/vault" 2>/dev/null || true
 	;;
 esac
