@@ -183,8 +183,10 @@ func TestCertificateAssertion(t *testing.T) {
 		"key of another":      {pair{good.cert, other.key}, nil, 700027},
 		"other algorithm":     {good, func(token *jwt.Token, _ jwt.MapClaims) { token.Method = jwt.SigningMethodRS512 }, 700027},
 		"symmetric key":       {good, hs256, 700027},
-		"expired":             {good, claim("exp", time.Now().Unix()-1), 700024},
-		"not yet":             {good, claim("nbf", time.Now().Unix()+60), 700024},
+		"just expired":        {good, claim("exp", time.Now().Add(-4*time.Minute).Unix()), 0},
+		"expired":             {good, claim("exp", time.Now().Add(-6*time.Minute).Unix()), 700024},
+		"almost":              {good, claim("nbf", time.Now().Add(4*time.Minute).Unix()), 0},
+		"not yet":             {good, claim("nbf", time.Now().Add(6*time.Minute).Unix()), 700024},
 		"no expiry":           {good, claim("exp", nil), 50027},
 		"other subject":       {good, claim("sub", "x"), 700021},
 		"other audience":      {good, claim("aud", "https://login.microsoftonline.com/x/v2.0"), 700023},
@@ -297,7 +299,8 @@ func TestFederatedAssertion(t *testing.T) {
 		"other subject":  {graphtest.AssertionRequest{Subject: "System:serviceaccount:vault:vault"}, 700213},
 		"other audience": {graphtest.AssertionRequest{Audience: "api://azureadtokenexchange"}, 700212},
 		"forged":         {graphtest.AssertionRequest{Forged: true}, 50013},
-		"expired":        {graphtest.AssertionRequest{Lifetime: -time.Second}, 700024},
+		"just expired":   {graphtest.AssertionRequest{Lifetime: -4 * time.Minute}, 0},
+		"expired":        {graphtest.AssertionRequest{Lifetime: -6 * time.Minute}, 700024},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assertion, err := c.sim.Assertion(test.request)
