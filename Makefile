@@ -32,6 +32,8 @@ GORELEASER_VERSION := v2.15.1
 GORELEASER := $(TOOLS)/goreleaser-$(GORELEASER_VERSION)/goreleaser
 # The tools for SBOMs and licences, whose versions are in scripts/tools/go.mod.
 GO_TOOLS := $(TOOLS)/tools
+# What npm installs for scripts/clients.
+JAVASCRIPT := .cache/javascript
 MIN_COVERAGE := 90
 
 progress := scripts/with-progress.sh
@@ -153,7 +155,8 @@ fleet: ## Have many hosts read and register at once on a real Vault (see ARGS="-
 .PHONY: lint
 lint: $(LINT) ## Run the linters
 	@$(progress) "linters" $(LINT) run --allow-parallel-runners ./...
-	@cd scripts/integrations/check && $(CURDIR)/$(LINT) run --allow-parallel-runners ./...
+	@for module in integrations/check clients; do \
+		(cd scripts/$$module && $(CURDIR)/$(progress) "linters in scripts/$$module" $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
 
 .PHONY: vet
 vet: ## Run go vet
@@ -171,9 +174,22 @@ deps-check: ## Check the direction of imports, what ships, and the modules again
 integrations-check: ## Check the examples in scripts/integrations with the tools that they are for
 	@$(progress) "integrations" go test -C scripts/integrations/check -count=1 ./...
 
+# Without npm, the test of the clients for JavaScript is skipped, and -v shows that.
+ifneq ($(shell command -v npm),)
+clients-check: $(JAVASCRIPT)
+endif
+.PHONY: clients-check
+clients-check: ## Run Microsoft's own clients for Go and JavaScript against the simulator
+	@$(progress) "Microsoft's clients; their first build takes minutes" go test -C scripts/clients -count=1 -v ./...
+
 .PHONY: licences
 licences: $(GO_TOOLS) ## Check that the plugin's licence allows the licences of all its modules
 	@PATH=$(abspath $(GO_TOOLS)):$$PATH scripts/licences.sh
+
+$(JAVASCRIPT): $(addprefix scripts/clients/javascript/,package.json package-lock.json)
+	@rm -rf $@ $@.new && mkdir -p $@.new && cp $^ $@.new
+	@$(progress) "installing Microsoft's clients for JavaScript" npm ci --ignore-scripts --prefix $@.new
+	@mv $@.new $@ && touch $@
 
 # The tools are built outside of this module, so that go.mod stays free of their
 # dependencies.

@@ -51,8 +51,8 @@ func (x *exchange) checkCertificate(s settings, token *jwt.Token, claims *jwt.Re
 		return &refusal{codeAssertionSubject, "Client assertion application identifier doesn't match 'client_id' parameter."}
 	case len(claims.Audience) != 1, !slices.Contains([]string{base + "/oauth2/v2.0/token", base + "/v2.0"}, claims.Audience[0]):
 		return &refusal{codeAssertionAudience, "Client assertion audience claim does not match Realm issuer."}
-	case !x.sim.firstUse(claims.ID):
-		return &refusal{codeAssertionInvalid, "Assertion failed: its jti is missing, or has been used before."}
+	case claims.ID == "": // one used before will do: MSAL for JavaScript signs a new one only when it expires
+		return &refusal{codeAssertionInvalid, "Assertion failed: its jti is missing."}
 	case !x.sim.propagated(signer.keyID):
 		return badSignature("The key was not found.", token)
 	default:

@@ -41,9 +41,8 @@ type Simulator struct {
 	revoked   map[string]notBefore // ids of tokens that Graph refuses although they have not expired
 	asked     notBefore            // of the open claims challenge
 	claims    Challenges
-	used      map[string]struct{} // ids of assertions
-	pending   map[string][]bool   // outcomes of the next sign-ins with a credential, by its id
-	unlisted  map[string]int      // number of the next reads that miss a credential, by its id
+	pending   map[string][]bool // outcomes of the next sign-ins with a credential, by its id
+	unlisted  map[string]int    // number of the next reads that miss a credential, by its id
 	faults    []Fault
 	released  chan struct{} // closed and replaced by Clear: held calls continue
 	calls     map[Operation]Calls
@@ -74,7 +73,6 @@ func New(opts ...Option) (*Simulator, error) {
 		settings:  defaultSettings(),
 		customers: map[string]*deploymentKey{},
 		revoked:   map[string]notBefore{},
-		used:      map[string]struct{}{},
 		pending:   map[string][]bool{},
 		unlisted:  map[string]int{},
 		released:  make(chan struct{}),

@@ -56,8 +56,8 @@ func TestApp(t *testing.T) {
 			return c.certificate(t, bundle, false)
 		},
 		"certificate with chain": func(t *testing.T, c *cloud) azcore.TokenCredential {
-			bundle, root := newChain(t, "vault.example")
-			c.Update(graphtest.WithSubjectName(root, "vault.example"))
+			bundle, root := newChain(t)
+			c.Update(graphtest.WithSubjectName(root, chainName))
 			return c.certificate(t, bundle, true)
 		},
 		"workload identity": func(t *testing.T, c *cloud) azcore.TokenCredential {
@@ -160,9 +160,11 @@ func (c inTenant) GetToken(ctx context.Context, options policy.TokenRequestOptio
 	return c.TokenCredential.GetToken(ctx, options)
 }
 
+const chainName = "vault.example"
+
 // newChain returns a bundle of a certificate, the authority that issued it and the key, and
 // the root of that authority.
-func newChain(t *testing.T, name string) (bundle, root string) {
+func newChain(t *testing.T) (bundle, root string) {
 	t.Helper()
 	encode := func(kind string, der []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
@@ -170,11 +172,11 @@ func newChain(t *testing.T, name string) (bundle, root string) {
 	var chain []string
 	var issuer *x509.Certificate
 	var key, issuerKey *rsa.PrivateKey
-	for i, subject := range []string{"root", "intermediate", name} {
+	for i, subject := range []string{"root", "intermediate", chainName} {
 		template := &x509.Certificate{
 			SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: subject},
 			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-			IsCA: subject != name, BasicConstraintsValid: true,
+			IsCA: subject != chainName, BasicConstraintsValid: true,
 		}
 		var err error
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
