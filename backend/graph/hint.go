@@ -32,6 +32,10 @@ const (
 	hintProof    = "Graph did not accept the proof: check that the certificate that signed it is registered with the application and valid now, and check the clock of this machine"
 )
 
+// hintHome is for an application that the tenant knows, since the sign-in went well, but
+// whose registration it does not have.
+const hintHome = "the tenant has no such app registration: that of a multi-tenant app lives in the app's home tenant alone, so replace its credential there and configure the new one here; otherwise check client_id and application_object_id"
+
 // entraHints are for people: nothing in this package branches on these codes.
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var entraHints = map[string]string{
@@ -89,6 +93,10 @@ func (e *Error) Hint() string {
 		return "Graph did not accept the access token: check that the environment, graph_endpoint and authority_host belong to the same cloud"
 	case http.StatusForbidden:
 		return e.forbiddenHint()
+	case http.StatusNotFound:
+		if e.Signed && e.replaces() {
+			return hintHome
+		}
 	}
 	return ""
 }
@@ -110,7 +118,7 @@ func (e *Error) forbiddenHint() string {
 	case e.needsProof():
 		return hintProof
 	case e.replaces():
-		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself"
+		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself; an app that is registered in another tenant can only be given a new credential there"
 	}
 	return grantHint(Permission, e.managed)
 }
