@@ -122,7 +122,7 @@ func TestManagedIdentity(t *testing.T) {
 			"object id": azidentity.ObjectID(objectID), "resource id": azidentity.ResourceID(resourceID),
 		} {
 			t.Run(service+", "+name, func(t *testing.T) {
-				c := newCloud(t, graphtest.WithUserIdentities("another", "user"))
+				c := newCloud(t, graphtest.WithUserIdentities("another", "user"), graphtest.WithSystemIdentity(id == nil))
 				// The cache of managed identities belongs to the process and knows no tenant.
 				c.audience = "https://" + uuid.NewString() + ".test"
 				c.Update(graphtest.WithAudience(c.audience))
