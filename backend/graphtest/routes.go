@@ -22,9 +22,9 @@ func (s *Simulator) routes() http.Handler {
 
 	for _, call := range graphCalls() {
 		handler := s.call(call.op, call.work)
-		for _, path := range call.paths() {
-			mux.Handle("/beta"+path, handler)
-			mux.Handle("/v1.0"+path, handler)
+		for _, below := range call.paths() {
+			mux.Handle("/beta"+below, handler)
+			mux.Handle("/v1.0"+below, handler)
 		}
 	}
 	s.applications(mux, "/beta")
