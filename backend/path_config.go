@@ -101,6 +101,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	}
 	next := conn.Config
 	warn(resp, next.EndUnknown(old))
+	warn(resp, next.Credential.Unsent(d))
 	save := func() error { return b.configs.Save(ctx, conn) }
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
 		var warning string

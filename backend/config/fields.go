@@ -176,7 +176,7 @@ func (c *Config) setEnvironment(value any) error {
 }
 
 func (c *Config) setCACertificate(value any) error {
-	c.CACertificate = strings.TrimSpace(value.(string))
+	c.CACertificate = graph.Trim(value.(string))
 	_, err := graph.ParseCertificates(c.CACertificate)
 	return err
 }

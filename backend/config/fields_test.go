@@ -56,3 +56,11 @@ func TestReadShowsWhatWasWritten(t *testing.T) {
 	require.Equal(t, shown, field.Read(config.Fields(), r.write(again).Config))
 	require.Subset(t, slices.Collect(maps.Keys(field.ReadSchema(config.Fields()))), slices.Collect(maps.Keys(shown)))
 }
+
+// What Windows' editors put around a PEM file is not stored.
+func TestPEMIsTrimmed(t *testing.T) {
+	r := newRig(t)
+	ca := strings.TrimSpace(r.sim.CACertificate())
+	shown := field.Read(config.Fields(), r.write(r.fields(map[string]any{config.FieldCACertificate: "\uFEFF" + ca + "\r\n"})).Config)
+	require.Equal(t, ca, shown[config.FieldCACertificate])
+}

@@ -40,6 +40,7 @@ const hintHome = "the tenant has no such app registration: that of a multi-tenan
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var entraHints = map[string]string{
 	"AADSTS7000215": "the client secret is wrong: check that it is the secret's value and not its id, and that it belongs to this app registration",
+	"AADSTS7000213": "the chain of the certificate is not valid: client_certificate has to hold the certificate and each of its issuers, up to the one that the app registration trusts",
 	"AADSTS7000222": "the client secret has expired: add a new one to the app registration and configure it",
 	"AADSTS700016":  "the tenant does not know this application: check client_id and tenant_id, and that an administrator has consented to the application",
 	"AADSTS7000112": "the application is disabled: enable it under Enterprise applications, or find out why it was disabled",

@@ -173,7 +173,9 @@ func TestCertificateAssertion(t *testing.T) {
 		"RS256 with x5t":      {good, rs256(header("x5t", base64.RawURLEncoding.EncodeToString(short[:]))), 0},
 		"issuer as audience":  {good, claim("aud", audience), 0},
 		"with its chain":      {good, chain(good.cert), 0},
-		"chain out of order":  {good, chain(other.cert, good.cert), 700027},
+		"chain of another":    {good, chain(other.cert), 700027},
+		"chain out of order":  {good, chain(other.cert, good.cert), 7000213},
+		"certificate twice":   {good, chain(good.cert, good.cert), 7000213},
 		"broken chain":        {stranger, header("x5c", []string{"!"}), 700027},
 		"no certificates":     {stranger, header("x5c", []string{"AAAA"}), 700027},
 		"not registered":      {stranger, nil, 700027},
@@ -239,6 +241,40 @@ func TestCertificateNotYetValid(t *testing.T) {
 	r := c.assert(p.assertion(t, c.sim, nil))
 	require.Equal(t, 700027, r.code(t))
 	require.Contains(t, r.body, "not yet valid")
+}
+
+// TestOrderOfTheChain: RFC 7515, 4.1.6, wants each certificate to be followed by the one
+// that certifies it; the root may be missing.
+func TestOrderOfTheChain(t *testing.T) {
+	c := newTester(t)
+	root := newChain(t, "root")
+	issuing := root.issueAuthority(t, "issuing")
+	leaf, stranger := issuing.issue(t, "vault.example"), newChain(t, "stranger")
+	c.sim.Update(graphtest.WithSubjectName(root.public(), "vault.example"))
+	for name, test := range map[string]struct {
+		chain []pair
+		code  int
+	}{
+		"to the root":        {[]pair{leaf, issuing, root}, 0},
+		"to the issuer":      {[]pair{leaf, issuing}, 0},
+		"the leaf alone":     {[]pair{leaf}, 700027},
+		"root first":         {[]pair{root, issuing, leaf}, 7000213},
+		"issuers swapped":    {[]pair{leaf, root, issuing}, 7000213},
+		"a gap":              {[]pair{leaf, root}, 7000213},
+		"a stranger at last": {[]pair{leaf, issuing, root, stranger}, 7000213},
+		"a stranger between": {[]pair{leaf, stranger, issuing, root}, 7000213},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assertion := leaf.assertion(t, c.sim, func(token *jwt.Token, _ jwt.MapClaims) {
+				var list []string
+				for _, p := range test.chain {
+					list = append(list, base64.StdEncoding.EncodeToString(p.cert.Raw))
+				}
+				token.Header["x5c"] = list
+			})
+			require.Equal(t, test.code, c.assert(assertion).code(t))
+		})
+	}
 }
 
 // A certificate that is trusted by subject name and issuer needs its chain and no

@@ -45,6 +45,7 @@ const (
 	codeAssertionAudience  = 700023
 	codeAssertionTime      = 700024
 	codeAssertionSignature = 700027
+	codeCertificateChain   = 7000213
 	codeFederationIssuer   = 700211
 	codeFederationAudience = 700212
 	codeFederationSubject  = 700213
@@ -76,6 +77,7 @@ var refusals = map[int]struct {
 	codeAssertionAudience:  {http.StatusUnauthorized, "invalid_client"},
 	codeAssertionTime:      {http.StatusUnauthorized, "invalid_client"},
 	codeAssertionSignature: {http.StatusUnauthorized, "invalid_client"},
+	codeCertificateChain:   {http.StatusUnauthorized, "invalid_client"},
 	codeFederationIssuer:   {http.StatusUnauthorized, "invalid_client"},
 	codeFederationAudience: {http.StatusUnauthorized, "invalid_client"},
 	codeFederationSubject:  {http.StatusUnauthorized, "invalid_client"},
