@@ -90,7 +90,7 @@ func Fields() []field.Spec[Config] {
 		},
 		{
 			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.V1, Allowed: []string{graph.V1, graph.Beta},
-			Description: "Version of Microsoft Graph to call. Microsoft supports v1.0 in production, and beta not.",
+			Description: "Version of Microsoft Graph to call. Microsoft does not support beta in production.",
 			Set:         (*Config).setGraphAPIVersion,
 			Get:         func(c *Config) any { return c.GraphAPIVersion },
 		},
