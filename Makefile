@@ -153,6 +153,10 @@ soak-chaos:
 
 ##@ Measure
 
+.PHONY: tenant-check
+tenant-check: ## Compare a test tenant with what the engine assumes; regenerates its key (see ARGS="-help")
+	@go run ./scripts/tenantcheck $(ARGS)
+
 .PHONY: bench
 bench: ## Compare the engine with one that does nothing and with two others (minutes; see ARGS="-help")
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/bench $(ARGS)

@@ -41,7 +41,7 @@ func TestReadShowsWhatWasWritten(t *testing.T) {
 	written := r.fields(unverified, map[string]any{
 		config.FieldCACertificate:       strings.TrimSpace(r.sim.CACertificate()),
 		config.FieldApplicationObjectID: guid, config.FieldTTL: 60, config.FieldMaxKeyAge: 61, config.FieldDriftCheckInterval: 62,
-		config.FieldRegenerateOnRevoke: false, config.FieldDisableAutomatedRotation: true, config.FieldRootRotationPeriod: 3600, config.FieldGraphAPIVersion: "v1.0",
+		config.FieldRegenerateOnRevoke: false, config.FieldDisableAutomatedRotation: true, config.FieldRootRotationPeriod: 3600, config.FieldGraphAPIVersion: "beta",
 	})
 	shown := field.Read(config.Fields(), r.write(written).Config)
 	for name, s := range field.ReadSchema(config.Fields()) {
