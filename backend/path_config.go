@@ -116,6 +116,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		warn(resp, b.root.WarnOfForgotten(ctx, old, next))
 	}
 	b.warnOfTTL(resp, next.TTL)
+	if rec, unknown := b.keys.Record(ctx); unknown == nil && !next.DisableRotation {
+		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now()))
+	}
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	if tried.Verified || !old.SameConnection(next) {
 		if err := b.health.Reset(ctx); err != nil {
@@ -158,7 +161,7 @@ func (b *backend) removeConfig(ctx context.Context, resp *logical.Response) erro
 
 // warn adds a warning to a response, if there is one.
 func warn(resp *logical.Response, warning string) {
-	if warning != "" {
+	if resp != nil && warning != "" {
 		resp.AddWarning(warning)
 	}
 }

@@ -89,11 +89,12 @@ func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
 		"Graph in China":         {config.FieldGraphEndpoint, "https://microsoftgraph.chinacloudapi.cn", "AzureChinaCloud"},
 		"another cloud's Entra":  {config.FieldAuthorityHost, "https://login.microsoftonline.us", "AzureUSGovernmentDoDCloud"},
 		"negative TTL":           {config.FieldTTL, "-5m", "negative"},
-		"TTL beyond arithmetics": {config.FieldTTL, 10_000_000_000_000, "overflow"},
-		"TTL is no duration":     {config.FieldTTL, "soon", "soon"},
+		"TTL beyond arithmetics": {config.FieldTTL, 10_000_000_000_000, "8784h"},
+		"TTL is no duration":     {config.FieldTTL, "soon", "such as 90s"},
+		"less than a second":     {config.FieldDriftCheckInterval, "900ms", "whole seconds"},
 		"negative maximum age":   {config.FieldMaxKeyAge, "-5m", "negative"},
 		"wrong type":             {config.FieldTTL, map[string]any{"a": 1}, ""},
-		"flag is no flag":        {config.FieldRegenerateOnRevoke, "perhaps", ""},
+		"flag is no flag":        {config.FieldRegenerateOnRevoke, "perhaps", "true or false"},
 		"verification no flag":   {config.FieldVerifyConnection, []any{"x"}, ""},
 	}
 	for name, c := range cases {

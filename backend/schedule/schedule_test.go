@@ -67,8 +67,12 @@ var now = time.Date(2027, 1, 1, 10, 0, 0, 0, time.UTC)
 
 // update writes fields over a schedule.
 func update(old schedule.Schedule, fields map[string]any) (schedule.Schedule, error) {
-	next := old
-	err := next.Update(&framework.FieldData{Raw: fields, Schema: field.Schema(schedule.Fields())}, old, now)
+	next, schema := old, field.Schema(schedule.Fields())
+	cleaned, _, err := field.Clean(schema, fields)
+	if err != nil {
+		return next, err
+	}
+	err = next.Update(&framework.FieldData{Raw: cleaned, Schema: schema}, old, now)
 	return next, err
 }
 
