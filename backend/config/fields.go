@@ -90,7 +90,7 @@ func Fields() []field.Spec[Config] {
 		{
 			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.Beta, Allowed: []string{graph.Beta, graph.V1},
 			Description: "Version of Microsoft Graph to call.",
-			Set:         func(c *Config, value any) error { return set(&c.GraphAPIVersion, value) },
+			Set:         func(c *Config, value any) error { c.GraphAPIVersion = value.(string); return nil },
 			Get:         func(c *Config) any { return c.GraphAPIVersion },
 		},
 		{
@@ -114,13 +114,13 @@ func Fields() []field.Spec[Config] {
 		{
 			Name: FieldRegenerateOnRevoke, Title: "Regenerate on revoke", Type: framework.TypeBool, Default: true,
 			Description: "Whether the key is regenerated when its last lease has ended.",
-			Set:         func(c *Config, value any) error { return set(&c.RegenerateOnRevoke, value) },
+			Set:         func(c *Config, value any) error { c.RegenerateOnRevoke = value.(bool); return nil },
 			Get:         func(c *Config) any { return c.RegenerateOnRevoke },
 		},
 		{
 			Name: FieldDisableAutomatedRotation, Title: "Disable automated rotation", Group: "Rotation", Type: framework.TypeBool,
 			Description: "Pauses the rotation by schedule and the retirement of keys without leases.",
-			Set:         func(c *Config, value any) error { return set(&c.DisableRotation, value) },
+			Set:         func(c *Config, value any) error { c.DisableRotation = value.(bool); return nil },
 			Get:         func(c *Config) any { return c.DisableRotation },
 		},
 		{
@@ -146,11 +146,6 @@ func setGUID(target *string, value any) error {
 	if *target != "" && (len(*target) != len(uuid.Nil.String()) || uuid.Validate(*target) != nil) {
 		return errors.New("must be a GUID such as " + uuid.Nil.String() + ", as the app registration's overview shows it")
 	}
-	return nil
-}
-
-func set[T any](target *T, value any) error {
-	*target = value.(T)
 	return nil
 }
 

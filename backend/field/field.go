@@ -204,12 +204,14 @@ func likely(schema map[string]*framework.FieldSchema, name string) (hint string)
 	most := 0.5
 	for _, known := range slices.Sorted(maps.Keys(schema)) {
 		common := 0
-		for i := range len(name) - 1 {
-			if strings.Contains(known, strings.ToLower(name[i:i+2])) {
-				common++
+		for _, names := range [][2]string{{strings.ToLower(name), known}, {known, strings.ToLower(name)}} {
+			for i := range len(names[0]) - 1 {
+				if strings.Contains(names[1], names[0][i:i+2]) {
+					common++
+				}
 			}
 		}
-		if share := 2 * float64(common) / float64(len(name)+len(known)-2); share >= most {
+		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
 			hint, most = " (did you mean "+known+"?)", share
 		}
 	}
