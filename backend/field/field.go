@@ -187,7 +187,7 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	switch {
 	case (multiline || display.Sensitive) && filePath.MatchString(text):
 		return "is the path of a file and not what is in it: put @ before it, and the vault command sends the contents; other clients have to read the file"
-	case 3*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
+	case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
 		return "is text in UTF-16, as PowerShell and editors of Windows write it: save it as UTF-8 and write it again"
 	}
 	for _, c := range badCharacters {
