@@ -26,9 +26,10 @@ const (
 	configHelpDescription = `
 The app registration needs the application permission
 SecurityIdentitiesSensors.ReadWrite.All of Microsoft Graph, with an
-administrator's consent. A write keeps the fields that it does not name. When it
-changes how Graph is reached, the engine signs in and calls Graph before it
-stores anything (see verify_connection).
+administrator's consent. A write keeps the fields that it does not name; an empty
+value restores a default. When it changes how Graph is reached or carries a
+credential, the engine signs in and calls Graph before it stores anything (see
+verify_connection).
 
 Changing the tenant, the client, the cloud, an endpoint or the CA certificate
 needs the credential in the same write. Before the engine turns to another tenant,

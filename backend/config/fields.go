@@ -133,7 +133,7 @@ func Fields() []field.Spec[Config] {
 		},
 		{
 			Name: FieldVerifyConnection, Title: "Verify connection", Type: framework.TypeBool, Default: true,
-			Description: "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored.",
+			Description: "Whether a write that changes how Graph is reached, or carries a credential, first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored.",
 		},
 	}
 	fields = append(fields, field.In(credential.Fields(), func(c *Config) *credential.Credential { return &c.Credential })...)

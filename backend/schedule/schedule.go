@@ -81,10 +81,7 @@ func (s *Schedule) setCron(value any) error {
 	if s.Cron == "" {
 		return nil
 	}
-	if err := checkCron(s.Cron); err != nil {
-		return fmt.Errorf("is no cron expression of five fields (minute, hour, day of month, month, day of week; UTC): %w", err)
-	}
-	return nil
+	return checkCron(s.Cron)
 }
 
 func checkCron(expression string) error {
@@ -94,7 +91,7 @@ func checkCron(expression string) error {
 	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)", err)
 	}
 	if parsed.Next(time.Unix(0, 0)).IsZero() {
 		return errors.New("never falls due: there is no such date")
