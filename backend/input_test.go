@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -292,9 +293,9 @@ func inUTF16(text string, mark, bigEndian bool) string {
 	var file []byte
 	for _, u := range units {
 		if bigEndian {
-			file = append(file, byte(u>>8), byte(u))
+			file = binary.BigEndian.AppendUint16(file, u)
 		} else {
-			file = append(file, byte(u), byte(u>>8))
+			file = binary.LittleEndian.AppendUint16(file, u)
 		}
 	}
 	return string(file)
