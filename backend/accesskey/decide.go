@@ -48,8 +48,8 @@ type Terms struct {
 	Waited bool
 }
 
-// Policy is what the configuration wants of the key. The zero value stands for no
-// configuration: nothing is handed out, and nothing is due.
+// Policy is what the configuration wants of the key. The zero value means
+// that there is no configuration: nothing is handed out, and nothing is due.
 type Policy struct {
 	Workspace Workspace
 	// DriftCheckInterval is how old a comparison may be before the key is compared again;

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,12 @@ import (
 const tokenFile = "AZURE_FEDERATED_TOKEN_FILE"
 
 func update(c credential.Credential, fields map[string]any) (credential.Credential, error) {
-	return c.Update(&framework.FieldData{Raw: fields, Schema: field.Schema(credential.Fields())})
+	schema := field.Schema(credential.Fields())
+	cleaned, _, err := field.Clean(schema, fields)
+	if err != nil {
+		return c, err
+	}
+	return c.Update(&framework.FieldData{Raw: cleaned, Schema: schema})
 }
 
 func pem(t *testing.T) string {
@@ -46,7 +52,7 @@ func TestUpdate(t *testing.T) {
 		"a secret":                   {none, map[string]any{"client_secret": "s\n"}, secret},
 		"kept":                       {secret, map[string]any{}, secret},
 		"null belongs to all":        {secret, map[string]any{"client_certificate": nil}, secret},
-		"a certificate":              {secret, map[string]any{"client_certificate": bundle}, credential.Credential{Type: credential.ClientCertificate, Certificate: bundle[:len(bundle)-1]}},
+		"a certificate":              {secret, map[string]any{"client_certificate": bundle}, credential.Credential{Type: credential.ClientCertificate, Certificate: strings.TrimSpace(bundle)}},
 		"tokens":                     {secret, map[string]any{"credential_type": "vault_identity_token"}, tokens},
 		"tokens of another audience": {tokens, map[string]any{"identity_token_audience": "a", "identity_token_ttl": 120}, own},
 		"the default again":          {own, map[string]any{"identity_token_audience": "", "identity_token_ttl": "1h"}, tokens},
@@ -66,7 +72,8 @@ func TestUpdate(t *testing.T) {
 		"unknown":           {map[string]any{"credential_type": "password"}, "credential_type"},
 		"two":               {map[string]any{"client_secret": "s", "client_certificate": "c"}, "client_certificate"},
 		"another kind's":    {map[string]any{"client_secret": "s", "identity_token_audience": "a"}, "identity_token_audience"},
-		"empty":             {map[string]any{"client_secret": " "}, "client_secret"},
+		"empty":             {map[string]any{"credential_type": "client_secret", "client_secret": " "}, "client_secret"},
+		"a secret's ID":     {map[string]any{"client_secret": "11111111-2222-3333-4444-555555555555"}, "client_secret"},
 		"no secret":         {map[string]any{"credential_type": "client_secret"}, "client_secret"},
 		"no certificate":    {map[string]any{"credential_type": "client_certificate"}, "client_certificate"},
 		"no PEM":            {map[string]any{"client_certificate": "no PEM"}, "client_certificate"},
@@ -145,14 +152,33 @@ func TestWorkloadIdentity(t *testing.T) {
 	require.ErrorContains(t, err, "does not set")
 	name := filepath.Join(t.TempDir(), "token")
 	t.Setenv(tokenFile, name)
-	require.NoError(t, c.Check())
+	require.NoError(t, c.Check(), "the file may come later")
 	_, err = assert(t.Context())
 	require.ErrorContains(t, err, "cannot be read")
-	require.NoError(t, os.WriteFile(name, nil, 0o600))
-	_, err = assert(t.Context())
-	require.ErrorContains(t, err, "cannot be read", "it is empty")
-	require.NoError(t, os.WriteFile(name, []byte("t\n"), 0o600))
-	token, err := assert(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "t", token)
+	for text, want := range map[string]string{"": "", "t\n": "t", "\uFEFFt\r\n": "t"} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		require.NoError(t, c.Check())
+		token, err := assert(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, token)
+	}
+	for text, kind := range map[string]string{
+		"\xFF\xFEh\x00u\x00n\x00t\x00e\x00r\x002\x00": "is UTF-16 text",
+		"hunter2\u200B":       "an invisible character (U+200B)",
+		"hunter2\x00":         "a NUL character (U+0000)",
+		"hunter2\xE4":         "not ASCII",
+		"\u201Chunter2\u201D": "not ASCII (U+201C)",
+	} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		_, err := assert(t.Context())
+		said, ok := errors.AsType[*graph.AssertionError](err)
+		require.True(t, ok, "the reason is for the operator")
+		require.Contains(t, said.Reason, tokenFile)
+		require.Contains(t, said.Reason, kind)
+		refused, ok := errors.AsType[*field.Error](c.Check())
+		require.True(t, ok, "whether the write verifies or not")
+		require.Equal(t, "credential_type", refused.Field)
+		require.Equal(t, said.Reason, refused.Problem)
+		require.NotContains(t, refused.Error(), "hunter2")
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,7 +62,8 @@ type dependabot struct {
 	}
 }
 
-// TestDependabotLooksAtEverything compares Dependabot's folders with those that have a go.mod.
+// TestDependabotLooksAtEverything compares Dependabot's folders with those that have
+// dependencies.
 func TestDependabotLooksAtEverything(t *testing.T) {
 	decoder := yaml.NewDecoder(strings.NewReader(readFile(t, root+"/.github/dependabot.yml")))
 	decoder.KnownFields(true)
@@ -78,22 +80,23 @@ func TestDependabotLooksAtEverything(t *testing.T) {
 		}
 		looked[u.Ecosystem] = append(looked[u.Ecosystem], folders...)
 	}
-	require.Len(t, looked, 2)
+	require.Len(t, looked, 3)
 	require.Equal(t, []string{"/"}, looked["github-actions"])
-	require.ElementsMatch(t, modules(t), looked["gomod"])
+	require.ElementsMatch(t, foldersWith(t, "go.mod"), looked["gomod"])
+	require.ElementsMatch(t, foldersWith(t, "package.json"), looked["npm"])
 }
 
-// modules returns the folders of the repository that are a Go module.
-func modules(t *testing.T) []string {
+// foldersWith returns the folders of the repository that have a file of that name.
+func foldersWith(t *testing.T, name string) []string {
 	t.Helper()
 	var found []string
 	require.NoError(t, fs.WalkDir(os.DirFS(root), ".", func(file string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (file == ".cache" || file == ".git" || file == "dist"):
+		case entry.IsDir() && slices.Contains([]string{".cache", ".git", "dist", "node_modules"}, entry.Name()):
 			return fs.SkipDir // large, and not of the repository
-		case entry.Name() == "go.mod":
+		case entry.Name() == name:
 			found = append(found, path.Join("/", path.Dir(file)))
 		}
 		return nil
