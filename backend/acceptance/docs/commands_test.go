@@ -94,6 +94,31 @@ func requireSense(t *testing.T, s step, c command, where string) {
 	}
 }
 
+var (
+	variable   = regexp.MustCompile(`\$\{?([A-Z][A-Z0-9_]+)`)
+	assignment = regexp.MustCompile(`(?:^|[\s(])([A-Z][A-Z0-9_]*)=`)
+	// fromOutside are the variables that a terminal of make dev has.
+	fromOutside = []string{"HOME", "MDI_SIMULATOR_DIR", "PATH", "VAULT_ADDR", "VAULT_TOKEN"}
+)
+
+// TestVariables checks that each page assigns the variables of its commands before it uses
+// them, also in commands that only a tenant can run.
+func TestVariables(t *testing.T) {
+	for _, d := range documents(t) {
+		assigned := slices.Clone(fromOutside)
+		for _, s := range d.steps {
+			for _, c := range s.commands {
+				for _, found := range assignment.FindAllStringSubmatch(c.text, -1) {
+					assigned = append(assigned, found[1])
+				}
+				for _, found := range variable.FindAllStringSubmatch(c.text, -1) {
+					require.Contains(t, assigned, found[1], "%s, line %d: assign it", d.name, c.line)
+				}
+			}
+		}
+	}
+}
+
 func requireExists(t *testing.T, path, where string) {
 	t.Helper()
 	_, err := os.Stat(filepath.Join(root, filepath.FromSlash(path)))
