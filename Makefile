@@ -82,13 +82,13 @@ announce:
 .PHONY: test
 test: announce unit fips acceptance ## Run all tests (10 minutes on two cores)
 
-# Most of these tests wait, so they are side by side; and each makes connections, which are
+# Most of these tests wait, so many run side by side. They make many connections, which are
 # cheaper without post-quantum key exchange.
 .PHONY: test-fast
 test-fast: export GODEBUG := tlsmlkem=0
 test-fast: ## Run the unit tests without the race detector, and fewer samples (30 seconds)
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
-	$(progress) "fast tests" go test -short -parallel 32 -vet=off -timeout 5m $$packages
+	$(progress) "fast tests" go test -short -p 8 -parallel 32 -vet=off -timeout 5m $$packages
 
 .PHONY: unit
 unit: ## Run the unit tests with the race detector

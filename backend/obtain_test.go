@@ -158,6 +158,7 @@ func TestSharedKeyIsNotServedWhenItHasBeenReplaced(t *testing.T) {
 // While neither GET nor POST answers nobody gets the key, however much a role would share
 // it.
 func TestDoubtfulKeyIsNotShared(t *testing.T) {
+	besideOthers(t)
 	r := sharing(t, nil)
 	r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Reset: true}, graphtest.Fault{Operation: graphtest.Get, Status: 500})

@@ -97,6 +97,7 @@ func TestNightWithoutGraph(t *testing.T) {
 
 // Graph answers probes and refuses the work: then the back-off alone decides.
 func TestProbesThatAreAnsweredInVain(t *testing.T) {
+	besideOthers(t)
 	r := scheduled(t, map[string]any{schedule.FieldPeriod: "1h"})
 	r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})

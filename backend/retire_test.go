@@ -61,6 +61,7 @@ func TestKeyIsKeptWhenTheConfigurationSaysSo(t *testing.T) {
 }
 
 func TestTickRetiresWhatTheRevocationCouldNot(t *testing.T) {
+	besideOthers(t)
 	r := configured(t)
 	held := r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502, Body: graphtest.BodyHTML})
@@ -124,6 +125,7 @@ func TestLedgerSurvivesARestart(t *testing.T) {
 
 // A restart between the last revocation and the retirement loses nothing.
 func TestRetirementSurvivesARestart(t *testing.T) {
+	besideOthers(t)
 	r := configured(t)
 	held := r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 502, Body: graphtest.BodyHTML})
@@ -136,6 +138,7 @@ func TestRetirementSurvivesARestart(t *testing.T) {
 }
 
 func TestRevokeWorksWhateverTheStateOfTheMount(t *testing.T) {
+	besideOthers(t)
 	r := configured(t)
 	held := r.key()
 	r.sim.Inject(graphtest.Fault{Status: 502}, graphtest.Fault{Operation: graphtest.Token, Status: 502})
@@ -194,6 +197,7 @@ func TestTickSettlesAnIntent(t *testing.T) {
 
 // A retirement goes on without GET if Graph itself has refused that.
 func TestRetirementWithoutGraphsWord(t *testing.T) {
+	besideOthers(t)
 	r := sharing(t, nil)
 	held := r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 500})
