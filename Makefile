@@ -88,7 +88,7 @@ test: announce unit fips acceptance ## Run all tests (10 minutes on two cores)
 test-fast: export GODEBUG := tlsmlkem=0
 test-fast: ## Run the unit tests without the race detector, and fewer samples (30 seconds)
 	@packages=$$(go list ./... | grep -v '/backend/acceptance'); \
-	$(progress) "fast tests" go test -short -p 8 -parallel 32 -vet=off -timeout 5m $$packages
+	$(progress) "fast tests" go test -short -p 8 -parallel 32 -vet=off -ldflags='-s -w' -timeout 5m $$packages
 
 .PHONY: unit
 unit: ## Run the unit tests with the race detector
