@@ -27,8 +27,7 @@ func TestClassify(t *testing.T) {
 		reason string
 	}{
 		"too large":         {&http.MaxBytesError{}, Unreadable, "the answer is larger than 1 MiB"},
-		"no https":          {errInsecureURL, Refused, "an address without https was refused"},
-		"proxy refused":     {errProxyRefused, Unavailable, "the proxy refused to connect to the host"},
+		"our own":           {&Error{Kind: Refused, Reason: "an address without https was refused"}, Refused, "an address without https was refused"},
 		"proxy down":        {&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}, Unavailable, "the proxy could not be reached"},
 		"dial timed out":    {dial(os.ErrDeadlineExceeded), Timeout, "no connection within the time allowed"},
 		"timed out":         {context.DeadlineExceeded, Timeout, reasonNoAnswer},
@@ -41,9 +40,8 @@ func TestClassify(t *testing.T) {
 		"closed":            {io.EOF, Unavailable, reasonConnLost},
 		"truncated":         {io.ErrUnexpectedEOF, Unavailable, reasonConnLost},
 		"plain HTTP":        {tls.RecordHeaderError{}, Unavailable, "the server does not speak TLS"},
-		"wrong name":        {&tls.CertificateVerificationError{Err: x509.HostnameError{Host: "a", Certificate: &x509.Certificate{}}}, Unavailable, "the server's certificate is for another host name"},
-		"unknown authority": {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, Unavailable, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
-		"expired":           {&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{}}, Unavailable, "the server's certificate is not trusted: if a proxy or private endpoint presents it, set ca_certificate"},
+		"a certificate": {&tls.CertificateVerificationError{Err: x509.ConstraintViolationError{}}, Unavailable, "the server's certificate breaks a rule for certificates, or one of its issuers does"},
+		"a key file":    {errors.New(`failed to read "/var/opt/azcmagent/tokens/x.key" due to error: open: Access is denied.`), Refused, "the plugin's account cannot read the key file that the Azure Arc agent has named: make the account a member of the group himds, and restart Vault"},
 		"anything else":     {errors.New("secret"), "", reasonUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {

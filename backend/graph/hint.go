@@ -21,6 +21,9 @@ const (
 )
 
 const (
+	hintForeign    = "this is not Microsoft's own answer: a proxy, firewall or gateway on the way has to let the request through unchanged, and graph_endpoint and authority_host, if set, have to name the right hosts"
+	hintVersion    = "Graph may not have this call at the configured version of its API: set graph_api_version to the other, " + V1 + " or " + Beta
+	hintNoKey      = "Graph knows no key of this tenant: it may have no Defender for Identity workspace, or no sensor key yet"
 	hintOtherCloud = "the tenant lives in another cloud: check tenant_id, environment and authority_host, which belong together"
 	hintFederation = "the app registration has no federated credential for the token that was presented: compare its issuer, subject and audience with the token's, letter by letter"
 )
@@ -73,10 +76,16 @@ func (e *Error) Hint() string {
 	switch {
 	case e.Op == OpSignIn && e.managed:
 		return e.managedHint()
+	case e.foreign():
+		return hintForeign
 	case e.Op == OpSignIn:
 		return entraHints[e.Code]
 	case e.replaces() && policyHints[e.Code] != "":
 		return policyHints[e.Code]
+	case e.keyless:
+		return hintNoKey
+	case !e.replaces() && (e.Status == http.StatusNotFound || e.Status == http.StatusBadRequest):
+		return hintVersion // there are no parameters that could be wrong
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
@@ -97,7 +106,9 @@ func (e *Error) managedHint() string {
 	switch {
 	case e.Status == 0 && e.Kind != Unreadable:
 		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
-	case e.Kind == Refused:
+	case e.Kind == Throttled, e.Kind == Unavailable:
+		return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which takes up to 70 seconds"
+	case e.Kind == Refused && e.Reason == "":
 		return "the managed identity was refused: check that it is assigned to this machine or service, and that client_id is the client id of a user-assigned identity"
 	}
 	return ""

@@ -57,14 +57,14 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 // out, and if the failure may pass.
 func repeatable(e *Error, n int, idempotent bool) bool {
 	harmless := idempotent || !e.MayHaveHappened()
+	if e.managed && e.Op == OpSignIn && (e.Status == http.StatusNotFound || e.Status != 0 && e.Kind != Refused && e.Kind != Unreadable) {
+		return n < maxRepetitions // Azure's metadata service is being updated, or overloaded
+	}
 	switch e.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return harmless && n < maxRepetitions
 	case http.StatusConflict:
 		return harmless && e.Code == codeConcurrency && n < maxRepetitions
-	case http.StatusNotFound, http.StatusGone:
-		// Azure's metadata service answers so while it is being updated.
-		return e.managed && e.Op == OpSignIn && n < maxRepetitions
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return idempotent && n == 0
 	}
