@@ -57,7 +57,8 @@ var failures = []struct {
 	{caused[*http.MaxBytesError], Unreadable, "the answer is larger than 1 MiB"},
 	{says("tls: certificate required", "tls: bad certificate"), Unavailable, "the server wants a client certificate, and the engine has none for TLS: have the server, or the proxy that inspects TLS, not ask for one"},
 	{says("tls: protocol version not supported", "tls: server selected unsupported protocol version"), Unavailable, "the server does not speak TLS 1.2 or later"},
-	{says("remote error: tls: "), Unavailable, "the server broke off the TLS handshake: perhaps it shares no cipher suite with the engine, or wants a client certificate"},
+	{says("remote error: tls: handshake failure"), Unavailable, "the server refused the TLS handshake: it wants a client certificate, and the engine has none for TLS, or it knows no cipher suite that Go offers"},
+	{says("remote error: tls: "), Unavailable, "the server broke off the TLS handshake"},
 	{caused[tls.RecordHeaderError], Unavailable, "the server does not speak TLS"},
 	{causedBy(http.ErrSchemeMismatch), Unavailable, "the server does not speak TLS"}, // it answers in plain HTTP
 	// See refusedCertificate.
@@ -78,12 +79,11 @@ var failures = []struct {
 // failure describes an exchange that ended without a complete answer. It drops the
 // error's text.
 func failure(ctx context.Context, op string, err error) *Error {
-	own, ok := errors.AsType[*Error](err) // of this package's transport, or about an assertion
-	switch {
-	case ok:
+	if own, ok := errors.AsType[*Error](err); ok { // of the transport, or about an assertion
 		own.Op = op
 		return own
-	case ctx.Err() != nil:
+	}
+	if ctx.Err() != nil {
 		return interrupted(ctx, op)
 	}
 	for _, f := range failures {

@@ -120,8 +120,7 @@ func (e *Error) NamesNoKey() bool {
 // foreign reports whether an answer is neither Entra's nor Graph's, but that of a proxy, or
 // of another server.
 func (e *Error) foreign() bool {
-	microsofts := e.Signed || e.Op == OpSignIn && e.Code != ""
-	return e.Status != 0 && !microsofts && (e.Kind == Refused || e.Reason == reasonUnreadable)
+	return e.Status != 0 && !e.Signed && (e.Op != OpSignIn || e.Code == "") && (e.Kind == Refused || e.Reason == reasonUnreadable)
 }
 
 // kindOf classifies the status of a failed request.

@@ -104,14 +104,14 @@ func (e *Error) Hint() string {
 
 func (e *Error) managedHint() string {
 	switch {
-	case e.Status == 0 && e.Kind != Unreadable:
-		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
-	case e.Kind == Throttled, e.Kind == Unavailable:
-		return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which takes up to 70 seconds"
-	case e.Kind == Refused && e.Reason == "":
+	case e.Kind == Unreadable, e.Kind == Refused && e.Reason != "": // which says it all
+		return ""
+	case e.Kind == Refused:
 		return "the managed identity was refused: check that it is assigned to this machine or service, and that client_id is the client id of a user-assigned identity"
+	case e.Status == 0:
+		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
 	}
-	return ""
+	return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which takes up to 70 seconds"
 }
 
 func (e *Error) forbiddenHint() string {
