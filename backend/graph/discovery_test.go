@@ -6,7 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -44,8 +44,10 @@ func cloudBehindAProxy(t *testing.T, cloud Cloud, discover http.HandlerFunc) (*g
 func likeEntra(hosts ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		authority := strings.TrimSuffix(r.URL.Query().Get("authorization_endpoint"), "/oauth2/v2.0/authorize")
-		_, _ = fmt.Fprintf(w, `{"tenant_discovery_endpoint":%q,"api-version":"1.1","metadata":[{"preferred_network":%q,"preferred_cache":%q,"aliases":["%s"]}]}`,
-			authority+"/v2.0/.well-known/openid-configuration", hosts[0], hosts[0], strings.Join(hosts, `","`))
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"tenant_discovery_endpoint": authority + "/v2.0/.well-known/openid-configuration", "api-version": "1.1",
+			"metadata": []any{map[string]any{"preferred_network": hosts[0], "preferred_cache": hosts[0], "aliases": hosts}},
+		})
 	}
 }
 
@@ -108,11 +110,11 @@ func TestSignInOfEachCloud(t *testing.T) {
 // time is up leaves, and the next gets the token of the same sign-in.
 func TestASlowInstanceDiscovery(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
-	real := likeEntra("login.microsoftonline.com")
+	inTheEnd := likeEntra("login.microsoftonline.com")
 	sim, _, client := cloudBehindAProxy(t, clouds[0], func(w http.ResponseWriter, r *http.Request) {
 		close(arrived) // panics if it is asked twice
 		<-release
-		real(w, r)
+		inTheEnd(w, r)
 	})
 	hasty, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)

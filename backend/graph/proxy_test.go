@@ -188,7 +188,7 @@ func TestMalformedProxies(t *testing.T) {
 		_, err = client.RegenerateDeploymentAccessKey(t.Context())
 		require.Equal(t, []any{OpRegenerate, Refused, false}, []any{failed(t, err).Op, failed(t, err).Kind, failed(t, err).MayHaveHappened()})
 
-		at, err := proxyFromEnvironment()(httptest.NewRequest(http.MethodGet, "https://excepted.mdi.test/", http.NoBody))
+		at, err := proxyFromEnvironment()(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://excepted.mdi.test/", http.NoBody))
 		require.NoError(t, err, "where no proxy is used, it does not matter")
 		require.Nil(t, at)
 	}
@@ -202,7 +202,7 @@ func TestNoProxyIsLeftOut(t *testing.T) {
 		"https://user:p%23ss@proxy.mdi.test/": "proxy.mdi.test", "socks5h://[::1]:1080": "[::1]:1080", "HTTP://proxy.mdi.test": "proxy.mdi.test",
 	} {
 		useProxy(t, proxy, "")
-		at, err := proxyFromEnvironment()(httptest.NewRequest(http.MethodGet, "https://graph.microsoft.com/", http.NoBody))
+		at, err := proxyFromEnvironment()(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://graph.microsoft.com/", http.NoBody))
 		require.NoError(t, err, proxy)
 		require.Equal(t, host, at.Host)
 	}
@@ -211,7 +211,7 @@ func TestNoProxyIsLeftOut(t *testing.T) {
 		text := rapid.OneOf(rapid.Map(words, func(w []string) string { return strings.Join(w, "") }), rapid.String()).
 			Filter(func(s string) bool { return s != "" && !strings.Contains(s, "\x00") }).Draw(rt, "HTTPS_PROXY")
 		useProxy(t, text, "")
-		at, err := proxyFromEnvironment()(httptest.NewRequest(http.MethodGet, "https://graph.microsoft.com/", http.NoBody))
+		at, err := proxyFromEnvironment()(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://graph.microsoft.com/", http.NoBody))
 		if e, ok := errors.AsType[*Error](err); ok && e.Kind == Refused {
 			return
 		}

@@ -101,10 +101,8 @@ func oldServer(t *testing.T) string {
 			hello := make([]byte, 5)
 			if _, err := io.ReadFull(conn, hello); err == nil {
 				_, _ = io.CopyN(io.Discard, conn, int64(hello[3])<<8|int64(hello[4]))
-				// Version, random, no session, a cipher suite, no compression.
-				body := "\x03\x01" + strings.Repeat("r", 32) + "\x00\x00\x2f\x00"
-				message := "\x02\x00\x00" + string(rune(len(body))) + body
-				_, _ = io.WriteString(conn, "\x16\x03\x01\x00"+string(rune(len(message)))+message)
+				// A record with a ServerHello: version, random, no session, a cipher suite, no compression.
+				_, _ = io.WriteString(conn, "\x16\x03\x01\x00\x2a\x02\x00\x00\x26\x03\x01"+strings.Repeat("r", 32)+"\x00\x00\x2f\x00")
 				_, _ = conn.Read(hello) // the client's alert
 			}
 			_ = conn.Close()
@@ -147,16 +145,26 @@ func brokenTLS(t *testing.T) (ca testCA, servers map[string]struct{ url, reason 
 		cfg    *tls.Config
 		reason string
 	}{
-		"expired": {with(ca, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = yesterday.Add(-time.Hour), yesterday }),
-			"'s certificate expired on " + text(yesterday) + ": have it renewed, or check the clock of this machine"},
-		"not yet valid": {with(ca, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = tomorrow, tomorrow.Add(time.Hour) }),
-			"'s certificate is not valid before " + text(tomorrow) + ": check the clock of this machine"},
-		"wrong usage": {with(ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
-			"'s certificate is not meant for servers: have it issued with the extended key usage serverAuth"},
-		"wrong usage of the issuer": {with(clients, nil),
-			"'s certificate is not meant for servers: have it issued with the extended key usage serverAuth"},
-		"no alternative name": {with(ca, func(c *x509.Certificate) { c.IPAddresses = nil }),
-			"'s certificate has no subject alternative name of a host, and its other names do not count: have it issued with one"},
+		"expired": {
+			with(ca, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = yesterday.Add(-time.Hour), yesterday }),
+			"'s certificate expired on " + text(yesterday) + ": have it renewed, or check the clock of this machine",
+		},
+		"not yet valid": {
+			with(ca, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = tomorrow, tomorrow.Add(time.Hour) }),
+			"'s certificate is not valid before " + text(tomorrow) + ": check the clock of this machine",
+		},
+		"wrong usage": {
+			with(ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			"'s certificate is not meant for servers: have it issued with the extended key usage serverAuth",
+		},
+		"wrong usage of the issuer": {
+			with(clients, nil),
+			"'s certificate is not meant for servers: have it issued with the extended key usage serverAuth",
+		},
+		"no alternative name": {
+			with(ca, func(c *x509.Certificate) { c.IPAddresses = nil }),
+			"'s certificate has no subject alternative name of a host, and its other names do not count: have it issued with one",
+		},
 		"another name": {with(ca, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"a.test"} }), "'s certificate is for another host name"},
 		"a name that its issuer may not vouch for": {with(narrow, nil), "'s certificate breaks a rule for certificates, or one of its issuers does"},
 		"untrusted": {with(other, nil), `'s certificate is not trusted: its issuer is "evil\x1b[31m\u202e` + strings.Repeat("x", 100-len("evil\x1b[31m\u202e")) +
@@ -217,7 +225,7 @@ func TestCertificatesAreVerifiedAnew(t *testing.T) {
 	ca := newCA(t, nil)
 	current := ca.server(t, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Unix(0, 0), time.Unix(1, 0) })
 	url := listen(t, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return &tls.Config{Certificates: []tls.Certificate{current}}, nil //nolint:gosec // Go's own minimum
+		return &tls.Config{Certificates: []tls.Certificate{current}}, nil
 	}},
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`)) }))
 	client := clientOf(t, func(c *Config) { c.CACertificates, c.GraphEndpoint = ca.pem(), url })
