@@ -55,16 +55,16 @@ var failures = []struct {
 	reason string
 }{
 	{caused[*http.MaxBytesError], Unreadable, "the answer is larger than 1 MiB"},
-	{says("tls: certificate required", "tls: bad certificate"), Unavailable, "the server wants a client certificate, and the engine has none for TLS: have the server, or the proxy that inspects TLS, not ask for one"},
+	{says("tls: certificate required", "tls: bad certificate"), Unavailable, "the server demands a TLS client certificate, and the engine presents none: exempt the engine from that"},
 	{says("tls: protocol version not supported", "tls: server selected unsupported protocol version"), Unavailable, "the server does not speak TLS 1.2 or later"},
-	{says("remote error: tls: handshake failure"), Unavailable, "the server refused the TLS handshake: it wants a client certificate, and the engine has none for TLS, or it knows no cipher suite that Go offers"},
+	{says("remote error: tls: handshake failure"), Unavailable, "the server refused the TLS handshake: it demands a client certificate, and the engine presents none, or it supports none of Go's cipher suites"},
 	{says("remote error: tls: "), Unavailable, "the server broke off the TLS handshake"},
 	{caused[tls.RecordHeaderError], Unavailable, "the server does not speak TLS"},
 	{causedBy(http.ErrSchemeMismatch), Unavailable, "the server does not speak TLS"}, // it answers in plain HTTP
 	// See refusedCertificate.
 	{caused[*tls.CertificateVerificationError], Unavailable, ""},
 	// What MSAL says of Azure Arc's agent.
-	{says("failed to get metadata for ", `failed to read "`), Refused, "the plugin's account cannot read the key file that the Azure Arc agent has named: make the account a member of the group himds, and restart Vault"},
+	{says("failed to get metadata for ", `failed to read "`), Refused, "the plugin's account cannot read the key file that the Azure Arc agent named: make the account a member of the group himds, and restart Vault"},
 	{failedAt("socks connect"), Unavailable, "the proxy did not connect to the host"},
 	{failedAt("proxyconnect"), Unavailable, "the proxy could not be reached"},
 	{func(err error) bool { return isTimeout(err) && failedAt("dial")(err) }, Timeout, "no connection within the time allowed"},
@@ -104,18 +104,18 @@ func refusedCertificate(err error) string {
 	named, _ := errors.AsType[x509.HostnameError](err)
 	unknown, _ := errors.AsType[x509.UnknownAuthorityError](err)
 	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
-	problem := "breaks a rule for certificates, or one of its issuers does"
+	problem := "violates a rule of X.509, or one of its issuers does"
 	switch c := cmp.Or(named.Certificate, unknown.Cert, invalid.Cert, &x509.Certificate{}); {
 	case c == named.Certificate && len(c.DNSNames)+len(c.IPAddresses) == 0:
-		problem = "has no subject alternative name of a host, and its other names do not count: have it issued with one"
+		problem = "names no host in its subject alternative names, and its common name does not count: have it reissued"
 	case c == named.Certificate:
 		problem = "is for another host name"
 	case c == unknown.Cert:
 		issuer := cmp.Or(c.Issuer.CommonName, c.Issuer.String())
-		problem = "is not trusted: its issuer is " + strconv.QuoteToASCII(issuer[:min(len(issuer), 100)]) +
-			"; if that is your proxy's or private endpoint's, set ca_certificate, or add it to the certificates of this machine"
+		problem = "is not trusted: this machine does not know its issuer " + strconv.QuoteToASCII(issuer[:min(len(issuer), 100)]) +
+			"; if that belongs to your proxy or private endpoint, set ca_certificate, or add it to the machine's trusted certificates"
 	case invalid.Reason == x509.IncompatibleUsage, invalid.Reason == x509.CANotAuthorizedForExtKeyUsage:
-		problem = "is not meant for servers: have it issued with the extended key usage serverAuth"
+		problem = "may not be used for servers: have it reissued with the extended key usage serverAuth"
 	case invalid.Reason == x509.Expired && time.Now().Before(c.NotBefore):
 		problem = "is not valid before " + c.NotBefore.UTC().Format(time.RFC3339) + ": check the clock of this machine"
 	case invalid.Reason == x509.Expired:

@@ -40,8 +40,8 @@ func TestClassify(t *testing.T) {
 		"closed":         {io.EOF, Unavailable, reasonConnLost},
 		"truncated":      {io.ErrUnexpectedEOF, Unavailable, reasonConnLost},
 		"plain HTTP":     {tls.RecordHeaderError{}, Unavailable, "the server does not speak TLS"},
-		"a certificate":  {&tls.CertificateVerificationError{Err: x509.ConstraintViolationError{}}, Unavailable, "the server's certificate breaks a rule for certificates, or one of its issuers does"},
-		"a key file":     {errors.New(`failed to read "/var/opt/azcmagent/tokens/x.key" due to error: permission denied`), Refused, "the plugin's account cannot read the key file that the Azure Arc agent has named: make the account a member of the group himds, and restart Vault"},
+		"a certificate":  {&tls.CertificateVerificationError{Err: x509.ConstraintViolationError{}}, Unavailable, "the server's certificate violates a rule of X.509, or one of its issuers does"},
+		"a key file":     {errors.New(`failed to read "/var/opt/azcmagent/tokens/x.key" due to error: permission denied`), Refused, "the plugin's account cannot read the key file that the Azure Arc agent named: make the account a member of the group himds, and restart Vault"},
 		"anything else":  {errors.New("secret"), "", reasonUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -68,7 +68,7 @@ func managedIssuer(identity managedidentity.Client, resource string, onArc bool)
 			e := signInError(ctx, err)
 			e.managed = true
 			if onArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
-				e.Kind, e.Reason = Refused, "the Azure Arc agent gives no token for client_id: leave it empty to sign in as the machine; to most agents, user-assigned identities do not exist"
+				e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
 			}
 			return "", e
 		}

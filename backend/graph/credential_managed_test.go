@@ -322,7 +322,7 @@ func TestTheMetadataServiceStaysBusy(t *testing.T) {
 		busy := status == 408 || status == 410 || status == 429 || status >= 500
 		require.Equal(t, []any{status, "", busy}, []any{e.Status, e.Code, e.Kind == Unavailable || e.Kind == Throttled})
 		if busy {
-			require.Contains(t, e.Hint(), "being updated or overloaded, which takes up to 70 seconds")
+			require.Contains(t, e.Hint(), "being updated or overloaded, which can take 70 seconds")
 		} else {
 			require.Contains(t, e.Hint(), "check that it is assigned")
 		}

@@ -21,9 +21,9 @@ const (
 )
 
 const (
-	hintForeign    = "this is not Microsoft's own answer: a proxy, firewall or gateway on the way has to let the request through unchanged, and graph_endpoint and authority_host, if set, have to name the right hosts"
-	hintVersion    = "Graph may not have this call at the configured version of its API: set graph_api_version to the other, " + V1 + " or " + Beta
-	hintNoKey      = "Graph knows no key of this tenant: it may have no Defender for Identity workspace, or no sensor key yet"
+	hintForeign    = "this answer is not Microsoft's own: have the proxy, firewall or gateway on the way pass requests on unchanged, and check graph_endpoint and authority_host if they are set"
+	hintVersion    = "Graph may not offer this call at the configured graph_api_version: try the other one, " + V1 + " or " + Beta
+	hintNoKey      = "Graph knows no key of this tenant: it may have no Defender for Identity workspace, or no key yet"
 	hintOtherCloud = "the tenant lives in another cloud: check tenant_id, environment and authority_host, which belong together"
 	hintFederation = "the app registration has no federated credential for the token that was presented: compare its issuer, subject and audience with the token's, letter by letter"
 )
@@ -111,7 +111,7 @@ func (e *Error) managedHint() string {
 	case e.Status == 0:
 		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
 	}
-	return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which takes up to 70 seconds"
+	return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which can take 70 seconds"
 }
 
 func (e *Error) forbiddenHint() string {

@@ -124,7 +124,7 @@ func TestProxiesThatRefuse(t *testing.T) {
 		require.NoError(t, err)
 		reason := fmt.Sprintf("the proxy refused to connect to the host (HTTP %d)", status)
 		if status == http.StatusProxyAuthRequired {
-			reason = "the proxy wants other credentials (HTTP 407): HTTPS_PROXY in the plugin's environment takes them as http://user:password@host:port, and Basic is the only kind of authentication"
+			reason = "the proxy demands authentication (HTTP 407): set HTTPS_PROXY in the plugin's environment to http://user:password@host:port; only Basic authentication is supported"
 		}
 		err = client.SignIn(t.Context())
 		require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: reason}, failed(t, err))
@@ -182,7 +182,7 @@ func TestMalformedProxies(t *testing.T) {
 		err = client.SignIn(t.Context())
 		e := failed(t, err)
 		require.Equal(t, []any{OpSignIn, Refused}, []any{e.Op, e.Kind}, "%q", malformed)
-		require.Contains(t, e.Reason, "HTTPS_PROXY in the plugin's environment is no proxy's address", "%q", malformed)
+		require.Contains(t, e.Reason, "HTTPS_PROXY in the plugin's environment is malformed", "%q", malformed)
 		require.NotContains(t, everythingAbout(err), "hunter2")
 		client.tokens, _ = fixedToken(t)
 		_, err = client.RegenerateDeploymentAccessKey(t.Context())

@@ -137,8 +137,8 @@ func brokenTLS(t *testing.T) (ca testCA, servers map[string]struct{ url, reason 
 		return cfg
 	}
 	const (
-		wanted  = " wants a client certificate, and the engine has none for TLS: have the server, or the proxy that inspects TLS, not ask for one"
-		failure = " refused the TLS handshake: it wants a client certificate, and the engine has none for TLS, or it knows no cipher suite that Go offers"
+		wanted  = " demands a TLS client certificate, and the engine presents none: exempt the engine from that"
+		failure = " refused the TLS handshake: it demands a client certificate, and the engine presents none, or it supports none of Go's cipher suites"
 	)
 	servers = map[string]struct{ url, reason string }{"TLS 1.0": {oldServer(t), " does not speak TLS 1.2 or later"}}
 	for name, test := range map[string]struct {
@@ -155,20 +155,20 @@ func brokenTLS(t *testing.T) (ca testCA, servers map[string]struct{ url, reason 
 		},
 		"wrong usage": {
 			with(ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
-			"'s certificate is not meant for servers: have it issued with the extended key usage serverAuth",
+			"'s certificate may not be used for servers: have it reissued with the extended key usage serverAuth",
 		},
 		"wrong usage of the issuer": {
 			with(clients, nil),
-			"'s certificate is not meant for servers: have it issued with the extended key usage serverAuth",
+			"'s certificate may not be used for servers: have it reissued with the extended key usage serverAuth",
 		},
 		"no alternative name": {
 			with(ca, func(c *x509.Certificate) { c.IPAddresses = nil }),
-			"'s certificate has no subject alternative name of a host, and its other names do not count: have it issued with one",
+			"'s certificate names no host in its subject alternative names, and its common name does not count: have it reissued",
 		},
 		"another name": {with(ca, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"a.test"} }), "'s certificate is for another host name"},
-		"a name that its issuer may not vouch for": {with(narrow, nil), "'s certificate breaks a rule for certificates, or one of its issuers does"},
-		"untrusted": {with(other, nil), `'s certificate is not trusted: its issuer is "evil\x1b[31m\u202e` + strings.Repeat("x", 100-len("evil\x1b[31m\u202e")) +
-			`"; if that is your proxy's or private endpoint's, set ca_certificate, or add it to the certificates of this machine`},
+		"a name that its issuer may not vouch for": {with(narrow, nil), "'s certificate violates a rule of X.509, or one of its issuers does"},
+		"untrusted": {with(other, nil), `'s certificate is not trusted: this machine does not know its issuer "evil\x1b[31m\u202e` + strings.Repeat("x", 100-len("evil\x1b[31m\u202e")) +
+			`"; if that belongs to your proxy or private endpoint, set ca_certificate, or add it to the machine's trusted certificates`},
 		"TLS 1.1":                     {configured(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), " does not speak TLS 1.2 or later"},
 		"client certificate, TLS 1.2": {configured(func(c *tls.Config) { c.MaxVersion, c.ClientAuth = tls.VersionTLS12, tls.RequireAnyClientCert }), failure},
 		"client certificate, TLS 1.3": {configured(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert }), wanted},
@@ -196,8 +196,9 @@ func TestWhyTLSFails(t *testing.T) {
 				e := failed(t, err)
 				require.Equal(t, []any{op, Unavailable, 0, whose + test.reason}, []any{e.Op, e.Kind, e.Status, e.Reason})
 				require.Equal(t, name == "untrusted", strings.Contains(Explain(e), "ca_certificate"))
-				// With TLS 1.3 a client learns only after its request what the server wants of it.
-				require.Equal(t, op == OpRegenerate && name == "client certificate, TLS 1.3", e.MayHaveHappened())
+				if !strings.HasSuffix(name, "TLS 1.3") { // where the request may leave before the server's alert arrives
+					require.False(t, e.MayHaveHappened())
+				}
 				require.True(t, e.FoundNobody())
 				require.NotContains(t, everythingAbout(e), "\x1b")
 			}

@@ -88,7 +88,7 @@ func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Re
 	case http.StatusOK:
 		return nil
 	case http.StatusProxyAuthRequired:
-		return &Error{Kind: Unavailable, Reason: "the proxy wants other credentials (HTTP 407): HTTPS_PROXY in the plugin's environment takes them as http://user:password@host:port, and Basic is the only kind of authentication"}
+		return &Error{Kind: Unavailable, Reason: "the proxy demands authentication (HTTP 407): set HTTPS_PROXY in the plugin's environment to http://user:password@host:port; only Basic authentication is supported"}
 	}
 	return &Error{Kind: Unavailable, Reason: fmt.Sprintf("the proxy refused to connect to the host (HTTP %d)", answer.StatusCode)}
 }
@@ -106,7 +106,7 @@ func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
 	return func(req *http.Request) (*url.URL, error) {
 		at, err := find(req.URL)
 		if at != nil && malformed {
-			return nil, &Error{Kind: Refused, Reason: "HTTPS_PROXY in the plugin's environment is no proxy's address: write it as http://proxy.example.com:8080, and percent-encode special characters of a user or password"}
+			return nil, &Error{Kind: Refused, Reason: "HTTPS_PROXY in the plugin's environment is malformed: write it as http://proxy.example.com:8080, and percent-encode special characters in a user or password"}
 		}
 		return at, err
 	}

@@ -74,7 +74,7 @@ func TestProvenNotSent(t *testing.T) {
 		reason string
 	}{
 		"not listening": {func(c *Config) { c.GraphEndpoint = strings.Replace(closed.URL, "http:", "https:", 1) }, "the connection was refused"},
-		"untrusted":     {func(c *Config) { c.GraphEndpoint = secure.URL }, `the server's certificate is not trusted: its issuer is "O=Acme Co"; if that is your proxy's or private endpoint's, set ca_certificate, or add it to the certificates of this machine`},
+		"untrusted":     {func(c *Config) { c.GraphEndpoint = secure.URL }, `the server's certificate is not trusted: this machine does not know its issuer "O=Acme Co"; if that belongs to your proxy or private endpoint, set ca_certificate, or add it to the machine's trusted certificates`},
 		"another name": {func(c *Config) {
 			c.GraphEndpoint, c.CACertificates = strings.Replace(secure.URL, "127.0.0.1", "localhost", 1), encodeCertificate(secure)
 		}, "the server's certificate is for another host name"},

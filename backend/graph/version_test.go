@@ -37,7 +37,7 @@ func versioned(t *testing.T, version string, answers map[string]versionAnswer) (
 // TestA404OfOneVersion: that a version of the API does not have the call is not taken for a
 // tenant without a key, at either version.
 func TestA404OfOneVersion(t *testing.T) {
-	const unknown, noKey = "set graph_api_version to the other, v1.0 or beta", "no sensor key yet"
+	const unknown, noKey = "graph_api_version: try the other one, v1.0 or beta", "no key yet"
 	notFound := versionAnswer{404, `{"error":{"code":"ResourceNotFound"}}`, false}
 	key := versionAnswer{200, `{"deploymentAccessKey":"k"}`, false}
 	none := versionAnswer{200, `{"value":{}}`, false}
