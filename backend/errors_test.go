@@ -17,8 +17,11 @@ func TestStatusOfRemoteFailures(t *testing.T) {
 		400: {{Kind: graph.Refused}, {Kind: graph.Refused, Status: 404}, {Kind: graph.Refused, Status: 403}},
 		502: {{Kind: graph.Unavailable, Status: 500}, {Kind: graph.Unavailable, Status: 504}, {Kind: graph.Unreadable, Status: 200}},
 		503: {
-			{Kind: graph.Unavailable}, {Kind: graph.Timeout}, {Kind: graph.Throttled, Status: 429},
-			{Kind: graph.Unavailable, Status: 410}, {Kind: graph.Unavailable, Status: 503},
+			{Kind: graph.Unavailable},
+			{Kind: graph.Timeout},
+			{Kind: graph.Throttled, Status: 429},
+			{Kind: graph.Unavailable, Status: 410},
+			{Kind: graph.Unavailable, Status: 503},
 		},
 	} {
 		for _, e := range failures {
