@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -68,6 +69,8 @@ type backend struct {
 	root       *rootrotation.Rotator
 	retirement *retirement
 	stop       context.CancelFunc
+
+	toldOfTuning atomic.Bool // a reader has been told that default-lease-ttl has no effect
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is

@@ -56,7 +56,7 @@ func newRig(t *testing.T, opts ...graphtest.Option) *rig {
 		t:       t,
 		sim:     graphtest.Start(t, opts...),
 		storage: storagetest.New(),
-		system:  logical.TestSystemView(),
+		system:  testSystem(),
 		clock:   &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)},
 		log:     &syncBuffer{},
 	}
@@ -375,4 +375,11 @@ func TestSecretTypeIsForEver(t *testing.T) {
 	r := newRig(t)
 	require.Nil(t, r.engine.Secret(secretTypeKey).Renew)
 	require.False(t, r.engine.Secret(secretTypeKey).Renewable())
+}
+
+// testSystem returns the view of a server and a mount that nobody has tuned.
+func testSystem() *logical.StaticSystemView {
+	system := logical.TestSystemView()
+	system.DefaultLeaseTTLVal = 768 * time.Hour
+	return system
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,40 @@ func TestSignInWithACertificate(t *testing.T) {
 	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldCertificate: unregistered}), "AADSTS700027")
 	require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldCertificate: "no PEM"}), credential.FieldCertificate)
 	require.True(t, r.works(r.key()))
+}
+
+// What does not belong to the certificate's chain is left out, and the writer hears of it
+// once.
+func TestCertificatesThatAreNotSentAreAWarning(t *testing.T) {
+	r := newRig(t)
+	bundle := r.certificate()
+	fields := r.config(map[string]any{credential.FieldSecret: nil, credential.FieldCertificate: bundle})
+	require.Empty(t, r.write(configPath, fields).Warnings)
+	fields[credential.FieldCertificate] = r.sim.CACertificate() + bundle
+	warnings := r.write(configPath, fields).Warnings
+	require.Len(t, warnings, 1)
+	require.Contains(t, warnings[0], credential.FieldCertificate)
+	require.Contains(t, warnings[0], "CN=mdi-simulator authority")
+	require.Empty(t, r.write(configPath, map[string]any{config.FieldTTL: 60}).Warnings)
+	require.True(t, r.works(r.key()))
+}
+
+// Earlier versions skipped a damaged block when they stored it. The mount has to work on
+// after an upgrade; the next write of the text is refused.
+func TestDamagedPEMThatIsStoredStillWorks(t *testing.T) {
+	r := rotatable(t, credential.ClientCertificate)
+	damaged := strings.Replace(r.sim.CACertificate(), "\nMI", "\nMI!", 1)
+	cfg, err := r.engine.configs.Stored(t.Context())
+	require.NoError(t, err)
+	cfg.CACertificate = damaged + cfg.CACertificate
+	cfg.Credential.Certificate = damaged + cfg.Credential.Certificate
+	putConfig(t, r.storage, cfg)
+	r.restart()
+	require.True(t, r.works(r.key()))
+	r.write(configPath, map[string]any{config.FieldTTL: 60})
+	for field, value := range map[string]any{config.FieldCACertificate: cfg.CACertificate, credential.FieldCertificate: cfg.Credential.Certificate} {
+		require.Contains(t, r.fails(400, logical.UpdateOperation, configPath, map[string]any{field: value}), field+": PEM block 1 is damaged")
+	}
 }
 
 // A certificate tells when it ends, whoever has made it, and is replaced before that.

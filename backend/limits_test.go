@@ -23,7 +23,7 @@ func (r *rig) neighbour() *rig {
 	r.t.Helper()
 	n := &rig{
 		t: r.t, sim: r.sim, storage: storagetest.New(),
-		system: logical.TestSystemView(), clock: r.clock, log: &syncBuffer{},
+		system: testSystem(), clock: r.clock, log: &syncBuffer{},
 	}
 	n.restart()
 	n.write(configPath, n.config(nil))

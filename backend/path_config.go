@@ -100,7 +100,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		return err
 	}
 	next := conn.Config
+	warn(resp, tried.Warning)
 	warn(resp, next.EndUnknown(old))
+	warn(resp, next.Credential.Unsent(d))
 	save := func() error { return b.configs.Save(ctx, conn) }
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
 		var warning string

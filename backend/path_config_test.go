@@ -30,7 +30,7 @@ func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
 		config.FieldGraphEndpoint:      r.sim.URL(),
 		config.FieldAuthorityHost:      r.sim.URL(),
 		config.FieldCACertificate:      strings.TrimSpace(r.sim.CACertificate()),
-		config.FieldGraphAPIVersion:    "beta",
+		config.FieldGraphAPIVersion:    "v1.0",
 		config.FieldTTL:                int64(1800),
 		config.FieldMaxKeyAge:          int64(0),
 		config.FieldDriftCheckInterval: int64(600),
@@ -49,11 +49,11 @@ func TestConfigIsReadBackWithoutItsSecret(t *testing.T) {
 func TestConfigWriteKeepsWhatItDoesNotName(t *testing.T) {
 	r := configured(t)
 	r.write(configPath, map[string]any{config.FieldTTL: 60})
-	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: false, config.FieldGraphAPIVersion: "v1.0"})
+	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: false, config.FieldGraphAPIVersion: "beta"})
 	data := r.read(configPath).Data
 	require.Equal(t, int64(60), data[config.FieldTTL])
 	require.Equal(t, false, data[config.FieldRegenerateOnRevoke])
-	require.Equal(t, "v1.0", data[config.FieldGraphAPIVersion])
+	require.Equal(t, "beta", data[config.FieldGraphAPIVersion])
 	require.True(t, r.works(r.key()), "the secret is still there")
 }
 

@@ -51,15 +51,15 @@ func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {
 	written := make(chan error, 1)
 	asked := r.sim.Calls(graphtest.Get).Answered
 	go func() {
-		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, map[string]any{config.FieldGraphAPIVersion: "v1.0"})
+		_, err := r.request(t.Context(), logical.UpdateOperation, configPath, map[string]any{config.FieldGraphAPIVersion: "beta"})
 		written <- err
 	}()
 	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Answered > asked }))
-	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
+	require.Equal(t, "v1.0", r.read(configPath).Data[config.FieldGraphAPIVersion])
 	r.sim.Clear()
 	require.NoError(t, <-read)
 	require.NoError(t, <-written)
-	require.Equal(t, "v1.0", r.read(configPath).Data[config.FieldGraphAPIVersion])
+	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
 	require.Equal(t, asked+1, r.sim.Calls(graphtest.Get).Answered, "what was verified is not verified again")
 }
 
@@ -67,7 +67,7 @@ func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {
 // was.
 func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	r := configured(t)
-	d := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "v1.0"}, Schema: field.Schema(config.Fields())}
+	d := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "beta"}, Schema: field.Schema(config.Fields())}
 	tried, err := r.engine.configs.Try(t.Context(), d)
 	require.NoError(t, err)
 
@@ -77,5 +77,15 @@ func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	var coded logical.HTTPCodedError
 	require.ErrorAs(t, refusal(err), &coded)
 	require.Equal(t, 503, coded.Code())
-	require.Equal(t, "beta", r.read(configPath).Data[config.FieldGraphAPIVersion])
+	require.Equal(t, "v1.0", r.read(configPath).Data[config.FieldGraphAPIVersion])
+}
+
+// A tenant that has no key yet can be configured; the first read makes its key.
+func TestATenantWithoutAKeyIsConfiguredWithAWarning(t *testing.T) {
+	r := newRig(t)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Body: graphtest.BodyNoKey})
+	resp := r.write(configPath, r.config(nil))
+	require.Len(t, resp.Warnings, 1)
+	require.Contains(t, resp.Warnings[0], "the tenant has none yet")
+	require.True(t, r.works(r.key()))
 }

@@ -13,6 +13,7 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
+	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
 const (
@@ -49,7 +50,7 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	if err != nil {
 		return nil, refusal(err)
 	}
-	if err := b.health.Throttled(ctx); err != nil {
+	if err := b.health.May(ctx, health.Rotation); err != nil {
 		return nil, refusal(err)
 	}
 	found, err := conn.Graph.DeploymentPackage(ctx)

@@ -53,6 +53,36 @@ func TestLeaseIsCappedByTheMount(t *testing.T) {
 	require.Equal(t, 10*time.Minute, r.key().Secret.TTL)
 }
 
+// Who has tuned the mount, as for any other engine, reads once that it changes nothing.
+func TestDefaultLeaseTTLOfTheMountHasNoEffect(t *testing.T) {
+	for name, c := range map[string]struct {
+		tuned time.Duration
+		told  bool
+	}{
+		"Vault's default": {768 * time.Hour, false},
+		"shorter":         {15 * time.Minute, true},
+		"longer":          {48 * time.Hour, true},
+		"the same":        {time.Hour, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configured(t)
+			r.write("roles/hosts", nil)
+			r.key()
+			r.system.DefaultLeaseTTLVal = c.tuned
+			require.Empty(t, r.read("key/hosts").Warnings, "a shared key is not delayed")
+			resp := r.key()
+			require.Equal(t, time.Hour, resp.Secret.TTL)
+			if !c.told {
+				require.Empty(t, resp.Warnings)
+				return
+			}
+			require.Len(t, resp.Warnings, 1)
+			require.Contains(t, resp.Warnings[0], "default-lease-ttl of this mount or server ("+c.tuned.String()+") has no effect")
+			require.Empty(t, r.key().Warnings, "it has been said")
+		})
+	}
+}
+
 func TestConcurrentReadsShareOneRegeneration(t *testing.T) {
 	const readers = 100
 	r := configured(t)

@@ -259,6 +259,24 @@ func TestMovedMountGoesOn(t *testing.T) {
 	require.True(t, r.works(r.key()))
 }
 
+// If Graph was away while the mount was moved, the log does not say that the mount is gone,
+// and the engine keeps what it says there.
+func TestMovedMountRetiresTheKeyWhenGraphIsBack(t *testing.T) {
+	r := configured(t)
+	held := r.key()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
+	r.system.TaintedVal = true
+	r.tick()
+	r.revoke(held) // as core does at a move
+	require.Contains(t, r.log.String(), "unless the mount is only moved: then the engine retires it")
+	require.NotContains(t, r.log.String(), "goes away")
+	r.system.TaintedVal = false
+	r.sim.Clear()
+	r.clock.advance(time.Hour) // its back-off
+	r.tick()
+	require.False(t, r.works(held))
+}
+
 func TestNothingIsDoneAfterClean(t *testing.T) {
 	r := configured(t)
 	held := r.key()

@@ -5,11 +5,14 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
@@ -67,6 +70,10 @@ func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	}
 	if got.Unconfirmed != "" {
 		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
+	}
+	// By whom Vault's default was replaced cannot be told. Readers who share do not wait for core.
+	if tuned := b.System().DefaultLeaseTTL; !got.Reused && tuned() != 768*time.Hour && tuned() != l.TTL && b.toldOfTuning.CompareAndSwap(false, true) {
+		resp.AddWarning(fmt.Sprintf("default-lease-ttl of this mount or server (%s) has no effect on the key: the lease lasts for the %s of %s or of the role. This is said once.", tuned(), config.FieldTTL, configPath))
 	}
 	return resp
 }

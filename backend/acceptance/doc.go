@@ -9,11 +9,10 @@
 //	make acceptance                                       # all scenarios
 //	go test ./backend/acceptance -run '/scenarios/read$'  # one of them
 //
-// Each scenario has a Vault of its own, in dev mode, and a tenant of its own. It
-// starts in a folder where tenant/config.json is what to write to mdi/config in
-// order to use that tenant, and tenant/app.json the same without a credential, and
-// where vault and mdi-simulator speak to these two. $TENANT_HOST is the tenant's host
-// and port.
+// Each scenario has a Vault of its own, in dev mode, and a tenant of its own. vault and
+// mdi-simulator speak to these two. In the folder where it starts, tenant/config.json is
+// what to write to mdi/config in order to use that tenant, and tenant/app.json the same
+// without a credential. $TENANT_HOST is the tenant's host and port.
 // $SCRIPTS is the repository's scripts folder, $LOGS the folder of the scenario's
 // logs; what a script starts has to log there.
 //
@@ -62,7 +61,7 @@
 //	MDI_CHAOS_ROUNDS=50 go test ./backend/acceptance -timeout 1h -run '/scenarios/failover$'
 //	MDI_CHAOS_SEED=7 ...                                  # the dice of an earlier run
 //
-// After the scenarios, every secret that a tenant has issued is looked for in all
-// their logs, in what vault and mdi-simulator have shown, and in each answer of
-// mdi/config and mdi/status. There must be none.
+// After the scenarios, every secret that a tenant has issued is looked for: in all their
+// logs, in what vault and mdi-simulator have shown, and in each answer of mdi/config and
+// mdi/status. There must be none.
 package acceptance

@@ -176,7 +176,7 @@ func (d *downgrade) step(t *testing.T, version string) {
 	for _, path := range paths {
 		d.vault(t, "secrets", "tune", "-plugin-version="+version, path)
 	}
-	d.vault(t, "plugin", "reload", "-type=secret", "-plugin="+testbed.PluginName)
+	d.vault(t, "plugin", "reload", "-plugin="+testbed.PluginName)
 	for _, path := range paths {
 		require.Equal(t, version, d.vault(t, "read", "-field=running_plugin_version", "sys/mounts/"+path))
 	}

@@ -20,7 +20,7 @@ var (
 // had returns a settled record whose workspace had these keys, one after the other, the
 // last of them made at noon.
 func had(keys ...string) Record {
-	r := Record{Salt: []byte("salt"), Workspace: home}
+	r := Record{Salt: exploreSalt, Workspace: home}
 	for _, key := range keys {
 		r, _ = r.begin(noon).answered(key, CauseRead, noon)
 	}
@@ -286,7 +286,7 @@ func TestTransitionsLeaveTheRecordAlone(t *testing.T) {
 func TestSane(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
 		at := noon.Add(ahead)
-		r, _ := Record{Salt: []byte("salt"), Workspace: home}.answered("a", CauseRead, at)
+		r, _ := Record{Salt: exploreSalt, Workspace: home}.answered("a", CauseRead, at)
 		require.True(t, r.ahead(noon))
 		r = r.wanted(at).begin(at).lost(at)
 		require.False(t, r.ahead(at), "the clock that wrote it sees nothing wrong")

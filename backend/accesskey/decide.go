@@ -21,9 +21,11 @@ const (
 	// has failed, before one of them waits for another.
 	retryCompare = time.Minute
 
-	// compareIdle is how often a key is compared that nobody holds, so that a withdrawn
-	// consent shows before the next incident.
-	compareIdle = 24 * time.Hour
+	// compareIdle is after how long a key is compared that nobody holds, so that a withdrawn
+	// consent shows before the next incident. Each mount waits up to idleSpread longer:
+	// those that one script has configured need not ask at the same time.
+	compareIdle = 23 * time.Hour
+	idleSpread  = 2 * time.Hour
 
 	// undeliveredFor is how long a key that was made for a reader who did not take it is
 	// kept for the next one. Without it, a reader who gives up and asks again would
@@ -46,8 +48,8 @@ type Terms struct {
 	Waited bool
 }
 
-// Policy is what the configuration wants of the key. The zero value stands for no
-// configuration: nothing is handed out, and nothing is due.
+// Policy is what the configuration wants of the key. The zero value means
+// that there is no configuration: nothing is handed out, and nothing is due.
 type Policy struct {
 	Workspace Workspace
 	// DriftCheckInterval is how old a comparison may be before the key is compared again;
@@ -245,7 +247,7 @@ func engineCompares(r Record, s situation) bool {
 	case r.compareDue(s.policy.DriftCheckInterval, s.now) && s.leased(r.Version):
 		return true
 	default:
-		return r.compareDue(compareIdle, s.now)
+		return r.compareDue(compareIdle+idleSpread*time.Duration(r.mac("")[0])/256, s.now)
 	}
 }
 

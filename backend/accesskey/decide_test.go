@@ -3,6 +3,7 @@
 package accesskey
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -89,6 +90,23 @@ func TestDecide(t *testing.T) {
 	require.Equal(t, first(compareFirst), decide(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
 }
 
+// Each mount compares a key that nobody holds at a time of its own.
+func TestIdleComparisonsAreSpread(t *testing.T) {
+	at := map[int]bool{}
+	for n := range 100 {
+		r := had("a")
+		r.Salt = []byte{byte(n)}
+		minutes := 0
+		s := situation{policy: Policy{Workspace: home}, leased: func(int) bool { return false }}
+		for s.now = noon; !slices.Contains(due(r, s), WorkCompare); s.now = s.now.Add(time.Minute) {
+			minutes++
+		}
+		require.True(t, minutes >= 23*60 && minutes <= 25*60, minutes)
+		at[minutes] = true
+	}
+	require.Greater(t, len(at), 50)
+}
+
 func TestDue(t *testing.T) {
 	const day = 24 * time.Hour
 	dueAt := func(at time.Time) func(time.Time, time.Time) time.Time {
@@ -132,9 +150,9 @@ func TestDue(t *testing.T) {
 		"displaced, no watch":          {record: func() Record { r := watched; r.Watch = nil; return r }(), asked: failed, also: turns},
 
 		"comparison":               {record: disclosed, leased: []int{1}, after: 10 * time.Minute, want: []string{WorkCompare}},
-		"no comparison wanted":     {record: disclosed, leased: []int{1}, policy: never, after: day - 1},
-		"no lease to compare for":  {record: had("a"), after: day - 1},
-		"once a day":               {record: had("a"), policy: never, after: day, want: []string{WorkCompare}},
+		"no comparison wanted":     {record: disclosed, leased: []int{1}, policy: never, after: day - time.Hour - 1},
+		"no lease to compare for":  {record: had("a"), after: day - time.Hour - 1},
+		"once a day":               {record: had("a"), policy: never, after: day + time.Hour, want: []string{WorkCompare}},
 		"no key to compare":        {record: had(), after: day},
 		"on watch":                 {record: watched, want: []string{WorkCompare}},
 		"on watch, without a key":  {record: doubt.turnedAway(abroad, noon), want: []string{WorkCompare}},

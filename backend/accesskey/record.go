@@ -28,8 +28,8 @@ import (
 const StorageKey = "key"
 
 // remembered is the number of superseded keys, and of displaced versions, that a record
-// remembers by their HMAC.
-const remembered = 16
+// remembers by their HMAC: with a regeneration a second, all that Graph may still name.
+const remembered = int(watchFor / time.Second)
 
 // The causes of a key version.
 const (

@@ -124,9 +124,9 @@ type Lease struct {
 // recorded and the key counts as disclosed. The error is one of those above that says
 // what has to happen first, or why nothing is handed out.
 func (s *Store) Lease(ctx context.Context, t Terms) (*Lease, error) {
-	l, err := s.leaseDisclosed(ctx, t)
+	l, err := s.lease(ctx, t, false)
 	if errors.Is(err, errNeedsLock) {
-		l, err = s.leaseFirst(ctx, t)
+		l, err = s.lease(ctx, t, true)
 	}
 	if err == nil && ctx.Err() != nil { // the reader has left
 		s.Withdraw(l)
@@ -138,44 +138,19 @@ func (s *Store) Lease(ctx context.Context, t Terms) (*Lease, error) {
 // Withdraw ends a lease that has not reached its reader.
 func (s *Store) Withdraw(l *Lease) { s.ledger.Discard(s.storage, l.Record.Version, l.ID) }
 
-// leaseFirst hands out a key that may not have been handed out before.
-func (s *Store) leaseFirst(ctx context.Context, t Terms) (*Lease, error) {
-	unlock, err := s.lock.Write(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if _, err := s.load(ctx); err != nil {
-		return nil, err
-	}
-	rec, d, err := s.allowed(t)
-	if err != nil {
-		return nil, err
-	}
-	l, err := s.recordLease(ctx, rec, t.TTL, d)
-	if err != nil || rec.Disclosed && !s.dirty {
-		return l, err
-	}
-	l.Record = rec.disclosed()
-	if err := s.save(ctx, l.Record, rec); err != nil {
-		s.Withdraw(l)
-		return nil, err
-	}
-	return l, nil
-}
-
-// errNeedsLock says that a lease changes the record, or that it has to be loaded.
+// errNeedsLock says that a lease changes the record.
 var errNeedsLock = errors.New("the lease changes the record")
 
-// leaseDisclosed hands out a key that has been handed out before, which changes nothing
-// but the ledger.
-func (s *Store) leaseDisclosed(ctx context.Context, t Terms) (*Lease, error) {
-	unlock, err := s.lock.Read(ctx)
+// lease hands out the key. If it has been handed out before, that changes nothing but the
+// ledger, and readers need not be alone.
+func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) {
+	unlock, err := s.known(ctx, alone)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if !s.isLoaded() || s.dirty || !s.record.Disclosed {
+	unchanged := s.record.Disclosed && !s.dirty
+	if !unchanged && !alone {
 		return nil, errNeedsLock
 	}
 	rec, d, err := s.allowed(t)
@@ -183,10 +158,35 @@ func (s *Store) leaseDisclosed(ctx context.Context, t Terms) (*Lease, error) {
 		return nil, err
 	}
 	l, err := s.recordLease(ctx, rec, t.TTL, d)
-	if err == nil {
-		l.Record = rec.disclosed()
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	l.Record = rec.disclosed()
+	if unchanged {
+		return l, nil
+	}
+	if err := s.save(ctx, l.Record, rec); err != nil {
+		s.Withdraw(l)
+		return nil, err
+	}
+	return l, nil
+}
+
+// known takes the lock, alone or beside other readers, when the record is known.
+func (s *Store) known(ctx context.Context, alone bool) (unlock func(), err error) {
+	if !alone {
+		if unlock, err = s.lock.Read(ctx); err != nil || s.isLoaded() {
+			return unlock, err
+		}
+		unlock()
+	}
+	if unlock, err = s.lock.Write(ctx); err != nil {
+		return nil, err
+	}
+	if _, err = s.load(ctx); err != nil {
+		unlock()
+	}
+	return unlock, err
 }
 
 // allowed returns the record, which is loaded, if a reader may have its key now. The
@@ -244,41 +244,22 @@ func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast b
 // Record returns the record as it concerns the configured workspace. Without a
 // configuration it is that of the workspace before.
 func (s *Store) Record(ctx context.Context) (Record, error) {
-	rec, err := s.loaded(ctx)
-	if !errors.Is(err, errNeedsLock) {
-		return rec, err
-	}
-	unlock, err := s.lock.Write(ctx)
+	unlock, err := s.known(ctx, false)
 	if err != nil {
 		return Record{}, err
 	}
 	defer unlock()
-	return s.load(ctx)
-}
-
-func (s *Store) loaded(ctx context.Context) (Record, error) {
-	unlock, err := s.lock.Read(ctx)
-	if err != nil {
-		return Record{}, err
-	}
-	defer unlock()
-	if !s.isLoaded() {
-		return Record{}, errNeedsLock
-	}
 	return s.view(), nil
 }
 
 // Due returns what the engine has to do with the key, the most urgent first.
 func (s *Store) Due(ctx context.Context) (Record, []string, error) {
-	rec, err := s.Record(ctx)
+	unlock, err := s.known(ctx, false)
 	if err != nil {
-		return rec, nil, err
-	}
-	unlock, err := s.lock.Read(ctx)
-	if err != nil {
-		return rec, nil, err
+		return Record{}, nil, err
 	}
 	defer unlock()
+	rec := s.view()
 	work, err := s.due(ctx, rec)
 	return rec, work, err
 }

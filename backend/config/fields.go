@@ -89,14 +89,14 @@ func Fields() []field.Spec[Config] {
 			Get:         func(c *Config) any { return c.CACertificate },
 		},
 		{
-			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.Beta, Allowed: []string{graph.Beta, graph.V1},
-			Description: "Version of Microsoft Graph to call.",
+			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.V1, Allowed: []string{graph.V1, graph.Beta},
+			Description: "Version of Microsoft Graph to call. Microsoft does not support beta in production.",
 			Set:         (*Config).setGraphAPIVersion,
 			Get:         func(c *Config) any { return c.GraphAPIVersion },
 		},
 		{
 			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond, Default: int(DefaultTTL.Seconds()),
-			Description: "Duration of the leases on the key, capped by the mount's maximum.",
+			Description: "Duration of the leases on the key, capped by the mount's max-lease-ttl. The mount's default-lease-ttl (vault secrets tune) has no effect.",
 			Set:         func(c *Config, value any) error { return field.Duration(&c.TTL, value, time.Second) },
 			Get:         func(c *Config) any { return field.Seconds(c.TTL) },
 		},
@@ -176,7 +176,7 @@ func (c *Config) setEnvironment(value any) error {
 }
 
 func (c *Config) setCACertificate(value any) error {
-	c.CACertificate = strings.TrimSpace(value.(string))
+	c.CACertificate = graph.Trim(value.(string))
 	_, err := graph.ParseCertificates(c.CACertificate)
 	return err
 }

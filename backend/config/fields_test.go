@@ -41,7 +41,7 @@ func TestReadShowsWhatWasWritten(t *testing.T) {
 	written := r.fields(unverified, map[string]any{
 		config.FieldCACertificate:       strings.TrimSpace(r.sim.CACertificate()),
 		config.FieldApplicationObjectID: guid, config.FieldTTL: 60, config.FieldMaxKeyAge: 61, config.FieldDriftCheckInterval: 62,
-		config.FieldRegenerateOnRevoke: false, config.FieldDisableAutomatedRotation: true, config.FieldRootRotationPeriod: 3600, config.FieldGraphAPIVersion: "v1.0",
+		config.FieldRegenerateOnRevoke: false, config.FieldDisableAutomatedRotation: true, config.FieldRootRotationPeriod: 3600, config.FieldGraphAPIVersion: "beta",
 	})
 	shown := field.Read(config.Fields(), r.write(written).Config)
 	for name, s := range field.ReadSchema(config.Fields()) {
@@ -55,4 +55,12 @@ func TestReadShowsWhatWasWritten(t *testing.T) {
 	maps.Copy(again, unverified)
 	require.Equal(t, shown, field.Read(config.Fields(), r.write(again).Config))
 	require.Subset(t, slices.Collect(maps.Keys(field.ReadSchema(config.Fields()))), slices.Collect(maps.Keys(shown)))
+}
+
+// What Windows' editors put around a PEM file is not stored.
+func TestPEMIsTrimmed(t *testing.T) {
+	r := newRig(t)
+	ca := strings.TrimSpace(r.sim.CACertificate())
+	shown := field.Read(config.Fields(), r.write(r.fields(map[string]any{config.FieldCACertificate: "\uFEFF" + ca + "\r\n"})).Config)
+	require.Equal(t, ca, shown[config.FieldCACertificate])
 }

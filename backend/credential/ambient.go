@@ -36,13 +36,9 @@ var (
 	errIdentityToken = &graph.AssertionError{Kind: graph.Unavailable, Reason: "Vault could not issue an identity token for the plugin: its log says why"}
 )
 
-const (
-	// maxTokenFile bounds what is read of a token file.
-	maxTokenFile = 64 << 10
-	// identityTokenBudget bounds how long Vault may take for a token. It is a part of the
-	// time for a sign-in, and the rest has to do for Entra.
-	identityTokenBudget = 5 * time.Second
-)
+// identityTokenBudget bounds how long Vault may take for a token. It is a part of the
+// time for a sign-in, and the rest has to do for Entra.
+const identityTokenBudget = 5 * time.Second
 
 // ForGraph returns the credential as package graph takes it.
 func (c Credential) ForGraph(clientID string, system func() logical.SystemView) graph.Credential {
@@ -97,24 +93,24 @@ func workloadToken(context.Context) (string, error) {
 	if name == "" {
 		return "", errNoTokenFile
 	}
-	file, err := os.Open(name) //nolint:gosec // the plugin's own environment names it
+	text, err := os.ReadFile(name) //nolint:gosec // the plugin's own environment names it
 	if err != nil {
 		return "", errTokenFile
 	}
-	defer func() { _ = file.Close() }()
-	token := make([]byte, maxTokenFile)
-	n, err := file.Read(token)
+	token, err := graph.PlainText(string(text))
 	if err != nil {
-		return "", errTokenFile
+		return "", &graph.AssertionError{Reason: "the file that " + envTokenFile + " names " + err.Error()}
 	}
-	return strings.TrimSpace(string(token[:n])), nil
+	return token, nil
 }
 
-// Check returns an error if the plugin's environment lacks what the credential needs. It is
-// a [*field.Error].
+// Check returns an error if the plugin's environment lacks what the credential needs, or has
+// something else instead. The token's file may come later. The error is a [*field.Error].
 func (c Credential) Check() error {
-	if c.Type == WorkloadIdentity && os.Getenv(envTokenFile) == "" {
-		return &field.Error{Field: FieldType, Problem: errNoTokenFile.Error()}
+	if c.Type == WorkloadIdentity {
+		if _, err := workloadToken(context.Background()); err != nil && !errors.Is(err, errTokenFile) {
+			return &field.Error{Field: FieldType, Problem: err.Error()}
+		}
 	}
 	return nil
 }

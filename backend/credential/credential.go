@@ -208,6 +208,17 @@ func (c Credential) SuppliedBy(d *framework.FieldData) bool {
 // Ambient reports whether the credential is not the writer's own.
 func (c Credential) Ambient() bool { return c.Type != ClientSecret && c.Type != ClientCertificate }
 
+// Unsent returns a warning if the write of d carries certificates that do not take part in
+// signing in.
+func (c Credential) Unsent(d *framework.FieldData) (warning string) {
+	info, _ := graph.ParseCertificate(c.Certificate)
+	if len(info.Unsent) > 0 && c.SuppliedBy(d) {
+		warning = FieldCertificate + ": Entra does not get these certificates, since they are not in the chain of the one that belongs to the private key: " +
+			strings.Join(info.Unsent, ", ") + ". If one should be, add the issuers between them."
+	}
+	return warning
+}
+
 // endsAt returns when the credential ends, or zero if that is not in it.
 func (c Credential) endsAt() time.Time {
 	if c.Type != ClientCertificate {
@@ -229,7 +240,7 @@ func (c *Credential) setSecret(value any) error {
 }
 
 func (c *Credential) setCertificate(value any) error {
-	c.Certificate = strings.TrimSpace(value.(string))
+	c.Certificate = graph.Trim(value.(string))
 	_, err := graph.ParseCertificate(c.Certificate)
 	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
 		return errors.New(refused.Problem)

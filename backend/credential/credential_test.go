@@ -145,14 +145,33 @@ func TestWorkloadIdentity(t *testing.T) {
 	require.ErrorContains(t, err, "does not set")
 	name := filepath.Join(t.TempDir(), "token")
 	t.Setenv(tokenFile, name)
-	require.NoError(t, c.Check())
+	require.NoError(t, c.Check(), "the file may come later")
 	_, err = assert(t.Context())
 	require.ErrorContains(t, err, "cannot be read")
-	require.NoError(t, os.WriteFile(name, nil, 0o600))
-	_, err = assert(t.Context())
-	require.ErrorContains(t, err, "cannot be read", "it is empty")
-	require.NoError(t, os.WriteFile(name, []byte("t\n"), 0o600))
-	token, err := assert(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, "t", token)
+	for text, want := range map[string]string{"": "", "t\n": "t", "\uFEFFt\r\n": "t"} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		require.NoError(t, c.Check())
+		token, err := assert(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, token)
+	}
+	for text, kind := range map[string]string{
+		"\xFF\xFEh\x00u\x00n\x00t\x00e\x00r\x002\x00": "is UTF-16 text",
+		"hunter2\u200B":       "an invisible character (U+200B)",
+		"hunter2\x00":         "a NUL character (U+0000)",
+		"hunter2\xE4":         "not ASCII",
+		"\u201Chunter2\u201D": "not ASCII (U+201C)",
+	} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		_, err := assert(t.Context())
+		said, ok := errors.AsType[*graph.AssertionError](err)
+		require.True(t, ok, "the reason is for the operator")
+		require.Contains(t, said.Reason, tokenFile)
+		require.Contains(t, said.Reason, kind)
+		refused, ok := errors.AsType[*field.Error](c.Check())
+		require.True(t, ok, "whether the write verifies or not")
+		require.Equal(t, "credential_type", refused.Field)
+		require.Equal(t, said.Reason, refused.Problem)
+		require.NotContains(t, refused.Error(), "hunter2")
+	}
 }

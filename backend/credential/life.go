@@ -314,10 +314,10 @@ func (l Life) Next(now time.Time, asked bool) Step {
 // wrong reports whether a time at which something happened is that of a clock far ahead.
 func wrong(at, now time.Time) bool { return at.After(now.Add(skew)) }
 
-// nextRotation returns when the credential is replaced automatically: after its period,
-// or when half of the time that it had left at Since has passed, whichever is earlier, so
-// that a longer period does not let a credential end that was made for a shorter one. It
-// is now if it is not known since when the period counts.
+// nextRotation returns when the credential is replaced automatically: after its period, or
+// when half of the time that it had left at Since has passed, whichever is earlier. So a
+// longer period does not let a credential end that was made for a shorter one. It is now
+// if it is not known since when the period counts.
 func (l Life) nextRotation(now time.Time) time.Time {
 	if wrong(l.Since, now) {
 		return now

@@ -31,6 +31,8 @@ const (
 	KeyDrift      = "mdi/key-drift"       // the key was regenerated outside the engine
 	RotationMiss  = "mdi/rotation-missed" // the window of a rotation has passed; due_at
 
+	KeyCompareFail = "mdi/key-compare-fail" // the tenant's key can no longer be read; code, request_id
+
 	RootRotate     = "mdi/root-rotate" // the app's own credential has been replaced
 	RootRotateFail = "mdi/root-rotate-fail"
 

@@ -173,8 +173,8 @@ func (g *Group[R]) joinable(o Order) *flight[R] {
 	return nil
 }
 
-// begin starts the most urgent flight that waits, unless one is under way, or the result
-// of one has not been released by all its waiters, which takes them no longer than their
+// begin starts the most urgent flight that waits, unless one is under way, or not all
+// waiters of the one before have released its result. That takes them no longer than their
 // handlers may run. The caller holds the lock.
 func (g *Group[R]) begin() {
 	if g.current != nil || len(g.queue) == 0 || g.previous != nil && g.previous.waiters > 0 {

@@ -189,8 +189,8 @@ func (c *Client) remove(ctx context.Context, keyID string, op operation) error {
 const reasonInvisible = "there is probably no such certificate, but the application is not allowed to read its registration"
 
 // PerhapsGone reports whether err means that Graph accepted the proof but refused to remove
-// the certificate, most likely because it is already gone, and that the application may not
-// read its registration to find out. Graph answers a bad proof differently.
+// the certificate, while the application may not read its registration. Most likely the
+// certificate is already gone: Graph answers a bad proof differently.
 func PerhapsGone(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Op == OpRemoveKey && e.Reason == reasonInvisible

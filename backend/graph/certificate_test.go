@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -30,13 +31,19 @@ func parsed(t *testing.T, text string) *x509.Certificate {
 	return cert
 }
 
-// asPKCS1 converts a key from PKCS#8.
-func asPKCS1(t *testing.T, key string) string {
+// private returns an RSA key that NewCertificate has made, which is PKCS#1.
+func private(t *testing.T, key string) *rsa.PrivateKey {
 	t.Helper()
 	block, _ := pem.Decode([]byte(key))
-	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	private, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 	require.NoError(t, err)
-	return graph.EncodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private.(*rsa.PrivateKey)))
+	return private
+}
+
+// utf16 returns what arrives of a file in UTF-16, such as PowerShell's ">" makes, after the
+// client has encoded it as JSON.
+func utf16(text string) string {
+	return "\uFFFD\uFFFD" + strings.Join(strings.Split(text, ""), "\x00") + "\x00"
 }
 
 func pkcs8(t *testing.T, key any) string {
@@ -48,13 +55,11 @@ func pkcs8(t *testing.T, key any) string {
 
 func TestParseCertificateAccepts(t *testing.T) {
 	cert, key := graph.Ours()
-	other, _ := graph.Theirs()
 	want, err := graph.ParseCertificate(cert + key)
 	require.NoError(t, err)
 	for name, text := range map[string]string{
 		"key first":          key + cert,
-		"PKCS#1":             asPKCS1(t, key) + cert,
-		"a chain":            key + other + cert,
+		"PKCS#8":             pkcs8(t, private(t, key)) + cert,
 		"the same one twice": cert + cert + key,
 		"with remarks":       "Bag Attributes\n  friendlyName: x\n" + cert + "subject=CN=x\n" + key + "\n\n",
 		"Windows' newlines":  strings.ReplaceAll(cert+key, "\n", "\r\n"),
@@ -113,27 +118,24 @@ func TestParseCertificateRefuses(t *testing.T) {
 	require.NoError(t, err)
 	_, edwards, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // to be refused
+	var small *rsa.PrivateKey
+	fips140.WithoutEnforcement(func() { small, err = rsa.GenerateKey(rand.Reader, 1024) }) //nolint:gosec // to be refused
 	require.NoError(t, err)
 	legacy := string(pem.EncodeToMemory(&pem.Block{
 		Type: "RSA PRIVATE KEY", Bytes: []byte("x"),
 		Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"},
 	}))
-	block, _ := pem.Decode([]byte(key))
-	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	require.NoError(t, err)
 	template := parsed(t, cert)
 	template.SerialNumber.Add(template.SerialNumber, big.NewInt(1))
-	renewed, err := x509.CreateCertificate(rand.Reader, template, template, template.PublicKey, private)
+	renewed, err := x509.CreateCertificate(rand.Reader, template, template, template.PublicKey, private(t, key))
 	require.NoError(t, err)
 
 	for name, test := range map[string]struct{ text, problem string }{
 		"nothing":               {"", "no certificate"},
+		"UTF-16":                {utf16(cert + key), "UTF-16"},
 		"no PEM":                {"hunter2", "no certificate"},
 		"only a key":            {key, "no certificate"},
 		"only a certificate":    {cert, "no private key"},
-		"two keys":              {cert + key + otherKey, "more than one private key"},
-		"the same key twice":    {cert + key + key, "more than one private key"},
 		"another's key":         {cert + otherKey, "belongs to"},
 		"another's certificate": {other + key, "belongs to"},
 		"renewed, both there":   {cert + graph.EncodePEM("CERTIFICATE", renewed) + key, "more than one certificate"},
@@ -146,7 +148,6 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"a broken key":          {cert + graph.EncodePEM("PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
 		"a broken old key":      {cert + graph.EncodePEM("RSA PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
 		"a broken certificate":  {graph.EncodePEM("CERTIFICATE", []byte("hunter2")) + key, "cannot be parsed"},
-		"something else":        {cert + key + graph.EncodePEM("hunter2", []byte("hunter2")), "neither"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			info, err := graph.ParseCertificate(test.text)
@@ -158,6 +159,26 @@ func TestParseCertificateRefuses(t *testing.T) {
 			requireCertificateError(t, err, test.problem)
 			_, err = graph.ClientOf(t, nil).AddKey(t.Context(), "x", test.text)
 			requireCertificateError(t, err, test.problem)
+		})
+	}
+}
+
+// TestParseCertificateRefusesMore: New takes these, since earlier versions stored such texts.
+func TestParseCertificateRefusesMore(t *testing.T) {
+	cert, key := graph.Ours()
+	_, otherKey := graph.Theirs()
+	for name, test := range map[string]struct{ more, problem string }{
+		"another key":          {otherKey, "PEM block 3 is a second private key"},
+		"the same key":         {key, "PEM block 3 is a second private key"},
+		"something else":       {graph.EncodePEM("hunter2", []byte("hunter2")), "PEM block 3 is neither a certificate"},
+		"a broken certificate": {graph.EncodePEM("CERTIFICATE", []byte("hunter2")), "PEM block 3 cannot be parsed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := graph.ParseCertificate(cert + key + test.more)
+			requireCertificateError(t, err, test.problem)
+			require.NotEmpty(t, info.Thumbprint)
+			_, err = graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: cert + key + test.more} }))
+			require.NoError(t, err)
 		})
 	}
 }

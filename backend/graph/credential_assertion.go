@@ -53,22 +53,18 @@ func (a ClientAssertion) issuers(cfg *Config, client *http.Client) (func() (issu
 // checked returns an assertion or an *Error.
 func (a ClientAssertion) checked(ctx context.Context) (string, error) {
 	assertion, err := a(ctx)
-	switch {
-	case err != nil:
-		return "", assertionError(ctx, err)
-	case assertion == "":
-		return "", &Error{Op: OpSignIn, Kind: Refused, Reason: reasonEmptyAssertion, local: true}
-	}
-	return assertion, nil
-}
-
-func assertionError(ctx context.Context, err error) *Error {
 	e := &Error{Op: OpSignIn, Kind: Refused, Reason: reasonNoAssertion}
-	if said, ok := errors.AsType[*AssertionError](err); ok {
+	said, ok := errors.AsType[*AssertionError](err)
+	switch {
+	case err == nil && assertion != "":
+		return assertion, nil
+	case err == nil:
+		e.Reason = reasonEmptyAssertion
+	case ok:
 		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
-	} else if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		e = interrupted(ctx, OpSignIn)
 	}
 	e.local = true
-	return e
+	return "", e
 }

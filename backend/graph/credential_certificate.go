@@ -3,6 +3,9 @@
 package graph
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // identifies a certificate, and is what Entra and its portal call the thumbprint
@@ -14,7 +17,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
@@ -34,15 +36,6 @@ const (
 	proofAudience = "00000002-0000-0000-c000-000000000000"
 	// proofValidity is the longest that Microsoft accepts.
 	proofValidity = 10 * time.Minute
-)
-
-// Types of PEM blocks.
-const (
-	pemCertificate = "CERTIFICATE"
-	pemPKCS1       = "RSA PRIVATE KEY"
-	pemPKCS8       = "PRIVATE KEY"
-	pemEncrypted   = "ENCRYPTED PRIVATE KEY" // PKCS#8
-	pemEC          = "EC PRIVATE KEY"
 )
 
 // ClientCertificate is a certificate of the app registration, and its private key.
@@ -96,12 +89,8 @@ func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCer
 	if err != nil {
 		return ClientCertificate{}, fmt.Errorf("signing the certificate: %w", err)
 	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return ClientCertificate{}, fmt.Errorf("encoding the key: %w", err)
-	}
 	text := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: cert})
-	text = append(text, pem.EncodeToMemory(&pem.Block{Type: pemPKCS8, Bytes: private})...)
+	text = append(text, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})...)
 	return ClientCertificate{PEM: string(text)}, nil
 }
 
@@ -121,7 +110,8 @@ func proofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 		"nbf": now.Unix(),
 		"exp": now.Add(proofValidity).Unix(),
 	})
-	proof.Header["x5t"] = base64.RawURLEncoding.EncodeToString(bundle.thumbprint())
+	thumbprint := bundle.thumbprint()
+	proof.Header["x5t"] = base64.RawURLEncoding.EncodeToString(thumbprint[:])
 	signed, err := proof.SignedString(bundle.key)
 	if err != nil {
 		return "", certificateError("has a key that cannot sign")
@@ -134,12 +124,16 @@ func proofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 type CertificateInfo struct {
 	Thumbprint string // SHA-1, in the upper-case hexadecimal of Entra's portal
 	NotAfter   time.Time
+	// Unsent are the subjects, in quotes, of certificates in the PEM that are not on the
+	// way from this one to its root. Entra does not get them.
+	Unsent []string
 }
 
 // ParseCertificate checks the PEM of a [ClientCertificate]. Its error is a
-// *ConfigError that quotes none of it. A certificate that has expired or is not valid
-// yet is an error too, but its info is returned as well: [New] accepts it, since Entra
-// decides, by Entra's clock.
+// *ConfigError that quotes none of it. A damaged block, and a certificate that has expired
+// or is not valid yet, are errors too, but the info is returned as well: [New] accepts
+// them, since a configuration has to outlive an upgrade, and since Entra decides by
+// Entra's clock.
 func ParseCertificate(text string) (CertificateInfo, error) {
 	bundle, err := parseBundle(text)
 	if err != nil {
@@ -147,126 +141,128 @@ func ParseCertificate(text string) (CertificateInfo, error) {
 	}
 	leaf := bundle.chain[0]
 	switch now := time.Now(); {
+	case bundle.damage != nil:
+		err = certificateError(bundle.damage.Error())
 	case now.After(leaf.NotAfter):
 		err = certificateError("has expired")
 	case now.Before(leaf.NotBefore):
 		err = certificateError("is not valid yet")
 	}
-	return CertificateInfo{Thumbprint: fmt.Sprintf("%X", bundle.thumbprint()), NotAfter: leaf.NotAfter}, err
-}
-
-// ParseCertificates returns the certificates of [Config.CACertificates], which is one or
-// more PEM blocks of type CERTIFICATE, or "" for none. The error says what is allowed
-// and quotes nothing.
-func ParseCertificates(text string) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	for rest := []byte(strings.TrimSpace(text)); len(rest) > 0; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil || block.Type != pemCertificate {
-			return nil, errors.New("must be one or more PEM blocks of type CERTIFICATE")
+	info := CertificateInfo{Thumbprint: fmt.Sprintf("%X", bundle.thumbprint()), NotAfter: leaf.NotAfter}
+	for _, cert := range bundle.certs {
+		if !slices.Contains(bundle.chain, cert) {
+			info.Unsent = append(info.Unsent, fmt.Sprintf("%q", cert.Subject))
 		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, errors.New("holds a PEM block that is not an X.509 certificate")
-		}
-		certs = append(certs, cert)
 	}
-	return certs, nil
+	return info, err
 }
 
 // bundle is a parsed ClientCertificate.
 type bundle struct {
-	chain []*x509.Certificate // starts with the certificate of key
-	key   *rsa.PrivateKey
+	certs  []*x509.Certificate // all of them
+	chain  []*x509.Certificate // the certificate of key, and issuer by issuer from it
+	key    *rsa.PrivateKey
+	damage error // about the first block that cannot be used
 }
 
+// parseBundle fails only if the text is of no use. It ignores damaged blocks, since
+// earlier versions stored what has some; [ParseCertificate] does not.
 func parseBundle(text string) (*bundle, error) {
 	b := &bundle{}
-	for rest := []byte(text); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if err := b.add(block); err != nil {
-			return nil, err
-		}
+	b.damage = eachBlock(text, b.add)
+	if err := b.arrange(); err != nil {
+		return nil, certificateError(cmp.Or(b.damage, err).Error())
 	}
-	switch {
-	case len(b.chain) == 0:
-		return nil, certificateError("contains no certificate in PEM form")
-	case b.key == nil:
-		return nil, certificateError("contains no private key in PEM form")
-	case b.key.N.BitLen() < minKeyBits:
-		return nil, certificateError(fmt.Sprintf("needs an RSA key of %d bits or more", minKeyBits))
-	}
-	return b, b.putFirst()
+	return b, nil
 }
 
-func (b *bundle) add(block *pem.Block) error {
+func (b *bundle) add(block *pem.Block) (err error) {
 	if block.Type == pemCertificate {
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return certificateError("contains a certificate that cannot be parsed")
+			return errors.New("cannot be parsed as an X.509 certificate")
 		}
 		// Duplicates are harmless: people make bundles with cat.
-		if !slices.ContainsFunc(b.chain, cert.Equal) {
-			b.chain = append(b.chain, cert)
+		if !slices.ContainsFunc(b.certs, cert.Equal) {
+			b.certs = append(b.certs, cert)
 		}
 		return nil
 	}
-	key, err := parseKeyBlock(block)
+	var key any
+	switch _, encrypted := block.Headers["DEK-Info"]; {
+	case encrypted || block.Type == "ENCRYPTED PRIVATE KEY": // PKCS#8
+		return errors.New("is an encrypted private key: store it without encryption, Vault encrypts it")
+	case block.Type == "RSA PRIVATE KEY": // PKCS#1
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case block.Type == "PRIVATE KEY": // PKCS#8
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case block.Type != "EC PRIVATE KEY":
+		return errors.New("is neither a certificate nor a private key: remove it")
+	}
+	private, isRSA := key.(*rsa.PrivateKey)
 	switch {
 	case err != nil:
-		return err
+		return errors.New("is a private key that cannot be parsed")
+	case !isRSA:
+		return errors.New("is a private key that is not RSA, which Entra does not accept")
 	case b.key != nil:
-		return certificateError("contains more than one private key")
+		return errors.New("is a second private key: keep the one that belongs to the certificate")
 	}
-	b.key = key
+	b.key = private
 	return nil
 }
 
-func parseKeyBlock(block *pem.Block) (*rsa.PrivateKey, error) {
-	if _, encrypted := block.Headers["DEK-Info"]; encrypted || block.Type == pemEncrypted {
-		return nil, certificateError("contains an encrypted private key: store it without encryption, Vault encrypts it")
+// arrange makes the chain, if the bundle is complete.
+func (b *bundle) arrange() error {
+	others := func(cert *x509.Certificate) bool { return b.key == nil || !b.key.PublicKey.Equal(cert.PublicKey) }
+	ours := slices.DeleteFunc(slices.Clone(b.certs), others)
+	switch {
+	case len(b.certs) == 0:
+		return errors.New("contains no certificate in PEM form")
+	case b.key == nil:
+		return errors.New("contains no private key in PEM form")
+	case b.key.N.BitLen() < minKeyBits:
+		return fmt.Errorf("needs an RSA key of %d bits or more", minKeyBits)
+	case len(ours) == 0:
+		return errors.New("contains no certificate that belongs to its private key")
+	case len(ours) > 1:
+		return errors.New("contains more than one certificate for its private key: keep the one that the app registration has")
 	}
-	var key any
-	var err error
-	switch block.Type {
-	case pemPKCS1:
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case pemPKCS8:
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case pemEC: // is not RSA
-	default:
-		return nil, certificateError("contains something that is neither a certificate nor a private key")
-	}
-	if err != nil {
-		return nil, certificateError("contains a private key that cannot be parsed")
-	}
-	private, ok := key.(*rsa.PrivateKey)
-	if !ok {
-		return nil, certificateError("contains a private key that is not RSA, which Entra does not accept")
-	}
-	return private, nil
-}
-
-// putFirst moves the key's certificate to the front.
-func (b *bundle) putFirst() error {
-	isOurs := func(cert *x509.Certificate) bool { return b.key.PublicKey.Equal(cert.PublicKey) }
-	at := slices.IndexFunc(b.chain, isOurs)
-	if at < 0 {
-		return certificateError("contains no certificate that belongs to its private key")
-	}
-	if slices.ContainsFunc(b.chain[at+1:], isOurs) {
-		return certificateError("contains more than one certificate for its private key: keep the one that the app registration has")
-	}
-	b.chain[0], b.chain[at] = b.chain[at], b.chain[0]
+	b.chain = climb(ours[0], b.certs, map[*x509.Certificate]bool{})
 	return nil
 }
 
-func (b *bundle) thumbprint() []byte {
-	sum := sha1.Sum(b.chain[0].Raw) //nolint:gosec // see the import
-	return sum[:]
+// climb returns the longest path from a certificate, issuer by issuer, that it finds in
+// one walk: cross-signed authorities allow several.
+func climb(cert *x509.Certificate, among []*x509.Certificate, seen map[*x509.Certificate]bool) []*x509.Certificate {
+	var path []*x509.Certificate
+	seen[cert] = true
+	for _, issuer := range among {
+		if seen[issuer] || !issued(issuer, cert) {
+			continue
+		}
+		if further := climb(issuer, among, seen); len(further) > len(path) {
+			path = further
+		}
+	}
+	return append([]*x509.Certificate{cert}, path...)
+}
+
+// issued reports whether the key of issuer has signed cert. This decides only what is
+// sent. Entra verifies it, so an old signature with SHA-1 is no reason to refuse it.
+func issued(issuer, cert *x509.Certificate) (yes bool) {
+	fips140.WithoutEnforcement(func() {
+		yes = bytes.Equal(issuer.RawSubject, cert.RawIssuer) &&
+			issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
+	})
+	return yes
+}
+
+// thumbprint returns what Entra identifies the certificate by. Its SHA-1 is no security
+// function, so it is computed in FIPS mode as well.
+func (b *bundle) thumbprint() (sum [sha1.Size]byte) {
+	fips140.WithoutEnforcement(func() { sum = sha1.Sum(b.chain[0].Raw) }) //nolint:gosec // see the import
+	return sum
 }
 
 func certificateError(problem string) *ConfigError {

@@ -202,7 +202,7 @@ func newPair(cn string) (cert, key string) {
 	if err != nil {
 		panic(err)
 	}
-	at := strings.Index(made.PEM, "-----BEGIN PRIVATE KEY-----")
+	at := strings.Index(made.PEM, "-----BEGIN RSA PRIVATE KEY-----")
 	return made.PEM[:at], made.PEM[at:]
 }
 

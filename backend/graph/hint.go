@@ -35,10 +35,15 @@ const (
 	hintProof    = "Graph did not accept the proof: check that the certificate that signed it is registered with the application and valid now, and check the clock of this machine"
 )
 
+// hintHome is for an application that the tenant knows, since the sign-in went well, but
+// whose registration it does not have.
+const hintHome = "the tenant has no such app registration: that of a multi-tenant app lives in the app's home tenant alone, so replace its credential there and configure the new one here; otherwise check client_id and application_object_id"
+
 // entraHints are for people: nothing in this package branches on these codes.
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 var entraHints = map[string]string{
 	"AADSTS7000215": "the client secret is wrong: check that it is the secret's value and not its id, and that it belongs to this app registration",
+	"AADSTS7000213": "the chain of the certificate is not valid: client_certificate has to hold the certificate and each of its issuers, up to the one that the app registration trusts",
 	"AADSTS7000222": "the client secret has expired: add a new one to the app registration and configure it",
 	"AADSTS700016":  "the tenant does not know this application: check client_id and tenant_id, and that an administrator has consented to the application",
 	"AADSTS7000112": "the application is disabled: enable it under Enterprise applications, or find out why it was disabled",
@@ -98,6 +103,10 @@ func (e *Error) Hint() string {
 		return "Graph did not accept the access token: check that the environment, graph_endpoint and authority_host belong to the same cloud"
 	case http.StatusForbidden:
 		return e.forbiddenHint()
+	case http.StatusNotFound:
+		if e.Signed && e.replaces() {
+			return hintHome
+		}
 	}
 	return ""
 }
@@ -121,7 +130,7 @@ func (e *Error) forbiddenHint() string {
 	case e.needsProof():
 		return hintProof
 	case e.replaces():
-		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself"
+		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself; an app that is registered in another tenant can only be given a new credential there"
 	}
 	return grantHint(Permission, e.managed)
 }

@@ -116,7 +116,7 @@ func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
 // system's, if there are none in extra.
 func certPool(extra string) (*x509.CertPool, error) {
 	certs, err := ParseCertificates(extra)
-	if err != nil {
+	if len(certs) == 0 && err != nil { // earlier versions stored texts with a damaged block
 		return nil, &ConfigError{"ca_certificate", err.Error()}
 	}
 	if len(certs) == 0 {

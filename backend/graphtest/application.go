@@ -44,7 +44,7 @@ func (s *Simulator) applications(mux *http.ServeMux, root string) {
 	route := func(w http.ResponseWriter, r *http.Request) {
 		handler, known := handlers[r.PathValue("action")]
 		if !known || r.PathValue("id") == "" && appIDOf(r) == "" {
-			http.NotFound(w, r)
+			s.unknown(w, r)
 			return
 		}
 		handler.ServeHTTP(w, r)
@@ -67,9 +67,8 @@ func appIDOf(r *http.Request) string {
 
 // work checks the token and its permissions before the call does its work.
 func (c applicationCall) work(x *exchange) answer {
-	s := x.sim.current()
-	claims, refused := x.authenticate(s)
-	known := strings.EqualFold(appIDOf(x.r), s.clientID) || strings.EqualFold(x.r.PathValue("id"), s.objectID)
+	s, claims, refused := x.authenticate()
+	known := !s.guest && (strings.EqualFold(appIDOf(x.r), s.clientID) || strings.EqualFold(x.r.PathValue("id"), s.objectID))
 	switch {
 	case refused != nil:
 		return *refused

@@ -112,6 +112,7 @@ func (x *exchange) checkProof(s settings, proof string) *answer {
 		jwt.WithIssuer(s.objectID),
 		jwt.WithExpirationRequired(),
 		jwt.WithTimeFunc(s.clock),
+		jwt.WithLeeway(leeway),
 	)
 	bounded := err == nil && claims.NotBefore != nil && claims.ExpiresAt.Sub(claims.NotBefore.Time) <= proofLifetime
 	if !bounded || !slices.Equal(claims.Audience, []string{proofAudience}) {

@@ -223,7 +223,7 @@ func TestApplicationRoutes(t *testing.T) {
 	c := newTester(t, graphtest.WithRoles(graphtest.RoleOwnedBy))
 	token := c.token()
 	for _, path := range []string{"/v1.0/me", "/beta/users/x", "/beta/applications(appId='x", c.byAppID("/delete")} {
-		require.Equal(t, http.StatusNotFound, c.application(http.MethodGet, token, path, nil).status)
+		require.Equal(t, http.StatusBadRequest, c.application(http.MethodGet, token, path, nil).status)
 	}
 	require.Zero(t, c.sim.Calls(graphtest.Application), "other paths are not counted")
 	require.Equal(t, http.StatusUnauthorized, c.application(http.MethodGet, "", c.byAppID(""), nil).status)
@@ -335,8 +335,8 @@ func TestProofRefused(t *testing.T) {
 		"no start":             c.proof(good, claim("nbf", nil)),
 		"no end":               c.proof(good, claim("exp", nil)),
 		"eleven minutes":       c.proof(good, claim("exp", time.Now().Add(11*time.Minute).Unix())),
-		"expired":              c.proof(good, claim("exp", time.Now().Unix()-1)),
-		"not yet":              c.proof(good, claim("nbf", time.Now().Unix()+60)),
+		"expired":              c.proof(good, claim("exp", time.Now().Add(-6*time.Minute).Unix())),
+		"not yet":              c.proof(good, claim("nbf", time.Now().Add(6*time.Minute).Unix())),
 		"with another's name":  c.proof(pair{good.cert, young.key}, nil),
 		"with a symmetric key": c.proof(good, hs256),
 	} {

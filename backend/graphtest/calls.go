@@ -13,6 +13,7 @@ type Operation string
 
 // The operations, in the order in which a client uses them.
 const (
+	Instance   Operation = "instance"   // Entra: which hosts are Entra's
 	Discovery  Operation = "discovery"  // Entra: OpenID configuration of the tenant
 	Token      Operation = "token"      // Entra: access token
 	Regenerate Operation = "regenerate" // Graph: regenerateDeploymentAccessKey
@@ -31,7 +32,7 @@ const (
 // Operations lists all operations in a stable order.
 func Operations() []Operation {
 	return []Operation{
-		Discovery, Token, Regenerate, Get, Package, Register,
+		Instance, Discovery, Token, Regenerate, Get, Package, Register,
 		ManagedIdentity, Application, AddPassword, RemovePassword, AddKey, RemoveKey,
 	}
 }
@@ -45,6 +46,9 @@ func (op Operation) graph() bool {
 		return false
 	}
 }
+
+// entra reports whether the operation is a call of Entra.
+func (op Operation) entra() bool { return op == Instance || op == Discovery || op == Token }
 
 // ErrClosed is what [Simulator.Wait] returns once the simulator is closed.
 var ErrClosed = errors.New("the simulator is closed")

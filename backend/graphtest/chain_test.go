@@ -52,10 +52,14 @@ func ecCertificate(t *testing.T) string {
 // newChain makes an authority.
 func newChain(t *testing.T, name string) pair {
 	t.Helper()
+	return newPair(t, authorityTemplate(name), nil)
+}
+
+func authorityTemplate(name string) *x509.Certificate {
 	template := certificateTemplate(name)
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign
-	return newPair(t, template, nil)
+	return template
 }
 
 // issue makes a certificate that an authority issues.
@@ -64,9 +68,15 @@ func (p pair) issue(t *testing.T, name string) pair {
 	return newPair(t, certificateTemplate(name), &p)
 }
 
-// testKeys are few, because making them is slow. Consecutive certificates have different
-// keys.
-var testKeys = sync.OnceValues(func() (keys [4]*rsa.PrivateKey, err error) {
+// issueAuthority makes an authority below another.
+func (p pair) issueAuthority(t *testing.T, name string) pair {
+	t.Helper()
+	return newPair(t, authorityTemplate(name), &p)
+}
+
+// testKeys are few, because making them is slow. Six consecutive certificates have
+// different keys.
+var testKeys = sync.OnceValues(func() (keys [6]*rsa.PrivateKey, err error) {
 	for i := range keys {
 		if keys[i], err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
 			return keys, err

@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// capability is declared by clients that understand claims challenges.
-const capability = "cp1"
+// capable reports whether the client has declared that it understands claims challenges:
+// as cp1, in any case, since Microsoft's own libraries write it differently.
+func (c tokenClaims) capable() bool {
+	return slices.ContainsFunc(c.Capabilities, func(name string) bool { return strings.EqualFold(name, "cp1") })
+}
 
 // notBefore is the earliest issue time, in Unix seconds, that a claims challenge accepts of
 // a new token. Zero means no challenge.
@@ -74,7 +78,7 @@ func (s *Simulator) revoke(claims tokenClaims, now notBefore) notBefore {
 	if since, revoked := s.revoked[claims.UniqueID]; revoked {
 		return since
 	}
-	if !slices.Contains(claims.Capabilities, capability) {
+	if !claims.capable() {
 		now = 0
 	}
 	s.revoked[claims.UniqueID] = now
@@ -94,7 +98,7 @@ func (s *Simulator) revocation(tokenID string) (since notBefore, revoked bool) {
 // holds s.mu.
 func (s *Simulator) answerChallenge(token tokenClaims, request claimsRequest) {
 	switch {
-	case s.asked == 0, !slices.Contains(token.Capabilities, capability):
+	case s.asked == 0, !token.capable():
 	case request.AccessToken.NotBefore.Value == s.asked.String():
 		s.asked = 0
 		s.claims.Answered++

@@ -30,6 +30,18 @@ func TestChallengeNeedsCapability(t *testing.T) {
 	require.Equal(t, []any{"cp1"}, claims["xms_cc"])
 }
 
+// Microsoft's libraries do not agree on how to write the capability.
+func TestCapabilityInAnyCase(t *testing.T) {
+	for _, name := range []string{"cp1", "CP1", "Cp1"} {
+		c := newTester(t)
+		form := c.goodForm()
+		form.Set("claims", `{"access_token":{"xms_cc":{"values":["`+name+`"]}}}`)
+		c.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
+		require.Contains(t, claimsOf(t, c.call(graphtest.Get, c.tokenFor(form))), "nbf", name)
+		require.Equal(t, graphtest.Challenges{Sent: 1}, c.sim.Challenges())
+	}
+}
+
 // While a challenge is open, Graph accepts only a token that was requested with its claims.
 // Once there has been one, it accepts every new token.
 func TestChallengeIsAnswered(t *testing.T) {

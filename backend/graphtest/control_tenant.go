@@ -24,6 +24,9 @@ type TenantChange struct {
 	// ServerNames replaces the server's additional names.
 	ServerNames []string `json:"server_names,omitzero"`
 
+	// Customers replaces the ids of the tenants of [WithCustomers].
+	Customers []string `json:"customers,omitzero"`
+
 	// Certificate registers a certificate, as PEM, with the application.
 	Certificate string `json:"certificate,omitempty"`
 	// ForeignSecret adds a client secret with this display name, as
@@ -77,6 +80,9 @@ func (c TenantChange) options() ([]Option, error) {
 	}
 	if c.ServerNames != nil {
 		opts = append(opts, WithServerNames(c.ServerNames...))
+	}
+	if c.Customers != nil {
+		opts = append(opts, WithCustomers(c.Customers...))
 	}
 	credentials, err := c.credentialOptions()
 	return append(opts, credentials...), err

@@ -17,12 +17,12 @@ func TestControlTenant(t *testing.T) {
 	require.NoError(t, err)
 	secret := sim.App().ClientSecret
 	require.NoError(t, client.Update(t.Context(), TenantChange{
-		Roles: []string{"A"}, TokenLifetime: "5s", Shape: ShapeRoot, ExpireSecret: true, StaleReads: 2,
+		Roles: []string{"A"}, TokenLifetime: "5s", Shape: ShapeValueSensor, ExpireSecret: true, StaleReads: 2,
 	}))
 	s := sim.current()
 	require.Equal(t, []string{"A"}, s.roles)
 	require.Equal(t, 5*time.Second, s.tokenLifetime)
-	require.Equal(t, ShapeRoot, s.shape)
+	require.Equal(t, ShapeValueSensor, s.shape)
 	require.Equal(t, secret, s.passwords[0].value)
 	require.False(t, s.clock().Before(s.passwords[0].end), "expired")
 	require.Equal(t, 2, s.staleReads)
@@ -48,7 +48,7 @@ func TestControlTenantCredentials(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, client.Update(t.Context(), TenantChange{
 		Audience: "https://graph.microsoft.us", ServerNames: []string{"graph.test"}, ForeignSecret: "theirs",
-		Propagation: []int{1, 1}, MaxCredentialLifetime: "1h", UserIdentities: []string{"user"},
+		Propagation: []int{1, 1}, MaxCredentialLifetime: "1h", UserIdentities: []string{"user"}, Customers: []string{"customer"},
 	}))
 	s := sim.current()
 	require.Equal(t, "https://graph.microsoft.us", s.audience)
@@ -57,15 +57,17 @@ func TestControlTenantCredentials(t *testing.T) {
 	require.Equal(t, []bool{false, true, false}, s.propagation)
 	require.Equal(t, time.Hour, s.maxCredentialLifetime)
 	require.Equal(t, []string{"user"}, s.userIdentities)
+	require.Equal(t, []string{"customer"}, s.customers)
 
 	require.NoError(t, client.Update(t.Context(), TenantChange{
-		ServerNames: []string{}, Propagation: []int{}, MaxCredentialLifetime: "0s", UserIdentities: []string{},
+		ServerNames: []string{}, Propagation: []int{}, MaxCredentialLifetime: "0s", UserIdentities: []string{}, Customers: []string{},
 	}))
 	s = sim.current()
 	require.Empty(t, s.serverNames)
 	require.Empty(t, s.propagation)
 	require.Zero(t, s.maxCredentialLifetime)
 	require.Empty(t, s.userIdentities)
+	require.Empty(t, s.customers)
 	require.Equal(t, "https://graph.microsoft.us", s.audience)
 }
 

@@ -95,15 +95,6 @@ func (s *Simulator) propagated(keyID string) bool {
 	return outcomes[0]
 }
 
-// firstUse reports whether an assertion has an id that was not used before.
-func (s *Simulator) firstUse(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, used := s.used[id]
-	s.used[id] = struct{}{}
-	return !used && id != ""
-}
-
 // note adds a secret that the simulator did not make to those that must not leak.
 func (s *Simulator) note(secret string) {
 	s.mu.Lock()

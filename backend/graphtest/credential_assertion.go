@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -37,12 +38,17 @@ func (x *exchange) checkAssertion(s settings, form url.Values) *refusal {
 	return checkFederated(s, token, claims)
 }
 
+// leeway is how far the clock of a client may be off. Without one, an assertion of MSAL for
+// JavaScript, which rounds its times up, fails half the time.
+const leeway = 5 * time.Minute
+
 // verifyAssertion checks signature and times; bad is the answer to a wrong signature.
 // Entra accepts only RSA.
 func verifyAssertion(s settings, token *jwt.Token, key any, bad refusal, methods ...string) *refusal {
 	_, err := jwt.ParseWithClaims(token.Raw, new(jwt.RegisteredClaims),
 		func(*jwt.Token) (any, error) { return key, nil },
-		jwt.WithValidMethods(methods), jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.clock))
+		jwt.WithValidMethods(methods), jwt.WithExpirationRequired(), jwt.WithTimeFunc(s.clock),
+		jwt.WithLeeway(leeway))
 	switch {
 	case err == nil:
 		return nil

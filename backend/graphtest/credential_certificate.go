@@ -4,6 +4,7 @@ package graphtest
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/sha1" //nolint:gosec // the thumbprint of the header x5t is a SHA-1
 	"crypto/sha256"
 	"crypto/x509"
@@ -31,8 +32,14 @@ type subjectName struct {
 
 // thumbprint returns what the portal shows: the SHA-1 in upper-case hexadecimal.
 func thumbprint(c *x509.Certificate) string {
-	sum := sha1.Sum(c.Raw) //nolint:gosec // see the import
-	return strings.ToUpper(hex.EncodeToString(sum[:]))
+	return strings.ToUpper(hex.EncodeToString(shortSum(c)))
+}
+
+// shortSum returns a certificate's SHA-1, which only identifies it.
+func shortSum(c *x509.Certificate) []byte {
+	var sum [sha1.Size]byte
+	fips140.WithoutEnforcement(func() { sum = sha1.Sum(c.Raw) }) //nolint:gosec // see the import
+	return sum[:]
 }
 
 // checkCertificate checks an assertion that the application signed.
@@ -51,8 +58,8 @@ func (x *exchange) checkCertificate(s settings, token *jwt.Token, claims *jwt.Re
 		return &refusal{codeAssertionSubject, "Client assertion application identifier doesn't match 'client_id' parameter."}
 	case len(claims.Audience) != 1, !slices.Contains([]string{base + "/oauth2/v2.0/token", base + "/v2.0"}, claims.Audience[0]):
 		return &refusal{codeAssertionAudience, "Client assertion audience claim does not match Realm issuer."}
-	case !x.sim.firstUse(claims.ID):
-		return &refusal{codeAssertionInvalid, "Assertion failed: its jti is missing, or has been used before."}
+	case claims.ID == "": // one used before will do: MSAL for JavaScript signs a new one only when it expires
+		return &refusal{codeAssertionInvalid, "Assertion failed: its jti is missing."}
 	case !x.sim.propagated(signer.keyID):
 		return badSignature("The key was not found.", token)
 	default:
@@ -71,6 +78,9 @@ func (s settings) signerOf(token *jwt.Token) (certificate, *refusal) {
 	}
 	now := s.clock()
 	switch {
+	case !inOrder(chainOf(token)):
+		return found, &refusal{codeCertificateChain, "The certificate chain of the client assertion is invalid: " +
+			"each certificate must be followed by the one that certifies it."}
 	case found.Certificate == nil:
 		return found, badSignature("The key was not found.", token)
 	case now.Before(found.NotBefore):
@@ -90,9 +100,8 @@ func badSignature(reason string, token *jwt.Token) *refusal {
 // names reports whether a JWT's header names this certificate: by its thumbprint and, if
 // the header has a chain, as the chain's first one.
 func names(token *jwt.Token, c *x509.Certificate) bool {
-	long, short := sha256.Sum256(c.Raw), sha1.Sum(c.Raw) //nolint:gosec // see the import
-	given := thumbprintOf(token)
-	if !bytes.Equal(given, long[:]) && !bytes.Equal(given, short[:]) {
+	long, given := sha256.Sum256(c.Raw), thumbprintOf(token)
+	if !bytes.Equal(given, long[:]) && !bytes.Equal(given, shortSum(c)) {
 		return false
 	}
 	chain := chainOf(token)
@@ -129,6 +138,17 @@ func chainOf(token *jwt.Token) []*x509.Certificate {
 		chain = append(chain, c)
 	}
 	return chain
+}
+
+// inOrder reports whether each certificate is followed by that of its issuer, as RFC 7515,
+// 4.1.6, wants it.
+func inOrder(chain []*x509.Certificate) bool {
+	for i := range max(len(chain)-1, 0) {
+		if chain[i].CheckSignatureFrom(chain[i+1]) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // bySubjectName returns the certificate in a JWT's header if its name and its authority

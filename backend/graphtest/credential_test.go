@@ -173,7 +173,9 @@ func TestCertificateAssertion(t *testing.T) {
 		"RS256 with x5t":      {good, rs256(header("x5t", base64.RawURLEncoding.EncodeToString(short[:]))), 0},
 		"issuer as audience":  {good, claim("aud", audience), 0},
 		"with its chain":      {good, chain(good.cert), 0},
-		"chain out of order":  {good, chain(other.cert, good.cert), 700027},
+		"chain of another":    {good, chain(other.cert), 700027},
+		"chain out of order":  {good, chain(other.cert, good.cert), 7000213},
+		"certificate twice":   {good, chain(good.cert, good.cert), 7000213},
 		"broken chain":        {stranger, header("x5c", []string{"!"}), 700027},
 		"no certificates":     {stranger, header("x5c", []string{"AAAA"}), 700027},
 		"not registered":      {stranger, nil, 700027},
@@ -183,8 +185,10 @@ func TestCertificateAssertion(t *testing.T) {
 		"key of another":      {pair{good.cert, other.key}, nil, 700027},
 		"other algorithm":     {good, func(token *jwt.Token, _ jwt.MapClaims) { token.Method = jwt.SigningMethodRS512 }, 700027},
 		"symmetric key":       {good, hs256, 700027},
-		"expired":             {good, claim("exp", time.Now().Unix()-1), 700024},
-		"not yet":             {good, claim("nbf", time.Now().Unix()+60), 700024},
+		"just expired":        {good, claim("exp", time.Now().Add(-4*time.Minute).Unix()), 0},
+		"expired":             {good, claim("exp", time.Now().Add(-6*time.Minute).Unix()), 700024},
+		"almost":              {good, claim("nbf", time.Now().Add(4*time.Minute).Unix()), 0},
+		"not yet":             {good, claim("nbf", time.Now().Add(6*time.Minute).Unix()), 700024},
 		"no expiry":           {good, claim("exp", nil), 50027},
 		"other subject":       {good, claim("sub", "x"), 700021},
 		"other audience":      {good, claim("aud", "https://login.microsoftonline.com/x/v2.0"), 700023},
@@ -201,7 +205,7 @@ func TestCertificateAssertion(t *testing.T) {
 	}
 	once := good.assertion(t, c.sim, nil)
 	require.Zero(t, c.assert(once).code(t))
-	require.Equal(t, 50013, c.assert(once).code(t), "an assertion works only once")
+	require.Zero(t, c.assert(once).code(t), "an assertion works until it expires")
 	require.Equal(t, 50027, c.assert("no JWT").code(t))
 }
 
@@ -237,6 +241,40 @@ func TestCertificateNotYetValid(t *testing.T) {
 	r := c.assert(p.assertion(t, c.sim, nil))
 	require.Equal(t, 700027, r.code(t))
 	require.Contains(t, r.body, "not yet valid")
+}
+
+// TestOrderOfTheChain: RFC 7515, 4.1.6, wants each certificate to be followed by the one
+// that certifies it; the root may be missing.
+func TestOrderOfTheChain(t *testing.T) {
+	c := newTester(t)
+	root := newChain(t, "root")
+	issuing := root.issueAuthority(t, "issuing")
+	leaf, stranger := issuing.issue(t, "vault.example"), newChain(t, "stranger")
+	c.sim.Update(graphtest.WithSubjectName(root.public(), "vault.example"))
+	for name, test := range map[string]struct {
+		chain []pair
+		code  int
+	}{
+		"to the root":        {[]pair{leaf, issuing, root}, 0},
+		"to the issuer":      {[]pair{leaf, issuing}, 0},
+		"the leaf alone":     {[]pair{leaf}, 700027},
+		"root first":         {[]pair{root, issuing, leaf}, 7000213},
+		"issuers swapped":    {[]pair{leaf, root, issuing}, 7000213},
+		"a gap":              {[]pair{leaf, root}, 7000213},
+		"a stranger at last": {[]pair{leaf, issuing, root, stranger}, 7000213},
+		"a stranger between": {[]pair{leaf, stranger, issuing, root}, 7000213},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assertion := leaf.assertion(t, c.sim, func(token *jwt.Token, _ jwt.MapClaims) {
+				var list []string
+				for _, p := range test.chain {
+					list = append(list, base64.StdEncoding.EncodeToString(p.cert.Raw))
+				}
+				token.Header["x5c"] = list
+			})
+			require.Equal(t, test.code, c.assert(assertion).code(t))
+		})
+	}
 }
 
 // A certificate that is trusted by subject name and issuer needs its chain and no
@@ -297,7 +335,8 @@ func TestFederatedAssertion(t *testing.T) {
 		"other subject":  {graphtest.AssertionRequest{Subject: "System:serviceaccount:vault:vault"}, 700213},
 		"other audience": {graphtest.AssertionRequest{Audience: "api://azureadtokenexchange"}, 700212},
 		"forged":         {graphtest.AssertionRequest{Forged: true}, 50013},
-		"expired":        {graphtest.AssertionRequest{Lifetime: -time.Second}, 700024},
+		"just expired":   {graphtest.AssertionRequest{Lifetime: -4 * time.Minute}, 0},
+		"expired":        {graphtest.AssertionRequest{Lifetime: -6 * time.Minute}, 700024},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assertion, err := c.sim.Assertion(test.request)

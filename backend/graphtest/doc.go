@@ -5,8 +5,9 @@
 // Graph's calls for the sensors' key and for the application's own credentials, and the
 // registration of a Defender for Identity sensor with that key.
 //
-// A test starts a simulator, points the code under test at its URL, both for Entra and for
-// Graph, makes it trust the simulator's authority, and asks the simulator what happened:
+// A test starts a simulator and points the code under test at its URL, both for Entra and
+// for Graph. It makes that code trust the simulator's authority, and asks the simulator what
+// happened:
 //
 //	func TestTheAnswerIsLost(t *testing.T) {
 //		sim := graphtest.Start(t)

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ const (
 	codeTenantNotFound   = 90002
 	codeUnavailable      = 90033
 	codeThrottled        = 90055
+	codeInstanceUnknown  = 50049
 	codeGrantType        = 70003
 	codeAccessBlocked    = 53003
 	codeResourceUnknown  = 500011
@@ -42,6 +45,7 @@ const (
 	codeAssertionAudience  = 700023
 	codeAssertionTime      = 700024
 	codeAssertionSignature = 700027
+	codeCertificateChain   = 7000213
 	codeFederationIssuer   = 700211
 	codeFederationAudience = 700212
 	codeFederationSubject  = 700213
@@ -55,6 +59,7 @@ var refusals = map[int]struct {
 	codeBadRequest:       {http.StatusBadRequest, "invalid_request"},
 	codeTenantNotFound:   {http.StatusBadRequest, "invalid_request"},
 	codeUnavailable:      {http.StatusServiceUnavailable, "temporarily_unavailable"},
+	codeInstanceUnknown:  {http.StatusBadRequest, "invalid_instance"},
 	codeThrottled:        {http.StatusTooManyRequests, "temporarily_unavailable"},
 	codeGrantType:        {http.StatusBadRequest, "unsupported_grant_type"},
 	codeAccessBlocked:    {http.StatusBadRequest, "access_denied"},
@@ -72,6 +77,7 @@ var refusals = map[int]struct {
 	codeAssertionAudience:  {http.StatusUnauthorized, "invalid_client"},
 	codeAssertionTime:      {http.StatusUnauthorized, "invalid_client"},
 	codeAssertionSignature: {http.StatusUnauthorized, "invalid_client"},
+	codeCertificateChain:   {http.StatusUnauthorized, "invalid_client"},
 	codeFederationIssuer:   {http.StatusUnauthorized, "invalid_client"},
 	codeFederationAudience: {http.StatusUnauthorized, "invalid_client"},
 	codeFederationSubject:  {http.StatusUnauthorized, "invalid_client"},
@@ -110,7 +116,7 @@ func defaultRefusal(status int) int {
 }
 
 func (x *exchange) entraAnswer(status int, name string, r refusal) answer {
-	correlation := cmp.Or(x.r.Header.Get("client-request-id"), uuid.NewString())
+	correlation := cmp.Or(x.clientRequestID(), uuid.NewString())
 	date := x.sim.current().clock().UTC().Format("2006-01-02 15:04:05Z")
 	return answer{
 		status: status,
@@ -132,26 +138,55 @@ func (x *exchange) entraAnswer(status int, name string, r refusal) answer {
 // clients to send client-request-id and to log both ids.
 func (x *exchange) entraHeader() http.Header {
 	header := http.Header{"X-Ms-Request-Id": {x.requestID}, "Cache-Control": {"no-store"}}
-	if id := x.r.Header.Get("client-request-id"); id != "" {
+	if id := x.clientRequestID(); id != "" {
 		header.Set("client-request-id", id)
 	}
 	return header
 }
 
-// checkTenant refuses an unknown tenant.
-func checkTenant(s settings, tenant string) *refusal {
-	if strings.EqualFold(tenant, s.tenantID) {
-		return nil
+// clientRequestID returns the client's own id of the request, which MSAL for JavaScript
+// sends in the query.
+func (x *exchange) clientRequestID() string {
+	return cmp.Or(x.r.Header.Get("client-request-id"), x.r.URL.Query().Get("client-request-id"))
+}
+
+// tenant returns the tenant in the path, or the refusal of an unknown one.
+func (x *exchange) tenant() (settings, *refusal) {
+	id := x.r.PathValue("tenant")
+	s, found := x.sim.current().in(id)
+	if found {
+		return s, nil
 	}
-	return &refusal{codeTenantNotFound, fmt.Sprintf("Tenant '%s' not found. "+
-		"Check that the tenant id is right and belongs to this cloud.", tenant)}
+	return s, &refusal{codeTenantNotFound, fmt.Sprintf("Tenant '%s' not found. "+
+		"Check that the tenant id is right and belongs to this cloud.", id)}
+}
+
+// discoverInstance says whether a host is Entra's: the one that was asked, or one that
+// Entra has in the public cloud or that of the US government.
+func discoverInstance(x *exchange) answer {
+	asked, err := url.Parse(x.r.URL.Query().Get("authorization_endpoint"))
+	switch {
+	case err != nil, asked.Host == "":
+		return x.entraError(*missing("authorization_endpoint"))
+	case !slices.Contains([]string{x.r.Host, "login.microsoftonline.com", "login.microsoftonline.us"}, asked.Host):
+		return x.entraError(refusal{codeInstanceUnknown, "Unknown or invalid instance."})
+	}
+	x.sim.perform(x.op)
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(asked.Path, "/"), "/")
+	return answer{status: http.StatusOK, header: x.entraHeader(), body: map[string]any{
+		"tenant_discovery_endpoint": "https://" + asked.Host + "/" + tenant + "/v2.0/.well-known/openid-configuration",
+		"api-version":               "1.1",
+		"metadata": []any{map[string]any{
+			"preferred_network": asked.Host, "preferred_cache": asked.Host, "aliases": []string{asked.Host},
+		}},
+	}}
 }
 
 // discover returns the endpoints, on the host of the request, so that they are valid under
 // any name of the simulator.
 func discover(x *exchange) answer {
-	s := x.sim.current()
-	if r := checkTenant(s, x.r.PathValue("tenant")); r != nil {
+	s, r := x.tenant()
+	if r != nil {
 		return x.entraError(*r)
 	}
 	if x.r.Method != http.MethodGet {
@@ -175,7 +210,7 @@ func discover(x *exchange) answer {
 // keySet serves the public keys of the tokens. It is not counted: clients that only use
 // tokens do not request it.
 func (s *Simulator) keySet(w http.ResponseWriter, r *http.Request) {
-	if !strings.EqualFold(r.PathValue("tenant"), s.current().tenantID) {
+	if _, found := s.current().in(r.PathValue("tenant")); !found {
 		http.NotFound(w, r)
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,9 +80,38 @@ func TestTenantUnknown(t *testing.T) {
 		require.Equal(t, "my-id", r.json(t)["correlation_id"])
 		require.Equal(t, "my-id", r.header.Get("client-request-id"))
 	}
-	r, err := c.do(t.Context(), http.MethodGet, "/other/discovery/v2.0/keys", "", http.Header{})
+	r, err := c.do(t.Context(), http.MethodPost, "/other/oauth2/v2.0/token?client-request-id=in-the-query", "", http.Header{})
+	require.NoError(t, err)
+	require.Equal(t, "in-the-query", r.json(t)["correlation_id"])
+	require.Equal(t, "in-the-query", r.header.Get("client-request-id"))
+	r, err = c.do(t.Context(), http.MethodGet, "/other/discovery/v2.0/keys", "", http.Header{})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusNotFound, r.status)
+}
+
+func TestInstanceDiscovery(t *testing.T) {
+	c := newTester(t)
+	own := strings.TrimPrefix(c.sim.URL(), "https://")
+	for endpoint, want := range map[string]any{
+		"https://" + own + "/tenant/oauth2/v2.0/authorize":              "https://" + own + "/tenant/v2.0/.well-known/openid-configuration",
+		"https://login.microsoftonline.us/t/oauth2/v2.0/authorize":      "https://login.microsoftonline.us/t/v2.0/.well-known/openid-configuration",
+		"https://login.microsoftonline.us.test/t/oauth2/v2.0/authorize": "invalid_instance",
+		"":    "invalid_request",
+		"%zz": "invalid_request",
+	} {
+		r, err := c.do(t.Context(), http.MethodGet, "/common/discovery/instance?api-version=1.1&authorization_endpoint="+url.QueryEscape(endpoint), "", http.Header{})
+		require.NoError(t, err)
+		if r.status != http.StatusOK {
+			require.Equal(t, want, r.json(t)["error"], endpoint)
+			continue
+		}
+		require.Equal(t, want, r.json(t)["tenant_discovery_endpoint"], endpoint)
+	}
+	require.Equal(t, graphtest.Calls{Started: 5, Performed: 2, Answered: 5}, c.sim.Calls(graphtest.Instance))
+	c.sim.Inject(graphtest.Fault{Operation: graphtest.Instance, Status: http.StatusServiceUnavailable})
+	r, err := c.do(t.Context(), http.MethodGet, "/common/discovery/instance", "", http.Header{})
+	require.NoError(t, err)
+	require.Equal(t, []any{float64(90033)}, r.json(t)["error_codes"])
 }
 
 func TestTokenRequestForm(t *testing.T) {

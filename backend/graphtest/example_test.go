@@ -32,7 +32,7 @@ func Example() {
 		"scope":         {"https://graph.microsoft.com/.default"},
 	})
 	answer := post(server, "/v1.0/security/identities/sensors/regenerateDeploymentAccessKey", signIn["access_token"].(string), nil)
-	key := answer["value"].(map[string]any)["sensorDeploymentAccessKey"].(string)
+	key := answer["deploymentAccessKey"].(string)
 
 	fmt.Println(sim.CanRegister(key), sim.CanRegister(key+"\n"))
 	fmt.Println(sim.Calls(graphtest.Regenerate))

@@ -151,7 +151,7 @@ func (x *exchange) failure() answer {
 	switch {
 	case x.fault.Claims:
 		return x.challenge()
-	case x.op == Discovery || x.op == Token:
+	case x.op.entra():
 		a = x.entraFailure(status, code, text)
 	case x.op.graph():
 		a = x.graphError(status, code, text)

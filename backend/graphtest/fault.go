@@ -132,7 +132,7 @@ func (f Fault) validateStatus() error {
 	case (f.Code != "" || f.RetryAfter != "") && f.Status == 0 && !f.Claims:
 		return errors.New("code and retry-after belong to a status")
 	}
-	if f.Code != "" && (f.Operation == Token || f.Operation == Discovery) {
+	if f.Code != "" && f.Operation.entra() {
 		if _, err := strconv.Atoi(f.Code); err != nil {
 			return errors.New("the code must be the number of an AADSTS code")
 		}

@@ -18,7 +18,7 @@ import (
 type graphCall struct {
 	op     Operation
 	method string
-	path   string // below /beta or /v1.0
+	name   string
 	role   string
 	do     func(*exchange, settings) answer
 }
@@ -26,18 +26,29 @@ type graphCall struct {
 // graphCalls lists the calls. Reading the key requires the role that may write: there is
 // no lesser one.
 func graphCalls() []graphCall {
-	const sensors = "/security/identities/sensors/"
 	return []graphCall{
-		{Regenerate, http.MethodPost, sensors + "regenerateDeploymentAccessKey", RoleReadWrite, regenerate},
-		{Get, http.MethodGet, sensors + "getDeploymentAccessKey", RoleReadWrite, getKey},
-		{Package, http.MethodGet, sensors + "getDeploymentPackageUri", RoleRead, getPackage},
+		{Regenerate, http.MethodPost, "regenerateDeploymentAccessKey", RoleReadWrite, regenerate},
+		{Get, http.MethodGet, "getDeploymentAccessKey", RoleReadWrite, getKey},
+		{Package, http.MethodGet, "getDeploymentPackageUri", RoleRead, getPackage},
 	}
+}
+
+// paths returns the call's paths below a version of Graph: with and without the namespace,
+// which Microsoft's SDKs send, and a function with and without parentheses.
+func (c graphCall) paths() []string {
+	var all []string
+	for _, name := range []string{c.name, "microsoft.graph.security." + c.name} {
+		all = append(all, "/security/identities/sensors/"+name)
+		if c.method == http.MethodGet {
+			all = append(all, "/security/identities/sensors/"+name+"()")
+		}
+	}
+	return all
 }
 
 // work does the gateway's checks before the call's work.
 func (c graphCall) work(x *exchange) answer {
-	s := x.sim.current()
-	claims, refused := x.authenticate(s)
+	s, claims, refused := x.authenticate()
 	switch {
 	case refused != nil:
 		return *refused
@@ -51,11 +62,12 @@ func (c graphCall) work(x *exchange) answer {
 	}
 }
 
-// authenticate returns the claims of the bearer token or Graph's refusal.
-func (x *exchange) authenticate(s settings) (*tokenClaims, *answer) {
-	refuse := func(message string) (*tokenClaims, *answer) {
+// authenticate returns the bearer token's tenant and claims, or Graph's refusal.
+func (x *exchange) authenticate() (settings, *tokenClaims, *answer) {
+	s := x.sim.current()
+	refuse := func(message string) (settings, *tokenClaims, *answer) {
 		a := x.graphError(http.StatusUnauthorized, "", message)
-		return nil, &a
+		return s, nil, &a
 	}
 	token, ok := x.bearer()
 	if !ok {
@@ -77,9 +89,10 @@ func (x *exchange) authenticate(s settings) (*tokenClaims, *answer) {
 	}
 	if since, revoked := x.sim.revocation(claims.UniqueID); revoked {
 		a := x.challengeAnswer(since)
-		return nil, &a
+		return s, nil, &a
 	}
-	return claims, nil
+	s, _ = s.in(claims.TenantID)
+	return s, claims, nil
 }
 
 func (x *exchange) bearer() (token string, ok bool) {
@@ -96,11 +109,11 @@ func regenerate(x *exchange, s settings) answer {
 	if len(x.body) > 0 {
 		return x.graphError(http.StatusBadRequest, "", "The action takes no parameters: send no body.")
 	}
-	old := x.sim.Key()
+	old := x.sim.KeyOf(s.tenantID)
 	if x.fault.Body == BodyOldKey && !x.fault.AfterWork {
 		return x.keyAnswer(s.shape, old)
 	}
-	key := x.sim.performRegenerate()
+	key := x.sim.performRegenerate(s.tenantID)
 	if x.fault.Body == BodyOldKey {
 		key = old
 	}
@@ -108,7 +121,7 @@ func regenerate(x *exchange, s settings) answer {
 }
 
 func getKey(x *exchange, s settings) answer {
-	return x.keyAnswer(s.shape, x.sim.performGet())
+	return x.keyAnswer(s.shape, x.sim.performGet(s.tenantID))
 }
 
 func (x *exchange) keyAnswer(shape Shape, key string) answer {

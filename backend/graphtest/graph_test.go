@@ -228,6 +228,41 @@ func TestShapes(t *testing.T) {
 	}
 }
 
+// Microsoft's SDKs send the qualified names, and functions with parentheses.
+func TestNamesOfCalls(t *testing.T) {
+	c := newTester(t)
+	header := http.Header{"Authorization": {"Bearer " + c.token()}}
+	for op, call := range map[graphtest.Operation]string{
+		graphtest.Regenerate: "POST regenerateDeploymentAccessKey",
+		graphtest.Get:        "GET getDeploymentAccessKey",
+		graphtest.Package:    "GET getDeploymentPackageUri",
+	} {
+		method, name, _ := strings.Cut(call, " ")
+		for i, name := range []string{name, "microsoft.graph.security." + name, name + "()", "microsoft.graph.security." + name + "%28%29"} {
+			r, err := c.do(t.Context(), method, sensors+name, "", header)
+			require.NoError(t, err)
+			if isFunction := op != graphtest.Regenerate; isFunction || i < 2 {
+				require.Equal(t, http.StatusOK, r.status, name)
+			} else {
+				require.Equal(t, http.StatusBadRequest, r.status, "an action takes no parentheses")
+			}
+		}
+	}
+}
+
+// Graph explains itself wherever one knocks.
+func TestUnknownPath(t *testing.T) {
+	c := newTester(t)
+	for _, path := range []string{"/", "/beta", "/v1.0/me", "/beta/security/identities/x", sensors + "x", "/v2.0/security", "/v1.0/applications/x/delete"} {
+		r, err := c.do(t.Context(), http.MethodGet, path, "", http.Header{"Client-Request-Id": {"my-id"}})
+		require.NoError(t, err)
+		require.Equal(t, http.StatusBadRequest, r.status, path)
+		require.Equal(t, "BadRequest", r.graphCode(t), path)
+		require.NoError(t, uuid.Validate(r.header.Get("request-id")), path)
+		require.Equal(t, "my-id", r.header.Get("client-request-id"), path)
+	}
+}
+
 func TestPackageByDefault(t *testing.T) {
 	c := newTester(t, graphtest.WithBodyShape(graphtest.ShapeRoot))
 	require.Regexp(t, `^https://[^/]+\.mdi\.securitycenter\.microsoft\.com/`, c.call(graphtest.Package, c.token()).json(t)["downloadUrl"])

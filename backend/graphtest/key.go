@@ -18,10 +18,23 @@ type deploymentKey struct {
 }
 
 // Key returns the tenant's current deployment access key, which is never empty.
-func (s *Simulator) Key() string {
+func (s *Simulator) Key() string { return s.KeyOf("") }
+
+// KeyOf returns the current key of one of the tenants of [WithCustomers], or that of the
+// application's home tenant.
+func (s *Simulator) KeyOf(tenant string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.key.current
+	return s.keyOf(tenant).current
+}
+
+// keyOf returns the key of a tenant. The caller holds s.mu.
+func (s *Simulator) keyOf(tenant string) *deploymentKey {
+	key := s.customers[tenant]
+	if key == nil {
+		key = &s.key
+	}
+	return key
 }
 
 // RegenerateInPortal replaces the key, as an administrator would in the Defender portal,
@@ -29,14 +42,24 @@ func (s *Simulator) Key() string {
 func (s *Simulator) RegenerateInPortal() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.replaceKey()
+	return s.replaceKey(&s.key)
 }
 
 // CanRegister reports whether a sensor could be installed with this key: whether it is,
-// byte by byte, the tenant's current one.
+// byte by byte, the current one of the tenant, or of one of [WithCustomers].
 func (s *Simulator) CanRegister(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.opens(key)
+}
+
+// opens is CanRegister for a caller that holds s.mu.
+func (s *Simulator) opens(key string) bool {
+	for _, k := range s.customers {
+		if key == k.current {
+			return true
+		}
+	}
 	return key == s.key.current
 }
 
@@ -51,36 +74,37 @@ func (s *Simulator) Issued() []string {
 
 // performRegenerate replaces the key for a call of Graph. Concurrent calls run one after
 // the other.
-func (s *Simulator) performRegenerate() string {
+func (s *Simulator) performRegenerate(tenant string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count(Regenerate, performed)
-	return s.replaceKey()
+	return s.replaceKey(s.keyOf(tenant))
 }
 
 // performGet returns the key that a call of Graph reads: the previous one while reads are
 // stale.
-func (s *Simulator) performGet() string {
+func (s *Simulator) performGet(tenant string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count(Get, performed)
-	if s.settings.staleReads > 0 && s.key.previous != "" {
+	key := s.keyOf(tenant)
+	if s.settings.staleReads > 0 && key.previous != "" {
 		s.settings.staleReads--
-		return s.key.previous
+		return key.previous
 	}
-	return s.key.current
+	return key.current
 }
 
 // replaceKey makes a new key current. The caller holds s.mu.
-func (s *Simulator) replaceKey() string {
-	return s.setKey(newDeploymentKey())
+func (s *Simulator) replaceKey(key *deploymentKey) string {
+	return s.setKey(key, newDeploymentKey())
 }
 
 // setKey makes a given key current. The caller holds s.mu.
-func (s *Simulator) setKey(key string) string {
-	s.key = deploymentKey{current: key, previous: s.key.current}
-	s.issued.add(key)
-	return key
+func (s *Simulator) setKey(key *deploymentKey, value string) string {
+	*key = deploymentKey{current: value, previous: key.current}
+	s.issued.add(value)
+	return value
 }
 
 func newDeploymentKey() string {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +100,7 @@ func appService(x *exchange) answer {
 	if subtle.ConstantTimeCompare([]byte(given), []byte(s.identityHeader)) == 0 {
 		return appServiceError(http.StatusUnauthorized, "The identity header is missing or wrong.")
 	}
-	token, err := x.identityToken(s, "2019-08-01")
+	token, err := x.identityToken(s, "2019-08-01", "client_id", "principal_id", "object_id", "mi_res_id")
 	if err != nil {
 		return appServiceError(http.StatusBadRequest, err.Error())
 	}
@@ -122,7 +123,7 @@ func instanceMetadata(x *exchange) answer {
 		return metadataError(http.StatusBadRequest, "", "Requests through a proxy are not allowed")
 	}
 	s := x.sim.current()
-	token, err := x.identityToken(s, "2018-02-01")
+	token, err := x.identityToken(s, "2018-02-01", "client_id", "object_id", "msi_res_id")
 	if err != nil {
 		return metadataError(http.StatusBadRequest, "", err.Error())
 	}
@@ -141,11 +142,13 @@ func metadataError(status int, code, message string) answer {
 	}}
 }
 
-// identityToken returns the answer that both services have in common.
-func (x *exchange) identityToken(s settings, version string) (map[string]any, error) {
+// identityToken returns the answer that both services have in common. The names are those
+// of the parameters that select an identity.
+func (x *exchange) identityToken(s settings, version string, names ...string) (map[string]any, error) {
 	query := x.r.URL.Query()
 	resource := query.Get("resource")
-	clientID, assigned := s.identity(query.Get("client_id"))
+	clientID, assigned := s.identity(query, names)
+	objectID, _ := UserIdentity(clientID)
 	switch {
 	case x.r.Method != http.MethodGet:
 		return nil, errors.New("the request must be a GET")
@@ -160,7 +163,7 @@ func (x *exchange) identityToken(s settings, version string) (map[string]any, er
 	}
 	now := s.clock()
 	return map[string]any{
-		"access_token": x.sim.newToken(s, grant{op: x.op, appID: clientID}),
+		"access_token": x.sim.newToken(s, grant{op: x.op, appID: clientID, principalID: objectID}),
 		"client_id":    clientID,
 		"expires_on":   strconv.FormatInt(now.Add(s.tokenLifetime).Unix(), 10),
 		"not_before":   strconv.FormatInt(now.Unix(), 10),
@@ -169,14 +172,28 @@ func (x *exchange) identityToken(s settings, version string) (map[string]any, er
 	}, nil
 }
 
-// identity finds a managed identity: without a client id, the system-assigned one.
-func (s settings) identity(clientID string) (found string, assigned bool) {
-	if clientID == "" {
+// UserIdentity returns the other two names of a user-assigned identity.
+func UserIdentity(clientID string) (objectID, resourceID string) {
+	clientID = strings.ToLower(clientID)
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(clientID)).String(),
+		"/subscriptions/" + uuid.Nil.String() + "/resourcegroups/simulated" +
+			"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + clientID
+}
+
+// identity finds the managed identity that the query selects by one of these names:
+// without any, the system-assigned one.
+func (s settings) identity(query url.Values, names []string) (clientID string, assigned bool) {
+	names = slices.DeleteFunc(names, func(name string) bool { return query.Get(name) == "" })
+	if len(names) == 0 {
 		return s.systemIdentity, s.systemIdentity != ""
 	}
-	i := slices.IndexFunc(s.userIdentities, func(id string) bool { return strings.EqualFold(id, clientID) })
-	if i < 0 {
-		return "", false
+	for _, id := range s.userIdentities {
+		object, resource := UserIdentity(id)
+		if len(names) == 1 && slices.ContainsFunc([]string{id, object, resource}, func(name string) bool {
+			return strings.EqualFold(name, query.Get(names[0]))
+		}) {
+			return id, true
+		}
 	}
-	return s.userIdentities[i], true
+	return "", false
 }

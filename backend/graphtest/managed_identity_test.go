@@ -124,6 +124,8 @@ func TestManagedIdentityRefused(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &body))
 		return resp.StatusCode, body
 	}
+	objectID, resourceID := graphtest.UserIdentity("user")
+	resource := map[string]string{appServicePath: "mi_res_id", metadataPath: "msi_res_id"}
 	for _, path := range []string{appServicePath, metadataPath} {
 		set := func(name, value string) func(*request) { return func(r *request) { r.query.Set(name, value) } }
 		for name, test := range map[string]struct {
@@ -132,6 +134,9 @@ func TestManagedIdentityRefused(t *testing.T) {
 		}{
 			"good":             {func(*request) {}, 200},
 			"user-assigned":    {set("client_id", "USER"), 200},
+			"by object id":     {set("object_id", objectID), 200},
+			"by resource id":   {set(resource[path], resourceID), 200},
+			"by two names":     {func(r *request) { set("client_id", "user")(r); set("object_id", objectID)(r) }, 400},
 			"unknown identity": {set("client_id", "other"), 400},
 			"no resource":      {set("resource", ""), 400},
 			"another resource": {set("resource", "https://graph.microsoft.us"), 400},

@@ -24,8 +24,10 @@ const (
 // and never writes into one.
 type settings struct {
 	tenantID, clientID string
-	secret             string // of App
-	key                string // set by WithKey; empty for a random one
+	customers          []string // the ids of the other tenants
+	guest              bool     // tenantID is one of them
+	secret             string   // of App
+	key                string   // set by WithKey; empty for a random one
 	roles              []string
 	audience           string
 	tokenLifetime      time.Duration
@@ -59,7 +61,7 @@ func defaultSettings() settings {
 		roles:         []string{RoleReadWrite, RoleRead},
 		audience:      "https://graph.microsoft.com",
 		tokenLifetime: time.Hour,
-		shape:         ShapeValueSensor,
+		shape:         ShapeRoot,
 		clock:         time.Now,
 		packageURL: "https://simulated-sensorapi.mdi.securitycenter.microsoft.com" +
 			"/packages/Azure%20ATP%20Sensor%20Setup.zip",
@@ -94,6 +96,30 @@ func WithTenant(id string) Option {
 		s.tenantID = id
 		return nil
 	}
+}
+
+// WithCustomers makes the application a multi-tenant one: it can sign in to the tenants
+// with these ids, too. Each has a key of its own, but no application object: that lives in
+// the home tenant, of [WithTenant].
+func WithCustomers(ids ...string) Option {
+	ids = slices.Clone(ids)
+	return func(s *settings) error {
+		if slices.Contains(ids, "") {
+			return errors.New("the id of a tenant is empty")
+		}
+		s.customers = ids
+		return nil
+	}
+}
+
+// in returns the settings as they are in a tenant, and whether the application is in it.
+func (s settings) in(tenant string) (settings, bool) {
+	i := slices.IndexFunc(s.customers, func(id string) bool { return strings.EqualFold(id, tenant) })
+	if i >= 0 {
+		s.tenantID, s.guest = s.customers[i], true
+		return s, true
+	}
+	return s, strings.EqualFold(tenant, s.tenantID)
 }
 
 // WithApp sets the application's client id and its client secret, which is valid from now
@@ -147,7 +173,7 @@ func WithTokenLifetime(d time.Duration) Option {
 }
 
 // WithBodyShape sets how Graph wraps its answers and names the key in them. The default is
-// [ShapeValueSensor].
+// [ShapeRoot].
 func WithBodyShape(shape Shape) Option {
 	return func(s *settings) error {
 		if !slices.Contains(Shapes(), shape) {

@@ -47,12 +47,11 @@ func (s *signer) sign(claims tokenClaims) string {
 }
 
 // verify checks what does not depend on the call: a token's signature, issuer, audience,
-// tenant and lifetime.
+// lifetime, and that its tenant is one that the application is in.
 func (s *signer) verify(token string, t settings) (*tokenClaims, error) {
 	claims := new(tokenClaims)
 	_, err := jwt.ParseWithClaims(token, claims, s.publicKey,
 		jwt.WithValidMethods([]string{signingMethod.Alg()}),
-		jwt.WithIssuer(issuer(t.tenantID)),
 		jwt.WithAudience(t.audience),
 		jwt.WithExpirationRequired(),
 		jwt.WithTimeFunc(t.clock),
@@ -60,7 +59,7 @@ func (s *signer) verify(token string, t settings) (*tokenClaims, error) {
 	if err != nil {
 		return nil, err
 	}
-	if claims.TenantID != t.tenantID {
+	if of, known := t.in(claims.TenantID); !known || claims.Issuer != issuer(of.tenantID) {
 		return nil, jwt.ErrTokenInvalidClaims
 	}
 	return claims, nil

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// Simulator is one tenant's Entra ID, Microsoft Graph and sensor registration on one host.
+// Simulator is one tenant's Entra ID, Microsoft Graph and sensor registration on one host,
+// and those of its application's other tenants, if any.
 // It is safe for concurrent use.
 type Simulator struct {
 	authority *authority
@@ -34,18 +35,18 @@ type Simulator struct {
 
 	metadataURL string
 
-	key      deploymentKey
-	issued   issued
-	revoked  map[string]notBefore // ids of tokens that Graph refuses although they have not expired
-	asked    notBefore            // of the open claims challenge
-	claims   Challenges
-	used     map[string]struct{} // ids of assertions
-	pending  map[string][]bool   // outcomes of the next sign-ins with a credential, by its id
-	unlisted map[string]int      // number of the next reads that miss a credential, by its id
-	faults   []Fault
-	released chan struct{} // closed and replaced by Clear: held calls continue
-	calls    map[Operation]Calls
-	changed  chan struct{} // closed and replaced whenever a count changes
+	key       deploymentKey
+	customers map[string]*deploymentKey // keys of the other tenants, by the tenant's id
+	issued    issued
+	revoked   map[string]notBefore // ids of tokens that Graph refuses although they have not expired
+	asked     notBefore            // of the open claims challenge
+	claims    Challenges
+	pending   map[string][]bool // outcomes of the next sign-ins with a credential, by its id
+	unlisted  map[string]int    // number of the next reads that miss a credential, by its id
+	faults    []Fault
+	released  chan struct{} // closed and replaced by Clear: held calls continue
+	calls     map[Operation]Calls
+	changed   chan struct{} // closed and replaced whenever a count changes
 }
 
 // App is the application that may sign in.
@@ -70,8 +71,8 @@ func New(opts ...Option) (*Simulator, error) {
 		signer:    signer,
 		done:      make(chan struct{}),
 		settings:  defaultSettings(),
+		customers: map[string]*deploymentKey{},
 		revoked:   map[string]notBefore{},
-		used:      map[string]struct{}{},
 		pending:   map[string][]bool{},
 		unlisted:  map[string]int{},
 		released:  make(chan struct{}),
@@ -82,7 +83,7 @@ func New(opts ...Option) (*Simulator, error) {
 		return nil, err
 	}
 	if s.key.current == "" {
-		s.replaceKey()
+		s.replaceKey(&s.key)
 	}
 	s.handler = s.routes()
 	s.server = s.newServer()
@@ -235,7 +236,13 @@ func (s *Simulator) update(opts []Option) error {
 		return fmt.Errorf("making the server's certificate: %w", err)
 	}
 	if next.key != s.settings.key {
-		s.setKey(next.key)
+		s.setKey(&s.key, next.key)
+	}
+	for _, id := range next.customers {
+		if s.customers[id] == nil {
+			s.customers[id] = new(deploymentKey)
+			s.replaceKey(s.customers[id])
+		}
 	}
 	s.settings, s.leaf = next, leaf
 	s.issued.add(next.identityHeader)

@@ -19,8 +19,8 @@ const defaultScope = "/.default"
 // issueToken is the token endpoint. It checks in the order in which Entra reports errors,
 // one at a time.
 func issueToken(x *exchange) answer {
-	s := x.sim.current()
-	if r := checkTenant(s, x.r.PathValue("tenant")); r != nil {
+	s, r := x.tenant()
+	if r != nil {
 		return x.entraError(*r)
 	}
 	form, r := x.form()

@@ -38,7 +38,7 @@ const (
 	heededByReaders = 5 * time.Minute
 )
 
-// Kind is a kind of unattended work.
+// Kind is a kind of work that asks Graph for something.
 type Kind int
 
 // The kinds.
@@ -46,7 +46,11 @@ const (
 	Rotation Kind = iota
 	Retirement
 	Comparison
+	Reading // regenerating the key for a reader
 )
+
+// probeEach is how long the answer to a probe counts, whoever else would like to know.
+const probeEach = 10 * time.Second
 
 // ErrUnreadable says that the stored report is damaged. It does not wrap the decoder's
 // error, which could quote the report.
@@ -126,10 +130,11 @@ type Tracker struct {
 	lock   lock.Lock
 	report *Report // nil if it is not known
 
-	mu    sync.Mutex // of what follows, which no I/O is made under
-	held  HeldError  // readers, after a failure
-	holds int        // failures in succession
-	tried time.Time  // when the throttling was noted that a retirement has tried in spite of
+	mu     sync.Mutex // of what follows, which no I/O is made under
+	held   HeldError  // readers, after a failure
+	holds  int        // failures in succession
+	tried  time.Time  // when the throttling was noted that a retirement has tried in spite of
+	probed time.Time  // when Graph was last probed
 }
 
 // New returns the tracker of a mount.
@@ -145,7 +150,13 @@ func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, fai
 		t.hold(remote, now) // whatever becomes of the report
 	}
 	return t.change(ctx, func(r *Report) bool {
+		throttled := r.throttled(now)
 		remote := t.heedThrottling(r, failure, now)
+		if throttled && unattended && remote.Op == graph.OpRegenerate { // nothing but a retirement tries then
+			t.mu.Lock()
+			t.tried = r.ThrottledAt
+			t.mu.Unlock()
+		}
 		r.keepEvidence(cause, failure, now)
 		r.Failures++
 		if unattended {
@@ -232,10 +243,12 @@ func (t *Tracker) Succeeded(ctx context.Context) error {
 	})
 }
 
-// Compared records the result of a comparison, or why it failed.
-func (t *Tracker) Compared(ctx context.Context, result string, failure error) error {
-	return t.change(ctx, func(r *Report) bool {
+// Compared records the result of a comparison, or why it failed, and reports whether it
+// is another result than before.
+func (t *Tracker) Compared(ctx context.Context, result string, failure error) (isNew bool, err error) {
+	err = t.change(ctx, func(r *Report) bool {
 		now := t.now()
+		isNew = r.DriftResult != result
 		r.DriftCheckedAt, r.DriftResult = now, result
 		if failure == nil {
 			r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
@@ -248,6 +261,7 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) er
 		r.CompareRetries++
 		return true
 	})
+	return isNew, err
 }
 
 // CompareProblem returns why the last comparison failed.
@@ -259,26 +273,29 @@ func (t *Tracker) CompareProblem(ctx context.Context) string {
 	return report.CompareProblem
 }
 
-// MayCompare returns a [*ThrottledError] while Graph wants comparisons to stay away.
-func (t *Tracker) MayCompare(ctx context.Context) error {
-	report, err := t.Report(ctx)
-	if err == nil && t.now().Before(report.CompareHeld) {
-		return &ThrottledError{report.CompareHeld}
-	}
-	return nil
-}
-
-// MayRead returns why no regeneration is tried for readers now: a [*ThrottledError], or a
-// [*HeldError] after a failure.
-func (t *Tracker) MayRead(ctx context.Context) error {
-	report, err := t.Report(ctx)
-	now := t.now()
-	if until := earlier(report.ThrottledUntil, report.ThrottledAt.Add(heededByReaders)); err == nil && now.Before(until) {
-		return &ThrottledError{until}
-	}
+// May returns why work of a kind must not ask Graph now: a [*ThrottledError] while Graph
+// wants it to stay away, and for readers a [*HeldError] after a failure. A retirement may
+// regenerate the key once in spite of what Graph wants: nobody holds it. A report that
+// cannot be read does not count.
+func (t *Tracker) May(ctx context.Context, kind Kind) error {
+	report, _ := t.Report(ctx)
+	now, until := t.now(), report.ThrottledUntil
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if left := t.held.until.Sub(now); left > 0 && left <= lastHold {
+	switch kind {
+	case Reading:
+		until = earlier(until, report.ThrottledAt.Add(heededByReaders))
+	case Comparison:
+		until = report.CompareHeld
+	case Retirement:
+		if !t.tried.Equal(report.ThrottledAt) {
+			return nil
+		}
+	}
+	if now.Before(until) {
+		return &ThrottledError{until}
+	}
+	if left := t.held.until.Sub(now); kind == Reading && left > 0 && left <= lastHold {
 		held := t.held
 		return &held
 	}
@@ -290,22 +307,6 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// MayRetire returns a [*ThrottledError] while Graph wants the engine to stay away, but for
-// the first time that a retirement asks: nobody holds the key.
-func (t *Tracker) MayRetire(ctx context.Context) error {
-	report, err := t.Report(ctx)
-	if err != nil || !report.throttled(t.now()) {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.tried.Equal(report.ThrottledAt) {
-		return &ThrottledError{report.ThrottledUntil}
-	}
-	t.tried = report.ThrottledAt
-	return nil
 }
 
 // Missed records that the window of a rotation has passed, once for each.
@@ -336,7 +337,7 @@ func (t *Tracker) Reset(ctx context.Context) error {
 // the tenant's audit log: work must not wait for half an hour after Graph has come back.
 // Once Graph has answered a probe and the work has failed nevertheless, the full time is
 // waited, until a probe fails: then the next that is answered counts again. Comparisons
-// wait on their own, and a retirement is tried once in spite of what Graph has asked for.
+// wait on their own.
 func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Context) bool) bool {
 	report, err := t.Report(ctx)
 	now := t.now()
@@ -345,16 +346,32 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 		return true
 	case kind == Comparison:
 		return !now.Before(report.CompareNext)
-	case report.throttled(now): // also if it was a reader whom Graph has told so
-		return kind == Retirement && !t.hasTried(report.ThrottledAt)
+	case t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
+		return false
+	case report.throttled(now): // a retirement asks for the key first, perhaps in vain
+		return !now.Before(report.CompareNext)
 	case !now.Before(report.NextAttempt):
 		return true
+	case !t.mayProbe(now):
+		return false
 	case !probe(ctx):
 		t.forgetProbe(ctx)
 		return false
 	default:
 		return !report.ProbeFailed
 	}
+}
+
+// mayProbe keeps those who would probe Graph at once from doing so: each revocation asks
+// whether the key may be retired.
+func (t *Tracker) mayProbe(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if age := now.Sub(t.probed); age >= 0 && age < probeEach {
+		return false
+	}
+	t.probed = now
+	return true
 }
 
 // forgetProbe forgets that a probe was answered in vain. It is stored with the next change.
@@ -367,12 +384,6 @@ func (t *Tracker) forgetProbe(ctx context.Context) {
 	if t.report != nil {
 		t.report.ProbeFailed = false
 	}
-}
-
-func (t *Tracker) hasTried(throttledAt time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.tried.Equal(throttledAt)
 }
 
 // Report returns the report.
@@ -407,16 +418,6 @@ func (r *Report) correct(now time.Time) {
 		r.MissedRotation = time.Time{}
 	}
 	r.LastSuccessAt = earlier(r.LastSuccessAt, now)
-}
-
-// Throttled returns a [*ThrottledError] while Graph wants the engine to stay away. A
-// report that cannot be read does not count.
-func (t *Tracker) Throttled(ctx context.Context) error {
-	report, err := t.Report(ctx)
-	if err != nil || !report.throttled(t.now()) {
-		return nil
-	}
-	return &ThrottledError{report.ThrottledUntil}
 }
 
 // throttled reports whether Graph wants the engine to stay away.

@@ -61,7 +61,10 @@ func (r *rig) succeeded() {
 
 func (r *rig) compared(result string, failure error) {
 	r.t.Helper()
-	require.NoError(r.t, r.tracker.Compared(r.t.Context(), result, failure))
+	before := r.report().DriftResult
+	isNew, err := r.tracker.Compared(r.t.Context(), result, failure)
+	require.NoError(r.t, err)
+	require.Equal(r.t, before != result, isNew)
 }
 
 // allowed asks whether work may call Graph, which answers a probe or not.
@@ -88,10 +91,10 @@ func (r *rig) waits(may func() bool) time.Duration {
 	return 48 * time.Hour
 }
 
-func (r *rig) mayRead() bool    { return r.tracker.MayRead(r.t.Context()) == nil }
-func (r *rig) mayCompare() bool { return r.tracker.MayCompare(r.t.Context()) == nil }
+func (r *rig) mayRead() bool    { return r.tracker.May(r.t.Context(), health.Reading) == nil }
+func (r *rig) mayCompare() bool { return r.tracker.May(r.t.Context(), health.Comparison) == nil }
 func (r *rig) mayRotate() bool {
-	return r.allowed(health.Rotation, false) && r.tracker.Throttled(r.t.Context()) == nil
+	return r.allowed(health.Rotation, false) && r.tracker.May(r.t.Context(), health.Rotation) == nil
 }
 func (r *rig) mayCheck() bool { return r.allowed(health.Comparison, false) }
 
@@ -245,7 +248,7 @@ func TestBackOffOfUnattendedWork(t *testing.T) {
 		}
 	}
 	require.Equal(t, 7, r.report().Retries)
-	require.Equal(t, 14, r.probes, "a probe for each time that it has to wait")
+	require.Equal(t, 7, r.probes, "a probe for each time that it has to wait, whoever asks")
 	r.succeeded()
 	require.Zero(t, r.report().NextAttempt)
 	require.Zero(t, r.report().Retries)
@@ -258,18 +261,24 @@ func TestBackOffOfUnattendedWork(t *testing.T) {
 func TestProbes(t *testing.T) {
 	for _, kind := range []health.Kind{health.Rotation, health.Retirement} {
 		r := newRig(t)
+		allowed := func(answers bool) bool {
+			defer func() { r.now = r.now.Add(10 * time.Second) }() // an answer counts for as long
+			got := r.allowed(kind, answers)
+			require.False(t, r.allowed(kind, true), "one of those who ask may go on")
+			return got
+		}
 		r.failed(true, errDown)
 		require.Equal(t, false, r.stored()["probe_failed"])
 		for range 3 { // Graph answers a probe each time, and only that
-			require.True(t, r.allowed(kind, true))
+			require.True(t, allowed(true))
 			r.failed(true, errDown)
 			require.Equal(t, true, r.stored()["probe_failed"])
 			require.Equal(t, true, r.stored()["deceived"])
-			require.False(t, r.allowed(kind, true))
+			require.False(t, allowed(true))
 			r.restart()
-			require.False(t, r.allowed(kind, true))
-			require.False(t, r.allowed(kind, false), "the outage goes on")
-			require.True(t, r.allowed(kind, true), "Graph has come back")
+			require.False(t, allowed(true))
+			require.False(t, allowed(false), "the outage goes on")
+			require.True(t, allowed(true), "Graph has come back")
 		}
 		r.succeeded()
 		require.Equal(t, false, r.stored()["probe_failed"])
@@ -285,23 +294,23 @@ func TestThrottling(t *testing.T) {
 	} {
 		for _, unattended := range []bool{false, true} {
 			r := newRig(t)
-			require.NoError(t, r.tracker.Throttled(t.Context()))
+			require.NoError(t, r.tracker.May(t.Context(), health.Rotation))
 			r.failed(unattended, throttled(asked))
 			r.failed(unattended, throttled(asked/2))
 			for range 2 {
 				var refusal *health.ThrottledError
-				require.ErrorAs(t, r.tracker.Throttled(t.Context()), &refusal)
+				require.ErrorAs(t, r.tracker.May(t.Context(), health.Rotation), &refusal)
 				require.Equal(t, noon.Add(asked), refusal.Until)
 				require.Contains(t, refusal.Error(), noon.Add(asked).Format(time.RFC3339))
-				require.ErrorAs(t, r.tracker.MayRead(t.Context()), &refusal)
+				require.ErrorAs(t, r.tracker.May(t.Context(), health.Reading), &refusal)
 				require.Equal(t, noon.Add(readers), refusal.Until)
-				require.Equal(t, asked, r.waits(func() bool { return r.tracker.Throttled(t.Context()) == nil }))
+				require.Equal(t, asked, r.waits(func() bool { return r.tracker.May(t.Context(), health.Rotation) == nil }))
 				require.GreaterOrEqual(t, r.waits(func() bool { return r.allowed(health.Rotation, false) }), asked, "also if it was a reader whom Graph has told so")
 				require.Equal(t, readers, r.waits(r.mayRead))
 				r.restart()
 			}
 			r.now = noon.Add(asked)
-			require.NoError(t, r.tracker.Throttled(t.Context()))
+			require.NoError(t, r.tracker.May(t.Context(), health.Rotation))
 			r.succeeded()
 			require.Zero(t, r.report().ThrottledUntil)
 		}
@@ -318,18 +327,18 @@ func TestHold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			for range 2 {
-				require.NoError(t, r.tracker.MayRead(t.Context()))
+				require.NoError(t, r.tracker.May(t.Context(), health.Reading))
 				for i, want := range []time.Duration{2, 4, 8, 16, 32, 60, 60, 60} {
 					failure := []error{errForbidden, errLost, errNoSignIn}[i%3]
 					r.failed(false, failure)
 					r.compared(health.DriftNone, nil)
 					var held *health.HeldError
-					require.ErrorAs(t, r.tracker.MayRead(t.Context()), &held)
+					require.ErrorAs(t, r.tracker.May(t.Context(), health.Reading), &held)
 					require.ErrorIs(t, held, failure)
 					require.Contains(t, held.Error(), r.now.Add(want*time.Second).Format(time.RFC3339))
 					require.Contains(t, held.Error(), graph.Explain(failure))
 					require.Equal(t, want*time.Second, r.waits(r.mayRead))
-					require.Zero(t, r.waits(func() bool { return r.tracker.MayRetire(t.Context()) == nil }), "readers only")
+					require.Zero(t, r.waits(func() bool { return r.tracker.May(t.Context(), health.Retirement) == nil }), "readers only")
 					r.now = r.now.Add(want * time.Second)
 				}
 				r.failed(false, errLost)
@@ -370,13 +379,13 @@ func TestWhatHoldsReaders(t *testing.T) {
 func TestRetirementTriesOnceForEachThrottling(t *testing.T) {
 	mayRetire := func(r *rig) bool {
 		allowed := r.allowed(health.Retirement, false)
-		err := r.tracker.MayRetire(r.t.Context())
+		err := r.tracker.May(r.t.Context(), health.Retirement)
 		require.Equal(r.t, allowed, err == nil, "what may be tried is not refused, nor the other way round")
 		return allowed
 	}
 	for name, failure := range map[string]error{
 		"refused":         errForbidden,
-		"not even asked":  errNoGET,
+		"lost":            unsettled{errLost},
 		"throttled again": throttled(3 * time.Hour),
 		"less long":       throttled(time.Minute),
 	} {
@@ -385,8 +394,8 @@ func TestRetirementTriesOnceForEachThrottling(t *testing.T) {
 			require.True(t, mayRetire(r))
 			r.failed(false, throttled(time.Hour))
 			require.True(t, mayRetire(r))
+			require.True(t, mayRetire(r), "asking costs nothing")
 			r.now = r.now.Add(time.Second)
-			r.compared(health.DriftUnknown, failure)
 			r.failed(true, failure)
 			for range 59 {
 				r.now = r.now.Add(time.Minute)
@@ -400,7 +409,30 @@ func TestRetirementTriesOnceForEachThrottling(t *testing.T) {
 			require.True(t, mayRetire(r), "it is over")
 			r.failed(false, throttled(time.Hour))
 			require.True(t, mayRetire(r), "another one")
+			r.failed(true, errForbidden)
 			require.False(t, mayRetire(r))
+		})
+	}
+}
+
+// The one time is spent by asking Graph to regenerate the key. A retirement that failed
+// before, since it could not sign in or Graph does not name the key, tries again as often
+// as a comparison.
+func TestRetirementThatSentNothingTriesAgain(t *testing.T) {
+	for name, failure := range map[string]error{"no key named": errNoGET, "no sign-in": errNoSignIn} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.failed(false, throttled(time.Hour))
+			for range 3 {
+				require.True(t, r.allowed(health.Retirement, false))
+				r.compared(health.DriftUnknown, failure)
+				r.failed(true, failure)
+				require.False(t, r.allowed(health.Retirement, false))
+				r.now = r.report().CompareNext
+			}
+			r.compared(health.DriftNone, nil)
+			r.failed(true, errForbidden)
+			require.False(t, r.allowed(health.Retirement, false))
 		})
 	}
 }
@@ -429,11 +461,11 @@ func TestComparisons(t *testing.T) {
 		r.compared(health.DriftNone, nil)
 		r.compared(health.DriftUnknown, throttled(asked))
 		var refusal *health.ThrottledError
-		require.ErrorAs(t, r.tracker.MayCompare(t.Context()), &refusal)
+		require.ErrorAs(t, r.tracker.May(t.Context(), health.Comparison), &refusal)
 		require.Equal(t, r.now.Add(held), refusal.Until)
 		require.Equal(t, held, r.waits(r.mayCompare))
 		require.GreaterOrEqual(t, r.waits(r.mayCheck), asked)
-		require.Error(t, r.tracker.Throttled(t.Context()))
+		require.Error(t, r.tracker.May(t.Context(), health.Rotation))
 		r.restart()
 		require.Equal(t, held, r.waits(r.mayCompare))
 		require.NoError(t, r.tracker.Reset(t.Context()))
@@ -601,18 +633,18 @@ func TestReportThatCannotBeReadIsKept(t *testing.T) {
 	before := r.report()
 	r.restart()
 	r.storage.FailWhen(func(op, _ string) bool { return op == "get" })
-	require.NoError(t, r.tracker.MayRead(t.Context()))
+	require.NoError(t, r.tracker.May(t.Context(), health.Reading))
 	require.ErrorIs(t, r.tracker.Failed(t.Context(), "read", true, errForbidden), storagetest.ErrBroken)
-	require.NoError(t, r.tracker.Throttled(t.Context()))
+	require.NoError(t, r.tracker.May(t.Context(), health.Rotation))
 	for _, kind := range []health.Kind{health.Rotation, health.Retirement, health.Comparison} {
 		require.True(t, r.allowed(kind, false))
 	}
-	require.NoError(t, r.tracker.MayCompare(t.Context()))
-	require.NoError(t, r.tracker.MayRetire(t.Context()))
+	require.NoError(t, r.tracker.May(t.Context(), health.Comparison))
+	require.NoError(t, r.tracker.May(t.Context(), health.Retirement))
 	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 	require.Equal(t, health.FirstHold, r.waits(r.mayRead))
 	require.ErrorIs(t, r.tracker.Succeeded(t.Context()), storagetest.ErrBroken)
-	require.NoError(t, r.tracker.MayRead(t.Context()))
+	require.NoError(t, r.tracker.May(t.Context(), health.Reading))
 	r.storage.FailWhen(nil)
 	require.Equal(t, before, r.report())
 	r.restart()
@@ -653,7 +685,7 @@ func TestSlowStorage(t *testing.T) {
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			require.NoError(t, tracker.Throttled(ctx), "what is not known keeps nobody waiting")
+			require.NoError(t, tracker.May(ctx, health.Rotation), "what is not known keeps nobody waiting")
 			time.Sleep(2 * takes)
 			synctest.Wait()
 			require.NoError(t, failed)

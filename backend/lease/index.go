@@ -75,8 +75,8 @@ func (p *pageInfo) live() int {
 	return p.page.bits.without(p.removed()).count()
 }
 
-// isUnsure reports whether the page has to be read before its leases are counted, or, if
-// that is all that is asked for, before it is known whether there is one.
+// isUnsure reports whether the page has to be read first: before its leases can be counted,
+// or, without count, before it is known whether it has one.
 func (p *pageInfo) isUnsure(count bool) bool {
 	if p.page == nil {
 		return count || len(p.siblings) > 0 || p.unstored.count() > 0

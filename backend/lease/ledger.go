@@ -128,9 +128,9 @@ func (l *Ledger) Forget() {
 	}
 }
 
-// Prune deletes the pages of versions that are not to be kept, those past their end, so that
-// a lease that core has lost cannot keep a key alive, and those whose leases have all been
-// removed. It stores the removals that failed before.
+// Prune deletes the pages that are of no use: those of versions that are not to be kept,
+// those whose leases have all been removed, and those past their end. A lease that core has
+// lost must not keep a key alive. It also stores the removals that failed before.
 func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version int) bool, now time.Time) error {
 	folders, err := s.List(ctx, Prefix)
 	if err != nil {

@@ -38,7 +38,7 @@ func Fields() []field.Spec[Role] {
 	return []field.Spec[Role]{
 		{
 			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond,
-			Description: "Duration of the leases, capped by the mount's maximum; 0 or unset takes the configuration's.",
+			Description: "Duration of the leases, capped by the mount's max-lease-ttl; 0 or unset takes the configuration's. The mount's default-lease-ttl has no effect.",
 			Set:         func(r *Role, value any) error { return field.Duration(&r.TTL, value, 0) },
 			Get:         func(r *Role) any { return field.Seconds(r.TTL) },
 		},

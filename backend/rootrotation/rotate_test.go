@@ -58,7 +58,7 @@ func TestRotateWithoutAConfiguration(t *testing.T) {
 	require.ErrorIs(t, err, config.ErrUnconfigured)
 	e.pass(time.Hour)
 	e.rotator.WarnOnUnmount(e.ctx)
-	require.NotContains(t, e.log.String(), "the mount goes away")
+	require.NotContains(t, e.log.String(), "the mount is disabled or moved")
 }
 
 func TestCredentialThatDoesNotWorkIsNotUsed(t *testing.T) {

@@ -28,7 +28,7 @@ func (m *Manager) compare(ctx context.Context) error {
 	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
-			m.logUncompared(ctx, m.ask(ctx, conn, m.Health.MayCompare(ctx)))
+			m.logUncompared(ctx, m.ask(ctx, conn, m.Health.May(ctx, health.Comparison)))
 		}
 		return none, err
 	})
@@ -51,14 +51,31 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, may error) e
 	}
 	if err != nil {
 		asked.Kind = accesskey.Unnamed
-		_, _ = m.Keys.Apply(ctx, asked) // stores nothing
+		applied, _ := m.Keys.Apply(ctx, asked) // stores nothing
 		if _, held := errors.AsType[*health.ThrottledError](err); !held {
-			logReport(ctx, m.Health.Compared(ctx, health.DriftUnknown, err))
+			m.reportUncompared(ctx, applied.Record, err)
 		}
 		return err
 	}
 	asked.Kind, asked.Key = accesskey.Compared, key
 	return m.heed(ctx, asked)
+}
+
+// reportUncompared reports a comparison that failed, and sends the first of a row as an event.
+func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, failure error) {
+	isNew, err := m.Health.Compared(ctx, health.DriftUnknown, failure)
+	logReport(ctx, err)
+	if isNew {
+		m.Events.SendOfKey(ctx, event.KeyCompareFail, rec.Version, ofGraph(failure)...)
+	}
+}
+
+// ofGraph returns Graph's part in a failure, as metadata of an event.
+func ofGraph(failure error) []string {
+	if remote, ok := errors.AsType[*graph.Error](failure); ok {
+		return []string{event.Code, remote.Code, event.RequestID, remote.RequestID}
+	}
+	return nil
 }
 
 // logUncompared logs why a comparison failed, unless Graph was not even asked.
@@ -92,6 +109,7 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
 	}
-	logReport(ctx, m.Health.Compared(ctx, result, nil))
+	_, failed := m.Health.Compared(ctx, result, nil)
+	logReport(ctx, failed)
 	return err
 }

@@ -122,3 +122,28 @@ func TestComparisonThatCannotBeStored(t *testing.T) {
 	r.restart()
 	require.Equal(t, accesskey.CauseExternal, r.record().Cause)
 }
+
+// A mount whose key nobody holds learns within about a day that its consent was withdrawn,
+// and says so once, with each day's attempt in the report.
+func TestWithdrawnConsentShowsOnAnIdleMount(t *testing.T) {
+	r := configured(t, nil)
+	r.revoke(r.obtain(shared))
+	r.runDue() // retires it
+	sent := len(r.sent())
+	r.sim.Inject(graphtest.Fault{Status: 403})
+	for range 50 * 6 {
+		r.advance(10 * time.Minute)
+		r.runDue()
+	}
+	require.Equal(t, health.DriftUnknown, r.report().DriftResult)
+	require.Contains(t, r.report().CompareProblem, "403")
+	require.Equal(t, []string{event.KeyCompareFail}, r.sent()[sent:])
+	r.sim.Clear()
+	r.advance(time.Hour)
+	r.runDue()
+	require.Equal(t, health.DriftNone, r.report().DriftResult)
+	r.sim.Inject(graphtest.Fault{Status: 403})
+	r.advance(25 * time.Hour)
+	r.runDue()
+	require.Equal(t, []string{event.KeyCompareFail, event.KeyCompareFail}, r.sent()[sent:])
+}

@@ -21,11 +21,19 @@ import (
 // farewellBudget bounds the retirement of a key that is left behind.
 const farewellBudget = 8 * time.Second
 
-// causes of the work that is a regeneration.
-var causes = map[string]string{
-	accesskey.WorkWanted: accesskey.CauseManual,
-	accesskey.WorkRetire: accesskey.CauseRetired,
-	accesskey.WorkRotate: accesskey.CauseRotation,
+// job is what a regeneration is for.
+type job struct {
+	cause string
+	kind  health.Kind
+	flight.Order
+}
+
+// jobs are the regenerations, by the work that they do; "" is for a reader.
+var jobs = map[string]job{
+	"":                   {accesskey.CauseRead, health.Reading, flight.Order{Purpose: Regenerating, Rank: flight.Readers, JoinAny: true}},
+	accesskey.WorkWanted: {accesskey.CauseManual, health.Rotation, flight.Order{Purpose: Rotating, Rank: flight.BreakGlass, Keep: true}},
+	accesskey.WorkRetire: {accesskey.CauseRetired, health.Retirement, flight.Order{Purpose: Retiring, Rank: flight.Retirement}},
+	accesskey.WorkRotate: {accesskey.CauseRotation, health.Rotation, flight.Order{Purpose: Scheduled, Rank: flight.Schedule}},
 }
 
 // runOrder is the order in which the engine's work is run. Unlike that of the status it has
@@ -34,7 +42,18 @@ var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.Wo
 
 // RunDue does the most urgent of what is due and may be tried now. What fails has been
 // reported when it returns.
-func (m *Manager) RunDue(ctx context.Context) error {
+func (m *Manager) RunDue(ctx context.Context) error { return m.runDue(ctx, runOrder) }
+
+// RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
+// be left alone.
+func (m *Manager) RetireIfDue(ctx context.Context) error {
+	if !m.Writable() {
+		return nil
+	}
+	return m.runDue(ctx, []string{accesskey.WorkRetire})
+}
+
+func (m *Manager) runDue(ctx context.Context, order []string) error {
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil {
 		return err
@@ -44,7 +63,7 @@ func (m *Manager) RunDue(ctx context.Context) error {
 		return err
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
-	for _, work := range runOrder {
+	for _, work := range order {
 		if slices.Contains(due, work) && m.mayRun(ctx, conn, rec, work) {
 			m.run(ctx, work)
 			return nil
@@ -53,44 +72,24 @@ func (m *Manager) RunDue(ctx context.Context) error {
 	return nil
 }
 
-// RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
-// be left alone.
-func (m *Manager) RetireIfDue(ctx context.Context) error {
-	conn, err := m.configured(ctx)
-	if err != nil || conn == nil {
-		return err
-	}
-	rec, due, err := m.Keys.Due(ctx)
-	if slices.Contains(due, accesskey.WorkRetire) && m.Writable() && m.mayRun(ctx, conn, rec, accesskey.WorkRetire) {
-		m.run(ctx, accesskey.WorkRetire)
-	}
-	return err
-}
-
 // mayRun reports whether unattended work may be tried now. On watch, and in doubt, the key
 // is compared at each tick.
 func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, rec accesskey.Record, work string) bool {
-	kind := health.Comparison
+	j, regenerates := jobs[work]
 	switch {
-	case work == accesskey.WorkWanted, !regenerates(work) && rec.Watch != nil:
+	case work == accesskey.WorkWanted, !regenerates && rec.Watch != nil:
 		return true
-	case work == accesskey.WorkRetire:
-		kind = health.Retirement
-	case work == accesskey.WorkRotate:
-		kind = health.Rotation
+	case !regenerates:
+		j.kind = health.Comparison
 	}
-	return m.Health.Allowed(ctx, kind, conn.Graph.Probe)
+	return m.Health.Allowed(ctx, j.kind, conn.Graph.Probe)
 }
-
-func regenerates(work string) bool { return causes[work] != "" }
 
 // run does a piece of unattended work.
 func (m *Manager) run(ctx context.Context, work string) {
-	if !regenerates(work) {
+	if _, regenerates := jobs[work]; !regenerates {
 		_ = m.compare(ctx) // reported
-		return
-	}
-	if got, err := m.regenerate(ctx, attempt{cause: causes[work], onlyIf: work}); err == nil {
+	} else if got, err := m.regenerate(ctx, work); err == nil {
 		got.Release()
 	}
 }
@@ -145,7 +144,7 @@ func (m *Manager) RetireOnUnmount(ctx context.Context) {
 	defer cancel()
 	m.tell(bounded, accesskey.Closed)
 	if err := m.Flights.Alone(bounded, flight.Farewell, m.retireNow); err != nil {
-		hclog.FromContext(ctx).Error("the mount goes away and its deployment access key lives on: regenerate it in the Defender portal", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Error("the deployment access key could not be regenerated before its mount is disabled or moved, and lives on: regenerate it in the Defender portal, unless the mount is only moved: then the engine retires it when Graph answers", graph.LogArgs(err)...)
 		m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)
 	}
 }
@@ -169,7 +168,8 @@ func (m *Manager) retireNow(ctx context.Context) error {
 		if err != nil || !slices.Contains(due, accesskey.WorkRetire) {
 			return err
 		}
-		a := attempt{Manager: m, cause: accesskey.CauseRetired, onlyIf: accesskey.WorkRetire, farewell: true}
+		a := m.attempt(accesskey.WorkRetire)
+		a.Rank = flight.Farewell
 		if _, err := a.criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
 			return err
 		}

@@ -30,46 +30,27 @@ const (
 	leaveWithin = 5 * time.Second
 )
 
-// attempt is a regeneration, and why it is made.
+// attempt is a regeneration. The farewell to a key that is left behind has a rank of its
+// own: there is no later.
 type attempt struct {
 	*Manager
+	job
 
-	cause string
-	// onlyIf is the work that it does, and without which it does not begin; "" for one
-	// that a reader asks for.
-	onlyIf string
-	// farewell is for a key that is left behind: there is no later.
-	farewell bool
+	onlyIf string // the work without which it does not begin; "" always does
 }
 
-// order says how an attempt is shared, and when its turn comes.
-func (a attempt) order() flight.Order {
-	switch a.onlyIf {
-	case accesskey.WorkWanted:
-		return flight.Order{Purpose: Rotating, Rank: flight.BreakGlass, Keep: true}
-	case accesskey.WorkRetire:
-		return flight.Order{Purpose: Retiring, Rank: flight.Retirement}
-	case accesskey.WorkRotate:
-		return flight.Order{Purpose: Scheduled, Rank: flight.Schedule}
-	default:
-		return flight.Order{Purpose: Regenerating, Rank: flight.Readers, JoinAny: true}
-	}
+func (m *Manager) attempt(work string) attempt { return attempt{m, jobs[work], work} }
+
+// regenerate regenerates the key for a piece of work, or joins a regeneration. It returns
+// the record of the key that came of it. The error is [accesskey.ErrNotDue] if the joined
+// work was not made for those who wait.
+func (m *Manager) regenerate(ctx context.Context, work string) (*flight.Result[accesskey.Record], error) {
+	a := m.attempt(work)
+	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }
 
-func (a attempt) rank() flight.Rank {
-	if a.farewell {
-		return flight.Farewell
-	}
-	return a.order().Rank
-}
-
-// regenerate regenerates the key, or joins a regeneration. It returns the record of the
-// key that came of it. The error is [accesskey.ErrNotDue] if the joined work was not made
-// for those who wait.
-func (m *Manager) regenerate(ctx context.Context, a attempt) (*flight.Result[accesskey.Record], error) {
-	a.Manager = m
-	return m.Flights.Share(ctx, a.order(), a.criticalSection)
-}
+// unattended says that the engine makes the attempt without being asked.
+func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Rank == flight.Schedule }
 
 // criticalSection regenerates the key in a flight. Each step leaves a state from which the
 // engine can go on, whatever happens after it:
@@ -94,7 +75,7 @@ func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err
 	if err := a.prepare(ctx, conn); err != nil {
 		return rec, err
 	}
-	if err := a.pace.wait(ctx, a.rank(), a.Now(), a.Sleep); err != nil {
+	if err := a.pace.wait(ctx, a.Rank, a.Now(), a.Sleep); err != nil {
 		return rec, err
 	}
 	if err := a.begin(ctx); err != nil {
@@ -110,23 +91,17 @@ func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err
 // mayBegin returns why the attempt has to wait, nil if it does not: Graph has asked to be
 // left alone, or the last regeneration for a reader has just failed.
 func (a attempt) mayBegin(ctx context.Context) error {
-	switch rank := a.rank(); rank {
-	case flight.BreakGlass, flight.Farewell:
+	if a.Rank <= flight.Farewell {
 		return nil
-	case flight.Retirement:
-		return a.Health.MayRetire(ctx)
-	case flight.Readers:
-		return a.Health.MayRead(ctx)
-	default:
-		return a.Health.Throttled(ctx)
 	}
+	return a.Health.May(ctx, a.kind)
 }
 
 // prepare does what can fail before there is an intent. Unattended work first asks Graph
 // for the key: while nothing answers, there must not be an intent that keeps others from
 // the key. A retirement goes on if Graph has answered with a failure of its own.
 func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
-	if a.farewell || a.onlyIf != accesskey.WorkRetire && a.onlyIf != accesskey.WorkRotate {
+	if !a.unattended() {
 		return conn.Graph.SignIn(ctx)
 	}
 	failure := a.ask(ctx, conn, nil) // it has been allowed to try
@@ -141,7 +116,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
 	case ok && remote.NamesNoKey() && rec.Key == "":
 		return nil // the first key of a tenant
-	case ok && remote.Signed && a.onlyIf == accesskey.WorkRetire && !young:
+	case ok && remote.Signed && a.Rank == flight.Retirement && !young:
 		a.logUncompared(ctx, failure)
 		return nil
 	default:
@@ -250,7 +225,7 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err e
 // forOthers marks the error of unattended work, so that readers who joined it are judged
 // anew: they may fare better.
 func (a attempt) forOthers(err error) error {
-	if !a.farewell && (a.onlyIf == accesskey.WorkRetire || a.onlyIf == accesskey.WorkRotate) {
+	if a.unattended() {
 		return errors.Join(accesskey.ErrNotDue, err)
 	}
 	return err
@@ -258,13 +233,8 @@ func (a attempt) forOthers(err error) error {
 
 func (a attempt) reportFailure(ctx context.Context, before accesskey.Record, failure error) {
 	hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
-	unattended := a.rank() == flight.Retirement || a.rank() == flight.Schedule
-	logReport(ctx, a.Health.Failed(ctx, a.cause, unattended, failure))
-	metadata := []string{event.Cause, a.cause}
-	if remote, ok := errors.AsType[*graph.Error](failure); ok {
-		metadata = append(metadata, event.Code, remote.Code, event.RequestID, remote.RequestID)
-	}
-	a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, metadata...)
+	logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
+	a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
 }
 
 // UnsettledError says that Graph may have regenerated the key, although it has not

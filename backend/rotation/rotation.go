@@ -98,7 +98,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 		}
 		switch {
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
-			if ready, err = m.regenerate(ctx, attempt{cause: accesskey.CauseRead}); err == nil {
+			if ready, err = m.regenerate(ctx, ""); err == nil {
 				asks.Fresh = ready.Value.Version
 			} else if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
@@ -161,7 +161,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		return accesskey.Record{}, err
 	}
 	for {
-		got, err := m.regenerate(ctx, attempt{cause: accesskey.CauseManual, onlyIf: accesskey.WorkWanted})
+		got, err := m.regenerate(ctx, accesskey.WorkWanted)
 		if err == nil {
 			got.Release()
 		}

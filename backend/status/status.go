@@ -78,6 +78,7 @@ func list(names []string) any {
 
 // Status of the engine.
 var engineStatus = []field.Spec[State]{
+	field.Always("state", framework.TypeString, "In a word and a sentence whether all is well: ok, attention, failing or unconfigured, and the worst of what is wrong.", func(s *State) any { return s.verdict() }),
 	field.Always("configured", framework.TypeBool, "Whether the mount is configured.", func(s *State) any { return s.Config != nil }),
 	field.Always("live_leases", framework.TypeInt, "Number of live leases on the current key.", func(s *State) any { return s.Leases }),
 	field.Always("due", framework.TypeStringSlice, "What is due, most urgent first: rotate-key (an operator wants a new key), intent (a regeneration got no answer), retirement, rotation, drift-check.", func(s *State) any { return s.Due }),

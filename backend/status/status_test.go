@@ -23,7 +23,7 @@ var noon = time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)
 func TestFieldsAreThoseThatAreRead(t *testing.T) {
 	full := status.State{
 		Config: &config.Config{Schedule: schedule.Schedule{Period: time.Hour}}, Leases: 3, Due: []string{accesskey.WorkRetire}, Unreadable: []string{"key"}, Now: noon,
-		Record: accesskey.Record{Version: 7, Key: "a-secret", Cause: accesskey.CauseRead, RegeneratedAt: noon, WantedSince: noon},
+		Record: accesskey.Record{Version: 7, Key: "a-secret", Salt: []byte("fourteen bytes"), Cause: accesskey.CauseRead, RegeneratedAt: noon, WantedSince: noon},
 		Report: health.Report{
 			LastError: "x", LastErrorAt: noon, LastErrorCause: "read", LastErrorCode: "c", LastErrorRequestID: "r",
 			NextAttempt: noon, ThrottledUntil: noon, MissedRotation: noon, DriftCheckedAt: noon, DriftResult: "failed",

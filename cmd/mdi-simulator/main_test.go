@@ -175,7 +175,8 @@ func TestRegister(t *testing.T) {
 func TestCalls(t *testing.T) {
 	p := start(t)
 	_, _, _ = p.run("any", "register", "-")
-	p.expect(`discovery started=0 performed=0 answered=0
+	p.expect(`instance started=0 performed=0 answered=0
+discovery started=0 performed=0 answered=0
 token started=0 performed=0 answered=0
 regenerate started=0 performed=0 answered=0
 get started=0 performed=0 answered=0

@@ -23,6 +23,7 @@ func setupTenant(flags *flag.FlagSet) control {
 	}
 	list("roles", "`roles` of future tokens", &change.Roles)
 	list("server-names", "additional `names` of the server", &change.ServerNames)
+	list("customers", "`ids` of other tenants that the application is in", &change.Customers)
 	list("user-identities", "client `ids` of user-assigned identities", &change.UserIdentities)
 	flags.Func("shape", "`shape` of Graph's answers", func(v string) error {
 		change.Shape = graphtest.Shape(v)

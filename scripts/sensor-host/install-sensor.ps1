@@ -2,8 +2,8 @@
 
 <#
 .SYNOPSIS
-Installs a classic (v2.x) Microsoft Defender for Identity sensor with the deployment
-access key that Vault Agent has written to a file.
+Installs a Microsoft Defender for Identity sensor of version 2.x with the deployment access
+key that Vault Agent has written to a file.
 
 .DESCRIPTION
 Vault Agent runs this script each time it has written the file (see agent.hcl). The

@@ -11,10 +11,9 @@
 //
 // A code block with the info string "console" shows a terminal: commands after "$ ",
 // continued after a backslash or "> ", and what they print. The commands of a
-// document are run in order, in one shell, in a fresh copy of the checkout, against a
-// development server of its own, which runs there (make dev). Each has to succeed, and to print the
-// lines that the document shows: "…" stands for any text, and on a line of its own for
-// any number of lines. Blanks count as one. A command without output shown may print
+// document are run in order, in one shell, in a fresh copy of the checkout. A development
+// server of its own runs there (make dev). Each has to succeed, and to print the lines that
+// the document shows: "…" is any text, and on a line of its own any number of lines. Blanks count as one. A command without output shown may print
 // what it likes. Commands that only look are repeated for a while until they print it,
 // since Vault ends leases in the background.
 //
