@@ -120,7 +120,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 		"nor be given a key":    {Error{Op: OpAddKey, Status: 404, Signed: true}, "home tenant"},
 		"perhaps elsewhere":     {Error{Op: OpAddPassword, Status: 403}, "another tenant"},
 		"a proxy's 404":         {Error{Op: OpAddPassword, Status: 404}, ""},
-		"another call's 404":    {Error{Op: OpGet, Status: 404, Signed: true}, ""},
+		"another call's 404":    {Error{Op: OpGet, Status: 404, Signed: true}, "graph_api_version"},
 		"proof":                 {Error{Op: OpRemoveKey, Status: 403}, "proof"},
 		"proof, documented":     {Error{Op: OpAddKey, Status: 401, Code: codeBadProof}, "proof"},
 		"token":                 {Error{Op: OpAddKey, Status: 401, Code: "InvalidAuthenticationToken"}, "access token"},
