@@ -112,7 +112,6 @@ func TestHintsAboutCredentials(t *testing.T) {
 		"lifetime of a key":     {Error{Op: OpAddKey, Status: 403, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
 		"type":                  {Error{Op: OpAddPassword, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, "use another"},
 		"another call's policy": {Error{Op: OpRegenerate, Status: 409, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, ""},
-		"no such credential":    {Error{Op: OpRemovePassword, Status: 404}, ""},
 		"permission":            {Error{Op: OpRemovePassword, Status: 403}, ApplicationPermission},
 		"permission to read":    {Error{Op: OpApplication, Status: 403}, ApplicationPermission},
 		"registered elsewhere":  {Error{Op: OpAddPassword, Status: 404, Signed: true}, "home tenant"},
