@@ -152,21 +152,25 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 	return b.Backend.HandleExistenceCheck(ctx, &bare)
 }
 
-// HandleRequest bounds a request, and refuses a secret that is not text before the
-// framework sees it, whose complaint about the type would quote the value.
-func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+// HandleRequest bounds a request, and tells its client of fields that do not exist,
+// whether it succeeds or not: the one that is missing may have been mistyped.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
 	ctx, cancel := context.WithTimeout(b.ofRequest(ctx, req), requestBudget)
 	defer cancel()
-	if path := b.Route(req.Path); path != nil {
-		if err := field.CheckSecrets(path.Fields, req.Data); err != nil {
-			return nil, refusal(err)
-		}
+	unknown := ""
+	if path := b.Route(req.Path); path != nil && req.Secret == nil { // what comes with a lease is core's
+		req.Data, unknown, err = field.Clean(path.Fields, req.Data)
 	}
-	resp, err := b.Backend.HandleRequest(ctx, req)
+	if err = refusal(err); err == nil {
+		resp, err = b.Backend.HandleRequest(ctx, req)
+	}
+	warn(resp, unknown)
+	if coded, ok := errors.AsType[logical.HTTPCodedError](err); ok && unknown != "" {
+		return nil, logical.CodedError(coded.Code(), unknown+"; "+err.Error())
+	}
 	if resp != nil && resp.Data == nil && resp.Secret == nil && len(resp.Warnings) == 0 {
 		// A 204, as clients expect it of a write with nothing to say. Handlers
-		// return an empty response, since the framework can add its warning of
-		// an unknown field to no other.
+		// return an empty response, since no warning can be added to none.
 		return nil, err
 	}
 	return resp, err

@@ -26,9 +26,10 @@ const (
 	configHelpDescription = `
 The app registration needs the application permission
 SecurityIdentitiesSensors.ReadWrite.All of Microsoft Graph, with an
-administrator's consent. A write keeps the fields that it does not name. When it
-changes how Graph is reached, the engine signs in and calls Graph before it
-stores anything (see verify_connection).
+administrator's consent. A write keeps the fields that it does not name; an empty
+value restores a default. When it changes how Graph is reached or carries a
+credential, the engine signs in and calls Graph before it stores anything (see
+verify_connection).
 
 Changing the tenant, the client, the cloud, an endpoint or the CA certificate
 needs the credential in the same write. Before the engine turns to another tenant,
@@ -118,6 +119,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		warn(resp, b.root.WarnOfForgotten(ctx, old, next))
 	}
 	b.warnOfTTL(resp, next.TTL)
+	if rec, unknown := b.keys.Record(ctx); unknown == nil && !next.DisableRotation {
+		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now()))
+	}
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	if tried.Verified || !old.SameConnection(next) {
 		if err := b.health.Reset(ctx); err != nil {
@@ -160,7 +164,7 @@ func (b *backend) removeConfig(ctx context.Context, resp *logical.Response) erro
 
 // warn adds a warning to a response, if there is one.
 func warn(resp *logical.Response, warning string) {
-	if warning != "" {
+	if resp != nil && warning != "" {
 		resp.AddWarning(warning)
 	}
 }

@@ -5,6 +5,7 @@ package backend
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -70,6 +71,51 @@ func TestConfigPatch(t *testing.T) {
 	r.fails(400, logical.PatchOperation, configPath, map[string]any{credential.FieldSecret: "wrong", config.FieldVerifyConnection: nil})
 }
 
+// Unless it is paused, and nothing of it is said of writes that set something else.
+func TestWhoSetsAScheduleSeesItsNextTimes(t *testing.T) {
+	r := configured(t)
+	require.Equal(t, []string{"The next automatic rotations of the key: 2027-03-01T03:00:00Z, 2027-03-02T03:00:00Z, 2027-03-03T03:00:00Z"},
+		r.write(configPath, map[string]any{schedule.FieldCron: "0 3 * * *"}).Warnings)
+	require.Empty(t, r.write(configPath, map[string]any{config.FieldTTL: 60}).Warnings)
+	r.key()
+	r.clock.advance(2 * time.Hour)
+	require.Contains(t, r.write(configPath, map[string]any{schedule.FieldPeriod: "1h"}).Warnings[0], ": 2027-02-28T14:00:00Z, ", "it is due")
+	require.Empty(t, r.write(configPath, map[string]any{schedule.FieldPeriod: "2h", config.FieldDisableAutomatedRotation: true}).Warnings)
+}
+
+// The cause comes first, then what to do, and how to store it nevertheless at the end.
+func TestTheCauseComesFirst(t *testing.T) {
+	r := newRig(t)
+	text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{credential.FieldSecret: "wrong", "ca_certifcate": "x"}))
+	require.Regexp(t, `^unknown field ca_certifcate \(did you mean ca_certificate\?\); sign-in: refused .*: the client secret is wrong: .*; nothing has been stored: .* verify_connection=false$`, text)
+	require.Regexp(t, `^unknown field tennant_id \(did you mean tenant_id\?\); tenant_id: is required$`,
+		r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{config.FieldTenantID: nil, "tennant_id": r.sim.App().TenantID})))
+}
+
+// What is plainly no credential is refused before anything is sent, verified or not.
+func TestNoCredentialIsRefusedUnsent(t *testing.T) {
+	r := configured(t)
+	before := r.sim.Calls(graphtest.Token).Started
+	for value, says := range map[string]string{
+		"0a1b2c3d-0000-4000-8000-00000000abcd": "the secret's value", "/run/secrets/mdi": "put @ before it", "./secret": "put @ before it", "secret.txt": "put @ before it",
+		"@secret.txt": "put @ before it", `C:\Users\me\secret`: "put @ before it", `\\server\share\secret`: "put @ before it", "~/secret": "put @ before it",
+	} {
+		for _, verify := range []bool{true, false} {
+			text := r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldSecret: value, config.FieldVerifyConnection: verify})
+			require.Regexp(t, "^"+credential.FieldSecret+": ", text)
+			require.Contains(t, text, says)
+			require.NotContains(t, text, value)
+		}
+	}
+	for _, name := range []string{credential.FieldCertificate, config.FieldCACertificate} {
+		require.Regexp(t, "^"+name+": .*put @ before it", r.fails(400, logical.UpdateOperation, configPath, map[string]any{name: "/etc/ssl/bundle.pem"}))
+	}
+	require.Equal(t, before, r.sim.Calls(graphtest.Token).Started)
+	for _, secret := range []string{"/abc+9xyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567=", "abc8Q~._-0123456789abcdefghijABCDEFGHIJ", "~abc.def"} {
+		r.write(configPath, map[string]any{credential.FieldSecret: secret, config.FieldVerifyConnection: false}) // in forms that Entra has issued
+	}
+}
+
 func TestUnknownFieldOfConfigIsAWarning(t *testing.T) {
 	r := newRig(t)
 	resp := r.write(configPath, r.config(map[string]any{"tenent_id": "x"}))
@@ -89,11 +135,12 @@ func TestBadConfigIsRefusedByFieldAndChangesNothing(t *testing.T) {
 		"Graph in China":         {config.FieldGraphEndpoint, "https://microsoftgraph.chinacloudapi.cn", "AzureChinaCloud"},
 		"another cloud's Entra":  {config.FieldAuthorityHost, "https://login.microsoftonline.us", "AzureUSGovernmentDoDCloud"},
 		"negative TTL":           {config.FieldTTL, "-5m", "negative"},
-		"TTL beyond arithmetics": {config.FieldTTL, 10_000_000_000_000, "overflow"},
-		"TTL is no duration":     {config.FieldTTL, "soon", "soon"},
+		"TTL beyond arithmetics": {config.FieldTTL, 10_000_000_000_000, "8784h"},
+		"TTL is no duration":     {config.FieldTTL, "soon", "such as 90s"},
+		"less than a second":     {config.FieldDriftCheckInterval, "900ms", "whole seconds"},
 		"negative maximum age":   {config.FieldMaxKeyAge, "-5m", "negative"},
 		"wrong type":             {config.FieldTTL, map[string]any{"a": 1}, ""},
-		"flag is no flag":        {config.FieldRegenerateOnRevoke, "perhaps", ""},
+		"flag is no flag":        {config.FieldRegenerateOnRevoke, "perhaps", "true or false"},
 		"verification no flag":   {config.FieldVerifyConnection, []any{"x"}, ""},
 	}
 	for name, c := range cases {

@@ -35,6 +35,18 @@ func TestVerificationByName(t *testing.T) {
 	require.Equal(t, tokens+1, r.sim.Calls(graphtest.Token).Performed)
 }
 
+// Rewriting a secret that has expired since is no success, and what has been found to work
+// ends the wait of readers also if it is what has been stored already.
+func TestAnUnchangedCredentialIsVerified(t *testing.T) {
+	r := configured(t)
+	r.sim.Update(graphtest.WithExpiredSecret())
+	same := map[string]any{credential.FieldSecret: r.sim.App().ClientSecret}
+	for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+		require.Contains(t, r.fails(400, op, configPath, same), "AADSTS7000222")
+	}
+	r.write(configPath, with(same, config.FieldVerifyConnection, false))
+}
+
 // A configuration that cannot work is refused at once, also while a regeneration keeps
 // everybody else waiting; one that works waits for its turn.
 func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {

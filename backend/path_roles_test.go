@@ -55,6 +55,17 @@ func TestRoleLifeCycle(t *testing.T) {
 	r.delete("roles/hosts")
 }
 
+// A script whose variable is not set writes max_key_age= and must not make each read
+// regenerate the key.
+func TestAnEmptyMaximumAgeIsNone(t *testing.T) {
+	r := newRig(t)
+	for _, op := range []func(string, map[string]any){func(path string, data map[string]any) { r.write(path, data) }, r.patch} {
+		r.write("roles/hosts", map[string]any{config.FieldTTL: 60, config.FieldMaxKeyAge: 0})
+		op("roles/hosts", map[string]any{config.FieldTTL: "10m\r\n", config.FieldMaxKeyAge: ""})
+		require.Equal(t, map[string]any{config.FieldTTL: int64(600)}, r.read("roles/hosts").Data)
+	}
+}
+
 func TestRolesAreListedInPages(t *testing.T) {
 	r := newRig(t)
 	require.Nil(t, r.list(nil))

@@ -67,16 +67,8 @@ func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) 
 	if next.Credential, err = old.Credential.Update(d); err != nil {
 		return nil, err
 	}
-	if err := field.Write(Fields(), &next, d, c == nil); err != nil {
-		return nil, err
-	}
-	if err := next.Schedule.Update(d, old.Schedule, now); err != nil {
-		return nil, err
-	}
-	if err := next.updateRoot(d, old, now); err != nil {
-		return nil, err
-	}
-	if err := next.complete(); err != nil {
+	err = cmp.Or(field.Write(Fields(), &next, d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), next.complete())
+	if err != nil {
 		return nil, err
 	}
 	if name := old.redirectedBy(&next); c != nil && name != "" && !next.Credential.SuppliedBy(d) {

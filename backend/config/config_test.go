@@ -70,8 +70,14 @@ func (r *rig) fields(changes ...map[string]any) map[string]any {
 	return fields
 }
 
+// data returns fields as the engine hands them on.
 func data(fields map[string]any) *framework.FieldData {
-	return &framework.FieldData{Raw: fields, Schema: field.Schema(config.Fields())}
+	d := &framework.FieldData{Schema: field.Schema(config.Fields())}
+	var err error
+	if d.Raw, _, err = field.Clean(d.Schema, fields); err != nil {
+		panic(err)
+	}
+	return d
 }
 
 // write stores a configuration as the engine does, and returns its connection.
@@ -311,9 +317,9 @@ func TestVerified(t *testing.T) {
 	require.False(t, try(r.fields(map[string]any{credential.FieldSecret: "wrong"})).Verified)
 }
 
-// A write that does not change how Graph is reached does not call Graph, and the client
-// that is in use stays, with its token.
-func TestConfigIsVerifiedOnlyWhenTheConnectionChanges(t *testing.T) {
+// A write that neither changes how Graph is reached nor carries a credential does not call
+// Graph, and the client that is in use stays, with its token.
+func TestConfigIsVerifiedIfTheConnectionChangesOrTheCredentialIsWritten(t *testing.T) {
 	r := newRig(t)
 	conn := r.write(r.fields())
 	before := r.sim.Calls(graphtest.Get).Started
@@ -321,11 +327,16 @@ func TestConfigIsVerifiedOnlyWhenTheConnectionChanges(t *testing.T) {
 	next := r.write(map[string]any{config.FieldTTL: 60})
 	require.Same(t, conn.Graph, next.Graph)
 	require.Equal(t, time.Minute, next.Config.TTL)
-	r.write(r.fields())
 	require.Equal(t, before, r.sim.Calls(graphtest.Get).Started)
+	require.Same(t, conn.Graph, r.write(r.fields()).Graph)
+	require.Equal(t, before+1, r.sim.Calls(graphtest.Get).Started)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
 	r.doesNotWork(t.Context(), map[string]any{config.FieldGraphAPIVersion: "beta"})
 	require.Equal(t, "v1.0", r.stored().GraphAPIVersion)
+
+	// A credential may have expired since it was stored.
+	r.doesNotWork(t.Context(), map[string]any{credential.FieldSecret: r.sim.App().ClientSecret})
+	r.write(map[string]any{credential.FieldSecret: r.sim.App().ClientSecret, config.FieldVerifyConnection: false})
 
 	// By name it is verified whatever it changes, with a sign-in of its own.
 	r.doesNotWork(t.Context(), map[string]any{config.FieldVerifyConnection: true})
@@ -404,7 +415,8 @@ func TestBadConfigIsRefusedByField(t *testing.T) {
 		"malformed client":       {config.FieldClientID, guid + "0", "GUID"},
 		"malformed object":       {config.FieldApplicationObjectID, "x", "GUID"},
 		"no secret":              {credential.FieldSecret, nil, "required"},
-		"empty secret":           {credential.FieldSecret, " \n", "empty"},
+		"empty secret":           {credential.FieldSecret, " \n", "credential is required"},
+		"secret's ID":            {credential.FieldSecret, guid, "the secret's value"},
 		"credential type":        {credential.FieldType, "password", "client_secret"},
 		"http Graph":             {config.FieldGraphEndpoint, "http://graph.example.com", "https"},
 		"Graph with path":        {config.FieldGraphEndpoint, "https://graph.example.com/beta", "https"},

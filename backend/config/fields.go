@@ -4,11 +4,10 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
@@ -55,13 +54,13 @@ func Fields() []field.Spec[Config] {
 		{
 			Name: FieldClientID, Title: "Client ID", Type: framework.TypeString, Redirects: true,
 			Description: "Application (client) ID of the app registration, a GUID.",
-			Set:         func(c *Config, value any) error { return setOptionalGUID(&c.ClientID, value) },
+			Set:         func(c *Config, value any) error { return setGUID(&c.ClientID, value) },
 			Get:         func(c *Config) any { return c.ClientID },
 		},
 		{
 			Name: FieldApplicationObjectID, Title: "Application object ID", Type: framework.TypeString,
 			Description: "Object ID of the app registration (not of the enterprise application), for rotating a certificate without any permission.",
-			Set:         func(c *Config, value any) error { return setOptionalGUID(&c.ObjectID, value) },
+			Set:         func(c *Config, value any) error { return setGUID(&c.ObjectID, value) },
 			Get:         func(c *Config) any { return c.ObjectID },
 		},
 		{
@@ -91,7 +90,7 @@ func Fields() []field.Spec[Config] {
 		{
 			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.V1, Allowed: []string{graph.V1, graph.Beta},
 			Description: "Version of Microsoft Graph to call. Microsoft does not support beta in production.",
-			Set:         (*Config).setGraphAPIVersion,
+			Set:         func(c *Config, value any) error { c.GraphAPIVersion = value.(string); return nil },
 			Get:         func(c *Config) any { return c.GraphAPIVersion },
 		},
 		{
@@ -115,13 +114,13 @@ func Fields() []field.Spec[Config] {
 		{
 			Name: FieldRegenerateOnRevoke, Title: "Regenerate on revoke", Type: framework.TypeBool, Default: true,
 			Description: "Whether the key is regenerated when its last lease has ended.",
-			Set:         func(c *Config, value any) error { return setFlag(&c.RegenerateOnRevoke, value) },
+			Set:         func(c *Config, value any) error { c.RegenerateOnRevoke = value.(bool); return nil },
 			Get:         func(c *Config) any { return c.RegenerateOnRevoke },
 		},
 		{
 			Name: FieldDisableAutomatedRotation, Title: "Disable automated rotation", Group: "Rotation", Type: framework.TypeBool,
 			Description: "Pauses the rotation by schedule and the retirement of keys without leases.",
-			Set:         func(c *Config, value any) error { return setFlag(&c.DisableRotation, value) },
+			Set:         func(c *Config, value any) error { c.DisableRotation = value.(bool); return nil },
 			Get:         func(c *Config) any { return c.DisableRotation },
 		},
 		{
@@ -134,33 +133,19 @@ func Fields() []field.Spec[Config] {
 		},
 		{
 			Name: FieldVerifyConnection, Title: "Verify connection", Type: framework.TypeBool, Default: true,
-			Description: "Whether a write that changes how Graph is reached first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored.",
+			Description: "Whether a write that changes how Graph is reached, or carries a credential, first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored.",
 		},
 	}
 	fields = append(fields, field.In(credential.Fields(), func(c *Config) *credential.Credential { return &c.Credential })...)
 	return append(fields, field.In(schedule.Fields(), func(c *Config) *schedule.Schedule { return &c.Schedule })...)
 }
 
-var guidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-
+// setGUID takes "" as well: complete checks what is required.
 func setGUID(target *string, value any) error {
-	*target = strings.ToLower(strings.TrimSpace(value.(string)))
-	if !guidPattern.MatchString(*target) {
-		return errors.New("must be a GUID such as 00000000-0000-0000-0000-000000000000, as the app registration's overview shows it")
+	*target = strings.ToLower(value.(string))
+	if *target != "" && (len(*target) != len(uuid.Nil.String()) || uuid.Validate(*target) != nil) {
+		return errors.New("must be a GUID such as " + uuid.Nil.String() + ", as the app registration's overview shows it")
 	}
-	return nil
-}
-
-func setOptionalGUID(target *string, value any) error {
-	if value.(string) == "" {
-		*target = ""
-		return nil
-	}
-	return setGUID(target, value)
-}
-
-func setFlag(target *bool, value any) error {
-	*target = value.(bool)
 	return nil
 }
 
@@ -176,15 +161,7 @@ func (c *Config) setEnvironment(value any) error {
 }
 
 func (c *Config) setCACertificate(value any) error {
-	c.CACertificate = graph.Trim(value.(string))
+	c.CACertificate = value.(string)
 	_, err := graph.ParseCertificates(c.CACertificate)
 	return err
-}
-
-func (c *Config) setGraphAPIVersion(value any) error {
-	c.GraphAPIVersion = value.(string)
-	if c.GraphAPIVersion != graph.Beta && c.GraphAPIVersion != graph.V1 {
-		return fmt.Errorf("must be %s or %s", graph.Beta, graph.V1)
-	}
-	return nil
 }

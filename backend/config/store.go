@@ -32,8 +32,7 @@ var ErrChanged = errors.New("the configuration has been changed by other work me
 type VerificationError struct{ err error }
 
 func (e *VerificationError) Error() string {
-	return "nothing has been stored, because this configuration does not work (" +
-		FieldVerifyConnection + "=false stores it nevertheless): " + graph.Explain(e.err) + e.whereToLook()
+	return graph.Explain(e.err) + e.whereToLook() + "; nothing has been stored: to store it nevertheless, set " + FieldVerifyConnection + "=false"
 }
 
 // whereToLook names the fields that decide where a request goes that nothing answered.
@@ -179,7 +178,7 @@ func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, e
 	if err != nil {
 		return nil, err
 	}
-	if wanted, asked := verification(d); asked || wanted && !old.SameConnection(next) {
+	if verifies(d, old, next) {
 		err = verify(ctx, conn)
 		conn.Verified = err == nil
 	}
@@ -198,29 +197,27 @@ func (s *Store) Resolve(ctx context.Context, d *framework.FieldData, tried *Conn
 	if err != nil {
 		return nil, nil, err
 	}
+	if verifies(d, old, next) && !tried.Config.SameConnection(next) {
+		return nil, nil, ErrChanged
+	}
 	if old.SameConnection(next) {
 		if current, err := s.Current(ctx); err == nil {
 			return old, &Connection{Config: next, Graph: current.Graph}, nil
 		}
 	}
-	wanted, _ := verification(d)
-	switch {
-	case tried.Config.SameConnection(next):
+	if tried.Config.SameConnection(next) {
 		return old, &Connection{Config: next, Graph: tried.Graph}, nil
-	case wanted && !old.SameConnection(next):
-		return nil, nil, ErrChanged
-	default:
-		conn, err = s.Connect(next)
-		return old, conn, err
 	}
+	conn, err = s.Connect(next)
+	return old, conn, err
 }
 
-// verification reports whether a write wants what it changes to be verified, which is the
-// default, and whether it asks for that by name, and so also if it changes nothing.
-func verification(d *framework.FieldData) (wanted, asked bool) {
-	value, _ := field.Value(d, FieldVerifyConnection)
-	wanted = value.(bool)
-	return wanted, wanted && d.Raw[FieldVerifyConnection] != nil
+// verifies reports whether a write of d, which makes next of old, is to be verified: unless
+// it says otherwise, it is if it changes the connection, carries a credential (a stored one
+// may have expired meanwhile), or asks for that.
+func verifies(d *framework.FieldData, old, next *Config) bool {
+	wanted, _ := field.Value(d, FieldVerifyConnection)
+	return wanted.(bool) && (d.Raw[FieldVerifyConnection] != nil || next.Credential.SuppliedBy(d) || !old.SameConnection(next))
 }
 
 // verify signs in and asks Graph for the key, which shows that tenant, client, credential,

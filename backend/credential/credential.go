@@ -32,12 +32,12 @@
 package credential
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"example.com/vault-plugin-secrets-mdi/backend/field"
@@ -108,14 +108,14 @@ func Fields() []field.Spec[Credential] {
 			Set:         (*Credential).setCertificate,
 		},
 		{
-			Name: FieldAudience, Title: "Identity token audience", Type: framework.TypeString, Optional: true,
-			Description: "Audience of the identity tokens that Vault issues for vault_identity_token; " + defaultAudience + " by default.",
-			Set:         (*Credential).setAudience,
+			Name: FieldAudience, Title: "Identity token audience", Type: framework.TypeString, Default: defaultAudience, Optional: true,
+			Description: "Audience of the identity tokens that Vault issues for vault_identity_token.",
+			Set:         func(c *Credential, value any) error { c.Audience = value.(string); return nil },
 			Get:         func(c *Credential) any { return c.ofTokens(c.Audience) },
 		},
 		{
-			Name: FieldTokenTTL, Title: "Identity token TTL", Type: framework.TypeDurationSecond, Optional: true,
-			Description: "How long these tokens are valid; 1h by default.",
+			Name: FieldTokenTTL, Title: "Identity token TTL", Type: framework.TypeDurationSecond, Default: int(defaultTokenTTL.Seconds()), Optional: true,
+			Description: "How long these tokens are valid.",
 			Set:         func(c *Credential, value any) error { return field.Duration(&c.TokenTTL, value, time.Minute) },
 			Get:         func(c *Credential) any { return c.ofTokens(field.Seconds(c.TokenTTL)) },
 		},
@@ -141,9 +141,6 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 	next := c
 	if kind != c.Type {
 		next = Credential{Type: kind}
-		if kind == IdentityToken {
-			next.Audience, next.TokenTTL = defaultAudience, defaultTokenTTL
-		}
 	}
 	var own []field.Spec[Credential]
 	for _, spec := range Fields() {
@@ -154,7 +151,7 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + of + ", and not to " + kind}
 		}
 	}
-	if err := field.Write(own, &next, d, false); err != nil {
+	if err := field.Write(own, &next, d, kind != c.Type); err != nil {
 		return c, err
 	}
 	return next, next.complete()
@@ -230,25 +227,18 @@ func (c Credential) endsAt() time.Time {
 }
 
 func (c *Credential) setSecret(value any) error {
-	// A secret read from a file tends to end in a newline, which no secret of
-	// Entra's contains.
-	c.Secret = strings.TrimSpace(value.(string))
-	if c.Secret == "" {
-		return errors.New("must not be empty")
+	c.Secret = value.(string)
+	if uuid.Validate(c.Secret) == nil && len(c.Secret) == len(uuid.Nil.String()) {
+		return errors.New("is a GUID, as the ID of a secret is: write the secret's value, which the portal shows once, when the secret is made")
 	}
 	return nil
 }
 
 func (c *Credential) setCertificate(value any) error {
-	c.Certificate = graph.Trim(value.(string))
+	c.Certificate = value.(string)
 	_, err := graph.ParseCertificate(c.Certificate)
 	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
 		return errors.New(refused.Problem)
 	}
 	return err
-}
-
-func (c *Credential) setAudience(value any) error {
-	c.Audience = cmp.Or(strings.TrimSpace(value.(string)), defaultAudience)
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,12 @@ import (
 const tokenFile = "AZURE_FEDERATED_TOKEN_FILE"
 
 func update(c credential.Credential, fields map[string]any) (credential.Credential, error) {
-	return c.Update(&framework.FieldData{Raw: fields, Schema: field.Schema(credential.Fields())})
+	schema := field.Schema(credential.Fields())
+	cleaned, _, err := field.Clean(schema, fields)
+	if err != nil {
+		return c, err
+	}
+	return c.Update(&framework.FieldData{Raw: cleaned, Schema: schema})
 }
 
 func pem(t *testing.T) string {
@@ -46,7 +52,7 @@ func TestUpdate(t *testing.T) {
 		"a secret":                   {none, map[string]any{"client_secret": "s\n"}, secret},
 		"kept":                       {secret, map[string]any{}, secret},
 		"null belongs to all":        {secret, map[string]any{"client_certificate": nil}, secret},
-		"a certificate":              {secret, map[string]any{"client_certificate": bundle}, credential.Credential{Type: credential.ClientCertificate, Certificate: bundle[:len(bundle)-1]}},
+		"a certificate":              {secret, map[string]any{"client_certificate": bundle}, credential.Credential{Type: credential.ClientCertificate, Certificate: strings.TrimSpace(bundle)}},
 		"tokens":                     {secret, map[string]any{"credential_type": "vault_identity_token"}, tokens},
 		"tokens of another audience": {tokens, map[string]any{"identity_token_audience": "a", "identity_token_ttl": 120}, own},
 		"the default again":          {own, map[string]any{"identity_token_audience": "", "identity_token_ttl": "1h"}, tokens},
@@ -66,7 +72,8 @@ func TestUpdate(t *testing.T) {
 		"unknown":           {map[string]any{"credential_type": "password"}, "credential_type"},
 		"two":               {map[string]any{"client_secret": "s", "client_certificate": "c"}, "client_certificate"},
 		"another kind's":    {map[string]any{"client_secret": "s", "identity_token_audience": "a"}, "identity_token_audience"},
-		"empty":             {map[string]any{"client_secret": " "}, "client_secret"},
+		"empty":             {map[string]any{"credential_type": "client_secret", "client_secret": " "}, "client_secret"},
+		"a secret's ID":     {map[string]any{"client_secret": "11111111-2222-3333-4444-555555555555"}, "client_secret"},
 		"no secret":         {map[string]any{"credential_type": "client_secret"}, "client_secret"},
 		"no certificate":    {map[string]any{"credential_type": "client_certificate"}, "client_certificate"},
 		"no PEM":            {map[string]any{"client_certificate": "no PEM"}, "client_certificate"},

@@ -10,13 +10,21 @@
 package field
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
 )
+
+// textArea is how Vault's user interface edits a text of several lines.
+const textArea = "textarea"
 
 // Error is a request that the client has to change first: the engine answers it with 400.
 type Error struct {
@@ -75,7 +83,7 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 		f := &framework.FieldSchema{Type: s.Type, Default: s.Default, Description: s.Description}
 		attributes := framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
 		if s.Multiline {
-			attributes.EditType = "textarea"
+			attributes.EditType = textArea
 		}
 		if attributes != (framework.DisplayAttributes{}) {
 			f.DisplayAttrs = &attributes
@@ -110,22 +118,104 @@ func (s Spec[T]) shownDefault() string {
 	if s.Type != framework.TypeDurationSecond || !isNumber || seconds == 0 {
 		return fmt.Sprint(s.Default)
 	}
-	text := (time.Duration(seconds) * time.Second).String()
-	text = strings.Replace(text, "m0s", "m", 1)
-	return strings.Replace(text, "h0m", "h", 1)
+	return strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace((time.Duration(seconds) * time.Second).String())
 }
 
-// CheckSecrets returns an [*Error] if data has a secret that is not text, such as the list
-// that `vault write mdi/config client_secret=a client_secret=b` sends.
-func CheckSecrets(schema map[string]*framework.FieldSchema, data map[string]any) error {
-	for name, f := range schema {
-		value, given := data[name]
-		if _, isText := value.(string); !given || value == nil || isText || f.DisplayAttrs == nil || !f.DisplayAttrs.Sensitive {
-			continue
+// Clean returns what a request means by its values: text without white space around it,
+// and for an empty text null, which asks for the default. What no field can hold is an
+// [*Error], as is what the framework cannot convert, since its error would quote the value.
+// Fields that the schema lacks are left out, and unknown names them.
+func Clean(schema map[string]*framework.FieldSchema, data map[string]any) (cleaned map[string]any, unknown string, err error) {
+	d := &framework.FieldData{Raw: map[string]any{}, Schema: schema}
+	var strangers []string
+	for _, name := range slices.Sorted(maps.Keys(data)) {
+		if schema[name] == nil {
+			strangers = append(strangers, "unknown field "+name+likely(schema, name))
+		} else if problem := clean(d, name, data[name]); problem != "" && err == nil {
+			err = &Error{name, problem}
 		}
-		return &Error{name, "must be given once, as text"}
 	}
-	return nil
+	return d.Raw, strings.Join(strangers, "; "), err
+}
+
+// mistyped says what the values of a type are.
+var mistyped = map[framework.FieldType]string{
+	framework.TypeString:         "must be given once, as text",
+	framework.TypeBool:           "must be true or false",
+	framework.TypeInt:            "must be a whole number",
+	framework.TypeDurationSecond: "must be a duration of whole seconds such as 90s, 30m or 24h, not negative and not beyond 8784h",
+}
+
+// clean sets a field of d to what a value means, and returns what is wrong with it.
+func clean(d *framework.FieldData, name string, value any) (problem string) {
+	s := d.Schema[name]
+	text, isText := value.(string)
+	if text = strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) }); isText { // a byte-order mark
+		value = Text(text)
+	}
+	d.Raw[name] = value
+	_, _, err := d.GetOkErr(name)
+	exact, _ := time.ParseDuration(text) // what is none is a number of seconds or days
+	if s.Type == framework.TypeString && value != nil && !isText || s.Type == framework.TypeDurationSecond && exact%time.Second != 0 || err != nil {
+		problem = mistyped[s.Type]
+	}
+	return cmp.Or(badText(s.DisplayAttrs, text), problem)
+}
+
+// badCharacters are the kinds of characters that no field of one line can hold.
+var badCharacters = []struct {
+	kind string
+	is   func(rune) bool
+}{
+	{"a NUL character", func(r rune) bool { return r == 0 }},
+	{"a byte that is not UTF-8", func(r rune) bool { return r == utf8.RuneError }},
+	{"a line break", func(r rune) bool { return r == '\n' || r == '\r' }},
+	{"a control character", unicode.IsControl},
+	{"an unusual space", func(r rune) bool { return r != ' ' && unicode.IsSpace(r) }},
+	{"an invisible character", func(r rune) bool { return !unicode.IsPrint(r) }},
+}
+
+// filePath matches the path of a file, and no client secret: those that contain slashes end
+// in an equals sign.
+var filePath = regexp.MustCompile(`^(@|~?/|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\)[^=\n]*$|^[^\s=]+\.(pem|crt|cer|key|pfx|p12|txt)$`)
+
+// badText returns why no field can hold a text, or "". What stands between the blocks of a
+// PEM file may be anything.
+func badText(display *framework.DisplayAttributes, text string) string {
+	display = cmp.Or(display, &framework.DisplayAttributes{})
+	multiline := display.EditType == textArea
+	switch {
+	case (multiline || display.Sensitive) && filePath.MatchString(text):
+		return "is the path of a file and not what is in it: put @ before it, and the vault command sends the contents; other clients have to read the file"
+	case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
+		return "is text in UTF-16, as PowerShell and editors of Windows write it: save it as UTF-8 and write it again"
+	}
+	for _, c := range badCharacters {
+		if !multiline && strings.ContainsFunc(text, c.is) {
+			return "contains " + c.kind + ": save it as plain text in UTF-8 and write it again"
+		}
+	}
+	return ""
+}
+
+// likely names the field whose name has most pairs of adjacent letters in common with a
+// name, if they are half of all at least.
+func likely(schema map[string]*framework.FieldSchema, name string) (hint string) {
+	most := 0.5
+	for _, known := range slices.Sorted(maps.Keys(schema)) {
+		common := 0
+		for _, names := range [][2]string{{strings.ToLower(name), known}, {known, strings.ToLower(name)}} {
+			for i := range len(names[0]) - 1 {
+				if strings.Contains(names[1], names[0][i:i+2]) {
+					common++
+				}
+			}
+		}
+		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
+			hint, most = " (did you mean "+known+"?)", share
+		}
+	}
+	return hint
 }
 
 // Read returns what a read of t shows. A Get that returns nil leaves the field out.
@@ -150,11 +240,11 @@ func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) err
 		if s.Set == nil || !given && (!isNew || s.Default == nil) {
 			continue
 		}
-		if !given {
-			value = d.GetDefaultOrZero(s.Name)
-		}
 		if err := s.Set(t, value); err != nil {
 			return &Error{s.Name, err.Error()}
+		}
+		if text, _ := value.(string); s.Allowed != nil && !slices.Contains(s.Allowed, text) {
+			return &Error{s.Name, "must be one of " + strings.Join(s.Allowed, ", ")}
 		}
 	}
 	return nil

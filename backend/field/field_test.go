@@ -95,6 +95,48 @@ func TestReadSchemaAndRead(t *testing.T) {
 	require.Equal(t, map[string]any{"name": "x", "depth": 3, "rest": int64(60)}, field.Read(specs(), &h))
 }
 
+func TestClean(t *testing.T) {
+	schema := field.Schema(specs())
+	cleaned, unknown, err := field.Clean(schema, map[string]any{"name": "\ufeff x\r\n", "rest": " ", "colour": nil, "colur": "red", "Depht": 3, "shape": 1})
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{"name": "x", "rest": nil, "colour": nil}, cleaned)
+	require.Equal(t, "unknown field Depht (did you mean depth?); unknown field colur (did you mean colour?); unknown field shape", unknown)
+
+	for name, c := range map[string]struct {
+		field string
+		value any
+		says  string // "": nothing
+	}{
+		"several lines":       {"name", "a\r\nb\tc \u200b", ""},
+		"UTF-16":              {"name", "\ufffd\ufffda\x00b\x00", "UTF-16"},
+		"one NUL":             {"colour", "red and white\x00and red", "a NUL character"},
+		"two lines":           {"vault", "a\nb", "a line break"},
+		"a path":              {"vault", "/etc/secret", "put @ before it"},
+		"number for text":     {"vault", 5, "once, as text"},
+		"two values":          {"vault", []any{"a", "b"}, "once, as text"},
+		"number of seconds":   {"rest", 90, ""},
+		"days":                {"rest", "1d", ""},
+		"no whole second":     {"rest", "1500ms", "whole seconds"},
+		"less than a second":  {"rest", "1ms", "whole seconds"},
+		"no duration":         {"rest", "soon", "such as 90s"},
+		"negative":            {"rest", -1, "not negative"},
+		"beyond arithmetics":  {"rest", "9999999999999", "8784h"},
+		"no flag":             {"check", "perhaps", "true or false"},
+		"no number":           {"depth", "deep", "a whole number"},
+		"invisible in number": {"depth", "1\u200b2", "an invisible character"},
+	} {
+		_, _, err := field.Clean(schema, map[string]any{c.field: c.value})
+		if c.says == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.ErrorContains(t, err, c.field+": ", name)
+		require.ErrorContains(t, err, c.says, name)
+	}
+	_, _, err = field.Clean(schema, map[string]any{"vault": 1, "depth": "x"})
+	require.ErrorContains(t, err, "depth: ", "the first in alphabetical order")
+}
+
 func TestWrite(t *testing.T) {
 	h := house{Colour: "red"}
 	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"name": "x", "depth": 3}), true))
@@ -104,7 +146,9 @@ func TestWrite(t *testing.T) {
 	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"colour": nil}), false))
 	require.Equal(t, house{Name: "x", Colour: "white", Rest: time.Minute}, h, "null asks for the default")
 
-	err := field.Write(specs(), &h, data(map[string]any{"name": nil}), false)
+	err := field.Write(specs(), &h, data(map[string]any{"colour": "blue"}), false)
+	require.EqualError(t, err, "colour: must be one of white, red")
+	err = field.Write(specs(), &h, data(map[string]any{"name": nil}), false)
 	require.Equal(t, &field.Error{Field: "name", Problem: "must not be empty"}, err)
 	require.EqualError(t, err, "name: must not be empty")
 }

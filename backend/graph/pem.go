@@ -78,7 +78,7 @@ func ParseCertificates(text string) ([]*x509.Certificate, error) {
 // a byte-order mark. Tokens, secrets and PEM blocks are ASCII; the error says what kind of
 // character is not, and quotes nothing else.
 func PlainText(text string) (string, error) {
-	text = Trim(text)
+	text = strings.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' })
 	for _, r := range text {
 		kind := "a character that is not ASCII"
 		switch {
@@ -94,9 +94,4 @@ func PlainText(text string) (string, error) {
 		return "", fmt.Errorf("contains %s (%U): remove it, or copy the text anew", kind, r)
 	}
 	return text, nil
-}
-
-// Trim removes white space and a byte-order mark around a text.
-func Trim(text string) string {
-	return strings.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' })
 }

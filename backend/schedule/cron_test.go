@@ -16,6 +16,13 @@ func TestCheckCron(t *testing.T) {
 		require.Error(t, checkCron(bad), bad)
 	}
 	require.ErrorContains(t, checkCron("0 0 30 2 *"), "no such date")
+	for _, good := range []string{"*/45 * * * *", "*/60 * * * *", "0 */24 * * *", "0 0 */31 */12 *", "5/10,7-50/20 * * * *", "0 0 * * 1-5/2"} {
+		require.NoError(t, checkCron(good), good)
+	}
+	for _, never := range []string{"*/90 * * * *", "0 */36 * * *", "0 0 */45 * *", "0 0 1 */13 *", "0 0 * * */8", "0,5/61 * * * *", "0-30/61,7 * * * *"} {
+		require.ErrorContains(t, checkCron(never), "is never taken", never)
+		require.ErrorContains(t, checkCron(never), FieldPeriod, never)
+	}
 	for _, zone := range []string{"TZ=Europe/Berlin 0 3 * * *", "CRON_TZ=UTC 0 3 * * *", "TZ=x"} {
 		require.ErrorContains(t, checkCron(zone), "time zone")
 	}

@@ -77,14 +77,11 @@ func Fields() []field.Spec[Schedule] {
 }
 
 func (s *Schedule) setCron(value any) error {
-	s.Cron = strings.TrimSpace(value.(string))
+	s.Cron = value.(string)
 	if s.Cron == "" {
 		return nil
 	}
-	if err := checkCron(s.Cron); err != nil {
-		return fmt.Errorf("is no cron expression of five fields (minute, hour, day of month, month, day of week; UTC): %w", err)
-	}
-	return nil
+	return checkCron(s.Cron)
 }
 
 func checkCron(expression string) error {
@@ -94,10 +91,19 @@ func checkCron(expression string) error {
 	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)", err)
 	}
 	if parsed.Next(time.Unix(0, 0)).IsZero() {
 		return errors.New("never falls due: there is no such date")
+	}
+	for i, part := range strings.Fields(expression) {
+		for _, step := range strings.Split(part, "/")[1:] {
+			var n int
+			_, _ = fmt.Sscan(step, &n) // up to a comma; what is no number has been refused
+			if values := [...]int{60, 24, 31, 12, 7}[i]; n > values {
+				return fmt.Errorf("the step /%d is never taken, since counting begins anew after %d: use %s", n, values, FieldPeriod)
+			}
+		}
 	}
 	return nil
 }
@@ -131,6 +137,25 @@ func (s *Schedule) Next(last, now time.Time) (next, missed time.Time) {
 	return parsed.Next(now.Add(-s.Window)), next
 }
 
+// Upcoming returns a warning of the next three times at which the key is regenerated
+// automatically, if d sets that: a cron expression easily means something else than its
+// author thinks.
+func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time) (warning string) {
+	sets := d.Raw[FieldPeriod] != nil || d.Raw[FieldCron] != nil || d.Raw[FieldWindow] != nil
+	var times []string
+	for range 3 {
+		next, _ := s.Next(last, now)
+		if !sets || next.IsZero() {
+			return ""
+		}
+		if next.After(now) { // else it is due
+			now = next
+		}
+		last, times = now, append(times, now.UTC().Format(time.RFC3339))
+	}
+	return "The next automatic rotations of the key: " + strings.Join(times, ", ")
+}
+
 // Due returns from when on the rotation that Next returns may happen.
 func (s *Schedule) Due(last, now time.Time) time.Time {
 	next, _ := s.Next(last, now)
@@ -146,11 +171,7 @@ func (s *Schedule) Update(d *framework.FieldData, old Schedule, now time.Time) e
 	if err := field.Write(Fields(), s, d, false); err != nil {
 		return err
 	}
-	sets := func(name string, notZero bool) bool {
-		_, given := field.Value(d, name)
-		return given && notZero
-	}
-	setsPeriod, setsCron, setsWindow := sets(FieldPeriod, s.Period != 0), sets(FieldCron, s.Cron != ""), sets(FieldWindow, s.Window != 0)
+	setsPeriod, setsCron, setsWindow := d.Raw[FieldPeriod] != nil && s.Period != 0, d.Raw[FieldCron] != nil && s.Cron != "", d.Raw[FieldWindow] != nil && s.Window != 0
 	if setsPeriod && setsCron {
 		return &field.Error{Field: FieldCron, Problem: "cannot be combined with " + FieldPeriod + ": set one of them"}
 	}

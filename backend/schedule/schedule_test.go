@@ -62,13 +62,44 @@ func TestDueIsALittleEarlierByPeriodOnly(t *testing.T) {
 	require.Zero(t, new(schedule.Schedule).Due(last, last))
 }
 
+// Who sets a schedule sees what it means: the next three times, the first of which is now
+// if it is due.
+func TestUpcoming(t *testing.T) {
+	const says = "The next automatic rotations of the key: "
+	hourAgo := now.Add(-time.Hour)
+	for name, c := range map[string]struct {
+		fields map[string]any
+		last   time.Time
+		want   string
+	}{
+		"cron":                 {map[string]any{schedule.FieldCron: "*/45 * * * *"}, hourAgo, says + "2027-01-01T10:45:00Z, 2027-01-01T11:00:00Z, 2027-01-01T11:45:00Z"},
+		"cron without a key":   {map[string]any{schedule.FieldCron: "0 3 1 * 1"}, time.Time{}, says + "2027-01-04T03:00:00Z, 2027-01-11T03:00:00Z, 2027-01-18T03:00:00Z"},
+		"period":               {map[string]any{schedule.FieldPeriod: "90m"}, hourAgo, says + "2027-01-01T10:30:00Z, 2027-01-01T12:00:00Z, 2027-01-01T13:30:00Z"},
+		"period that is due":   {map[string]any{schedule.FieldPeriod: "10m"}, hourAgo, says + "2027-01-01T10:00:00Z, 2027-01-01T10:10:00Z, 2027-01-01T10:20:00Z"},
+		"period without a key": {map[string]any{schedule.FieldPeriod: "2h"}, time.Time{}, says + "2027-01-01T12:00:00Z, 2027-01-01T14:00:00Z, 2027-01-01T16:00:00Z"},
+		"none any longer":      {map[string]any{schedule.FieldPeriod: 0}, hourAgo, ""},
+		"something else":       {map[string]any{}, hourAgo, ""},
+	} {
+		s, err := update(schedule.Schedule{Period: time.Hour}, c.fields)
+		require.NoError(t, err)
+		require.Equal(t, c.want, s.Upcoming(&framework.FieldData{Raw: c.fields}, c.last, now), name)
+	}
+	cron, err := update(schedule.Schedule{Cron: "0 4 * * *"}, map[string]any{schedule.FieldWindow: "2h"})
+	require.NoError(t, err)
+	require.Contains(t, cron.Upcoming(&framework.FieldData{Raw: map[string]any{schedule.FieldWindow: "2h"}}, hourAgo, now), "2027-01-02T04:00:00Z, 2027-01-03")
+}
+
 // now is when the schedules of the tests are written.
 var now = time.Date(2027, 1, 1, 10, 0, 0, 0, time.UTC)
 
 // update writes fields over a schedule.
 func update(old schedule.Schedule, fields map[string]any) (schedule.Schedule, error) {
-	next := old
-	err := next.Update(&framework.FieldData{Raw: fields, Schema: field.Schema(schedule.Fields())}, old, now)
+	next, schema := old, field.Schema(schedule.Fields())
+	cleaned, _, err := field.Clean(schema, fields)
+	if err != nil {
+		return next, err
+	}
+	err = next.Update(&framework.FieldData{Raw: cleaned, Schema: schema}, old, now)
 	return next, err
 }
 
@@ -114,6 +145,7 @@ func TestBadScheduleIsRefusedByField(t *testing.T) {
 		{map[string]any{schedule.FieldCron: "* * * *"}, schedule.FieldCron, "five fields"},
 		{map[string]any{schedule.FieldCron: "0 * * * * *"}, schedule.FieldCron, "five fields"},
 		{map[string]any{schedule.FieldCron: "0 0 30 2 *"}, schedule.FieldCron, "never"},
+		{map[string]any{schedule.FieldCron: "*/90 * * * *"}, schedule.FieldCron, "use " + schedule.FieldPeriod},
 	} {
 		_, err := update(schedule.Schedule{}, c.fields)
 		var refused *field.Error

@@ -56,7 +56,7 @@ var (
 
 // TestMarks checks that whatever is not run here is run elsewhere, or cannot be.
 func TestMarks(t *testing.T) {
-	known := []string{markFails, markOneCommand, markRunBy, markCheckedBy, markByHand}
+	known := []string{markFails, markUnless, markOneCommand, markRunBy, markCheckedBy, markByHand}
 	for _, d := range documents(t) {
 		for _, s := range d.steps {
 			for mark := range s.marks {

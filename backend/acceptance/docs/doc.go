@@ -21,6 +21,8 @@
 //
 //	<!-- set up: COMMAND -->       run here, unseen by the reader: what they are told has happened
 //	<!-- fails -->                 the last command of the block has to fail
+//	<!-- unless it says: TEXT -->  the block ends there if a command fails with that text, since
+//	                               the server lacks what it is about
 //	<!-- one command -->           only the first "$ " is a command; the others are output of it
 //	<!-- run by: FILE -->          another test runs this; the file has to say so
 //	<!-- checked by: FOLDER -->    tests there check what this uses; it needs a program that is not here

@@ -20,6 +20,7 @@ const root = "../../.."
 const (
 	markSetUp      = "set up"
 	markFails      = "fails"
+	markUnless     = "unless it says"
 	markOneCommand = "one command"
 	markRunBy      = "run by"
 	markCheckedBy  = "checked by"
