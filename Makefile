@@ -185,6 +185,7 @@ fleet: ## Have many hosts read and register at once on a real Vault (see ARGS="-
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
+	@$(MAKE) --no-print-directory prose
 	@$(progress) "linters" $(LINT) run --allow-parallel-runners ./...
 	@for module in integrations/check clients tools; do \
 		(cd scripts/$$module && $(CURDIR)/$(progress) "linters in scripts/$$module" $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
@@ -248,6 +249,11 @@ $(GO_TOOLS): scripts/tools/go.mod scripts/tools/go.sum $(wildcard scripts/tools/
 ##@ Release
 
 with-release-tools := PATH=$(abspath $(dir $(GORELEASER))):$(abspath $(dir $(COSIGN))):$(abspath $(GO_TOOLS)):$$PATH
+
+# What is generated is not read: docs/faults.md has lists of faults for sentences.
+.PHONY: prose
+prose: ## Find long sentences, and phrases for which there is a plainer one
+	@go run ./scripts/prose $$(git ls-files '*.md' '*.go' | grep -v -e _test.go -e docs/faults.md)
 
 .PHONY: release-lint
 release-lint: $(GORELEASER) licences ## Check the configuration of releases, and that two builds for this machine are equal

@@ -11,6 +11,7 @@ require (
 	github.com/hashicorp/vault/sdk v0.25.1 // the framework of every secrets engine
 	github.com/rogpeppe/go-internal v1.16.0 // tests: the scripts on a real Vault
 	github.com/stretchr/testify v1.12.1 // tests: assertions
+	golang.org/x/net v0.52.0 // proxies from the environment, as net/http finds them; net/http does not report a malformed one
 	golang.org/x/sync v0.24.0 // one token request for all who need a token; two writes at a time
 	google.golang.org/grpc v1.79.3 // Vault's refusals, which come as gRPC codes; tests: to stand in for Vault
 	pgregory.net/rapid v1.3.0 // tests: random histories
@@ -101,7 +102,6 @@ require (
 	go.uber.org/atomic v1.11.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.49.0 // indirect
-	golang.org/x/net v0.52.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.42.0 // indirect
 	golang.org/x/text v0.35.0 // indirect

@@ -80,7 +80,7 @@ func statusFor(e *graph.Error) int {
 	switch {
 	case e.Kind == graph.Refused:
 		return http.StatusBadRequest
-	case e.Kind == graph.Throttled, e.Kind == graph.Timeout, e.Status == 0, e.Status == http.StatusServiceUnavailable:
+	case e.Kind == graph.Throttled, e.Kind == graph.Timeout, e.Status == 0, e.Status == http.StatusServiceUnavailable, e.Status == http.StatusGone:
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusBadGateway

@@ -73,8 +73,8 @@ var wantOfRetirement = []outcome{
 
 var wantOfRetirementGet = []outcome{
 	{"401 once, claims once, 429 for 1 s once, content type", cell{"", "1/1", "a new one", "comparison: unchanged", "the new key", "at once", "0/0", "0 s"}},
-	{"401, 403, 404, 429, 503, 429 for 315 s, doubtful", cell{"", "1/1", "a new one", "comparison: failed", "the new key", "at once", "0/0", "0 s"}},
-	{"unsigned, useless, slow", cell{"", "0/0", "the old one", "failed, retry after 1 min, comparison: failed", "the old key, a warning", "1 min", "0/0", "0 s"}},
+	{"401, 403, 404, 429, 503, 429 for 315 s, doubtful, 200 without a key, empty 200, half an answer, two keys", cell{"", "1/1", "a new one", "comparison: failed", "the new key", "at once", "0/0", "0 s"}},
+	{"unsigned, lost answer, reset after, slow", cell{"", "0/0", "the old one", "failed, retry after 1 min, comparison: failed", "the old key, a warning", "1 min", "0/0", "0 s"}},
 }
 
 var wantOfComparison = []outcome{

@@ -4,6 +4,7 @@ package backend
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -274,6 +275,9 @@ func unsigned(statuses ...int) (all []graphtest.Fault) {
 
 func noKey(f graphtest.Fault) disturbance {
 	f.Operation, f.Times = graphtest.Get, 1
+	if f.Status == http.StatusNotFound {
+		f.Times = 2 // at both versions of the API
+	}
 	return disturbance{deniedGET, f}
 }
 

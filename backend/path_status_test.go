@@ -23,10 +23,11 @@ func TestStatusOfANewMount(t *testing.T) {
 		fieldConfigured: false, fieldKeyVersion: 0, fieldDisclosed: false, fieldLiveLeases: 0,
 		fieldIntentPending: false, "on_watch": false, fieldConsecutiveFailures: 0,
 		fieldDue: []string{}, fieldMissedRotations: 0, fieldDisableAutomatedRotation: false,
+		"state": "unconfigured: write tenant_id, client_id and a credential to config",
 	}
 	require.Equal(t, want, r.status())
 	r.write(configPath, r.config(nil))
-	want[fieldConfigured] = true
+	want[fieldConfigured], want["state"] = true, "ok: nothing is wrong"
 	want[fieldRootUnsettled], want[fieldRootRetiring], want[fieldRootFailures] = false, 0, 0
 	require.Equal(t, want, r.status())
 }

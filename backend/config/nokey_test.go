@@ -21,6 +21,7 @@ import (
 const (
 	namesKey  = "names a key"
 	noKey     = "has none: 200 without a key"
+	blocked   = "a proxy's JSON"
 	notFound  = "404, signed"
 	proxys404 = "404, not signed"
 	broken    = "500"
@@ -35,7 +36,11 @@ func (r *rig) graphThat(answers map[string]string) map[string]any {
 		switch answer := answers[version]; answer {
 		case namesKey:
 			r.sim.Handler().ServeHTTP(w, req)
+		case blocked:
+			_, _ = fmt.Fprint(w, `{"message": "blocked"}`)
 		case noKey:
+			w.Header().Set("request-id", uuid.NewString())
+			w.Header().Set("client-request-id", req.Header.Get("client-request-id"))
 			_, _ = fmt.Fprint(w, `{"deploymentAccessKey": null}`)
 		case proxys404:
 			http.NotFound(w, req)
@@ -54,7 +59,7 @@ func (r *rig) graphThat(answers map[string]string) map[string]any {
 // A tenant that has no key yet is verified with a warning, at either version. A 404 of this
 // version alone is no such tenant's: the call is not there.
 func TestATenantWithoutAKeyYet(t *testing.T) {
-	all := []string{namesKey, noKey, notFound, proxys404, broken, forbidden}
+	all := []string{namesKey, noKey, blocked, notFound, proxys404, broken, forbidden}
 	r := newRig(t)
 	for this, other := range map[string]string{graph.V1: graph.Beta, graph.Beta: graph.V1} {
 		for _, here := range all {

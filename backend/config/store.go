@@ -5,7 +5,6 @@ package config
 import (
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -180,7 +179,7 @@ func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, e
 		return nil, err
 	}
 	if verifies(d, old, next) {
-		err = s.verify(ctx, conn)
+		err = verify(ctx, conn)
 		conn.Verified = err == nil
 	}
 	return conn, err
@@ -224,7 +223,7 @@ func verifies(d *framework.FieldData, old, next *Config) bool {
 // verify signs in and asks Graph for the key, which shows that tenant, client, credential,
 // endpoints and permission fit together. It needs the very permission that regenerating
 // does, and changes nothing.
-func (s *Store) verify(ctx context.Context, conn *Connection) error {
+func verify(ctx context.Context, conn *Connection) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyBudget)
 	defer cancel()
 	if err := conn.Graph.SignIn(ctx); err != nil {
@@ -235,36 +234,12 @@ func (s *Store) verify(ctx context.Context, conn *Connection) error {
 			graph.Permission + " of Microsoft Graph: " + conn.Graph.GrantHint(graph.Permission)}}
 	}
 	_, err := conn.Graph.DeploymentAccessKey(ctx)
-	if s.noKeyYet(ctx, *conn.Config, err) {
+	if said, ok := errors.AsType[*graph.Error](err); ok && said.NamesNoKey() {
 		conn.Warning = "Graph names no deployment access key: the tenant has none yet, and the first read of a key makes one. If it should have one, check " + FieldTenantID + "."
 	} else if err != nil {
 		return &VerificationError{err}
 	}
 	return nil
-}
-
-// noKeyYet reports whether err, of reading the key with cfg, means that the tenant has none.
-// A 404 can mean as well that this version of the API lacks the call, so it counts only if
-// the other version answers the same.
-func (s *Store) noKeyYet(ctx context.Context, cfg Config, err error) bool {
-	status := noKey(err)
-	if status != http.StatusNotFound {
-		return status != 0
-	}
-	cfg.GraphAPIVersion = map[string]string{graph.V1: graph.Beta, graph.Beta: graph.V1}[cfg.GraphAPIVersion]
-	other, err := s.Connect(&cfg)
-	if err == nil {
-		_, err = other.Graph.DeploymentAccessKey(ctx)
-	}
-	return noKey(err) == status
-}
-
-// noKey returns the status with which Graph has answered that there is no key, 0 if it has not.
-func noKey(err error) int {
-	if said, ok := errors.AsType[*graph.Error](err); ok && said.NamesNoKey() {
-		return said.Status
-	}
-	return 0
 }
 
 // Save stores the configuration of conn and makes conn the current connection.

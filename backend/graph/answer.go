@@ -114,9 +114,6 @@ func signed(resp *http.Response, code string) bool {
 // can contain the access token (in an answer that it could not parse) and refer to
 // the client secret (in the request), so only status, code and id are kept.
 func signInError(ctx context.Context, err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e // from this package: there was no client assertion
-	}
 	call, ok := errors.AsType[msal.CallErr](err)
 	if !ok || call.Resp == nil {
 		return failure(ctx, OpSignIn, err)

@@ -34,7 +34,10 @@ import (
 // Client calls Graph for one application in one tenant. It is safe for concurrent
 // use. Reuse it: it caches its access token.
 type Client struct {
-	root   string // of Graph, with the version
+	// sensors and elsewhere are the URLs of the sensors' calls at the configured version of
+	// the API and at the other.
+	sensors, elsewhere string
+
 	http   *http.Client
 	tokens *tokenSource
 	retry  retrier
@@ -69,7 +72,8 @@ func New(cfg Config) (*Client, error) {
 	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
 	applications := root + "/" + V1 + "/applications"
 	return &Client{
-		root:         root + "/" + cfg.APIVersion,
+		sensors:      root + "/" + cfg.APIVersion + sensors,
+		elsewhere:    root + "/" + map[string]string{Beta: V1, V1: Beta}[cfg.APIVersion] + sensors,
 		http:         client,
 		tokens:       tokens,
 		retry:        retrier{Sleep},
@@ -207,7 +211,7 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 	} else {
 		return nil
 	}
-	e.Status, e.RequestID, e.managed = resp.StatusCode, requestID(resp.Header), c.managed
+	e.Status, e.RequestID, e.managed, e.Signed = resp.StatusCode, requestID(resp.Header), c.managed, signed(resp, "")
 	return e
 }
 
@@ -221,7 +225,7 @@ const probeBudget = 5 * time.Second
 func (c *Client) Probe(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeBudget)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.root+sensors+OpGet, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.sensors+OpGet, http.NoBody)
 	if err != nil {
 		return false
 	}

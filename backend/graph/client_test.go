@@ -150,7 +150,7 @@ func TestFailedRegenerations(t *testing.T) {
 			if test.want.Status == 0 {
 				test.want.Status = test.fault.Status
 			}
-			test.want.Signed = test.fault.Status != 0 && test.fault.Body != graphtest.BodyHTML
+			test.want.Signed = test.want.Status != 0 && test.fault.Body != graphtest.BodyHTML
 			require.Equal(t, &test.want, got)
 		})
 	}

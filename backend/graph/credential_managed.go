@@ -29,6 +29,7 @@ func (m ManagedIdentity) issuers(cfg *Config, _ *http.Client) (func() (issuer, e
 // issuersFor returns a function that makes issuers, which ask for tokens for resource
 // through client.
 func (m ManagedIdentity) issuersFor(resource string, client *http.Client) (func() (issuer, error), error) {
+	source, _ := managedidentity.GetSource() // never fails
 	id := managedidentity.SystemAssigned()
 	if m.ClientID != "" {
 		if !namePattern.MatchString(m.ClientID) {
@@ -43,7 +44,7 @@ func (m ManagedIdentity) issuersFor(resource string, client *http.Client) (func(
 		if err != nil {
 			return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
 		}
-		return managedIssuer(identity, resource), nil
+		return managedIssuer(identity, resource, m.ClientID != "" && source == managedidentity.AzureArc), nil
 	}, nil
 }
 
@@ -52,8 +53,9 @@ const freshness = 5 * time.Minute
 
 // managedIssuer returns an issuer that caches the token itself. MSAL's cache for managed
 // identities belongs to the process: a token could not be dropped from it, and a new
-// configuration would keep using the token of the old one.
-func managedIssuer(identity managedidentity.Client, resource string) issuer {
+// configuration would keep using the token of the old one. onArc says that a user-assigned
+// identity of Azure Arc is wanted: MSAL refuses the token of an agent that knows none.
+func managedIssuer(identity managedidentity.Client, resource string, onArc bool) issuer {
 	var bearer string
 	var expires time.Time
 	return func(ctx context.Context, _ string) (string, error) {
@@ -65,6 +67,9 @@ func managedIssuer(identity managedidentity.Client, resource string) issuer {
 		if err != nil {
 			e := signInError(ctx, err)
 			e.managed = true
+			if onArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
+				e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
+			}
 			return "", e
 		}
 		if result.AccessToken == "" {

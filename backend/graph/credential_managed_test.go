@@ -219,9 +219,10 @@ func TestAnswersOfTheMetadataService(t *testing.T) {
 		"being updated":  {410, bad, 2, nil, false},
 		"not found":      {404, bad, 2, nil, false},
 		"throttled":      {429, bad, 2, nil, false},
+		"too slow":       {408, bad, 2, nil, false},
 		"broken":         {500, bad, 2, nil, false},
 		"refused":        {400, bad, 1, &Error{Kind: Refused, Status: 400}, true},
-		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: reasonRedirect}, true},
+		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: reasonRedirect}, false},
 		"a page":         {200, "<html>hunter2", 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: reasonNoToken}, false},
 		"no end":         {200, `{"access_token":"hunter2"}`, 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
@@ -304,4 +305,127 @@ func TestGraphRefusesAManagedIdentity(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, e.Status)
 	require.Contains(t, e.Hint(), "service principal")
 	require.Contains(t, e.Hint(), client.GrantHint(Permission))
+}
+
+// TestTheMetadataServiceStaysBusy: what passes is repeated, and then not taken for an
+// identity that is missing. Other refusals are not repeated.
+func TestTheMetadataServiceStaysBusy(t *testing.T) {
+	withoutIdentity(t)
+	for status := 400; status < 600; status++ {
+		client, err := New(validConfig(managed(userIdentity)))
+		require.NoError(t, err)
+		seen := metadataService(t, client, userIdentity, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"error":"hunter2"}`))
+		}))
+		e := failed(t, client.SignIn(t.Context()))
+		busy := status == 408 || status == 410 || status == 429 || status >= 500
+		require.Equal(t, []any{status, "", busy}, []any{e.Status, e.Code, e.Kind == Unavailable || e.Kind == Throttled})
+		if busy {
+			require.Contains(t, e.Hint(), "being updated or overloaded, which can take 70 seconds")
+		} else {
+			require.Contains(t, e.Hint(), "check that it is assigned")
+		}
+		attempts := 1
+		if busy || status == http.StatusNotFound {
+			attempts = 1 + maxRepetitions
+		}
+		require.Len(t, *seen, attempts, status)
+	}
+}
+
+// arcAgent starts an agent of Azure Arc on this machine, and counts its requests.
+func arcAgent(t *testing.T, answer http.HandlerFunc) *atomic.Int32 {
+	t.Helper()
+	withoutIdentity(t)
+	requests := &atomic.Int32{}
+	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		if r.Header.Get("Metadata") != "true" || r.URL.Query().Get("resource") == "" {
+			t.Error("no request for a token")
+		}
+		answer(w, r)
+	}))
+	t.Cleanup(agent.Close)
+	t.Setenv("IDENTITY_ENDPOINT", agent.URL+"/metadata/identity/oauth2/token")
+	t.Setenv("IMDS_ENDPOINT", agent.URL)
+	return requests
+}
+
+// namesKeyFile answers like an agent: the client has to quote the file that is named. This one
+// no account can read, since it is not there; MSAL accepts no other folder.
+func namesKeyFile(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("WWW-Authenticate", "Basic realm=/var/opt/azcmagent/tokens/hunter2.key")
+	w.WriteHeader(http.StatusUnauthorized)
+}
+
+func TestTheKeyFileOfAzureArcCannotBeRead(t *testing.T) {
+	for _, clientID := range []string{"", userIdentity} {
+		requests := arcAgent(t, namesKeyFile)
+		client, err := New(validConfig(managed(clientID)))
+		require.NoError(t, err)
+		e := failed(t, client.SignIn(t.Context()))
+		require.Equal(t, []any{OpSignIn, Refused, 0, true}, []any{e.Op, e.Kind, e.Status, e.managed})
+		require.Contains(t, e.Reason, "cannot read the key file")
+		require.Contains(t, e.Reason, "himds")
+		require.NotContains(t, Explain(e), "client_id")
+		require.NotContains(t, Explain(e), "works only on Azure")
+		require.NotContains(t, everythingAbout(e), "hunter2")
+		require.False(t, e.FoundNobody())
+		require.EqualValues(t, 1, requests.Load())
+	}
+}
+
+// TestMSALsErrorsAboutTheKeyFile: they have no type. These are its texts about files that are
+// there.
+func TestMSALsErrorsAboutTheKeyFile(t *testing.T) {
+	for _, cause := range []string{"permission denied", "is a directory", "Access is denied."} {
+		for _, text := range []string{"failed to get metadata for /x.key due to error: stat /x.key: ", `failed to read "C:\\x.key" due to error: open C:\x.key: `} {
+			e := failure(t.Context(), OpSignIn, errors.New(text+cause))
+			require.Equal(t, Refused, e.Kind)
+			require.Contains(t, e.Reason, "himds")
+		}
+	}
+}
+
+// TestTheAgentOfAzureArcRefuses: MSAL says of the first answer only that it is no 401.
+func TestTheAgentOfAzureArcRefuses(t *testing.T) {
+	for _, clientID := range []string{"", userIdentity} {
+		for _, status := range []int{200, 302, 400, 403, 404, 408, 410, 429, 500, 502, 503} {
+			requests := arcAgent(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("x-ms-request-id", "an-id")
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte(`{"access_token":"hunter2"}`))
+			})
+			client, err := New(validConfig(managed(clientID)))
+			require.NoError(t, err)
+			client.tokens.retry.sleep = (&waits{}).sleep
+			e := failed(t, client.SignIn(t.Context()))
+			name := fmt.Sprint(status, " ", clientID)
+			require.NotContains(t, everythingAbout(e), "hunter2", name)
+			if status == http.StatusOK {
+				require.Equal(t, clientID != "", e.Kind == Refused, name)
+			} else {
+				require.Equal(t, []any{status, kindOf(status), "an-id"}, []any{e.Status, e.Kind, e.RequestID}, name)
+			}
+			asks := clientID != "" && e.Kind == Refused && status != 302
+			require.Equal(t, asks, strings.Contains(Explain(e), "user-assigned identities do not exist"), name)
+			require.NotContains(t, Explain(e), "himds", name)
+			repeated := status == 404 || e.Kind == Unavailable || e.Kind == Throttled
+			require.Equal(t, repeated, requests.Load() > 1, name)
+		}
+	}
+}
+
+// TestNoAgentOfAzureArc: the variables are left over, and nothing listens.
+func TestNoAgentOfAzureArc(t *testing.T) {
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	withoutIdentity(t)
+	t.Setenv("IDENTITY_ENDPOINT", closed.URL)
+	t.Setenv("IMDS_ENDPOINT", closed.URL)
+	client, err := New(validConfig(managed(userIdentity)))
+	require.NoError(t, err)
+	e := failed(t, client.SignIn(t.Context()))
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: "the connection was refused", managed: true}, e)
 }

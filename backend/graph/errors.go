@@ -30,7 +30,7 @@ type Kind string
 const (
 	Refused     Kind = "refused"     // 4xx or a redirect: something must be changed first
 	Throttled   Kind = "throttled"   // 429: too many requests, see RetryAfter
-	Unavailable Kind = "unavailable" // 5xx, 408, not reachable, or the connection was lost
+	Unavailable Kind = "unavailable" // 5xx, 408, 410 (of Azure: being updated), not reachable, or the connection was lost
 	Timeout     Kind = "timeout"     // no answer within the time allowed
 	Unreadable  Kind = "unreadable"  // an answer that could not be understood
 )
@@ -57,6 +57,8 @@ type Error struct {
 	managed bool
 	// local is set if the sign-in sent nothing, for lack of a credential.
 	local bool
+	// keyless is set if both versions of Graph's API answer the call with a 404.
+	keyless bool
 }
 
 // Error returns the fields as one line.
@@ -109,10 +111,16 @@ func (e *Error) FoundNobody() bool {
 	return e.Status == 0 && !e.local && !ownMachine
 }
 
-// NamesNoKey reports whether Graph answered that there is no key: with a 404, or with a
-// well-formed answer that contains none.
+// NamesNoKey reports whether Graph itself answered that there is no key: with a 404 at both
+// versions of its API, or with a well-formed answer that contains none.
 func (e *Error) NamesNoKey() bool {
-	return e.Op == OpGet && (e.Signed && e.Status == http.StatusNotFound || e.Reason == reasonNoKey)
+	return e.Op == OpGet && e.Signed && (e.keyless || e.Reason == reasonNoKey)
+}
+
+// foreign reports whether an answer is neither Entra's nor Graph's, but that of a proxy, or
+// of another server.
+func (e *Error) foreign() bool {
+	return e.Status != 0 && !e.Signed && (e.Op != OpSignIn || e.Code == "") && (e.Kind == Refused || e.Reason == reasonUnreadable)
 }
 
 // kindOf classifies the status of a failed request.
@@ -120,7 +128,7 @@ func kindOf(status int) Kind {
 	switch {
 	case status == http.StatusTooManyRequests:
 		return Throttled
-	case status >= 500, status == http.StatusRequestTimeout:
+	case status >= 500, status == http.StatusRequestTimeout, status == http.StatusGone:
 		return Unavailable
 	case status >= 300:
 		return Refused

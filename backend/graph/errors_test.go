@@ -62,9 +62,11 @@ func TestNamesNoKey(t *testing.T) {
 		e    Error
 		want bool
 	}{
-		"404 of Graph":       {Error{Op: OpGet, Status: 404, Signed: true}, true},
+		"404 of Graph":       {Error{Op: OpGet, Status: 404, Signed: true, keyless: true}, true},
+		"404 of one version": {Error{Op: OpGet, Status: 404, Signed: true}, false},
 		"404 of a proxy":     {Error{Op: OpGet, Status: 404}, false},
-		"200 without a key":  {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, true},
+		"200 without a key":  {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey, Signed: true}, true},
+		"a proxy's JSON":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
 		"200 of a proxy":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"no key from a POST": {Error{Op: OpRegenerate, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
 		"another refusal":    {Error{Op: OpGet, Status: 403, Signed: true}, false},
@@ -76,7 +78,7 @@ func TestNamesNoKey(t *testing.T) {
 func TestKindOf(t *testing.T) {
 	for status, want := range map[int]Kind{
 		204: Unreadable, 302: Refused, 400: Refused, 401: Refused, 403: Refused, 404: Refused, 408: Unavailable,
-		429: Throttled, 500: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable, 599: Unavailable,
+		410: Unavailable, 429: Throttled, 500: Unavailable, 502: Unavailable, 503: Unavailable, 504: Unavailable, 599: Unavailable,
 	} {
 		require.Equal(t, want, kindOf(status), http.StatusText(status))
 	}
@@ -91,10 +93,10 @@ func TestHint(t *testing.T) {
 		"AADSTS70021": "federated", "AADSTS700211": "issuer", "AADSTS700212": "audience", "AADSTS700213": "subject",
 	} {
 		require.Contains(t, (&Error{Op: OpSignIn, Code: code}).Hint(), want)
-		require.Empty(t, (&Error{Op: OpGet, Code: code, Status: 400}).Hint(), "Graph does not send Entra's codes")
+		require.Empty(t, (&Error{Op: OpGet, Code: code, Status: 409, Signed: true}).Hint(), "Graph does not send Entra's codes")
 	}
-	require.Contains(t, (&Error{Op: OpGet, Status: 401}).Hint(), "access token")
-	forbidden := (&Error{Op: OpRegenerate, Status: 403}).Hint()
+	require.Contains(t, (&Error{Op: OpGet, Status: 401, Signed: true}).Hint(), "access token")
+	forbidden := (&Error{Op: OpRegenerate, Status: 403, Signed: true}).Hint()
 	require.Contains(t, forbidden, "SecurityIdentitiesSensors.ReadWrite.All")
 	require.Contains(t, forbidden, "admin consent")
 	require.Empty(t, (&Error{Op: OpSignIn, Status: 401, Code: "AADSTS1"}).Hint())
@@ -109,7 +111,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 		"lifetime":              {Error{Op: OpAddPassword, Status: 400, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
 		"lifetime of a key":     {Error{Op: OpAddKey, Status: 403, Code: "CredentialInvalidLifetimeAsPerAppPolicy"}, "shorten"},
 		"type":                  {Error{Op: OpAddPassword, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, "use another"},
-		"another call's policy": {Error{Op: OpRegenerate, Status: 400, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, ""},
+		"another call's policy": {Error{Op: OpRegenerate, Status: 409, Code: "CredentialTypeNotAllowedAsPerAppPolicy"}, ""},
 		"permission":            {Error{Op: OpRemovePassword, Status: 403}, ApplicationPermission},
 		"permission to read":    {Error{Op: OpApplication, Status: 403}, ApplicationPermission},
 		"registered elsewhere":  {Error{Op: OpAddPassword, Status: 404, Signed: true}, "home tenant"},
@@ -117,7 +119,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 		"nor be given a key":    {Error{Op: OpAddKey, Status: 404, Signed: true}, "home tenant"},
 		"perhaps elsewhere":     {Error{Op: OpAddPassword, Status: 403}, "another tenant"},
 		"a proxy's 404":         {Error{Op: OpAddPassword, Status: 404}, ""},
-		"another call's 404":    {Error{Op: OpGet, Status: 404, Signed: true}, ""},
+		"another call's 404":    {Error{Op: OpGet, Status: 404, Signed: true}, "graph_api_version"},
 		"proof":                 {Error{Op: OpRemoveKey, Status: 403}, "proof"},
 		"proof, documented":     {Error{Op: OpAddKey, Status: 401, Code: codeBadProof}, "proof"},
 		"token":                 {Error{Op: OpAddKey, Status: 401, Code: "InvalidAuthenticationToken"}, "access token"},
@@ -125,8 +127,9 @@ func TestHintsAboutCredentials(t *testing.T) {
 		"no advice":             {Error{Op: OpAddPassword, Status: 409}, ""},
 		"no such identity":      {Error{Op: OpSignIn, Kind: Refused, Status: 400, managed: true}, "client_id"},
 		"no endpoint":           {Error{Op: OpSignIn, Kind: Timeout, managed: true}, "Azure"},
-		"a broken endpoint":     {Error{Op: OpSignIn, Kind: Unavailable, Status: 500, managed: true}, ""},
+		"a broken endpoint":     {Error{Op: OpSignIn, Kind: Unavailable, Status: 500, managed: true}, "70 seconds"},
 	} {
+		test.e.Signed = test.e.Op != OpSignIn && name != "a proxy's 404"
 		if test.want == "" {
 			require.Empty(t, test.e.Hint(), name)
 			continue
@@ -138,6 +141,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 // A managed identity has no app registration, so there is nothing to consent to.
 func TestHintsForAManagedIdentity(t *testing.T) {
 	for _, e := range []Error{{Op: OpGet, Status: 403}, {Op: OpRegenerate, Status: 403}, {Op: OpPackage, Status: 403}, {Op: OpGet, Status: 401}} {
+		e.Signed = true
 		app := e.Hint()
 		e.managed = true
 		own := e.Hint()
@@ -146,8 +150,33 @@ func TestHintsForAManagedIdentity(t *testing.T) {
 		require.NotContains(t, own, "consent")
 		require.NotContains(t, own, "authority_host")
 	}
-	require.Contains(t, (&Error{Op: OpPackage, Status: 403, managed: true}).Hint(), "app role "+PackagePermission)
-	require.Contains(t, (&Error{Op: OpGet, Status: 403, managed: true}).Hint(), "up to a day")
+	require.Contains(t, (&Error{Op: OpPackage, Status: 403, Signed: true, managed: true}).Hint(), "app role "+PackagePermission)
+	require.Contains(t, (&Error{Op: OpGet, Status: 403, Signed: true, managed: true}).Hint(), "up to a day")
+}
+
+// A proxy knows nothing of permissions, tokens and secrets: of its refusals, none is to be
+// read as Entra's or Graph's, whatever the call and the status.
+func TestHintsAboutForeignAnswers(t *testing.T) {
+	for _, op := range []string{OpSignIn, OpRegenerate, OpGet, OpPackage, OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication} {
+		for status := 300; status < 500; status++ {
+			for _, managed := range []bool{false, true} {
+				e := &Error{Op: op, Kind: kindOf(status), Status: status, managed: managed}
+				if ownMachine := managed && op == OpSignIn; !ownMachine && e.Kind == Refused {
+					require.Equal(t, hintForeign, e.Hint(), "%s %d", op, status)
+				} else {
+					require.NotEqual(t, hintForeign, e.Hint(), "%s %d", op, status)
+				}
+				e.Signed, e.Code = true, "AADSTS7000215"
+				require.NotEqual(t, hintForeign, e.Hint(), "%s %d", op, status)
+			}
+		}
+		if op != OpSignIn {
+			require.Equal(t, hintForeign, (&Error{Op: op, Kind: Unreadable, Status: 200, Reason: reasonUnreadable}).Hint(), "a page with a login form")
+			require.Empty(t, (&Error{Op: op, Kind: Unreadable, Status: 200, Reason: reasonUnreadable, Signed: true}).Hint())
+		}
+		require.Empty(t, (&Error{Op: op, Kind: Unavailable}).Hint(), "no answer at all")
+	}
+	require.NotContains(t, hintForeign, "permission")
 }
 
 func TestFoundNobody(t *testing.T) {

@@ -21,6 +21,9 @@ const (
 )
 
 const (
+	hintForeign    = "this answer is not Microsoft's own: have the proxy, firewall or gateway on the way pass requests on unchanged, and check graph_endpoint and authority_host if they are set"
+	hintVersion    = "Graph may not offer this call at the configured graph_api_version: try the other one, " + V1 + " or " + Beta
+	hintNoKey      = "Graph knows no key of this tenant: it may have no Defender for Identity workspace, or no key yet"
 	hintOtherCloud = "the tenant lives in another cloud: check tenant_id, environment and authority_host, which belong together"
 	hintFederation = "the app registration has no federated credential for the token that was presented: compare its issuer, subject and audience with the token's, letter by letter"
 )
@@ -78,10 +81,16 @@ func (e *Error) Hint() string {
 	switch {
 	case e.Op == OpSignIn && e.managed:
 		return e.managedHint()
+	case e.foreign():
+		return hintForeign
 	case e.Op == OpSignIn:
 		return entraHints[e.Code]
 	case e.replaces() && policyHints[e.Code] != "":
 		return policyHints[e.Code]
+	case e.keyless:
+		return hintNoKey
+	case !e.replaces() && (e.Status == http.StatusNotFound || e.Status == http.StatusBadRequest):
+		return hintVersion // there are no parameters that could be wrong
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
@@ -104,12 +113,14 @@ func (e *Error) Hint() string {
 
 func (e *Error) managedHint() string {
 	switch {
-	case e.Status == 0 && e.Kind != Unreadable:
-		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
+	case e.Kind == Unreadable, e.Kind == Refused && e.Reason != "": // which says it all
+		return ""
 	case e.Kind == Refused:
 		return "the managed identity was refused: check that it is assigned to this machine or service, and that client_id is the client id of a user-assigned identity"
+	case e.Status == 0:
+		return "no managed identity endpoint can be reached: managed_identity works only on Azure, on a machine or service that has an identity"
 	}
-	return ""
+	return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which can take 70 seconds"
 }
 
 func (e *Error) forbiddenHint() string {

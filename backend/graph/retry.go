@@ -46,7 +46,8 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 		if wait < betweenPOSTs {
 			wait = Backoff(betweenPOSTs, maxWait, n)
 		}
-		if wait > maxWait || !fits(ctx, wait) || r.sleep(ctx, wait) != nil {
+		end, ends := ctx.Deadline()
+		if wait > maxWait || ends && time.Until(end) <= wait || r.sleep(ctx, wait) != nil {
 			return err
 		}
 	}
@@ -56,35 +57,26 @@ func (r retrier) do(ctx context.Context, idempotent bool, attempt func(context.C
 // repeated. It may if it is idempotent, or if it is proven that Graph has not carried it
 // out, and if the failure may pass.
 func repeatable(e *Error, n int, idempotent bool) bool {
-	harmless := idempotent || !e.MayHaveHappened()
-	switch e.Status {
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return harmless && n < maxRepetitions
-	case http.StatusConflict:
-		return harmless && e.Code == codeConcurrency && n < maxRepetitions
-	case http.StatusNotFound, http.StatusGone:
-		// Azure's metadata service answers so while it is being updated.
-		return e.managed && e.Op == OpSignIn && n < maxRepetitions
-	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
-		return idempotent && n == 0
+	switch {
+	case e.Status == http.StatusTooManyRequests, e.Status == http.StatusServiceUnavailable,
+		e.Status == http.StatusConflict && e.Code == codeConcurrency:
+		return n < maxRepetitions && (idempotent || !e.MayHaveHappened())
+	case e.managed && e.Op == OpSignIn && (e.Status == http.StatusNotFound || e.Status != 0 && e.Kind == Unavailable):
+		// Azure's metadata service is being updated, or overloaded.
+		return n < maxRepetitions
+	case e.Status == http.StatusInternalServerError, e.Status == http.StatusBadGateway,
+		e.Status == http.StatusGatewayTimeout, e.Reason == reasonConnLost:
+		return n == 0 && idempotent
 	}
-	return idempotent && n == 0 && e.Reason == reasonConnLost
+	return false
 }
 
 // Backoff returns how long to wait after so many failures in succession: first, then twice
 // as long each time up to last, and up to a fifth more, so that not all who failed
 // together come back together.
 func Backoff(first, last time.Duration, failures int) time.Duration {
-	wait := last
-	if failures < 16 {
-		wait = min(last, first<<failures)
-	}
+	wait := min(last, first<<min(failures, 16))
 	return wait + rand.N(wait/5) //nolint:gosec // nothing depends on this being hard to guess
-}
-
-func fits(ctx context.Context, wait time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return !ok || time.Until(deadline) > wait
 }
 
 // Sleep waits for d, or returns the error of the context if that ends before.

@@ -57,8 +57,13 @@ func TestRetry(t *testing.T) {
 		"POST of the key":        {failure: conflict(OpRegenerate, true), times: 1, attempts: 1},
 		"POST, other conflict":   {failure: &Error{Op: OpAddPassword, Status: 409, Code: "x", Signed: true}, times: 1, attempts: 1},
 		"GET, not found":         {failure: &Error{Status: 404}, times: 1, idempotent: true, attempts: 1},
-		"metadata, 404":          {failure: &Error{Op: OpSignIn, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
-		"metadata, 410":          {failure: &Error{Op: OpSignIn, Status: 410, managed: true}, times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
+		"metadata, 404":          {failure: metadata(404), times: 1, idempotent: true, attempts: 2, waits: around(time.Second), succeeded: true},
+		"metadata, 408":          {failure: metadata(408), times: 2, idempotent: true, attempts: 3, waits: around(3 * time.Second), succeeded: true},
+		"metadata, 410":          {failure: metadata(410), times: forever, idempotent: true, attempts: 3, waits: around(3 * time.Second)},
+		"metadata, 500":          {failure: metadata(500), times: 2, idempotent: true, attempts: 3, waits: around(3 * time.Second), succeeded: true},
+		"metadata, 511":          {failure: metadata(511), times: 2, idempotent: true, attempts: 3, waits: around(3 * time.Second), succeeded: true},
+		"metadata, 400":          {failure: metadata(400), times: 1, idempotent: true, attempts: 1},
+		"metadata, nobody":       {failure: &Error{Op: OpSignIn, Kind: Unavailable, managed: true}, times: 1, idempotent: true, attempts: 1},
 		"Graph, 404":             {failure: &Error{Op: OpGet, Status: 404, managed: true}, times: 1, idempotent: true, attempts: 1},
 		"a context's own":        {failure: context.Canceled, times: 1, idempotent: true, attempts: 1},
 		"immediate success":      {times: 0, attempts: 1, succeeded: true},
@@ -96,6 +101,11 @@ func TestRetry(t *testing.T) {
 // refusal is one that Graph itself has signed.
 func refusal(status int, after time.Duration) *Error {
 	return &Error{Op: OpRegenerate, Status: status, RetryAfter: after, Signed: true}
+}
+
+// metadata is a refusal of Azure's metadata service.
+func metadata(status int) *Error {
+	return &Error{Op: OpSignIn, Kind: kindOf(status), Status: status, managed: true}
 }
 
 func conflict(op string, signed bool) *Error {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -29,7 +30,7 @@ const sensors = "/security/identities/sensors/"
 // replaced. A context's own error means that it was not.
 // https://learn.microsoft.com/graph/api/security-sensor-regeneratedeploymentaccesskey
 func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context) (string, error) {
-	return c.key(ctx, operation{name: OpRegenerate, method: http.MethodPost})
+	return c.key(ctx, operation{name: OpRegenerate, method: http.MethodPost, url: c.sensors + OpRegenerate})
 }
 
 // DeploymentAccessKey returns the tenant's current deployment access key and changes
@@ -37,11 +38,19 @@ func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context) (string, err
 // poll with it: each call probably writes to the tenant's audit log.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentaccesskey
 func (c *Client) DeploymentAccessKey(ctx context.Context) (string, error) {
-	return c.key(ctx, operation{name: OpGet, method: http.MethodGet, idempotent: true, only200: true})
+	op := operation{name: OpGet, method: http.MethodGet, url: c.sensors + OpGet, idempotent: true, only200: true}
+	key, err := c.key(ctx, op)
+	if e, ok := errors.AsType[*Error](err); ok && e.Signed && e.Status == http.StatusNotFound {
+		// Either there is no key, or Graph does not have this call at this version.
+		op.url = c.elsewhere + OpGet
+		_, err := c.key(ctx, op)
+		other, ok := errors.AsType[*Error](err)
+		e.keyless = ok && other.Signed && other.Status == http.StatusNotFound
+	}
+	return key, err
 }
 
 func (c *Client) key(ctx context.Context, op operation) (string, error) {
-	op.url = c.root + sensors + op.name
 	var key string
 	err := c.call(ctx, op, func(body []byte) (reason string) {
 		key, reason = parseKey(body)
@@ -114,7 +123,7 @@ func (p Package) Documented() bool {
 // permission [PackagePermission], which [Permission] does not include.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentpackageuri
 func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
-	op := operation{name: OpPackage, method: http.MethodGet, url: c.root + sensors + OpPackage, idempotent: true}
+	op := operation{name: OpPackage, method: http.MethodGet, url: c.sensors + OpPackage, idempotent: true}
 	var answer struct { // at the root or below "value", like a key
 		Package
 		Value Package `json:"value"`

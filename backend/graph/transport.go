@@ -6,13 +6,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/net/http/httpproxy"
 )
 
 const (
@@ -28,11 +30,6 @@ const (
 	// maxBodyBytes is far above any answer of Entra or of these Graph calls. Without it
 	// MSAL would read for as long as the other side sends.
 	maxBodyBytes = 1 << 20
-)
-
-var (
-	errProxyRefused = errors.New("graph: proxy refused the tunnel")
-	errInsecureURL  = errors.New("graph: not an https URL")
 )
 
 // newHTTPClient returns the client that MSAL and the Graph calls share.
@@ -70,7 +67,7 @@ func newClient(x *exchange) *http.Client {
 // connection, the client cannot know whether a request arrived.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  proxyFromEnvironment(),
 		OnProxyConnectResponse: checkTunnel,
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSClientConfig: &tls.Config{
@@ -87,10 +84,32 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 
 // checkTunnel replaces net/http's own check, whose error quotes what the proxy sent.
 func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
-	if answer.StatusCode != http.StatusOK {
-		return errProxyRefused
+	switch answer.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusProxyAuthRequired:
+		return &Error{Kind: Unavailable, Reason: "the proxy demands authentication (HTTP 407): set HTTPS_PROXY in the plugin's environment to http://user:password@host:port; only Basic authentication is supported"}
 	}
-	return nil
+	return &Error{Kind: Unavailable, Reason: fmt.Sprintf("the proxy refused to connect to the host (HTTP %d)", answer.StatusCode)}
+}
+
+// proxyFromEnvironment is like http.ProxyFromEnvironment, which connects without a proxy if
+// HTTPS_PROXY is malformed, and does not say so.
+func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
+	env := httpproxy.FromEnvironment()
+	at, _ := (&httpproxy.Config{HTTPSProxy: env.HTTPSProxy}).ProxyFunc()(&url.URL{Scheme: "https", Host: "a.test"})
+	malformed := env.HTTPSProxy != "" && (at == nil || at.Hostname() == "" || strings.HasSuffix(at.Host, ":"))
+	if malformed {
+		env.HTTPSProxy = "malformed" // any address: it matters only for which hosts NO_PROXY excepts
+	}
+	find := env.ProxyFunc()
+	return func(req *http.Request) (*url.URL, error) {
+		at, err := find(req.URL)
+		if at != nil && malformed {
+			return nil, &Error{Kind: Refused, Reason: "HTTPS_PROXY in the plugin's environment is malformed: write it as http://proxy.example.com:8080, and percent-encode special characters in a user or password"}
+		}
+		return at, err
+	}
 }
 
 // certPool returns the system's certificates and those of extra, or nil, which means the
@@ -125,7 +144,7 @@ type exchange struct {
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	// A discovery document says where to send the client secret: it must not be http.
 	if req.URL.Scheme != "https" && !x.plain {
-		return nil, errInsecureURL
+		return nil, &Error{Kind: Refused, Reason: "an address without https was refused"}
 	}
 	req = req.Clone(req.Context()) // a RoundTripper must not change the caller's
 	req.Header.Set("User-Agent", x.userAgent)
@@ -134,6 +153,10 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	logExchange(req, resp, time.Since(start))
 	if err != nil {
 		return nil, err
+	}
+	if x.plain && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
+		_ = resp.Body.Close() // unread: MSAL would report neither the body nor always the status
+		return nil, answerError(OpSignIn, resp)
 	}
 	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBodyBytes)
 	return resp, nil

@@ -61,7 +61,7 @@ func (v *env) measure(ctx context.Context, res *result) (err error) {
 		func() { res.queued, err = v.revocation(ctx, v.leases, false, v.baseline, v.engine) },
 		func() { res.sync, err = v.revocation(ctx, v.leases, true, v.baseline, v.engine) },
 		func() { res.peersRevoked, err = v.revocation(ctx, v.peerLeases(), true, v.peers...) },
-		func() { res.reference, err = v.alone(ctx, v.baseline.path(0), v.reads) },
+		func() { res.reference, err = v.alone(ctx, v.baseline.path(0), v.reads, 0) },
 		func() { res.prompt, res.slow, err = v.regenerations(ctx) },
 		func() { res.readings, err = v.readings(ctx, v.baseline, v.engine) },
 		func() { res.fresh, err = v.crowd(ctx, v.engine.mount+"/key/"+fresh, v.few()) },

@@ -29,7 +29,7 @@ type options struct {
 
 // shortRun are the parameters of a short run.
 var shortRun = map[string]string{
-	"seconds": "2", "leases": "400", "rounds": "2", "mounts": "5", "restarts": "1", "alone": "10",
+	"seconds": "2", "leases": "400", "rounds": "2", "mounts": "5", "restarts": "1", "alone": "5",
 }
 
 func parse(arguments []string) (options, error) {
@@ -42,7 +42,7 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 10, "`number` of turns into which reading and revoking are divided")
 	flags.IntVar(&o.mounts, "mounts", 100, "`number` of mounts of each engine whose memory is measured")
 	flags.IntVar(&o.restarts, "restarts", 5, "`number` of restarts to measure start-up and memory, of which the report has the medians")
-	flags.IntVar(&o.reads, "alone", 100, "`number` of regenerating reads one after the other; a quarter of it while Graph is slow")
+	flags.IntVar(&o.reads, "alone", 60, "`number` of regenerating reads one after the other; a quarter of it while Graph is slow")
 	flags.BoolVar(&o.withPeers, "peers", true, "also measure two other engines")
 	flags.BoolVar(&short, "short", false, "a run of seconds to show that everything works: small defaults for all of these")
 	flags.StringVar(&o.document, "write", "", "Markdown `file` to put the report into, between its marks")

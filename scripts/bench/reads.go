@@ -18,8 +18,14 @@ import (
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
-// slowGraph is how long Graph takes to regenerate a key when it is slow.
-const slowGraph = 200 * time.Millisecond
+const (
+	// slowGraph is how long Graph takes to regenerate a key when it is slow.
+	slowGraph = 200 * time.Millisecond
+
+	// apart is how long after a regenerating read the next one begins: the engine sends
+	// Graph one regeneration a second at most, and the wait for it is not to be measured.
+	apart = 1100 * time.Millisecond
+)
 
 // reading is the outcome of reading from an engine, of all its turns together.
 type reading struct {
@@ -62,12 +68,13 @@ func (v *env) crowd(ctx context.Context, path string, length time.Duration) (rea
 	return reading{took: time.Since(start), latencies: latencies, posts: v.posts() - posts}, err
 }
 
-// alone has one client read a path, one read after the other.
-func (v *env) alone(ctx context.Context, path string, reads int) (reading, error) {
+// alone has one client read a path, one read after the other, with a pause before each.
+func (v *env) alone(ctx context.Context, path string, reads int, pause time.Duration) (reading, error) {
 	r := reading{latencies: make([]time.Duration, reads)}
 	start := time.Now()
 	for i := range reads {
 		var err error
+		time.Sleep(pause)
 		if r.latencies[i], err = read(ctx, v.clients[0], path); err != nil {
 			return r, err
 		}
@@ -79,14 +86,14 @@ func (v *env) alone(ctx context.Context, path string, reads int) (reading, error
 // regenerations has one client read so that each read regenerates the key, with a prompt
 // Graph and with a slow one.
 func (v *env) regenerations(ctx context.Context) (prompt, slow reading, err error) {
-	command.Progress("regenerating reads, one after the other")
+	command.Progress("%d regenerating reads, one after the other, %v apart", v.reads+max(v.reads/4, 1), apart)
 	path := v.engine.mount + "/key/" + fresh
-	if prompt, err = v.alone(ctx, path, v.reads); err != nil {
+	if prompt, err = v.alone(ctx, path, v.reads, apart); err != nil {
 		return prompt, slow, err
 	}
 	v.tenant().Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: slowGraph})
 	defer v.tenant().Clear()
-	slow, err = v.alone(ctx, path, max(v.reads/4, 1))
+	slow, err = v.alone(ctx, path, max(v.reads/4, 1), apart)
 	return prompt, slow, err
 }
 

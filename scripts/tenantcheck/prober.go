@@ -125,7 +125,7 @@ type answer struct {
 	keyForm    string
 }
 
-// digest stands for a key, so that the program remembers none. The zero digest is no key.
+// digest is remembered in the place of a key. The zero digest is no key.
 type digest [sha256.Size]byte
 
 // signed reports whether only Graph can have sent this, as the engine decides it.
