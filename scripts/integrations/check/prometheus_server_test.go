@@ -144,11 +144,12 @@ func (s *server) monitored() prometheus {
 	p.address, err = testbed.FreeAddress(s.t.Context())
 	require.NoError(s.t, err)
 	s.file("alerts.yml", readFile(s.t, alertsFile))
-	config := s.file("prometheus.yml", `global: {scrape_interval: 1s, evaluation_interval: 1s}
+	// Relative, so that the page of the alerts shows no folder.
+	s.file("prometheus.yml", `global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [alerts.yml]
 scrape_configs: [{job_name: node, static_configs: [{targets: ["`+exporter+`"]}]}]
 `)
-	process := s.start(s.env(""), "prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(s.dir, "tsdb"), "--web.listen-address="+p.address)
+	process := s.start(s.env(""), "sh", "-c", `cd "$0" && exec prometheus "$@"`, s.dir, "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", "--web.listen-address="+p.address)
 	require.NoError(s.t, process.Await(s.t.Context(), func(context.Context) bool { return p.get("/-/ready", nil) }))
 	return p
 }

@@ -5,6 +5,8 @@ package check
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,8 @@ type server struct {
 	binary  string // of Vault
 	dir     string // for files of the test
 	version string // of the plugin
+	sha256  string
+	root    string // token
 }
 
 // startVault runs a server. The plugin's file has the name that it has in a release.
@@ -58,7 +62,11 @@ func startVault(t *testing.T) *server {
 	s := &server{Vault: vault, t: t, tenant: tenant, binary: found.Vault, dir: t.TempDir()}
 	s.version, err = testbed.Output(t.Context(), "", nil, found.Plugin, "-version")
 	require.NoError(t, err)
-	require.NoError(t, vault.Install(t.Context(), found.Plugin, s.version))
+	text := readFile(t, found.Plugin)
+	s.root, s.sha256 = vault.Token(), fmt.Sprintf("%x", sha256.Sum256([]byte(text)))
+	plugin := s.file(fmt.Sprintf("%s_%s_linux_amd64", testbed.PluginName, strings.TrimPrefix(s.version, "v")), text)
+	require.NoError(t, os.Chmod(plugin, 0o700)) //nolint:gosec // it is to be run
+	require.NoError(t, vault.Install(t.Context(), plugin, s.version))
 	return s
 }
 
