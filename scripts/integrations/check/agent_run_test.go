@@ -102,7 +102,7 @@ func TestAgentStartsAProgramWithTheKey(t *testing.T) {
 			eventually(t, 20*time.Second, "the program runs", func() bool { return len(s.started()) == 1 })
 			require.True(t, s.tenant.CanRegister(s.started()[0]))
 			s.write("mdi/rotate-key", nil)
-			eventually(t, 30*time.Second, "the agent reads the new key", func() bool { return fmt.Sprint(s.read("mdi/status")["live_leases"]) == "1" })
+			eventually(t, 30*time.Second, "the agent reads the new key", func() bool { return fmt.Sprint(s.read("mdi/status")["live_leases"]) != "0" })
 			if starts == 2 {
 				eventually(t, 20*time.Second, "the program runs with the new key", func() bool { return len(s.started()) == 2 })
 				require.True(t, s.tenant.CanRegister(s.started()[1]))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,9 +164,9 @@ func (s *server) output(dir string, env []string, name string, args ...string) (
 func adapted(t *testing.T, file string, replacements ...string) string {
 	t.Helper()
 	text := readFile(t, file)
-	for i := 0; i < len(replacements); i += 2 {
-		require.Contains(t, text, replacements[i], file)
-		text = strings.ReplaceAll(text, replacements[i], replacements[i+1])
+	for pair := range slices.Chunk(replacements, 2) {
+		require.Contains(t, text, pair[0], file)
+		text = strings.ReplaceAll(text, pair[0], pair[1])
 	}
 	return text
 }
