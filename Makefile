@@ -203,9 +203,11 @@ fmt: $(LINT) ## Format the code
 deps-check: ## Check the direction of imports, what ships, and the modules against go.sum
 	@scripts/deps-check.sh
 
+# Without a package in the command, go test prints which clients this machine lacks.
 .PHONY: integrations-check
 integrations-check: ## Check the examples in scripts/integrations with the tools that they are for
-	@$(progress) "integrations" go test -C scripts/integrations/check -count=1 ./...
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
+	$(progress) "integrations" go test -C scripts/integrations/check -count=1
 
 # Without npm, the test of the clients for JavaScript is skipped, and -v shows that.
 ifneq ($(shell command -v npm),)

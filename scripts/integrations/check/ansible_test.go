@@ -4,6 +4,7 @@ package check
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -48,6 +49,9 @@ func TestPlaybookReadsTheKeyOnceAndLogsItNever(t *testing.T) {
 	require.Len(t, reads, 2)
 	require.Equal(t, true, reads[0]["run_once"])
 	require.Contains(t, reads[1]["when"], "current.data.data.key_version != access.data.data.key_version")
+	for _, read := range reads {
+		require.Contains(t, fmt.Sprint(read["when"]), "not ansible_check_mode", "--check must not read the key")
+	}
 	require.Contains(t, readFile(t, playbookFile), "(again if again.data is defined else access).data.data.deployment_access_key")
 }
 

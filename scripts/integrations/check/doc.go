@@ -16,6 +16,11 @@
 //   - The tests lint the workflows of the examples and of this repository, and check that
 //     Dependabot looks at each of its modules.
 //
-// Signing in with an ID token and Vault Agent need a real Vault: see the scenarios
-// pipeline, windows-agent and metrics of backend/acceptance.
+// Further tests run the real clients on a real Vault: Vault Agent and Proxy, Terraform or
+// OpenTofu, Ansible, hvac, and node_exporter with Prometheus, which is asked all that the
+// dashboard asks. What a machine lacks is named at the end of the output, on lines that
+// begin with SKIPPED. With MDI_UPDATE_DOCS=1 and Chromium, the tests draw docs/alerts.png.
+//
+// Signing in with an ID token and the agents' examples need a real Vault as well: see the
+// scenarios pipeline, windows-agent and metrics of backend/acceptance.
 package check

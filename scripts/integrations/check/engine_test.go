@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -70,8 +71,11 @@ func (e *engine) read(path string) map[string]any {
 func (e *engine) write(path string, data map[string]any) {
 	e.t.Helper()
 	resp := e.request(logical.CreateOperation, path, data)
-	if resp != nil {
-		require.Empty(e.t, resp.Warnings, "an unknown field is a warning")
+	if resp == nil {
+		return
+	}
+	for _, warning := range resp.Warnings {
+		require.True(e.t, strings.HasPrefix(warning, "The next automatic rotations"), "an unknown field is a warning: %s", warning)
 	}
 }
 

@@ -3,7 +3,6 @@
 package check
 
 import (
-	"bytes"
 	"maps"
 	"regexp"
 	"slices"
@@ -60,6 +59,9 @@ func TestAlerts(t *testing.T) {
 		"root ends in eight days":       {status{"root_credential_expires_at": in(8 * day)}, nil},
 		"root ends in six days":         {status{"root_credential_expires_at": in(6 * day)}, []string{"MdiRootCredentialExpires"}},
 		"paused":                        {status{"disable_automated_rotation": true}, []string{"MdiAutomatedRotationDisabled"}},
+		"state failing":                 {status{"state": "failing: the key could not be regenerated, see last_error"}, []string{"MdiFailing"}},
+		"state attention":               {status{"state": "attention: rotation and retirement are paused, see disable_automated_rotation"}, []string{"MdiNeedsAttention"}},
+		"state unconfigured":            {status{"state": "unconfigured: write tenant_id, client_id and a credential to config"}, nil},
 	}
 	e := configured(t)
 	e.read("key")
@@ -76,6 +78,11 @@ func TestAlerts(t *testing.T) {
 	t.Run("no longer read", func(t *testing.T) {
 		later := now.Add(11 * time.Minute)
 		require.Equal(t, []string{"MdiStatusUnknown"}, firing(t, later, samples{later: before}))
+	})
+	t.Run("of an engine without a state", func(t *testing.T) {
+		older := maps.Clone(healthy)
+		delete(older, "state")
+		require.NotContains(t, metrics(t, older), "mdi_state")
 	})
 	t.Run("no longer scraped", func(t *testing.T) {
 		require.Equal(t, []string{"MdiStatusUnknown"}, firing(t, now, samples{}))
@@ -99,7 +106,7 @@ func TestMetricsOfTheDocumentedConditions(t *testing.T) {
 	for row := range strings.Lines(strings.TrimSpace(table)) {
 		for _, field := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(strings.SplitN(row, "|", 3)[1], -1) {
 			switch field[1] {
-			case "rotation", "retirement", "intent", "external", "failed": // values
+			case "rotation", "retirement", "intent", "external", "failed", "failing", "attention": // values
 			default:
 				require.Contains(t, metrics, field[1])
 				checked++
@@ -109,8 +116,18 @@ func TestMetricsOfTheDocumentedConditions(t *testing.T) {
 	require.NotZero(t, checked)
 }
 
-// metrics renders the template as Vault Agent does, and parses it as node_exporter does.
+// metrics renders the template, and parses it as node_exporter does.
 func metrics(t *testing.T, data status) map[string]*dto.MetricFamily {
+	t.Helper()
+	text := rendered(t, data)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	require.NoError(t, err, text)
+	return families
+}
+
+// rendered renders the template as Vault Agent does.
+func rendered(t *testing.T, data status) string {
 	t.Helper()
 	tmpl, err := template.NewTemplate(&template.NewTemplateInput{Contents: readFile(t, metricsFile), ErrMissingKey: true})
 	require.NoError(t, err)
@@ -121,10 +138,7 @@ func metrics(t *testing.T, data status) map[string]*dto.MetricFamily {
 	result, err := tmpl.Execute(&template.ExecuteInput{Brain: brain})
 	require.NoError(t, err)
 	require.Zero(t, result.Missing.Len(), "the template reads more than the status")
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(result.Output))
-	require.NoError(t, err, string(result.Output))
-	return families
+	return string(result.Output)
 }
 
 // firing returns the names of the alerts whose expression holds, sorted.

@@ -1,18 +1,19 @@
 # The engine, its configuration, a role for hosts that install sensors, and their sign-in.
 # There is no secret here, so none gets into Terraform's state.
 
-# One binary for each version, so that both exist while the mount moves from one to the
-# next. It runs the new one after vault plugin reload.
+# One binary for each version, under the name that it has in a release, so that both exist
+# while the mount moves from one to the next. It runs the new one after vault plugin reload.
 resource "vault_plugin" "mdi" {
   for_each = var.plugin_versions
 
   type    = "secret"
   name    = "vault-plugin-secrets-mdi"
-  command = "vault-plugin-secrets-mdi-${each.key}"
+  command = "vault-plugin-secrets-mdi_${trimprefix(each.key, "v")}_${var.platform}"
   version = each.key
   sha256  = each.value
 }
 
+# Without plugin_version, the mount would run the highest version that is registered.
 resource "vault_mount" "mdi" {
   path           = "mdi"
   type           = "vault-plugin-secrets-mdi"
@@ -20,31 +21,35 @@ resource "vault_mount" "mdi" {
   description    = "Deployment access key of Defender for Identity"
 }
 
-# Terraform compares what it has written with what Vault returns, so durations are in
-# seconds, as Vault returns them: "30m" would be a change in every plan.
+# All fields that mdi/config returns. Terraform compares them with what Vault returns, so a
+# change by hand, a mistyped field, a field that is deleted here, and one that a new version
+# of the engine adds are each a change in every plan until this file is right. With
+# ignore_absent_fields or disable_read, Terraform would report none of these.
 #
-# If the app signs in with a client secret or a certificate, an operator should write the
-# connection once: the data of a vault_generic_endpoint are in the state. Then leave out
-# tenant_id, client_id and credential_type, and set disable_delete: a write keeps the
-# fields that it does not name.
-resource "vault_generic_endpoint" "config" {
-  path = "${vault_mount.mdi.path}/config"
-  data_json = jsonencode({
-    tenant_id         = var.tenant_id
-    client_id         = var.client_id
-    credential_type   = "managed_identity"
-    rotation_schedule = "30 3 * * 6"
-    rotation_window   = 7200
-  })
+# Durations are in seconds, as Vault returns them: "30m" would be a change in every plan.
+locals {
+  config = merge({
+    disable_automated_rotation = false
+    drift_check_interval       = 600
+    graph_api_version          = "v1.0"
+    max_key_age                = 0
+    regenerate_on_revoke       = true
+    root_rotation_period       = 0
+    rotation_period            = 0
+    rotation_schedule          = "30 3 * * 6"
+    rotation_window            = 7200
+    ttl                        = 3600
+  }, { for name, value in var.connection : name => value if value != null })
+}
 
-  # Otherwise each field that is not written here would be a difference.
-  ignore_absent_fields = true
+resource "vault_generic_endpoint" "config" {
+  path      = "${vault_mount.mdi.path}/config"
+  data_json = jsonencode(local.config)
 }
 
 resource "vault_generic_endpoint" "sensor_hosts" {
-  path                 = "${vault_mount.mdi.path}/roles/sensor-hosts"
-  data_json            = jsonencode({ ttl = 1800 })
-  ignore_absent_fields = true
+  path      = "${vault_mount.mdi.path}/roles/sensor-hosts"
+  data_json = jsonencode({ ttl = 1800 })
 }
 
 resource "vault_policy" "sensor_host" {
