@@ -166,7 +166,11 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	}
 	warn(resp, unknown)
 	if coded, ok := errors.AsType[logical.HTTPCodedError](err); ok && unknown != "" {
-		return nil, logical.CodedError(coded.Code(), unknown+"; "+err.Error())
+		first, second := err.Error(), unknown
+		if strings.Contains(unknown, "did you mean") { // which is the likely cause
+			first, second = unknown, err.Error()
+		}
+		return nil, logical.CodedError(coded.Code(), first+"; "+second)
 	}
 	if resp != nil && resp.Data == nil && resp.Secret == nil && len(resp.Warnings) == 0 {
 		// A 204, as clients expect it of a write with nothing to say. Handlers

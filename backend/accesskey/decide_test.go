@@ -164,7 +164,7 @@ func TestDue(t *testing.T) {
 			want: []string{WorkWanted, WorkSettle, WorkRetire, WorkRotate},
 		},
 		"comparison last": {
-			record: disclosed, policy: func(p *Policy) { p.Rotation = dueAt(noon) }, after: day,
+			record: disclosed, policy: func(p *Policy) { p.Rotation = dueAt(noon) }, after: day + time.Hour,
 			want: []string{WorkRetire, WorkRotate, WorkCompare},
 		},
 	} {

@@ -107,7 +107,7 @@ func Fields() []field.Spec[Config] {
 		},
 		{
 			Name: FieldDriftCheckInterval, Title: "Drift check interval", Type: framework.TypeDurationSecond, Default: int(DefaultDriftCheckInterval.Seconds()),
-			Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0 never does.",
+			Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0: reads ask for none. The engine itself compares after a regeneration without an answer, before it retires a key, and once a day.",
 			Set:         func(c *Config, value any) error { return field.Duration(&c.DriftCheckInterval, value, 0) },
 			Get:         func(c *Config) any { return field.Seconds(c.DriftCheckInterval) },
 		},

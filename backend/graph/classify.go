@@ -27,7 +27,8 @@ const (
 	reasonConnLost       = "the connection was lost before the answer was complete"
 	reasonRedirect       = "a redirect was refused"
 	reasonUnreadable     = "the answer could not be understood"
-	reasonNoKey          = "the answer contains no usable key"
+	reasonNoKey          = "the answer contains no key"
+	reasonUnusableKey    = "the answer contains a key that cannot be one"
 	reasonNoPackage      = "the answer contains no address and version of a package"
 	reasonDifferentKeys  = "the answer contains two different keys"
 	reasonUnexpectedCode = "the answer has an unexpected status"
@@ -110,6 +111,10 @@ func refusedCertificate(err error) string {
 		problem = "names no host in its subject alternative names, and its common name does not count: have it reissued"
 	case c == named.Certificate:
 		problem = "is for another host name"
+	case c == unknown.Cert && strings.Contains(err.Error(), "insecure algorithm"):
+		problem = "is signed with an algorithm that is no longer accepted, such as SHA-1: have it reissued"
+	case c == unknown.Cert && strings.Contains(err.Error(), "possibly because of"):
+		problem = "is not trusted: a trusted certificate has the name of its issuer, and another key"
 	case c == unknown.Cert:
 		issuer := cmp.Or(c.Issuer.CommonName, c.Issuer.String())
 		problem = "is not trusted: this machine does not know its issuer " + strconv.QuoteToASCII(issuer[:min(len(issuer), 100)]) +

@@ -14,7 +14,7 @@ import (
 func TestErrorText(t *testing.T) {
 	for want, e := range map[string]*Error{
 		"sign-in: timeout": {Op: OpSignIn, Kind: Timeout},
-		"getDeploymentAccessKey: unreadable: the answer contains no usable key (HTTP 200)": {
+		"getDeploymentAccessKey: unreadable: the answer contains no key (HTTP 200)": {
 			Op: OpGet, Kind: Unreadable, Status: 200, Reason: reasonNoKey,
 		},
 		"regenerateDeploymentAccessKey: throttled (HTTP 429, code TooManyRequests, request-id abc, retry after 41s)": {
@@ -66,6 +66,7 @@ func TestNamesNoKey(t *testing.T) {
 		"404 of one version": {Error{Op: OpGet, Status: 404, Signed: true}, false},
 		"404 of a proxy":     {Error{Op: OpGet, Status: 404}, false},
 		"200 without a key":  {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey, Signed: true}, true},
+		"200, unusable":      {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnusableKey, Signed: true}, false},
 		"a proxy's JSON":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
 		"200 of a proxy":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"no key from a POST": {Error{Op: OpRegenerate, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},

@@ -83,8 +83,10 @@ func parseKey(body []byte) (key, reason string) {
 	switch {
 	case len(found) > 1:
 		return "", reasonDifferentKeys
-	case len(found) == 0 || !usableKey(found[0]):
+	case len(found) == 0:
 		return "", reasonNoKey
+	case !usableKey(found[0]):
+		return "", reasonUnusableKey
 	}
 	return found[0], ""
 }

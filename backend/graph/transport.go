@@ -88,7 +88,7 @@ func checkTunnel(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Re
 	case http.StatusOK:
 		return nil
 	case http.StatusProxyAuthRequired:
-		return &Error{Kind: Unavailable, Reason: "the proxy demands authentication (HTTP 407): set HTTPS_PROXY in the plugin's environment to http://user:password@host:port; only Basic authentication is supported"}
+		return &Error{Kind: Refused, Reason: "the proxy demands authentication (HTTP 407): set HTTPS_PROXY in the plugin's environment to http://user:password@host:port; only Basic authentication is supported"}
 	}
 	return &Error{Kind: Unavailable, Reason: fmt.Sprintf("the proxy refused to connect to the host (HTTP %d)", answer.StatusCode)}
 }
