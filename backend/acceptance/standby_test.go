@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package acceptance
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
+)
+
+// unanswered is for how long a node without a plugin to ask is given to answer.
+const unanswered = time.Second
+
+// testStandby has every read go to a standby of three nodes: that of the key regenerates it
+// once, on the active node. Then the active node's plugin is frozen, and what a standby
+// still answers it answers without that node.
+func (s *suite) testStandby(t *testing.T) {
+	t.Parallel()
+	c := s.startCluster(t, "standby", clusterSize)
+	for path, fields := range map[string]any{
+		"mdi/config":      testbed.ConfigFields(c.sc.tenants[0].info),
+		"mdi/roles/hosts": map[string]any{"ttl": "1h"},
+	} {
+		require.NoError(t, c.Call(t.Context(), http.MethodPost, path, fields, nil))
+	}
+	active, standby := c.roles(t)
+	c.readOn(t, active, standby)
+
+	s.needs(t.Context(), t, standby, standbyReads)
+	plugins, err := active.process.Children()
+	require.NoError(t, err)
+	thaw := testbed.Freeze(plugins...)
+	t.Cleanup(thaw)
+	for _, path := range []string{"mdi/roles/hosts", "mdi/roles?list=true", "mdi/config"} {
+		require.Equal(t, http.StatusOK, read(t.Context(), standby.Client, path).Status, path)
+	}
+	for _, path := range []string{"mdi/status", "mdi/key-version"} {
+		ctx, cancel := context.WithTimeout(t.Context(), unanswered)
+		require.Zero(t, read(ctx, standby.Client, path).Status, "%s is answered without the active node", path)
+		cancel()
+	}
+}
+
+// roles returns the active node and one that stands by.
+func (c *cluster) roles(t *testing.T) (active, standby *node) {
+	t.Helper()
+	active, _, err := c.active(t.Context(), "")
+	require.NoError(t, err)
+	for _, n := range c.nodes {
+		if n != active {
+			return active, n
+		}
+	}
+	require.Fail(t, "there is no standby")
+	return nil, nil
+}
+
+// readOn reads everything on a standby.
+func (c *cluster) readOn(t *testing.T, active, standby *node) {
+	t.Helper()
+	tenant := c.sc.tenants[0].client
+	got, err := read(t.Context(), standby.Client, "mdi/key/hosts").key()
+	require.NoError(t, err)
+	registers, err := tenant.Register(t.Context(), got.Data.Key)
+	require.NoError(t, err)
+	require.True(t, registers)
+	calls, err := tenant.Calls(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, calls["regenerate"].Started, "a read on a standby costs one POST")
+	const made = "deployment access key regenerated"
+	require.Equal(t, 1, active.logged(t, made))
+	require.Zero(t, standby.logged(t, made), "the standby has asked Graph itself")
+
+	var answer struct{ Data engineStatus }
+	for _, path := range []string{"mdi/status", "mdi/key-version"} {
+		require.NoError(t, standby.Call(t.Context(), http.MethodGet, path, nil, &answer))
+		require.Equal(t, got.Data.Version, answer.Data.Version, path)
+	}
+	require.NoError(t, standby.Call(t.Context(), http.MethodGet, "mdi/roles/hosts", nil, nil))
+	require.NoError(t, standby.Call(t.Context(), http.MethodPut, "sys/leases/revoke", map[string]any{"lease_id": got.LeaseID, "sync": true}, nil))
+	require.Eventually(t, func() bool {
+		registers, err := tenant.Register(t.Context(), got.Data.Key)
+		return err == nil && !registers
+	}, 10*time.Second, 100*time.Millisecond, "the key outlives its last lease")
+}
+
+// logged counts the lines of a node's log that have a text.
+func (n *node) logged(t *testing.T, text string) int {
+	t.Helper()
+	log, err := os.ReadFile(n.server.Log)
+	require.NoError(t, err)
+	return strings.Count(string(log), text)
+}
