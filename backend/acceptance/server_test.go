@@ -4,6 +4,7 @@ package acceptance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -35,21 +36,28 @@ type capability struct {
 // capabilities is the one place that knows how servers differ.
 func capabilities() map[string]capability {
 	return map[string]capability{
-		namespaces:      {"namespaces", hasPath("/sys/namespaces/{path}")},
-		namespaceSeals:  {"namespaces that can be sealed", hasPath("/sys/namespaces/{path}/seal")},
+		namespaces:      {"namespaces", makesNamespaces},
+		namespaceSeals:  {"namespaces that can be sealed", describesSeals},
 		declaredPlugins: {"plugins that its configuration registers", lists("sys/plugins/catalog/secret", testbed.PluginName)},
 		declaredAudit:   {"audit devices that its configuration enables", hasKey("sys/audit", declared+"/")},
 		standbyReads:    {"standbys that answer reads", runsPlugin},
 	}
 }
 
-// hasPath asks whether the server describes a path of its API.
-func hasPath(path string) func(context.Context, *node) (bool, error) {
-	return func(ctx context.Context, n *node) (bool, error) {
-		var document struct{ Paths map[string]any }
-		err := n.Call(ctx, http.MethodGet, "sys/internal/specs/openapi", nil, &document)
-		return document.Paths[path] != nil, err
+// makesNamespaces makes a namespace: Vault Community describes the path, and refuses it.
+func makesNamespaces(ctx context.Context, n *node) (bool, error) {
+	err := n.Call(ctx, http.MethodPut, "sys/namespaces/asked", nil, nil)
+	if refused, ok := errors.AsType[*testbed.StatusError](err); ok && refused.Status == http.StatusNotFound {
+		return false, nil
 	}
+	return err == nil, err
+}
+
+// describesSeals asks whether a namespace can be sealed, by the description of the API.
+func describesSeals(ctx context.Context, n *node) (bool, error) {
+	var document struct{ Paths map[string]any }
+	err := n.Call(ctx, http.MethodGet, "sys/internal/specs/openapi", nil, &document)
+	return document.Paths["/sys/namespaces/{path}/seal"] != nil, err
 }
 
 // hasKey asks whether the data at a path has a key.
@@ -97,8 +105,8 @@ func (s *suite) needs(ctx context.Context, t skipper, n *node, name string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		product, _, _ := strings.Cut(version, " (")
-		t.Skip(fmt.Sprintf("SKIPPED: %s lacks %s", product, c.what))
+		product := strings.Fields(version)[:2]
+		t.Skip(fmt.Sprintf("SKIPPED: %s lacks %s", strings.Trim(strings.Join(product, " "), ","), c.what))
 	}
 }
 

@@ -33,7 +33,15 @@ func (s *suite) testStandby(t *testing.T) {
 	active, standby := c.roles(t)
 	c.readOn(t, active, standby)
 
-	s.needs(t.Context(), t, standby, standbyReads)
+	t.Run("alone", func(t *testing.T) {
+		s.needs(t.Context(), t, standby, standbyReads)
+		readAlone(t, active, standby)
+	})
+}
+
+// readAlone reads on a standby while the active node's plugin is frozen.
+func readAlone(t *testing.T, active, standby *node) {
+	t.Helper()
 	plugins, err := active.process.Children()
 	require.NoError(t, err)
 	thaw := testbed.Freeze(plugins...)

@@ -21,7 +21,7 @@ BUILD_LOG=build.log
 FILES=18
 
 main() {
-	local quick=
+	quick=
 	[[ ${1:-} == -quick ]] && quick=1
 	if [[ ${1:-} == -try ]]; then
 		try "$2"
@@ -43,6 +43,7 @@ main() {
 		publish "$WORK/one"
 		try_on_vault "$ROOT/dist/release"
 	fi
+	remember "release check $quick"
 	say "release: passed in $(elapsed)"
 }
 
@@ -78,7 +79,7 @@ run() {
 
 logged() { "$@" >"$WORK/$BUILD_LOG" 2>&1; }
 
-report() { say "… $(elapsed) elapsed: $(tail -n 1 "$WORK/$BUILD_LOG")"; }
+report() { say "… release check: $(elapsed)$(estimate "release check $quick"): $(tail -n 1 "$WORK/$BUILD_LOG")"; }
 
 # copy makes a repository with one commit, whose id depends on the content only, and a tag
 # of the newest version. The history of this one may be missing, as in CI.
