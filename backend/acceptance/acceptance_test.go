@@ -32,6 +32,7 @@ func TestAcceptance(t *testing.T) {
 		t.Run("upgrade", s.testUpgrade)
 		t.Run("downgrade", s.testDowngrade)
 		t.Run("standby", s.testStandby)
+		t.Run("standby-upgrade", s.testStandbyUpgrade)
 		t.Run("declared", s.testDeclared)
 		t.Run("declared-image", s.testDeclaredImage)
 		testscript.Run(t, testscript.Params{

@@ -50,12 +50,13 @@
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
 //
-// Ten tests run beside the scripts, and need more control than a script gives: upgrade
+// Eleven tests run beside the scripts, and need more control than a script gives: upgrade
 // restores a Vault that an older version of the plugin has left behind; downgrade steps
 // mounts back to an older version, which it builds from the history of the repository;
 // failover takes the active node of a cluster away, again and again while hosts read, and
 // measures how long they are without a key; turning deletes the configuration and changes
-// the tenant while they read; standby reads on a standby; declared and declared-image have
+// the tenant while they read; standby reads on a standby, and
+// standby-upgrade upgrades the plugin of one; declared and declared-image have
 // the server's configuration register the plugin, from a file and from an image; hasty has readers that leave before they have the answer;
 // interrupted owns the plugin's storage in Vault's place, and kills
 // the plugin at each of its writes; interrupted-root does so while the plugin replaces

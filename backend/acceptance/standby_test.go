@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -105,4 +106,46 @@ func (n *node) logged(t *testing.T, text string) int {
 	log, err := os.ReadFile(n.server.Log)
 	require.NoError(t, err)
 	return strings.Count(string(log), text)
+}
+
+// testStandbyUpgrade upgrades the plugin as docs/openbao.md says. A reload reaches the active
+// node only, and a standby goes on with the version before until it restarts.
+func (s *suite) testStandbyUpgrade(t *testing.T) {
+	t.Parallel()
+	const next = "v0.0.1-acceptance"
+	sc := s.startScenario(t, "standby-upgrade", "tenant")
+	c := &cluster{sc: sc, plugins: filepath.Join(sc.work, "plugins")}
+	sc.cluster = c
+	binary := filepath.Join(c.plugins, testbed.PluginName+"_next")
+	require.NoError(t, os.Mkdir(c.plugins, 0o700))
+	require.NoError(t, testbed.BuildPackage(t.Context(), filepath.Dir(s.scripts), "./cmd/"+testbed.PluginName, next, binary))
+	require.NoError(t, os.Link(s.plugin(), filepath.Join(c.plugins, testbed.PluginName)))
+	require.NoError(t, c.start(t.Context(), clusterSize))
+	active, standby := c.roles(t)
+	s.needs(t.Context(), t, standby, standbyReads)
+
+	reload := func(n *node) {
+		require.NoError(t, n.Call(t.Context(), http.MethodPut, "sys/plugins/reload/backend", map[string]string{"plugin": testbed.PluginName}, nil))
+	}
+	require.NoError(t, testbed.Register(t.Context(), active, binary, next))
+	require.NoError(t, active.Call(t.Context(), http.MethodPost, "sys/mounts/mdi/tune", map[string]string{"plugin_version": next}, nil))
+	reload(active)
+	require.Equal(t, next, active.running(t))
+	reload(standby)
+	require.Equal(t, pluginVersion, standby.running(t), "a reload on a standby starts the version before again")
+	standby.process.Stop()
+	require.NoError(t, c.restart(t.Context(), standby))
+	require.Eventually(t, func() bool { return standby.running(t) == next }, time.Minute, time.Second)
+}
+
+// running returns the version of the plugin that a node itself runs.
+func (n *node) running(t *testing.T) string {
+	t.Helper()
+	var answer struct {
+		Data struct {
+			Version string `json:"running_plugin_version"`
+		}
+	}
+	require.NoError(t, n.Call(t.Context(), http.MethodGet, "sys/mounts/mdi", nil, &answer))
+	return answer.Data.Version
 }
