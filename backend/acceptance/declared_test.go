@@ -58,6 +58,11 @@ func (s *suite) startDeclared(t *testing.T, name string, plugin map[string]any) 
 	sc := s.startScenario(t, name, "tenant")
 	content, err := os.ReadFile(s.plugin())
 	require.NoError(t, err)
+	page, err := os.ReadFile(filepath.Join(s.scripts, "..", "docs", "openbao.md"))
+	require.NoError(t, err)
+	for name := range plugin {
+		require.Regexp(t, `(?m)^  `+name+` +=`, string(page), "docs/openbao.md has another stanza")
+	}
 	maps.Copy(plugin, map[string]any{"type": "secret", "name": testbed.PluginName, "version": pluginVersion, "sha256sum": digest(content)})
 	device := map[string]any{"type": "file", "path": declared, "options": map[string]any{"file_path": filepath.Join(sc.logs, auditLog)}}
 	c := &cluster{sc: sc}

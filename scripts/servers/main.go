@@ -104,7 +104,7 @@ func (r release) install(ctx context.Context, binary, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, content) //nolint:gosec // the checksum is the expected one
+	_, err = io.Copy(out, content)
 	return errors.Join(err, out.Close(), os.Rename(out.Name(), file))
 }
 

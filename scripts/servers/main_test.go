@@ -139,7 +139,7 @@ func (h *host) install(t *testing.T, product, which string) (name, content strin
 		return "", "", err
 	}
 	require.Len(t, files, 1)
-	text, reading := os.ReadFile(filepath.Join(dir, files[0].Name()))
+	text, reading := os.ReadFile(filepath.Join(dir, files[0].Name())) //nolint:gosec // in the test's folder
 	require.NoError(t, reading)
 	return files[0].Name(), string(text), err
 }

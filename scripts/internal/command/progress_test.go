@@ -19,7 +19,7 @@ func TestWithProgress(t *testing.T) {
 	scripts := filepath.Join(t.TempDir(), "scripts")
 	require.NoError(t, os.Mkdir(scripts, 0o700))
 	for _, file := range []string{"lib.sh", "with-progress.sh"} {
-		text, err := os.ReadFile(filepath.Join(root, "scripts", file))
+		text, err := os.ReadFile(filepath.Join(root, "scripts", file)) //nolint:gosec // of this repository
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(scripts, file), text, 0o700)) //nolint:gosec // a program
 	}
