@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,14 +29,30 @@ const root = "../.."
 // host serves a feed and the files that it names.
 type host struct {
 	*httptest.Server
+	mu    sync.Mutex
 	files map[string][]byte // by path
+}
+
+// set serves a file; nil removes it.
+func (h *host) set(path string, content []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.files[path] = content; content == nil {
+		delete(h.files, path)
+	}
+}
+
+func (h *host) get(path string) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.files[path]
 }
 
 func newHost(t *testing.T) *host {
 	h := &host{files: map[string][]byte{}}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		content, found := h.files[r.URL.Path]
-		if !found {
+		content := h.get(r.URL.Path)
+		if content == nil {
 			http.NotFound(w, r)
 			return
 		}
@@ -47,9 +64,9 @@ func newHost(t *testing.T) *host {
 
 // add serves an archive, and a list of checksums under each of the names.
 func (h *host) add(folder, name string, archive []byte, lists ...string) {
-	h.files[folder+name] = archive
+	h.set(folder+name, archive)
 	for _, list := range lists {
-		h.files[folder+list] = append(h.files[folder+list], fmt.Sprintf("%x  %s\n", sha256.Sum256(archive), name)...)
+		h.set(folder+list, append(h.get(folder+list), fmt.Sprintf("%x  %s\n", sha256.Sum256(archive), name)...))
 	}
 }
 
@@ -109,7 +126,7 @@ func (h *host) openbao(t *testing.T, tags ...string) {
 		folder, name, sums := "/download/"+tag+"/", fmt.Sprintf("openbao_%s_%s_%s.tar.gz", v, runtime.GOOS, runtime.GOARCH), "checksums.txt"
 		if v < "2.6" {
 			name, sums = fmt.Sprintf("bao_%s_Linux_%s.tar.gz", v, map[string]string{"amd64": "x86_64"}[runtime.GOARCH]), "checksums-linux.txt"
-			h.files[folder+"checksums-darwin.txt"] = []byte("0  another.tar.gz\n")
+			h.set(folder+"checksums-darwin.txt", []byte("0  another.tar.gz\n"))
 		}
 		h.add(folder, name, tarred(t, "bao", binary("openbao", v)), sums)
 		h.add(folder, "openbao-hsm_"+v+"_linux_amd64.tar.gz", tarred(t, "bao", binary("hsm", v)), sums)
@@ -127,7 +144,7 @@ func (h *host) openbao(t *testing.T, tags ...string) {
 func (h *host) encode(t *testing.T, feed any) {
 	text, err := json.Marshal(feed)
 	require.NoError(t, err)
-	h.files["/feed"] = text
+	h.set("/feed", text)
 }
 
 // install runs the command and returns the one file that it has made, and its content.
@@ -212,17 +229,17 @@ func TestNothingUncheckedIsInstalled(t *testing.T) {
 	archive := fmt.Sprintf("/vault/2.1.0/vault_2.1.0_%s_%s.zip", runtime.GOOS, runtime.GOARCH)
 	const sums = "/vault/2.1.0/vault_2.1.0_SHA256SUMS"
 	for says, spoil := range map[string]func(h *host){
-		"has the checksum":    func(h *host) { h.files[archive] = zipped(t, "vault", []byte("another")) },
-		"has no checksum for": func(h *host) { h.files[sums] = nil },
-		sums + ": 404":        func(h *host) { delete(h.files, sums) },
-		archive + ": 404":     func(h *host) { delete(h.files, archive) },
+		"has the checksum":    func(h *host) { h.set(archive, zipped(t, "vault", []byte("another"))) },
+		"has no checksum for": func(h *host) { h.set(sums, []byte{}) },
+		sums + ": 404":        func(h *host) { h.set(sums, nil) },
+		archive + ": 404":     func(h *host) { h.set(archive, nil) },
 		"file does not exist": func(h *host) {
 			delete(h.files, sums)
 			h.add("/vault/2.1.0/", filepath.Base(archive), zipped(t, "other", nil), filepath.Base(sums))
 		},
 		"there is no release of 2.1": func(h *host) { h.vault(t, "2.0.0") },
-		"the feed":                   func(h *host) { h.files["/feed"] = []byte("<html>") },
-		"/feed: 404":                 func(h *host) { delete(h.files, "/feed") },
+		"the feed":                   func(h *host) { h.set("/feed", []byte("<html>")) },
+		"/feed: 404":                 func(h *host) { h.set("/feed", nil) },
 	} {
 		h := newHost(t)
 		h.vault(t, "2.1.0")
