@@ -39,6 +39,8 @@ JAVASCRIPT := .cache/javascript
 MIN_COVERAGE := 90
 
 progress := scripts/with-progress.sh
+# with-args NAME is a command with its arguments, as one word for the shell.
+with-args = '$(strip $(1) $(subst ',,$(ARGS)))'
 
 ##@ Try it
 
@@ -107,10 +109,17 @@ fips: ## Run the unit tests of what ships in FIPS mode
 	$(progress) "unit tests in FIPS mode (2 minutes)" go test -count=1 -skip '^TestExplore' $$packages; \
 	$(progress) "signing in in FIPS mode" go test -count=1 -run 'SignIn|Credential|Certificate|RotateRoot' ./backend
 
+# go test keeps to itself what a package that passes has skipped: hence TestServer, with -v.
 .PHONY: acceptance
-acceptance: ## Run the scenarios on a real Vault
+acceptance: ## Run the scenarios on a real Vault, or the server that VAULT_BIN names
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
-	$(progress) "acceptance tests (3 minutes)" go test -count=1 -timeout 15m ./backend/acceptance/...
+	$(progress) "acceptance tests (8 minutes)" go test -count=1 -timeout 15m -skip '^TestServer$$' ./backend/acceptance/...; \
+	$(progress) "what the server has" go test -count=1 -v -run '^TestServer$$' ./backend/acceptance
+
+# make server SERVER="openbao newest" prints VAULT_BIN=FILE, for the environment.
+.PHONY: server
+server:
+	@file=$$(go run ./scripts/servers $(SERVER)) && "$$file" version >&2 && echo "VAULT_BIN=$$file"
 
 .PHONY: cover
 cover: ## Fail if the own tests of a package of the plugin cover too little of it
@@ -119,7 +128,7 @@ cover: ## Fail if the own tests of a package of the plugin cover too little of i
 
 .PHONY: mutants
 mutants: ## Show that the property test finds each known way to break the engine (minutes)
-	@go run ./scripts/mutants $(ARGS)
+	@$(progress) $(call with-args,mutants) go run ./scripts/mutants $(ARGS)
 
 MDI_CHAOS_ROUNDS ?= 50
 MDI_FUZZTIME ?= 10m
@@ -166,7 +175,8 @@ soak-fuzz:
 soak-chaos: export MDI_CHAOS_ROUNDS := $(MDI_CHAOS_ROUNDS)
 soak-chaos:
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
-	go test -count=1 -v -timeout 6h -run '^TestAcceptance$$/^scenarios$$/^failover$$' ./backend/acceptance
+	$(progress) "$(MDI_CHAOS_ROUNDS) rounds of chaos" \
+		go test -count=1 -v -timeout 6h -run '^TestAcceptance$$/^scenarios$$/^failover$$' ./backend/acceptance
 
 ##@ Measure
 
@@ -176,11 +186,11 @@ tenant-check: ## Compare a test tenant with what the engine assumes; regenerates
 
 .PHONY: bench
 bench: ## Compare the engine with one that does nothing and with two others (minutes; see ARGS="-help")
-	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/bench $(ARGS)
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; $(progress) $(call with-args,bench) go run ./scripts/bench $(ARGS)
 
 .PHONY: fleet
 fleet: ## Have many hosts read and register at once on a real Vault (see ARGS="-help")
-	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; go run ./scripts/fleet $(ARGS)
+	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; $(progress) $(call with-args,fleet) go run ./scripts/fleet $(ARGS)
 
 ##@ Check
 
@@ -193,7 +203,7 @@ lint: $(LINT) ## Run the linters
 
 .PHONY: vet
 vet: ## Run go vet
-	go vet ./...
+	@$(progress) "go vet" go vet ./...
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the code
@@ -201,7 +211,7 @@ fmt: $(LINT) ## Format the code
 
 .PHONY: deps-check
 deps-check: ## Check the direction of imports, what ships, and the modules against go.sum
-	@scripts/deps-check.sh
+	@$(progress) "dependencies" scripts/deps-check.sh
 
 # Without a package in the command, go test prints which clients this machine lacks.
 .PHONY: integrations-check
@@ -219,7 +229,7 @@ clients-check: ## Run Microsoft's own clients for Go and JavaScript against the 
 
 .PHONY: licences
 licences: $(GO_TOOLS) ## Check that the plugin's licence allows the licences of all its modules
-	@PATH=$(abspath $(GO_TOOLS)):$$PATH scripts/licences.sh
+	@PATH=$(abspath $(GO_TOOLS)):$$PATH $(progress) "licences" scripts/licences.sh
 
 $(JAVASCRIPT): $(addprefix scripts/clients/javascript/,package.json package-lock.json)
 	@rm -rf $@ $@.new && mkdir -p $@.new && cp $^ $@.new
@@ -272,7 +282,7 @@ release-check: $(GORELEASER) $(COSIGN) $(GO_TOOLS) ## Build a release twice, com
 release: $(GORELEASER) $(COSIGN) $(GO_TOOLS)
 	@rm -rf dist/register && mkdir -p dist
 	scripts/release/notes.sh $(VERSION) >dist/notes.md
-	$(with-release-tools) goreleaser release --clean --release-notes=dist/notes.md
+	@$(with-release-tools) $(progress) "release" goreleaser release --clean --release-notes=dist/notes.md
 
 ##@ Other
 

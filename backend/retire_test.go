@@ -272,7 +272,7 @@ func TestMovedMountRetiresTheKeyWhenGraphIsBack(t *testing.T) {
 	r.system.TaintedVal = true
 	r.tick()
 	r.revoke(held) // as core does at a move
-	require.Contains(t, r.log.String(), "unless the mount is only moved: then the engine retires it")
+	require.Contains(t, r.log.String(), "unless the mount starts again, as after a move")
 	require.NotContains(t, r.log.String(), "goes away")
 	r.system.TaintedVal = false
 	r.sim.Clear()

@@ -31,6 +31,10 @@ func TestAcceptance(t *testing.T) {
 		t.Run("turning", s.testTurning)
 		t.Run("upgrade", s.testUpgrade)
 		t.Run("downgrade", s.testDowngrade)
+		t.Run("standby", s.testStandby)
+		t.Run("standby-upgrade", s.testStandbyUpgrade)
+		t.Run("declared", s.testDeclared)
+		t.Run("declared-image", s.testDeclaredImage)
 		testscript.Run(t, testscript.Params{
 			Dir:                filepath.Join("testdata", "script"),
 			Setup:              s.setup,

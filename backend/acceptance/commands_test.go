@@ -36,6 +36,7 @@ func commands() map[string]scriptCommand {
 		"read-at-once": only(readAtOnce),
 		"keep-reading": only(keepReading),
 		"stop-reading": only(stopReading),
+		"needs":        only(needs),
 		"start-tenant": only(startTenant),
 		"start-proxy":  only(startProxy),
 		"black-hole":   only(blackHole),

@@ -29,6 +29,8 @@
 //	                             came of it, and writes one of the answers
 //	keep-reading N PATH PAUSE    lets N readers read a path, again and again
 //	stop-reading PATH            stops them and counts the same
+//	needs CAPABILITY...          ends the script, as skipped, on a server that lacks one (see
+//	                             capabilities)
 //	start-tenant NAME            starts one more tenant, in the folder NAME
 //	restart-vault NAME=VALUE...  starts another Vault, which has nothing of what the one
 //	                             before has stored, with that environment, which its
@@ -48,12 +50,14 @@
 // It can end with "> FILE", which also keeps a key out of the test's output, or
 // with "| grep PATTERN".
 //
-// Seven tests run beside the scripts, and need more control than a script gives: upgrade
+// Eleven tests run beside the scripts, and need more control than a script gives: upgrade
 // restores a Vault that an older version of the plugin has left behind; downgrade steps
 // mounts back to an older version, which it builds from the history of the repository;
 // failover takes the active node of a cluster away, again and again while hosts read, and
 // measures how long they are without a key; turning deletes the configuration and changes
-// the tenant while they read; hasty has readers that leave before they have the answer;
+// the tenant while they read; standby reads on a standby, and
+// standby-upgrade upgrades the plugin of one; declared and declared-image have
+// the server's configuration register the plugin, from a file and from an image; hasty has readers that leave before they have the answer;
 // interrupted owns the plugin's storage in Vault's place, and kills
 // the plugin at each of its writes; interrupted-root does so while the plugin replaces
 // its own credential, and ends the grace period of the old one.

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -110,12 +109,7 @@ func numberFrom(t *testing.T, name string, otherwise int) int {
 
 func (s *suite) startFailover(t *testing.T, dice *rand.Rand) *failover {
 	t.Helper()
-	work := filepath.Join(s.work, "failover")
-	require.NoError(t, os.Mkdir(work, 0o700))
-	sc, err := s.newScenario(work)
-	require.NoError(t, err)
-	t.Cleanup(func() { sc.end(t) })
-	require.NoError(t, sc.startTenant("tenant"))
+	sc := s.startScenario(t, "failover", "tenant")
 	f := &failover{
 		cluster: startCluster(t, sc), tenant: sc.tenants[0].client, dice: dice,
 		hosts: &tally{}, others: &tally{}, worst: map[moment]time.Duration{},

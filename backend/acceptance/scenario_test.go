@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
@@ -34,6 +36,7 @@ type scenario struct {
 	tenants []*tenant
 	proxies []*testbed.Process
 	cluster *cluster            // or nil
+	test    skipper             // of a script
 	readers map[string]*readers // by path
 	output  bytes.Buffer        // of the command lines
 
@@ -61,13 +64,27 @@ func (s *suite) newScenario(work string) (*scenario, error) {
 	return sc, os.Mkdir(sc.logs, 0o700)
 }
 
+// startScenario returns a scenario in a folder of its own, with a tenant for each name.
+func (s *suite) startScenario(t *testing.T, name string, tenants ...string) *scenario {
+	t.Helper()
+	work := filepath.Join(s.work, name)
+	require.NoError(t, os.Mkdir(work, 0o700))
+	sc, err := s.newScenario(work)
+	require.NoError(t, err)
+	t.Cleanup(func() { sc.end(t) })
+	for _, tenant := range tenants {
+		require.NoError(t, sc.startTenant(tenant))
+	}
+	return sc
+}
+
 // setup prepares what a script starts with: see the package's documentation.
 func (s *suite) setup(env *testscript.Env) error {
 	sc, err := s.newScenario(env.WorkDir)
 	if err != nil {
 		return err
 	}
-	env.Values[scenarioKey{}] = sc
+	env.Values[scenarioKey{}], sc.test = sc, env.T()
 	env.Defer(func() { sc.end(env.T()) })
 	if err := sc.startTenant("tenant"); err != nil {
 		return err

@@ -4,8 +4,6 @@ package acceptance
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -32,13 +30,7 @@ type turning struct {
 // that was left, unless the answer has warned of it.
 func (s *suite) testTurning(t *testing.T) {
 	t.Parallel()
-	work := filepath.Join(s.work, "turning")
-	require.NoError(t, os.Mkdir(work, 0o700))
-	sc, err := s.newScenario(work)
-	require.NoError(t, err)
-	t.Cleanup(func() { sc.end(t) })
-	require.NoError(t, sc.startTenant("contoso"))
-	require.NoError(t, sc.startTenant("fabrikam"))
+	sc := s.startScenario(t, "turning", "contoso", "fabrikam")
 	sc.cluster = &cluster{sc: sc}
 	require.NoError(t, sc.cluster.start(t.Context(), 1))
 	turn := &turning{cluster: sc.cluster, tenants: sc.tenants}

@@ -50,12 +50,7 @@ func (s *suite) inherit(t *testing.T, version string) *upgrade {
 	t.Helper()
 	left, err := upgradetest.VaultOf(version)
 	require.NoError(t, err)
-	work := filepath.Join(s.work, "upgrade-"+version)
-	require.NoError(t, os.Mkdir(work, 0o700))
-	sc, err := s.newScenario(work)
-	require.NoError(t, err)
-	t.Cleanup(func() { sc.end(t) })
-
+	sc := s.startScenario(t, "upgrade-"+version)
 	u := &upgrade{cluster: &cluster{sc: sc}, left: left, tenant: graphtest.Start(t, left.TenantOptions()...)}
 	t.Cleanup(func() { s.evidence.add(sc.logs, u.tenant.Issued()) })
 	u.leadToTenant(t)

@@ -40,8 +40,8 @@ var (
 	// ErrUnconfigured is returned by everything that needs a configuration.
 	ErrUnconfigured = errors.New("this mount is not configured: write tenant_id, client_id and a credential to its path config first, which is mdi/config for a mount at mdi")
 
-	// ErrClosed is returned to readers of a mount that is going away.
-	ErrClosed = errors.New("this mount is being disabled or moved: its key is no longer handed out")
+	// ErrClosed is returned to readers of a mount that ends, perhaps to start again.
+	ErrClosed = errors.New("this mount is being disabled or moved, or its namespace sealed: its key is no longer handed out")
 
 	// ErrTurning is returned to readers while the key is retired with its configuration.
 	ErrTurning = errors.New("the configuration of this mount is being replaced or deleted: try again")

@@ -174,9 +174,9 @@ func (r *Rotator) WarnOfForgotten(ctx context.Context, old, next *config.Config)
 func (r *Rotator) WarnOnUnmount(ctx context.Context) {
 	cfg, err := r.Configs.Stored(ctx)
 	if err != nil {
-		hclog.FromContext(ctx).Warn("the mount is disabled or moved, and which credentials the engine has made cannot be read: if it is disabled, look for those named vault-plugin-secrets-mdi in the Entra portal", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Warn("the mount is disabled or moved, or its namespace sealed, and which credentials the engine has made cannot be read: unless the mount starts again, look for those named vault-plugin-secrets-mdi in the Entra portal", graph.LogArgs(err)...)
 	} else if cfg != nil && len(cfg.Root.Made) > 0 {
-		hclog.FromContext(ctx).Warn("the mount is disabled or moved, and unless it is only moved the engine no longer looks after the credentials that it has made: remove them in the Entra portal",
+		hclog.FromContext(ctx).Warn("the mount is disabled or moved, or its namespace sealed, and the engine no longer looks after the credentials that it has made: remove them in the Entra portal, unless the mount starts again, as after a move or an unseal",
 			"client_id", cfg.ClientID, "credentials", cfg.Root.Names())
 	}
 }

@@ -176,7 +176,7 @@ func (m *Manager) RetireOnUnmount(ctx context.Context) {
 	defer cancel()
 	m.tell(bounded, accesskey.Closed)
 	if err := m.Flights.Alone(bounded, flight.Farewell, m.retireNow); err != nil {
-		hclog.FromContext(ctx).Error("the deployment access key could not be regenerated before its mount is disabled or moved, and lives on: regenerate it in the Defender portal, unless the mount is only moved: then the engine retires it when Graph answers", graph.LogArgs(err)...)
+		hclog.FromContext(ctx).Error("the deployment access key could not be regenerated before its mount is disabled or moved, or its namespace sealed, and lives on: regenerate it in the Defender portal, unless the mount starts again, as after a move or an unseal", graph.LogArgs(err)...)
 		m.Events.Send(ctx, event.KeyRetireFail, event.PathConfig)
 	}
 }

@@ -40,7 +40,7 @@ func (e *env) run(ctx context.Context, o options) (*report, error) {
 		rep.records = append(rep.records, &record{})
 		members[i] = e.member(o, i, token, rep.records[i])
 	}
-	command.Progress("%d members start within %v", len(members), o.window)
+	command.Progress("%d members start within %v; this takes %v", len(members), o.window, o.window+o.length+settling)
 	if rep.rotatedAt, err = e.start(ctx, members, o); err != nil {
 		return nil, err
 	}

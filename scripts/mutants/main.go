@@ -27,6 +27,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,12 +55,11 @@ func run(ctx context.Context, arguments []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // otherwise the system cleans it up
-	tried, missed := 0, 0
+	mutants = slices.DeleteFunc(mutants, func(m mutant) bool { return !strings.Contains(m.what, *only) })
+	tried, missed, began := 0, 0, time.Now()
 	for _, m := range mutants {
-		if !strings.Contains(m.what, *only) {
-			continue
-		}
 		start := time.Now()
+		command.Progress("%s", position(tried, len(mutants), start.Sub(began)))
 		reason, err := m.try(ctx, dir, *checks)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.what, err)
@@ -77,6 +77,15 @@ func run(ctx context.Context, arguments []string) error {
 		return errors.New("the property test does not find every mutation, or there was none to try")
 	}
 	return nil
+}
+
+// position says how far the work is, and how long the rest will take if it goes on like that.
+func position(done, all int, took time.Duration) string {
+	text := fmt.Sprintf("… mutation %d of %d", done+1, all)
+	if done > 0 {
+		text += fmt.Sprintf(", about %v to go", (took / time.Duration(done) * time.Duration(all-done)).Round(time.Second))
+	}
+	return text
 }
 
 // try builds the test with a mutation and runs it, first briefly. It returns what the

@@ -6,9 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+func TestPosition(t *testing.T) {
+	require.Equal(t, "… mutation 1 of 30", position(0, 30, 0))
+	require.Equal(t, "… mutation 11 of 30, about 40s to go", position(10, 30, 20*time.Second))
+}
 
 func TestParse(t *testing.T) {
 	mutants, err := parse("# a comment\n\n== breaks it\n@ a.go\n-old\n-lines\n+new\n@ b.go\n-gone\n")

@@ -25,7 +25,7 @@ BUILD_LOG=build.log
 FILES=22
 
 main() {
-	local quick=
+	quick=
 	[[ ${1:-} == -quick ]] && quick=1
 	if [[ ${1:-} == -try ]]; then
 		try "$2"
@@ -50,6 +50,7 @@ main() {
 		try_on_vault "$ROOT/dist/release"
 		scripts/release/try-deb.sh "$ROOT/dist/release"
 	fi
+	remember "release check $quick"
 	say "release: passed in $(elapsed)"
 }
 
@@ -94,7 +95,7 @@ run() {
 
 logged() { "$@" >"$WORK/$BUILD_LOG" 2>&1; }
 
-report() { say "… $(elapsed) elapsed: $(tail -n 1 "$WORK/$BUILD_LOG")"; }
+report() { say "… release check: $(elapsed)$(estimate "release check $quick"): $(tail -n 1 "$WORK/$BUILD_LOG")"; }
 
 # copy makes a repository with one commit, whose id depends on the content only, and a tag
 # of the newest version. The history of this one may be missing, as in CI.

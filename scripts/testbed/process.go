@@ -100,14 +100,18 @@ func (p *Process) Freeze() (thaw func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	pids = append(pids, p.cmd.Process.Pid)
+	return Freeze(append(pids, p.cmd.Process.Pid)...), nil
+}
+
+// Freeze stops processes until they are thawed.
+func Freeze(pids ...int) (thaw func()) {
 	signal := func(s syscall.Signal) {
 		for _, pid := range pids {
 			_ = syscall.Kill(pid, s) // it may have ended
 		}
 	}
 	signal(syscall.SIGSTOP)
-	return func() { signal(syscall.SIGCONT) }, nil
+	return func() { signal(syscall.SIGCONT) }
 }
 
 // Ended returns a channel that is closed when the process has ended, for any reason.
