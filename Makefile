@@ -113,7 +113,7 @@ fips: ## Run the unit tests of what ships in FIPS mode
 .PHONY: acceptance
 acceptance: ## Run the scenarios on a real Vault, or the server that VAULT_BIN names
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
-	$(progress) "acceptance tests (8 minutes)" go test -count=1 -timeout 15m -skip '^TestServer$$' ./backend/acceptance/...; \
+	$(progress) "acceptance tests (8 minutes)" go test -count=1 -timeout 25m -skip '^TestServer$$' ./backend/acceptance/...; \
 	$(progress) "what the server has" go test -count=1 -v -run '^TestServer$$' ./backend/acceptance
 
 # make server SERVER="openbao newest" prints VAULT_BIN=FILE, for the environment.
@@ -201,6 +201,11 @@ lint: $(LINT) ## Run the linters
 	@for module in integrations/check clients tools; do \
 		(cd scripts/$$module && $(CURDIR)/$(progress) "linters in scripts/$$module" $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
 
+# What is generated is not read: docs/faults.md has lists of faults for sentences.
+.PHONY: prose
+prose: ## Find long sentences, and phrases for which there is a plainer one
+	@go run ./scripts/prose $$(git ls-files '*.md' '*.go' | grep -v -e _test.go -e docs/faults.md)
+
 .PHONY: vet
 vet: ## Run go vet
 	@$(progress) "go vet" go vet ./...
@@ -262,11 +267,6 @@ $(GO_TOOLS): scripts/tools/go.mod scripts/tools/go.sum $(wildcard scripts/tools/
 ##@ Release
 
 with-release-tools := PATH=$(abspath $(dir $(GORELEASER))):$(abspath $(dir $(COSIGN))):$(abspath $(GO_TOOLS)):$$PATH
-
-# What is generated is not read: docs/faults.md has lists of faults for sentences.
-.PHONY: prose
-prose: ## Find long sentences, and phrases for which there is a plainer one
-	@go run ./scripts/prose $$(git ls-files '*.md' '*.go' | grep -v -e _test.go -e docs/faults.md)
 
 .PHONY: release-lint
 release-lint: $(GORELEASER) licences ## Check the configuration of releases, and that two builds for this machine are equal
