@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -103,8 +104,10 @@ func tokenNamesPermission(f *facts) (verdict, string) {
 	switch {
 	case !f.rolesReadable:
 		return refuted, "the token cannot be read"
+	case f.permitted && worked:
+		return confirmed, "named; GET works"
 	case f.permitted:
-		return when(worked), fmt.Sprintf("named; GET works: %v", worked)
+		return notTold, "named; GET does not work: " + texts(f.last)
 	case worked:
 		return refuted, "not named, and GET works nevertheless"
 	default:
@@ -119,18 +122,21 @@ func shape(v *versionFacts) (verdict, string) {
 		}
 	}
 	measured := fmt.Sprintf("GET: %s. POST: %s. The key: %s", v.read.fields, v.post.fields, v.post.keyForm)
-	if v.engine != "" {
-		measured += ". The engine: " + v.engine
+	known := v.read.known && v.post.known
+	if v.engine != nil {
+		measured += ". The engine: " + v.engine.Error()
+		if e, ok := errors.AsType[*graph.Error](v.engine); known && ok && e.Status != http.StatusOK {
+			return notTold, measured // its GET failed before it looked for the key
+		}
 	}
-	return when(v.read.known && v.post.known && v.engine == ""), measured
+	return when(known && v.engine == nil), measured
 }
 
 func replaces(v *versionFacts) (verdict, string) {
 	if !v.before.named() || !v.post.named() {
 		return notTold, v.before.String() + "; " + v.post.String()
 	}
-	isNew := v.post.key != v.before.key
-	return when(isNew), fmt.Sprintf("another key: %v", isNew)
+	return when(v.replaced), fmt.Sprintf("another key: %v", v.replaced)
 }
 
 func staleness(v *versionFacts) (verdict, string) {
@@ -139,8 +145,6 @@ func staleness(v *versionFacts) (verdict, string) {
 		return notTold, "there was no new key to look for: " + v.post.String()
 	case s.others > 0:
 		return notTold, s.String() + ": does another program regenerate the key?"
-	case s.firstNew < 0 && s.lastOld < 0:
-		return notTold, s.String()
 	default:
 		return s.within(watch - postLife)
 	}
@@ -149,7 +153,9 @@ func staleness(v *versionFacts) (verdict, string) {
 func landing(f *facts) (verdict, string) {
 	switch s := f.hungUp; {
 	case s == nil:
-		return notTold, "the POST did not leave"
+		return notTold, "the POST did not leave, or GET named no key before it"
+	case s.lastNamed < watch:
+		return notTold, "reads failed: " + s.String()
 	case s.firstNew < 0:
 		return notTold, "not carried out: " + s.String()
 	case s.others > 0:
@@ -159,11 +165,11 @@ func landing(f *facts) (verdict, string) {
 	}
 }
 
-// within decides whether GET named the earlier key for less than limit. If reads failed
-// meanwhile, the first name of the new key tells nothing.
+// within decides whether GET named the earlier key for less than limit. Without a name at or
+// after it, or of the new key before it while reads failed, the reads tell nothing.
 func (s *series) within(limit time.Duration) (verdict, string) {
 	late := s.firstNew < 0 || s.firstNew >= limit
-	if late && s.lastOld < limit && s.failed > 0 {
+	if s.lastOld < limit && (s.lastNamed < limit || late && s.failed > 0) {
 		return notTold, s.String()
 	}
 	return when(!late && s.lastOld < limit), s.String()
@@ -199,31 +205,36 @@ func oneKey(f *facts) (verdict, string) {
 }
 
 func inTime(f *facts) (verdict, string) {
-	var post, get time.Duration
-	answered := true
+	var post time.Duration
+	posted := true
 	for _, version := range versions {
-		v := f.tenant[version]
-		answered = answered && v.post.status != 0
-		post, get = max(post, v.post.took), max(get, v.before.took)
-		if v.after != nil {
-			get = max(get, v.after.slowest)
-		}
+		a := f.tenant[version].post
+		post, posted = max(post, a.took), posted && a.status/100 == 2
 	}
-	return when(answered && post <= postLife && get <= verifyLimit),
-		fmt.Sprintf("the slowest POST %s, the slowest GET %s, each POST answered: %v", post.Round(time.Millisecond), get.Round(time.Millisecond), answered)
+	measured := fmt.Sprintf("the slowest POST %s, the slowest GET %s, each POST carried out: %v, GETs without an answer: %d",
+		post.Round(time.Millisecond), f.slowestGET.Round(time.Millisecond), posted, f.missingGETs)
+	switch {
+	case post > postLife || f.slowestGET > verifyLimit:
+		return refuted, measured
+	case !posted || f.missingGETs > 0 || f.namedGETs == 0: // a failure can be quicker than the call
+		return notTold, measured
+	default:
+		return confirmed, measured
+	}
 }
 
 func refusalsSigned(f *facts) (verdict, string) {
-	var unsigned []string
-	for _, a := range f.refusals {
-		if !a.signed() {
-			unsigned = append(unsigned, a.String())
-		}
+	unsigned := slices.DeleteFunc(slices.Clone(f.refusals), answer.signed)
+	switch {
+	case len(f.refusals) == 0:
+		return notTold, "nothing was refused"
+	case len(unsigned) == 0:
+		return confirmed, fmt.Sprintf("%d refusals, all signed", len(f.refusals))
+	case slices.ContainsFunc(unsigned, func(a answer) bool { return !a.transient() }):
+		return refuted, "not signed: " + texts(unsigned)
+	default:
+		return notTold, "not signed, and perhaps of a proxy: " + texts(unsigned)
 	}
-	if len(unsigned) > 0 {
-		return refuted, "not signed: " + strings.Join(unsigned, "; ")
-	}
-	return when(len(f.refusals) > 0), fmt.Sprintf("%d refusals, all signed", len(f.refusals))
 }
 
 func successesHaveID(f *facts) (verdict, string) {
@@ -249,15 +260,22 @@ func (f *facts) successes() []answer {
 }
 
 func missingPermission(f *facts) (verdict, string) {
+	var other string
+	if f.otherApp != nil {
+		other = "; of the other app, " + f.otherApp.Error()
+	}
 	if len(f.forbidden) == 0 {
-		return notTold, "nothing was refused: give a second app that has no permission (-other-client-id), or take the permission for the package from the app"
+		if other == "" {
+			other = ": give a second app that has no permission (-other-client-id), or take the permission for the package from the app"
+		}
+		return notTold, "nothing was refused for lack of a permission" + other
 	}
 	for _, a := range f.forbidden {
 		if a.status != http.StatusForbidden || !a.signed() || a.code == "" {
 			return refuted, a.String() + ", signed: " + fmt.Sprint(a.signed())
 		}
 	}
-	return confirmed, texts(f.forbidden)
+	return confirmed, texts(f.forbidden) + other
 }
 
 func texts(answers []answer) string {
@@ -269,34 +287,37 @@ func texts(answers []answer) string {
 }
 
 func unknownPath(f *facts) (verdict, string) {
-	var found []answer
-	for _, a := range f.refusals {
-		if a.what == unknownFunction {
-			found = append(found, a)
-		}
-	}
-	for _, a := range found {
+	v := confirmed
+	for _, a := range f.unknown {
 		first := f.first[a.version]
-		if a.code == "" || first.status == a.status && first.code == a.code {
+		same := first.status == a.status && first.code == a.code
+		keyless := first.status == http.StatusNotFound || first.status == http.StatusBadRequest
+		switch {
+		case a.transient():
+			v = notTold
+		case a.code == "", same && keyless:
 			return refuted, a.String()
+		case same: // for the lack of a permission, say: neither the path nor the key decided it
+			v = notTold
 		}
 	}
-	return when(len(found) == len(versions)), texts(found)
+	return v, texts(f.unknown)
 }
 
 func noKeyYet(f *facts) (verdict, string) {
 	first := []answer{f.first[versions[0]], f.first[versions[1]]}
-	for i, a := range first {
-		if a.named() || !f.permitted {
-			return notTold, "the tenant had a key before, or the app lacks the permission"
-		}
-		other := first[1-i]
-		says := a.status == http.StatusNotFound && a.signed() || a.status == http.StatusOK && a.isJSON
-		if !says || a.status != other.status {
-			return refuted, texts(first)
-		}
+	switch {
+	case !f.permitted || slices.ContainsFunc(first, answer.named):
+		return notTold, "the tenant had a key before, or the app lacks the permission"
+	case slices.ContainsFunc(first, answer.transient):
+		return notTold, texts(first)
+	case !f.last[0].named() || !f.last[1].named(): // the lack of a key need not be the reason
+		return notTold, "GET named no key afterwards either: " + texts(f.last)
 	}
-	return confirmed, texts(first)
+	says := func(a answer) bool {
+		return a.status == http.StatusNotFound && a.signed() || a.status == http.StatusOK && a.isJSON
+	}
+	return when(says(first[0]) && says(first[1]) && first[0].status == first[1].status), texts(first)
 }
 
 func throttleSaysHowLong(f *facts) (verdict, string) {

@@ -103,15 +103,26 @@ func (o *options) load() (err error) {
 			*endpoint.root = *endpoint.given
 		}
 	}
-	for file, into := range map[string]*string{o.secretFile: &o.secret, o.otherSecretFile: &o.otherSecret, o.caFile: &o.caContents} {
-		if file == "" {
+	asIs := func(text string) (string, error) { return text, nil } // comments between certificates need not be ASCII
+	for _, f := range []struct {
+		flag, file string
+		into       *string
+		clean      func(string) (string, error)
+	}{
+		{"-secret-file", o.secretFile, &o.secret, graph.PlainText},
+		{"-other-secret-file", o.otherSecretFile, &o.otherSecret, graph.PlainText},
+		{"-ca-certificate-file", o.caFile, &o.caContents, asIs},
+	} {
+		if f.file == "" {
 			continue
 		}
-		contents, err := os.ReadFile(file) //nolint:gosec // naming the file is what the flag is for
+		contents, err := os.ReadFile(f.file)
 		if err != nil {
 			return err
 		}
-		*into = strings.TrimSpace(string(contents))
+		if *f.into, err = f.clean(string(contents)); err != nil {
+			return fmt.Errorf("%s %w", f.flag, err)
+		}
 	}
 	return nil
 }

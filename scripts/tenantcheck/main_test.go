@@ -182,6 +182,18 @@ var broken = map[string]struct {
 		func(w *world) { w.after = late(time.Hour) },
 		map[string]verdict{"staleness v1.0": refuted, "staleness beta": refuted, "landing": notTold},
 	},
+	"GETs fail soon after a POST, for good": {
+		func(w *world) { w.after = failing(time.Second, time.Hour) },
+		map[string]verdict{"staleness v1.0": notTold, "staleness beta": notTold, "landing": notTold},
+	},
+	"GETs fail for a while after a POST": {
+		func(w *world) { w.after = failing(time.Second, time.Minute) },
+		map[string]verdict{"staleness v1.0": confirmed, "staleness beta": confirmed, "landing": confirmed},
+	},
+	"each GET fails after a POST": {
+		func(w *world) { w.after = failing(0, time.Hour) },
+		map[string]verdict{"staleness v1.0": notTold, "landing": notTold},
+	},
 	"GET goes back after a while": {
 		func(w *world) {
 			w.after = func(w *world, c call, answer *httptest.ResponseRecorder) {
@@ -229,6 +241,60 @@ var broken = map[string]struct {
 		func(w *world) { w.after = slow(call.reads, 10*time.Second) },
 		map[string]verdict{"time": refuted},
 	},
+	"a GET after the POST that nobody waits for takes 10 seconds": {
+		func(w *world) {
+			w.after = func(w *world, c call, a *httptest.ResponseRecorder) {
+				slow(func(c call) bool { return c.reads() && w.posts == 3 }, 10*time.Second)(w, c, a)
+			}
+		}, map[string]verdict{"time": refuted},
+	},
+	"GETs get no answer within 50 seconds": {
+		func(w *world) { w.after = lost(early, 50*time.Second) },
+		map[string]verdict{"time": refuted, "no key yet": notTold},
+	},
+	"GETs are cut off at once": {
+		func(w *world) { w.after = lost(early, 0) },
+		map[string]verdict{"time": notTold, "no key yet": notTold},
+	},
+	"a POST is refused at once": {
+		func(w *world) { w.after = only(at(graph.Beta, call.regenerates), becomes(403, forbidden)) },
+		map[string]verdict{"time": notTold, "replaces beta": notTold},
+	},
+	"a POST of beta changes nothing, after a GET that fails": {
+		func(w *world) {
+			w.instead = func(w *world, c call) (int, string, bool) {
+				if c.version == graph.Beta && c.reads() && w.posts == 1 {
+					return 404, notFound, true
+				}
+				return 200, body(map[string]any{"deploymentAccessKey": w.sim.Key()}), c.version == graph.Beta && c.regenerates()
+			}
+		}, map[string]verdict{"replaces beta": notTold, "staleness beta": notTold, "replaces v1.0": confirmed},
+	},
+	"the engine's own GET is refused": {
+		func(w *world) {
+			var ours string // the token of the first GET, which the engine does not have
+			w.after = only(func(c call) bool {
+				token := c.request.Header.Get("Authorization")
+				if c.get == 1 {
+					ours = token
+				}
+				return c.reads() && token != ours
+			}, becomes(403, forbidden))
+		}, map[string]verdict{"shape v1.0": notTold, "shape beta": notTold},
+	},
+	"refusals of a proxy": {
+		func(w *world) {
+			w.after = only(refusedWithoutToken, func(a *httptest.ResponseRecorder) {
+				withoutHeader("Request-Id", "Client-Request-Id")(a)
+				becomes(503, page)(a)
+			})
+		}, map[string]verdict{"signed": notTold},
+	},
+	"no refusal arrives": {
+		func(w *world) {
+			w.after = lost(func(c call) bool { return !c.reads() && !c.regenerates() && !packages(c) }, 0)
+		}, map[string]verdict{"signed": notTold, "unknown path": notTold},
+	},
 	"refusals without request-id": {
 		func(w *world) { w.after = only(refusedWithoutToken, withoutHeader("Request-Id")) },
 		map[string]verdict{"signed": refuted},
@@ -260,12 +326,15 @@ var broken = map[string]struct {
 	},
 	"a missing permission is a 401": {
 		func(w *world) {
+			w.roles = []string{graphtest.RoleReadWrite}
 			w.after = only(packages, becomes(401, `{"error": {"code": "Unauthorized"}}`))
 		}, map[string]verdict{"permission": refuted},
 	},
 	"a missing permission is a 403 without a code": {
-		func(w *world) { w.after = only(packages, becomes(403, page)) },
-		map[string]verdict{"permission": refuted},
+		func(w *world) {
+			w.roles = []string{graphtest.RoleReadWrite}
+			w.after = only(packages, becomes(403, page))
+		}, map[string]verdict{"permission": refuted},
 	},
 	"another app without permission, which Graph takes for one that has it": {
 		func(w *world) { w.otherApp() },
@@ -282,6 +351,58 @@ var broken = map[string]struct {
 			w.otherApp()
 			w.after = only(byOtherApp, becomes(404, forbidden))
 		}, map[string]verdict{"permission": refuted},
+	},
+	"another app's sign-in fails, and the package is forbidden": {
+		func(w *world) {
+			w.roles = []string{graphtest.RoleReadWrite}
+			w.otherApp()
+			w.file("other", "wrong")
+		}, map[string]verdict{"permission": confirmed},
+	},
+	"the package is refused to an app that has the permission": {
+		func(w *world) { w.after = only(packages, becomes(403, page)) },
+		map[string]verdict{"permission": notTold},
+	},
+	"there is no package": {
+		func(w *world) { w.after = only(packages, becomes(404, notFound)) },
+		map[string]verdict{"permission": notTold},
+	},
+	"there is no package for an app without the permission either": {
+		func(w *world) {
+			w.roles = []string{graphtest.RoleReadWrite}
+			w.after = only(packages, becomes(404, notFound))
+		}, map[string]verdict{"permission": notTold},
+	},
+	"a tenant without a key, and another app that gets the same 404": {
+		func(w *world) {
+			w.otherApp()
+			w.instead = noKeyUntil(both(404), notFound)
+		}, map[string]verdict{"permission": notTold, "no key yet": confirmed},
+	},
+	"a tenant without a key, and an app without permission": {
+		func(w *world) {
+			w.roles = []string{graphtest.RoleRead}
+			w.instead = noKeyUntil(both(404), notFound)
+		}, map[string]verdict{"permission": notTold, "no key yet": notTold},
+	},
+	"no GET ever finds a key": {
+		func(w *world) { w.after = only(call.reads, becomes(404, notFound)) },
+		map[string]verdict{"no key yet": notTold, "token": notTold, "time": notTold, "shape v1.0": notTold, "replaces v1.0": notTold, "landing": notTold},
+	},
+	"the last GETs fail": {
+		func(w *world) {
+			w.after = func(w *world, c call, a *httptest.ResponseRecorder) {
+				if _, since := w.previous(); c.reads() && w.posts == 3 && since > pollAfterHangUp {
+					becomes(503, page)(a)
+				}
+			}
+		}, map[string]verdict{"token": notTold, "one key": notTold, "landing": confirmed},
+	},
+	"an app without permission, which gets the same 403 from an unknown path": {
+		func(w *world) {
+			w.roles = []string{graphtest.RoleRead}
+			w.after = only(func(c call) bool { return unknown(c) || c.reads() }, becomes(403, forbidden))
+		}, map[string]verdict{"unknown path": notTold, "permission": confirmed},
 	},
 	"an unknown path is a page": {
 		func(w *world) { w.after = only(unknown, becomes(404, page)) },
@@ -351,6 +472,34 @@ func slow(which func(call) bool, d time.Duration) func(*world, call, *httptest.R
 	}
 }
 
+// lost cuts the connection of some calls, after a while.
+func lost(which func(call) bool, d time.Duration) func(*world, call, *httptest.ResponseRecorder) {
+	return func(w *world, c call, _ *httptest.ResponseRecorder) {
+		if which(c) {
+			w.clock.advance(d)
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// early are the first GETs of both versions.
+func early(c call) bool { return c.get == 1 || c.get == 2 }
+
+// failing refuses the GETs from one time after a POST to another, but not those that follow
+// the poll, without which the next POST is not sent.
+func failing(from, to time.Duration) func(*world, call, *httptest.ResponseRecorder) {
+	return func(w *world, c call, answer *httptest.ResponseRecorder) {
+		key, since := w.previous()
+		to := to
+		if w.posts < 3 {
+			to = min(to, pollFor+time.Second)
+		}
+		if c.reads() && key != "" && since >= from && since < to {
+			becomes(503, page)(answer)
+		}
+	}
+}
+
 // throttled refuses one GET of a poll.
 func throttled(retryAfter string) func(*world, call, *httptest.ResponseRecorder) {
 	return func(_ *world, c call, answer *httptest.ResponseRecorder) {
@@ -360,6 +509,74 @@ func throttled(retryAfter string) func(*world, call, *httptest.ResponseRecorder)
 				answer.Header().Set("Retry-After", retryAfter)
 			}
 		}
+	}
+}
+
+// An answer that the moment decides tells nothing of what was asked, whichever call gets it.
+func TestATransientAnswerTellsNothing(t *testing.T) {
+	calls := map[string]struct {
+		which func(call) bool
+		id    string
+	}{
+		"the first GET of v1.0": {func(c call) bool { return c.get == 1 }, "no key yet"},
+		"the first GET of beta": {func(c call) bool { return c.get == 2 }, "no key yet"},
+		"the package":           {packages, "permission"},
+		"the other app's GET":   {byOtherApp, "permission"},
+		"an unknown path":       {unknown, "unknown path"},
+		"both":                  {func(c call) bool { return early(c) || unknown(c) }, "unknown path"},
+	}
+	for name, c := range calls {
+		for trouble, change := range map[string]func(*world, call, *httptest.ResponseRecorder){
+			"no answer": lost(c.which, 0),
+			"429":       only(c.which, becomes(429, `{"error": {"code": "TooManyRequests"}}`)),
+			"500":       only(c.which, becomes(500, page)),
+			"503":       only(c.which, becomes(503, `{"error": {"code": "ServiceUnavailable"}}`)),
+		} {
+			t.Run(name+", "+trouble, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.otherApp()
+				if c.id == "permission" && name == "the package" {
+					w.roles, w.flags = []string{graphtest.RoleReadWrite}, nil
+				}
+				w.after = change
+				r := w.check()
+				require.Equal(t, notTold, r.verdicts[c.id], r.measured[c.id])
+			})
+		}
+	}
+}
+
+func TestTheReportSaysWhatFailed(t *testing.T) {
+	w := newWorld(t)
+	w.after = failing(0, time.Hour)
+	require.Contains(t, w.check().measured["landing"], "reads failed")
+
+	w = newWorld(t)
+	w.otherApp()
+	w.file("other", "wrong")
+	r := w.check()
+	require.Equal(t, notTold, r.verdicts["permission"])
+	require.Contains(t, r.measured["permission"], "of the other app, the sign-in failed (HTTP 401")
+	require.NotContains(t, r.measured["permission"], "give a second app")
+}
+
+// Editors add line ends and a byte-order mark, and both apps can have the same file.
+func TestFilesAsEditorsWriteThem(t *testing.T) {
+	w := newWorld(t)
+	file := w.file("edited", "\uFEFF"+w.sim.App().ClientSecret+"\r\n")
+	w.otherApp()
+	w.flags = append(w.flags, "-secret-file", file, "-other-secret-file", file)
+	r := w.check()
+	require.NoError(t, r.err)
+	require.Contains(t, r.measured["permission"], "give a second app", "both have signed in")
+
+	for _, flag := range []string{"-secret-file", "-other-secret-file"} {
+		w.flags = append(w.flags, flag, w.file("damaged", "hunter2\u200B"))
+		r = w.check()
+		require.ErrorContains(t, r.err, flag+" contains")
+		require.NotContains(t, r.err.Error(), "hunter2")
+		w.flags = append(w.flags, flag, file)
 	}
 }
 

@@ -33,22 +33,29 @@ type facts struct {
 
 	rolesReadable bool // the engine could look into the token
 	permitted     bool // and found the permission there
+	unpackaged    bool // and did not find that for the package
 
 	first     map[string]answer // of GET at each version, before all else
 	tenant    map[string]*versionFacts
 	hungUp    *series // after the POST whose answer nobody waited for; nil: it did not leave
 	refusals  []answer
 	forbidden []answer // refusals for lack of a permission, which are in refusals as well
+	unknown   []answer // of GET of an unknown function, whatever came
+	otherApp  error    // of the other app's sign-in
 	throttled []answer
 	last      []answer // of GET at each version, when all is over
+
+	slowestGET             time.Duration
+	namedGETs, missingGETs int // GETs that named a key, and those without an answer
 }
 
 // versionFacts are what one version of the API has answered.
 type versionFacts struct {
 	before, post answer
+	replaced     bool    // the POST named a key that was never named before
 	read         answer  // of GET, after all
 	after        *series // nil: there was no new key to look for
-	engine       string  // what the engine's own client makes of a GET, after all
+	engine       error   // of the engine's own client for a GET, after all
 }
 
 // series is what GET has named, over a while, after a key was replaced.
@@ -57,9 +64,9 @@ type series struct {
 	lasted        time.Duration
 	lastOld       time.Duration // when an earlier key was last named; -1: never
 	firstNew      time.Duration // when a new key was first named; -1: never
+	lastNamed     time.Duration // when any key was last named; -1: never
 	back          int           // how often an earlier key was named after the new one
 	others        int           // names of a key that is neither
-	slowest       time.Duration
 }
 
 // measure does everything that touches the tenant.
@@ -99,12 +106,22 @@ func (p *prober) prepare(ctx context.Context, f *facts) (err error) {
 	}
 	roles, readable := engine.Roles(ctx)
 	f.rolesReadable, f.permitted = readable, slices.Contains(roles, graph.Permission)
+	f.unpackaged = readable && !slices.Contains(roles, graph.PackagePermission)
 	p.token, err = p.signIn(ctx, p.options.clientID, p.options.secret)
 	return err
 }
 
-// noted keeps throttles, which are rare.
+// noted keeps throttles, which are rare, and how GETs went.
 func (f *facts) noted(a answer) answer {
+	if a.what == keyRead {
+		f.slowestGET = max(f.slowestGET, a.took)
+		if a.named() {
+			f.namedGETs++
+		}
+		if a.status == 0 {
+			f.missingGETs++
+		}
+	}
 	if a.status == http.StatusTooManyRequests {
 		f.throttled = append(f.throttled, a)
 	}
@@ -113,34 +130,27 @@ func (f *facts) noted(a answer) answer {
 
 // refusals collects refusals that change nothing.
 func (p *prober) refusals(ctx context.Context, f *facts) {
-	refused := func(r request, forbidden bool) {
+	refused := func(r request, forbidden bool) answer {
 		a := f.noted(p.send(ctx, r))
-		switch {
-		case a.status < 300: // no answer, or a success
-			return
-		case forbidden:
-			f.forbidden = append(f.forbidden, a)
-		}
-		f.refusals = append(f.refusals, a)
+		// A 404 tells of a permission only where the app that has it finds a key.
+		hides := r.path == graph.OpGet && f.first[r.version].named()
+		f.refuse(a, forbidden && (a.status != http.StatusNotFound || hides))
+		return a
 	}
 	for _, version := range versions {
 		refused(request{"GET without a token", version, http.MethodGet, graph.OpGet, ""}, false)
 		refused(request{"POST without a token", version, http.MethodPost, graph.OpRegenerate, ""}, false)
-		refused(request{unknownFunction, version, http.MethodGet, "noSuchFunction", p.token}, false)
+		f.unknown = append(f.unknown, refused(request{"GET of an unknown function", version, http.MethodGet, "noSuchFunction", p.token}, false))
 		refused(request{"POST of what is a GET", version, http.MethodPost, graph.OpGet, p.token}, false)
-		refused(request{"GET of the package", version, http.MethodGet, graph.OpPackage, p.token}, true)
-		if before := f.tenant[version].before; before.status >= 300 {
-			f.refusals = append(f.refusals, before)
-			if !f.permitted && f.rolesReadable {
-				f.forbidden = append(f.forbidden, before)
-			}
-		}
+		refused(request{"GET of the package", version, http.MethodGet, graph.OpPackage, p.token}, f.unpackaged)
+		first := f.first[version]
+		f.refuse(first, f.rolesReadable && !f.permitted && first.status != http.StatusNotFound)
 	}
 	if p.options.otherClientID == "" {
 		return
 	}
-	token, err := p.signIn(ctx, p.options.otherClientID, p.options.otherSecret)
-	if err != nil {
+	var token string
+	if token, f.otherApp = p.signIn(ctx, p.options.otherClientID, p.options.otherSecret); f.otherApp != nil {
 		return
 	}
 	for _, version := range versions {
@@ -148,29 +158,33 @@ func (p *prober) refusals(ctx context.Context, f *facts) {
 	}
 }
 
-const unknownFunction = "GET of an unknown function"
+// refuse keeps an answer if it is a refusal; forbidden: for lack of a permission, unless the
+// moment decided it.
+func (f *facts) refuse(a answer, forbidden bool) {
+	if a.status < 300 { // no answer, or a success
+		return
+	}
+	f.refusals = append(f.refusals, a)
+	if forbidden && !a.transient() {
+		f.forbidden = append(f.forbidden, a)
+	}
+}
 
 // regenerate replaces the key, and looks for how long GET names the one before.
 func (p *prober) regenerate(ctx context.Context, f *facts, version string) (err error) {
 	v := f.tenant[version]
-	if fresh := f.noted(p.send(ctx, p.get(version))); fresh.named() {
-		v.before = fresh
-	}
+	v.before = f.noted(p.send(ctx, p.get(version)))
 	old := maps.Clone(p.seen)
 	v.post = f.noted(p.send(ctx, p.post(version)))
-	if v.post.status >= 300 {
-		f.refusals = append(f.refusals, v.post)
-	}
-	if v.post.named() && v.post.key != v.before.key {
+	f.refuse(v.post, false)
+	if v.replaced = v.post.named() && !old[v.post.key]; v.replaced {
 		isNew := func(key digest) bool { return key == v.post.key }
 		if v.after, err = p.poll(ctx, f, version, old, isNew, pollFor); err != nil {
 			return err
 		}
 	}
 	v.read = f.noted(p.send(ctx, p.get(version)))
-	if _, err := p.engine[version].DeploymentAccessKey(ctx); err != nil {
-		v.engine = err.Error() // carries neither a key nor text of Graph's
-	}
+	_, v.engine = p.engine[version].DeploymentAccessKey(ctx) // carries neither a key nor text of Graph's
 	return ctx.Err()
 }
 
@@ -195,7 +209,7 @@ func (p *prober) hangUp(ctx context.Context, f *facts) (err error) {
 
 // poll reads the key for a while, often at first.
 func (p *prober) poll(ctx context.Context, f *facts, version string, old map[digest]bool, isNew func(digest) bool, length time.Duration) (*series, error) {
-	s := &series{lastOld: -1, firstNew: -1}
+	s := &series{lastOld: -1, firstNew: -1, lastNamed: -1}
 	start := p.clock.now()
 	for since := time.Duration(0); since <= length; since = p.clock.now().Sub(start) {
 		a := f.noted(p.send(ctx, p.get(version)))
@@ -226,10 +240,13 @@ func throttle(a answer) time.Duration {
 // is when its GET was sent: Graph cannot have known more then.
 func (s *series) add(a answer, since time.Duration, old map[digest]bool, isNew func(digest) bool) {
 	s.reads++
-	s.lasted, s.slowest = since, max(s.slowest, a.took)
-	switch {
-	case !a.named():
+	s.lasted = since
+	if !a.named() {
 		s.failed++
+		return
+	}
+	s.lastNamed = since
+	switch {
 	case old[a.key]:
 		s.lastOld = since
 		if s.firstNew >= 0 {

@@ -64,7 +64,13 @@ func newProber(o *options, c clock) (*prober, error) {
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	roots.AppendCertsFromPEM([]byte(o.caContents))
+	certificates, err := graph.ParseCertificates(o.caContents) // as the engine reads them
+	if err != nil {
+		return nil, err
+	}
+	for _, certificate := range certificates {
+		roots.AddCert(certificate)
+	}
 	p.http = &http.Client{
 		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -110,7 +116,7 @@ func content(resp *http.Response) ([]byte, error) {
 
 // answer is what is known of one exchange with Graph: no key, no token, no text of Graph's.
 type answer struct {
-	what       string // such as "GET of the key"
+	what       string // such as keyRead
 	version    string
 	status     int // 0: no answer
 	code       string
@@ -133,6 +139,12 @@ func (a answer) signed() bool { return a.requestID == "GUID" && (a.code != "" ||
 
 func (a answer) named() bool { return a.status == http.StatusOK && a.key != digest{} }
 
+// transient reports whether the moment decided the answer, and not what was asked: it tells
+// nothing of an assumption.
+func (a answer) transient() bool {
+	return a.status == 0 || a.status == http.StatusTooManyRequests || a.status >= http.StatusInternalServerError
+}
+
 func (a answer) String() string {
 	if a.status == 0 {
 		return a.what + ", " + a.version + ": no answer"
@@ -149,8 +161,10 @@ type request struct {
 	what, version, method, path, token string
 }
 
+const keyRead = "GET of the key"
+
 func (p *prober) get(version string) request {
-	return request{"GET of the key", version, http.MethodGet, graph.OpGet, p.token}
+	return request{keyRead, version, http.MethodGet, graph.OpGet, p.token}
 }
 
 func (p *prober) post(version string) request {
@@ -182,11 +196,11 @@ func (p *prober) send(ctx context.Context, r request) answer {
 	}
 	start := p.clock.now()
 	resp, err := p.http.Do(req)
-	if err != nil {
-		return a
+	var body []byte
+	if err == nil {
+		body, err = content(resp)
 	}
-	body, err := content(resp)
-	a.took = p.clock.now().Sub(start)
+	a.took = p.clock.now().Sub(start) // without an answer too: the time of one that came too late
 	if err != nil {
 		return a
 	}

@@ -238,7 +238,7 @@ func (w *world) checkUntil(ctx context.Context) result {
 	certificates := w.sim.CACertificate() + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.graph.Certificate().Raw}))
 	arguments := append([]string{
 		"-tenant-id", app.TenantID, "-client-id", app.ClientID, "-secret-file", w.file("secret", app.ClientSecret+"\n"),
-		"-graph-endpoint", w.graph.URL, "-authority-host", w.sim.URL(), "-ca-certificate-file", w.file("ca", certificates),
+		"-graph-endpoint", w.graph.URL, "-authority-host", w.sim.URL(), "-ca-certificate-file", w.file("ca", "\uFEFF"+certificates+"# Raíz\n"),
 	}, w.flags...)
 	var out, notes bytes.Buffer
 	err := run(ctx, arguments, terminal{strings.NewReader(app.TenantID + "\n"), &out, &notes}, w.clock)
