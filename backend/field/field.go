@@ -146,10 +146,16 @@ var mistyped = map[framework.FieldType]string{
 	framework.TypeDurationSecond: "must be a duration of whole seconds such as 90s, 30m or 24h, not negative and not beyond 8784h",
 }
 
+// maxText is far beyond the longest value, a chain of certificates, and bounds the work on one.
+const maxText = 256 << 10
+
 // clean sets a field of d to what a value means, and returns what is wrong with it.
 func clean(d *framework.FieldData, name string, value any) (problem string) {
 	s := d.Schema[name]
 	text, isText := value.(string)
+	if len(text) > maxText {
+		return fmt.Sprintf("is longer than %d KiB, the limit", maxText>>10)
+	}
 	if text = strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) }); isText { // a byte-order mark
 		value = Text(text)
 	}

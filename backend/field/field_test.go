@@ -4,6 +4,7 @@ package field_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,9 @@ func TestClean(t *testing.T) {
 		"UTF-16":              {"name", "\ufffd\ufffda\x00b\x00", "UTF-16"},
 		"one NUL":             {"colour", "red and white\x00and red", "a NUL character"},
 		"two lines":           {"vault", "a\nb", "a line break"},
+		"the longest":         {"colour", strings.Repeat("r", 256<<10), ""},
+		"a longer one":        {"colour", strings.Repeat("r", 256<<10) + " ", "longer than 256 KiB"},
+		"a longer number":     {"rest", strings.Repeat("1", 256<<10) + "1", "longer than 256 KiB"},
 		"a path":              {"vault", "/etc/secret", "put @ before it"},
 		"number for text":     {"vault", 5, "once, as text"},
 		"two values":          {"vault", []any{"a", "b"}, "once, as text"},

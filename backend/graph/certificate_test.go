@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -148,6 +149,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"a broken key":          {cert + graph.EncodePEM("PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
 		"a broken old key":      {cert + graph.EncodePEM("RSA PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
 		"a broken certificate":  {graph.EncodePEM("CERTIFICATE", []byte("hunter2")) + key, "cannot be parsed"},
+		"a giant key":           {cert + graph.EncodePEM("RSA PRIVATE KEY", giantKey(t)), "cannot be parsed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			info, err := graph.ParseCertificate(test.text)
@@ -181,6 +183,22 @@ func TestParseCertificateRefusesMore(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
+}
+
+// giantKey would take seconds to parse.
+func giantKey(t *testing.T) []byte {
+	t.Helper()
+	odd := func(bits int) *big.Int {
+		return new(big.Int).SetBit(new(big.Int).Lsh(big.NewInt(1), uint(bits-1)), 0, 1)
+	}
+	der, err := asn1.Marshal(struct {
+		Version               int
+		N                     *big.Int
+		E                     int
+		D, P, Q, DP, DQ, QInv *big.Int
+	}{0, new(big.Int).Mul(odd(150000), odd(150000)), 65537, odd(299998), odd(150000), odd(150000), odd(149999), odd(149999), odd(149999)})
+	require.NoError(t, err)
+	return der
 }
 
 func requireCertificateError(t *testing.T, err error, problem string) {

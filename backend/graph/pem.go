@@ -13,8 +13,12 @@ import (
 	"unicode/utf8"
 )
 
-// pemCertificate is a type of block.
-const pemCertificate = "CERTIFICATE"
+const (
+	// pemCertificate is a type of block.
+	pemCertificate = "CERTIFICATE"
+	// maxBlocks is far beyond a chain, and bounds the work on a text.
+	maxBlocks = 100
+)
 
 // lineBreak also matches an escaped line break, and the indentation that YAML needs.
 var lineBreak = regexp.MustCompile(`[ \t]*(?:\r\n?|\n|(?:\\r)?\\n)[ \t]*`)
@@ -49,6 +53,9 @@ func eachBlock(text string, use func(*pem.Block) error) (first error) {
 		}
 		if err == nil && remains.Match(after) {
 			n, err = n+1, errors.New("has no intact BEGIN line")
+		}
+		if err == nil && n > maxBlocks {
+			err = fmt.Errorf("is one too many: keep the certificates that are needed, %d blocks at most", maxBlocks)
 		}
 		if err != nil && first == nil {
 			first = fmt.Errorf("PEM block %d %w", n, err)
