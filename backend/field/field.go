@@ -124,18 +124,34 @@ func (s Spec[T]) shownDefault() string {
 // Clean returns what a request means by its values: text without white space around it,
 // and for an empty text null, which asks for the default. What no field can hold is an
 // [*Error], as is what the framework cannot convert, since its error would quote the value.
-// Fields that the schema lacks are left out, and unknown names them.
+// Fields that the schema lacks are left out, and unknown names the first of them.
 func Clean(schema map[string]*framework.FieldSchema, data map[string]any) (cleaned map[string]any, unknown string, err error) {
 	d := &framework.FieldData{Raw: map[string]any{}, Schema: schema}
 	var strangers []string
 	for _, name := range slices.Sorted(maps.Keys(data)) {
-		if schema[name] == nil {
-			strangers = append(strangers, "unknown field "+name+likely(schema, name))
-		} else if problem := clean(d, name, data[name]); problem != "" && err == nil {
-			err = &Error{name, problem}
+		if schema[name] != nil {
+			if problem := clean(d, name, data[name]); problem != "" && err == nil {
+				err = &Error{name, problem}
+			}
+		} else if len(strangers) < maxStrangers {
+			strangers = append(strangers, stranger(schema, name))
 		}
 	}
 	return d.Raw, strings.Join(strangers, "; "), err
+}
+
+// maxStrangers is how many unknown fields are named.
+const maxStrangers = 10
+
+// plainName matches what may have been meant as the name of a field. Names have no digits,
+// most secrets do, and a secret is taken for a name where its own is missing.
+var plainName = regexp.MustCompile(`^[A-Za-z_-]{1,40}$`)
+
+func stranger(schema map[string]*framework.FieldSchema, name string) string {
+	if !plainName.MatchString(name) {
+		return "an unknown field, which is not named since it may be a secret"
+	}
+	return "unknown field " + name + likely(schema, name)
 }
 
 // mistyped says what the values of a type are.
@@ -204,13 +220,18 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	return ""
 }
 
-// likely names the field whose name has most pairs of adjacent letters in common with a
-// name, if they are half of all at least.
+// likely names the fields whose names contain a name, or else the one that has most pairs of
+// adjacent letters in common with it, if they are half of all at least.
 func likely(schema map[string]*framework.FieldSchema, name string) (hint string) {
+	name = strings.ToLower(name)
 	most := 0.5
+	var longer []string
 	for _, known := range slices.Sorted(maps.Keys(schema)) {
+		if len(name) > 2 && strings.Contains(known, name) {
+			longer = append(longer, known)
+		}
 		common := 0
-		for _, names := range [][2]string{{strings.ToLower(name), known}, {known, strings.ToLower(name)}} {
+		for _, names := range [][2]string{{name, known}, {known, name}} {
 			for i := range len(names[0]) - 1 {
 				if strings.Contains(names[1], names[0][i:i+2]) {
 					common++
@@ -218,8 +239,11 @@ func likely(schema map[string]*framework.FieldSchema, name string) (hint string)
 			}
 		}
 		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
-			hint, most = " (did you mean "+known+"?)", share
+			hint, most = known, share
 		}
+	}
+	if hint = cmp.Or(strings.Join(longer, " or "), hint); hint != "" {
+		hint = " (did you mean " + hint + "?)"
 	}
 	return hint
 }

@@ -4,6 +4,7 @@ package field_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,27 @@ func TestClean(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{"name": "x", "rest": nil, "colour": nil}, cleaned)
 	require.Equal(t, "unknown field Depht (did you mean depth?); unknown field colur (did you mean colour?); unknown field shape", unknown)
+
+	for name, says := range map[string]string{
+		"olo": "unknown field olo (did you mean colour?)", "T": "unknown field T", "dept": "unknown field dept (did you mean depth?)",
+		"aul":                   "unknown field aul (did you mean default_vault or vault?)",
+		"":                      "an unknown field, which is not named since it may be a secret",
+		"abcDEF123":             "an unknown field, which is not named since it may be a secret",
+		strings.Repeat("x", 41): "an unknown field, which is not named since it may be a secret",
+	} {
+		two := field.Schema(specs())
+		two["default_vault"] = two["vault"]
+		_, unknown, err := field.Clean(two, map[string]any{name: "x"})
+		require.NoError(t, err)
+		require.Equal(t, says, unknown)
+	}
+	many := map[string]any{}
+	for n := range 100_000 {
+		many["x"+strings.NewReplacer("0", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5", "f", "6", "g", "7", "h", "8", "i", "9", "j").Replace(strconv.Itoa(n))] = n
+	}
+	_, unknown, err = field.Clean(schema, many)
+	require.NoError(t, err)
+	require.Equal(t, 10, strings.Count(unknown, "unknown field"))
 
 	for name, c := range map[string]struct {
 		field string
