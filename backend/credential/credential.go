@@ -230,7 +230,7 @@ func (c Credential) endsAt() time.Time {
 
 func (c *Credential) setSecret(value any) error {
 	c.Secret = value.(string)
-	if uuid.Validate(c.Secret) == nil && len(c.Secret) == len(uuid.Nil.String()) {
+	if uuid.Validate(c.Secret) == nil { // with or without hyphens and braces
 		return errors.New("is a GUID, as the ID of a secret is: write the secret's value, which the portal shows once, when the secret is made")
 	}
 	return nil

@@ -11,6 +11,7 @@ package field
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -43,7 +44,7 @@ type Spec[T any] struct {
 	Default     any // nil: none. A write that creates a T and leaves the field out sets it
 	Description string
 	Allowed     []string // values; nil: not a choice
-	Multiline   bool     // a text of several lines
+	Multiline   bool     // a PEM text
 	Secret      bool     // never read back
 	Optional    bool     // a read may lack it
 	// Redirects says that the field decides where a credential is sent, so that changing
@@ -172,7 +173,7 @@ func clean(d *framework.FieldData, name string, value any) (problem string) {
 	if len(text) > maxText {
 		return fmt.Sprintf("is longer than %d KiB, the limit", maxText>>10)
 	}
-	if text = strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) }); isText { // a byte-order mark
+	if text = trim(text); isText {
 		value = Text(text)
 	}
 	d.Raw[name] = value
@@ -194,12 +195,31 @@ var badCharacters = []struct {
 	{"a line break", func(r rune) bool { return r == '\n' || r == '\r' }},
 	{"a control character", unicode.IsControl},
 	{"an unusual space", func(r rune) bool { return r != ' ' && unicode.IsSpace(r) }},
-	{"an invisible character", func(r rune) bool { return !unicode.IsPrint(r) }},
+	{"an invisible character", func(r rune) bool {
+		return !unicode.IsPrint(r) || unicode.In(r, unicode.Mn, unicode.Other_Default_Ignorable_Code_Point)
+	}},
 }
 
-// filePath matches the path of a file, and no client secret: those that contain slashes end
-// in an equals sign.
-var filePath = regexp.MustCompile(`^(@|~?/|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\)[^=\n]*$|^[^\s=]+\.(pem|crt|cer|key|pfx|p12|txt)$`)
+// filePath matches the path of a file, and no client secret: one that contains slashes ends
+// in an equals sign or has characters that names of files lack.
+var filePath = regexp.MustCompile(`(?i)^(file:.*|@?(~|\.\.?|[a-z]:)[/\\][^=]*|\\\\[^=]*|[@/][\w.~ -]*([/\\][\w.~ -]+)+|[^=]+\.(pem|crt|cer|der|key|pfx|p12|txt))$`)
+
+// trim removes what surrounds a text: white space and a byte-order mark.
+func trim(text string) string {
+	return strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) })
+}
+
+// Line returns a text of one line without what surrounds it. Its error lacks the name of
+// what contains the text.
+func Line(text string) (string, error) {
+	text = trim(text)
+	if problem := badText(nil, text); problem != "" {
+		return "", errors.New(problem)
+	}
+	return text, nil
+}
+
+const sendContents = "put @ before it, and the vault command sends the contents; other clients have to read the file"
 
 // badText returns why no field can hold a text, or "". What stands between the blocks of a
 // PEM file may be anything.
@@ -207,10 +227,12 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	display = cmp.Or(display, &framework.DisplayAttributes{})
 	multiline := display.EditType == textArea
 	switch {
-	case (multiline || display.Sensitive) && filePath.MatchString(text):
-		return "is the path of a file and not what is in it: put @ before it, and the vault command sends the contents; other clients have to read the file"
 	case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
 		return "is text in UTF-16, as PowerShell and editors of Windows write it: save it as UTF-8 and write it again"
+	case multiline && text != "" && !strings.ContainsAny(text, "\r\n") && !strings.Contains(text, "-----BEGIN"):
+		return "is not PEM: if it is the path of a file, " + sendContents
+	case !multiline && display.Sensitive && filePath.MatchString(text):
+		return "is the path of a file and not what is in it: " + sendContents
 	}
 	for _, c := range badCharacters {
 		if !multiline && strings.ContainsFunc(text, c.is) {

@@ -62,6 +62,7 @@ func TestParseCertificateAccepts(t *testing.T) {
 		"key first":          key + cert,
 		"PKCS#8":             pkcs8(t, private(t, key)) + cert,
 		"the same one twice": cert + cert + key,
+		"the same key twice": cert + key + pkcs8(t, private(t, key)),
 		"with remarks":       "Bag Attributes\n  friendlyName: x\n" + cert + "subject=CN=x\n" + key + "\n\n",
 		"Windows' newlines":  strings.ReplaceAll(cert+key, "\n", "\r\n"),
 	} {
@@ -171,7 +172,10 @@ func TestParseCertificateRefusesMore(t *testing.T) {
 	_, otherKey := graph.Theirs()
 	for name, test := range map[string]struct{ more, problem string }{
 		"another key":          {otherKey, "PEM block 3 is a second private key"},
-		"the same key":         {key, "PEM block 3 is a second private key"},
+		"OpenSSH's key":        {graph.EncodePEM("OPENSSH PRIVATE KEY", []byte("hunter2")), "PEM block 3 is a private key in OpenSSH's own format: convert it with ssh-keygen -p -m PEM"},
+		"a DSA key":            {graph.EncodePEM("DSA PRIVATE KEY", []byte("hunter2")), "PEM block 3 is a private key that is not RSA"},
+		"OpenSSL's":            {graph.EncodePEM("TRUSTED CERTIFICATE", []byte("hunter2")), "convert it with openssl x509"},
+		"PKCS #7":              {graph.EncodePEM("PKCS7", []byte("hunter2")), "convert it with openssl pkcs7 -print_certs"},
 		"something else":       {graph.EncodePEM("hunter2", []byte("hunter2")), "PEM block 3 is neither a certificate"},
 		"a broken certificate": {graph.EncodePEM("CERTIFICATE", []byte("hunter2")), "PEM block 3 cannot be parsed"},
 	} {

@@ -183,6 +183,13 @@ func parseBundle(text string) (*bundle, error) {
 	return b, nil
 }
 
+// foreign says how to convert what PEM blocks of other formats contain.
+var foreign = map[string]string{
+	"OPENSSH PRIVATE KEY": "is a private key in OpenSSH's own format: convert it with ssh-keygen -p -m PEM",
+	"TRUSTED CERTIFICATE": "is a certificate in OpenSSL's own format: convert it with openssl x509",
+	"PKCS7":               "is a PKCS #7 container: convert it with openssl pkcs7 -print_certs",
+}
+
 func (b *bundle) add(block *pem.Block) (err error) {
 	if block.Type == pemCertificate {
 		cert, err := x509.ParseCertificate(block.Bytes)
@@ -195,6 +202,9 @@ func (b *bundle) add(block *pem.Block) (err error) {
 		}
 		return nil
 	}
+	if how := foreign[block.Type]; how != "" {
+		return errors.New(how)
+	}
 	var key any
 	switch _, encrypted := block.Headers["DEK-Info"]; {
 	case encrypted || block.Type == "ENCRYPTED PRIVATE KEY": // PKCS#8
@@ -205,7 +215,7 @@ func (b *bundle) add(block *pem.Block) (err error) {
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	case block.Type == "PRIVATE KEY": // PKCS#8
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case block.Type != "EC PRIVATE KEY":
+	case block.Type != "EC PRIVATE KEY" && block.Type != "DSA PRIVATE KEY":
 		return errors.New("is neither a certificate nor a private key: remove it")
 	}
 	private, isRSA := key.(*rsa.PrivateKey)
@@ -213,8 +223,8 @@ func (b *bundle) add(block *pem.Block) (err error) {
 	case err != nil:
 		return errors.New("is a private key that cannot be parsed")
 	case !isRSA:
-		return errors.New("is a private key that is not RSA, which Entra does not accept")
-	case b.key != nil:
+		return errors.New("is a private key that is not RSA, which Entra does not accept: make an RSA key and a certificate for it")
+	case b.key != nil && !b.key.Equal(private):
 		return errors.New("is a second private key: keep the one that belongs to the certificate")
 	}
 	b.key = private
