@@ -313,6 +313,24 @@ func TestAValueOfAnotherTypeIsRefused(t *testing.T) {
 	})
 }
 
+// What a client writes may be a secret in the wrong place: no error repeats a value, nor a
+// name that can be one.
+func TestNoErrorOfTheFieldsQuotesAValue(t *testing.T) {
+	sim := graphtest.Start(t)
+	rapid.Check(t, func(t *rapid.T) {
+		in := drawInput(t, sim)
+		secret := "hunter" + rapid.StringMatching(`[0-9]{4}`).Draw(t, "secret")
+		form := rapid.SampledFrom([]string{"%s", "%s %s %s %s %s", "0 %s * * *", "https://%s/x", "/etc/%s/x", "%s.pem", "%s\x00", "-----BEGIN %s-----", "TZ=%s", "%s\u200b"}).Draw(t, "form")
+		odd := rapid.SampledFrom([]string{"%s", "~%s", "%s.=", "%s\n"}).Draw(t, "name")
+		in.others[strings.ReplaceAll(odd, "%s", secret)] = ""
+		o := in.send(t, strings.ReplaceAll(form, "%s", secret))
+		said := strings.Join(append(o.warnings, o.refusal), "; ")
+		require.Contains(t, said, "an unknown field")
+		// What is not there is named: a role.
+		require.NotContains(t, strings.ReplaceAll(said, "there is no role "+secret+": create it with a write to mdi/roles/"+secret, ""), secret)
+	})
+}
+
 // A name that is no field's is told of whether the request succeeds or not, with the field
 // that it resembles.
 func TestAMistypedFieldIsNamed(t *testing.T) {
@@ -328,7 +346,7 @@ func TestAMistypedFieldIsNamed(t *testing.T) {
 		in.others[mistyped] = value
 		o := in.send(t, left{})
 		said := strings.Join(append(o.warnings, o.refusal), "; ")
-		found := regexp.MustCompile(`^unknown field ` + mistyped + ` \(did you mean (\w+)\?\); `).FindStringSubmatch(said)
+		found := regexp.MustCompile(`^unknown field ` + mistyped + ` \(did you mean (?:\w+ or )*(\w+)\?\); `).FindStringSubmatch(said)
 		require.NotNil(t, found, said)
 		// One of root_rotation_period and rotation_period is as good a guess as the other.
 		require.True(t, strings.HasSuffix(found[1], in.field) || strings.HasSuffix(in.field, found[1]), said)

@@ -427,7 +427,7 @@ func TestBadConfigIsRefusedByField(t *testing.T) {
 		"unknown cloud":          {config.FieldEnvironment, "AzureGermanCloud", "AzurePublicCloud"},
 		"China":                  {config.FieldEnvironment, "AzureChinaCloud", "does not offer"},
 		"unknown version":        {config.FieldGraphAPIVersion, "v2.0", "v1.0"},
-		"CA is no PEM":           {config.FieldCACertificate, "no PEM", "PEM"},
+		"CA is no PEM":           {config.FieldCACertificate, "no\nPEM", "PEM"},
 		"CA is a key":            {config.FieldCACertificate, "-----BEGIN PRIVATE KEY-----\nMAo=\n-----END PRIVATE KEY-----\n", "CERTIFICATE"},
 		"CA is no certificate":   {config.FieldCACertificate, "-----BEGIN CERTIFICATE-----\nMAo=\n-----END CERTIFICATE-----\n", "X.509"},
 		"no TTL":                 {config.FieldTTL, 0, "between"},

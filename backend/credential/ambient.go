@@ -97,7 +97,10 @@ func workloadToken(context.Context) (string, error) {
 	if err != nil {
 		return "", errTokenFile
 	}
-	token, err := graph.PlainText(string(text))
+	token, err := field.Line(string(text))
+	if err == nil && strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		err = errors.New("contains a space or a character that is not ASCII: it must be one token")
+	}
 	if err != nil {
 		return "", &graph.AssertionError{Reason: "the file that " + envTokenFile + " names " + err.Error()}
 	}

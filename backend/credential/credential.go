@@ -208,8 +208,10 @@ func (c Credential) Ambient() bool { return c.Type != ClientSecret && c.Type != 
 // Unsent returns a warning if the write of d carries certificates that do not take part in
 // signing in.
 func (c Credential) Unsent(d *framework.FieldData) (warning string) {
-	info, _ := graph.ParseCertificate(c.Certificate)
-	if len(info.Unsent) > 0 && c.SuppliedBy(d) {
+	if !c.SuppliedBy(d) {
+		return ""
+	}
+	if info, _ := graph.ParseCertificate(c.Certificate); len(info.Unsent) > 0 {
 		warning = FieldCertificate + ": Entra does not get these certificates, since they are not in the chain of the one that belongs to the private key: " +
 			strings.Join(info.Unsent, ", ") + ". If one should be, add the issuers between them."
 	}
@@ -228,7 +230,7 @@ func (c Credential) endsAt() time.Time {
 
 func (c *Credential) setSecret(value any) error {
 	c.Secret = value.(string)
-	if uuid.Validate(c.Secret) == nil && len(c.Secret) == len(uuid.Nil.String()) {
+	if uuid.Validate(c.Secret) == nil { // with or without hyphens and braces
 		return errors.New("is a GUID, as the ID of a secret is: write the secret's value, which the portal shows once, when the secret is made")
 	}
 	return nil

@@ -74,6 +74,8 @@ func TestUpdate(t *testing.T) {
 		"another kind's":    {map[string]any{"client_secret": "s", "identity_token_audience": "a"}, "identity_token_audience"},
 		"empty":             {map[string]any{"credential_type": "client_secret", "client_secret": " "}, "client_secret"},
 		"a secret's ID":     {map[string]any{"client_secret": "11111111-2222-3333-4444-555555555555"}, "client_secret"},
+		"in braces":         {map[string]any{"client_secret": "{11111111-2222-3333-4444-555555555555}"}, "client_secret"},
+		"without hyphens":   {map[string]any{"client_secret": "11111111222233334444555555555555"}, "client_secret"},
 		"no secret":         {map[string]any{"credential_type": "client_secret"}, "client_secret"},
 		"no certificate":    {map[string]any{"credential_type": "client_certificate"}, "client_certificate"},
 		"no PEM":            {map[string]any{"client_certificate": "no PEM"}, "client_certificate"},
@@ -163,11 +165,14 @@ func TestWorkloadIdentity(t *testing.T) {
 		require.Equal(t, want, token)
 	}
 	for text, kind := range map[string]string{
-		"\xFF\xFEh\x00u\x00n\x00t\x00e\x00r\x002\x00": "is UTF-16 text",
-		"hunter2\u200B":       "an invisible character (U+200B)",
-		"hunter2\x00":         "a NUL character (U+0000)",
-		"hunter2\xE4":         "not ASCII",
-		"\u201Chunter2\u201D": "not ASCII (U+201C)",
+		"\xFF\xFEh\x00u\x00n\x00t\x00e\x00r\x002\x00": "is text in UTF-16",
+		"hunter2\u200B":       "an invisible character",
+		"hunter2\x00":         "a NUL character",
+		"hunter2\xE4":         "not UTF-8",
+		"\u201Chunter2\u201D": "not ASCII",
+		"hunter2\nhunter2":    "a line break",
+		"hunter2\thunter2":    "a control character",
+		"hunter2 hunter2":     "a space",
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		_, err := assert(t.Context())

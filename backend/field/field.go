@@ -11,6 +11,7 @@ package field
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -43,7 +44,7 @@ type Spec[T any] struct {
 	Default     any // nil: none. A write that creates a T and leaves the field out sets it
 	Description string
 	Allowed     []string // values; nil: not a choice
-	Multiline   bool     // a text of several lines
+	Multiline   bool     // a PEM text
 	Secret      bool     // never read back
 	Optional    bool     // a read may lack it
 	// Redirects says that the field decides where a credential is sent, so that changing
@@ -124,18 +125,34 @@ func (s Spec[T]) shownDefault() string {
 // Clean returns what a request means by its values: text without white space around it,
 // and for an empty text null, which asks for the default. What no field can hold is an
 // [*Error], as is what the framework cannot convert, since its error would quote the value.
-// Fields that the schema lacks are left out, and unknown names them.
+// Fields that the schema lacks are left out, and unknown names the first of them.
 func Clean(schema map[string]*framework.FieldSchema, data map[string]any) (cleaned map[string]any, unknown string, err error) {
 	d := &framework.FieldData{Raw: map[string]any{}, Schema: schema}
 	var strangers []string
 	for _, name := range slices.Sorted(maps.Keys(data)) {
-		if schema[name] == nil {
-			strangers = append(strangers, "unknown field "+name+likely(schema, name))
-		} else if problem := clean(d, name, data[name]); problem != "" && err == nil {
-			err = &Error{name, problem}
+		if schema[name] != nil {
+			if problem := clean(d, name, data[name]); problem != "" && err == nil {
+				err = &Error{name, problem}
+			}
+		} else if len(strangers) < maxStrangers {
+			strangers = append(strangers, stranger(schema, name))
 		}
 	}
 	return d.Raw, strings.Join(strangers, "; "), err
+}
+
+// maxStrangers is how many unknown fields are named.
+const maxStrangers = 10
+
+// plainName matches what may have been meant as the name of a field. Names have no digits,
+// most secrets do, and a secret is taken for a name where its own is missing.
+var plainName = regexp.MustCompile(`^[A-Za-z_-]{1,40}$`)
+
+func stranger(schema map[string]*framework.FieldSchema, name string) string {
+	if !plainName.MatchString(name) {
+		return "an unknown field, which is not named since it may be a secret"
+	}
+	return "unknown field " + name + likely(schema, name)
 }
 
 // mistyped says what the values of a type are.
@@ -146,11 +163,17 @@ var mistyped = map[framework.FieldType]string{
 	framework.TypeDurationSecond: "must be a duration of whole seconds such as 90s, 30m or 24h, not negative and not beyond 8784h",
 }
 
+// maxText is far beyond the longest value, a chain of certificates, and bounds the work on one.
+const maxText = 256 << 10
+
 // clean sets a field of d to what a value means, and returns what is wrong with it.
 func clean(d *framework.FieldData, name string, value any) (problem string) {
 	s := d.Schema[name]
 	text, isText := value.(string)
-	if text = strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) }); isText { // a byte-order mark
+	if len(text) > maxText {
+		return fmt.Sprintf("is longer than %d KiB, the limit", maxText>>10)
+	}
+	if text = trim(text); isText {
 		value = Text(text)
 	}
 	d.Raw[name] = value
@@ -172,12 +195,31 @@ var badCharacters = []struct {
 	{"a line break", func(r rune) bool { return r == '\n' || r == '\r' }},
 	{"a control character", unicode.IsControl},
 	{"an unusual space", func(r rune) bool { return r != ' ' && unicode.IsSpace(r) }},
-	{"an invisible character", func(r rune) bool { return !unicode.IsPrint(r) }},
+	{"an invisible character", func(r rune) bool {
+		return !unicode.IsPrint(r) || unicode.In(r, unicode.Mn, unicode.Other_Default_Ignorable_Code_Point)
+	}},
 }
 
-// filePath matches the path of a file, and no client secret: those that contain slashes end
-// in an equals sign.
-var filePath = regexp.MustCompile(`^(@|~?/|\.\.?[/\\]|[A-Za-z]:[/\\]|\\\\)[^=\n]*$|^[^\s=]+\.(pem|crt|cer|key|pfx|p12|txt)$`)
+// filePath matches the path of a file, and no client secret: one that contains slashes ends
+// in an equals sign or has characters that names of files lack.
+var filePath = regexp.MustCompile(`(?i)^(file:.*|@?(~|\.\.?|[a-z]:)[/\\][^=]*|\\\\[^=]*|[@/][\w.~ -]*([/\\][\w.~ -]+)+|[^=]+\.(pem|crt|cer|der|key|pfx|p12|txt))$`)
+
+// trim removes what surrounds a text: white space and a byte-order mark.
+func trim(text string) string {
+	return strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) })
+}
+
+// Line returns a text of one line without what surrounds it. Its error lacks the name of
+// what contains the text.
+func Line(text string) (string, error) {
+	text = trim(text)
+	if problem := badText(nil, text); problem != "" {
+		return "", errors.New(problem)
+	}
+	return text, nil
+}
+
+const sendContents = "put @ before it, and the vault command sends the contents; other clients have to read the file"
 
 // badText returns why no field can hold a text, or "". What stands between the blocks of a
 // PEM file may be anything.
@@ -185,10 +227,12 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	display = cmp.Or(display, &framework.DisplayAttributes{})
 	multiline := display.EditType == textArea
 	switch {
-	case (multiline || display.Sensitive) && filePath.MatchString(text):
-		return "is the path of a file and not what is in it: put @ before it, and the vault command sends the contents; other clients have to read the file"
 	case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
 		return "is text in UTF-16, as PowerShell and editors of Windows write it: save it as UTF-8 and write it again"
+	case multiline && text != "" && !strings.ContainsAny(text, "\r\n") && !strings.Contains(text, "-----BEGIN"):
+		return "is not PEM: if it is the path of a file, " + sendContents
+	case !multiline && display.Sensitive && filePath.MatchString(text):
+		return "is the path of a file and not what is in it: " + sendContents
 	}
 	for _, c := range badCharacters {
 		if !multiline && strings.ContainsFunc(text, c.is) {
@@ -198,13 +242,18 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	return ""
 }
 
-// likely names the field whose name has most pairs of adjacent letters in common with a
-// name, if they are half of all at least.
+// likely names the fields whose names contain a name, or else the one that has most pairs of
+// adjacent letters in common with it, if they are half of all at least.
 func likely(schema map[string]*framework.FieldSchema, name string) (hint string) {
+	name = strings.ToLower(name)
 	most := 0.5
+	var longer []string
 	for _, known := range slices.Sorted(maps.Keys(schema)) {
+		if len(name) > 2 && strings.Contains(known, name) {
+			longer = append(longer, known)
+		}
 		common := 0
-		for _, names := range [][2]string{{strings.ToLower(name), known}, {known, strings.ToLower(name)}} {
+		for _, names := range [][2]string{{name, known}, {known, name}} {
 			for i := range len(names[0]) - 1 {
 				if strings.Contains(names[1], names[0][i:i+2]) {
 					common++
@@ -212,8 +261,11 @@ func likely(schema map[string]*framework.FieldSchema, name string) (hint string)
 			}
 		}
 		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
-			hint, most = " (did you mean "+known+"?)", share
+			hint, most = known, share
 		}
+	}
+	if hint = cmp.Or(strings.Join(longer, " or "), hint); hint != "" {
+		hint = " (did you mean " + hint + "?)"
 	}
 	return hint
 }

@@ -4,11 +4,16 @@ package field_test
 
 import (
 	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
@@ -97,20 +102,44 @@ func TestReadSchemaAndRead(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	schema := field.Schema(specs())
-	cleaned, unknown, err := field.Clean(schema, map[string]any{"name": "\ufeff x\r\n", "rest": " ", "colour": nil, "colur": "red", "Depht": 3, "shape": 1})
+	cleaned, unknown, err := field.Clean(schema, map[string]any{"name": "\ufeff -----BEGIN\r\n", "rest": " ", "colour": nil, "colur": "red", "Depht": 3, "shape": 1})
 	require.NoError(t, err)
-	require.Equal(t, map[string]any{"name": "x", "rest": nil, "colour": nil}, cleaned)
+	require.Equal(t, map[string]any{"name": "-----BEGIN", "rest": nil, "colour": nil}, cleaned)
 	require.Equal(t, "unknown field Depht (did you mean depth?); unknown field colur (did you mean colour?); unknown field shape", unknown)
+
+	for name, says := range map[string]string{
+		"olo": "unknown field olo (did you mean colour?)", "T": "unknown field T", "dept": "unknown field dept (did you mean depth?)",
+		"aul":                   "unknown field aul (did you mean default_vault or vault?)",
+		"":                      "an unknown field, which is not named since it may be a secret",
+		"abcDEF123":             "an unknown field, which is not named since it may be a secret",
+		strings.Repeat("x", 41): "an unknown field, which is not named since it may be a secret",
+	} {
+		two := field.Schema(specs())
+		two["default_vault"] = two["vault"]
+		_, unknown, err := field.Clean(two, map[string]any{name: "x"})
+		require.NoError(t, err)
+		require.Equal(t, says, unknown)
+	}
+	many := map[string]any{}
+	for n := range 100_000 {
+		many["x"+strings.NewReplacer("0", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5", "f", "6", "g", "7", "h", "8", "i", "9", "j").Replace(strconv.Itoa(n))] = n
+	}
+	_, unknown, err = field.Clean(schema, many)
+	require.NoError(t, err)
+	require.Equal(t, 10, strings.Count(unknown, "unknown field"))
 
 	for name, c := range map[string]struct {
 		field string
 		value any
 		says  string // "": nothing
 	}{
-		"several lines":       {"name", "a\r\nb\tc \u200b", ""},
+		"several lines":       {"name", "-----BEGIN\r\nb\tc \u200b", ""},
 		"UTF-16":              {"name", "\ufffd\ufffda\x00b\x00", "UTF-16"},
 		"one NUL":             {"colour", "red and white\x00and red", "a NUL character"},
 		"two lines":           {"vault", "a\nb", "a line break"},
+		"the longest":         {"colour", strings.Repeat("r", 256<<10), ""},
+		"a longer one":        {"colour", strings.Repeat("r", 256<<10) + " ", "longer than 256 KiB"},
+		"a longer number":     {"rest", strings.Repeat("1", 256<<10) + "1", "longer than 256 KiB"},
 		"a path":              {"vault", "/etc/secret", "put @ before it"},
 		"number for text":     {"vault", 5, "once, as text"},
 		"two values":          {"vault", []any{"a", "b"}, "once, as text"},
@@ -135,6 +164,54 @@ func TestClean(t *testing.T) {
 	}
 	_, _, err = field.Clean(schema, map[string]any{"vault": 1, "depth": "x"})
 	require.ErrorContains(t, err, "depth: ", "the first in alphabetical order")
+}
+
+// A client secret is not taken for the path of a file, nor the other way round.
+func TestPathsOfFiles(t *testing.T) {
+	refused := func(name, value string) bool {
+		_, _, err := field.Clean(field.Schema(specs()), map[string]any{name: value})
+		if err != nil {
+			require.ErrorContains(t, err, name+": is ")
+			require.ErrorContains(t, err, "put @ before it")
+			require.NotContains(t, err.Error(), value)
+		}
+		return err != nil
+	}
+	paths := []string{
+		"secret.TXT", "secrets/mdi.txt", "my secret.txt", "file:///etc/s", "FILE:s", "/etc/secret", "@/etc/secret", "~/secret", "./s", "..\\s", "@../s",
+		"C:\\Users\\me\\s", "c:/s", "\\\\server\\share\\s", "@secrets/mdi/a-b_c", "@secret.pem",
+	}
+	for _, path := range append([]string{"bundle.PEM", "my bundle.pem", "cert.der", "bundle", "MIIabc"}, paths...) {
+		require.True(t, refused("name", path), path)
+	}
+	for _, path := range paths {
+		require.True(t, refused("vault", path), path)
+	}
+	for _, secret := range []string{"@Xy8zQ.kk?2[w_Tt", "/hqJ1[JDoFdI?FWKeQ1SX", "abc8Q~Xyz.123-_zzz", "/ab+c/dE=", "@/[x]/y", "a/b+c/d]e", "ab/cd/ef", ".x~y", "file", "pem"} {
+		require.False(t, refused("vault", secret), secret)
+	}
+}
+
+// What no line contains is refused, whichever invisible character it is.
+func TestLine(t *testing.T) {
+	visible := rapid.StringMatching(`[!-~]([ -~]*[!-~])?`)
+	edge := rapid.SampledFrom([]string{"", "\uFEFF", "\r\n", "\uFEFF\r\n", "\n", " \t", "\u00A0"})
+	odd := map[string]string{
+		"\x00": "a NUL", "\u200B": "invisible", "\u200D": "invisible", "\u2060": "invisible", "\uFEFF": "invisible", "\u00AD": "invisible", "\uFE0F": "invisible",
+		"\u034F": "invisible", "\u3164": "invisible", "\a": "control", "\x7F": "control", "\u00A0": "unusual space", "\uFFFD": "not UTF-8", "\n": "line break",
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := visible.Draw(t, "text")
+		got, err := field.Line(edge.Draw(t, "before") + text + edge.Draw(t, "after"))
+		require.NoError(t, err)
+		require.Equal(t, text, got)
+		r := rapid.SampledFrom(slices.Sorted(maps.Keys(odd))).Draw(t, "character")
+		_, err = field.Line("hunter2" + text + r + text)
+		require.ErrorContains(t, err, odd[r])
+		require.NotContains(t, err.Error(), "hunter2")
+		_, err = field.Line("\uFFFD\uFFFD" + strings.Join(strings.Split("hunter2"+text, ""), "\x00"))
+		require.ErrorContains(t, err, "UTF-16")
+	})
 }
 
 func TestWrite(t *testing.T) {

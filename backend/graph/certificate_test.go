@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -61,6 +62,7 @@ func TestParseCertificateAccepts(t *testing.T) {
 		"key first":          key + cert,
 		"PKCS#8":             pkcs8(t, private(t, key)) + cert,
 		"the same one twice": cert + cert + key,
+		"the same key twice": cert + key + pkcs8(t, private(t, key)),
 		"with remarks":       "Bag Attributes\n  friendlyName: x\n" + cert + "subject=CN=x\n" + key + "\n\n",
 		"Windows' newlines":  strings.ReplaceAll(cert+key, "\n", "\r\n"),
 	} {
@@ -148,6 +150,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 		"a broken key":          {cert + graph.EncodePEM("PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
 		"a broken old key":      {cert + graph.EncodePEM("RSA PRIVATE KEY", []byte("hunter2")), "cannot be parsed"},
 		"a broken certificate":  {graph.EncodePEM("CERTIFICATE", []byte("hunter2")) + key, "cannot be parsed"},
+		"a giant key":           {cert + graph.EncodePEM("RSA PRIVATE KEY", giantKey(t)), "cannot be parsed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			info, err := graph.ParseCertificate(test.text)
@@ -169,7 +172,10 @@ func TestParseCertificateRefusesMore(t *testing.T) {
 	_, otherKey := graph.Theirs()
 	for name, test := range map[string]struct{ more, problem string }{
 		"another key":          {otherKey, "PEM block 3 is a second private key"},
-		"the same key":         {key, "PEM block 3 is a second private key"},
+		"OpenSSH's key":        {graph.EncodePEM("OPENSSH PRIVATE KEY", []byte("hunter2")), "PEM block 3 is a private key in OpenSSH's own format: convert it with ssh-keygen -p -m PEM"},
+		"a DSA key":            {graph.EncodePEM("DSA PRIVATE KEY", []byte("hunter2")), "PEM block 3 is a private key that is not RSA"},
+		"OpenSSL's":            {graph.EncodePEM("TRUSTED CERTIFICATE", []byte("hunter2")), "convert it with openssl x509"},
+		"PKCS #7":              {graph.EncodePEM("PKCS7", []byte("hunter2")), "convert it with openssl pkcs7 -print_certs"},
 		"something else":       {graph.EncodePEM("hunter2", []byte("hunter2")), "PEM block 3 is neither a certificate"},
 		"a broken certificate": {graph.EncodePEM("CERTIFICATE", []byte("hunter2")), "PEM block 3 cannot be parsed"},
 	} {
@@ -181,6 +187,22 @@ func TestParseCertificateRefusesMore(t *testing.T) {
 			require.NoError(t, err)
 		})
 	}
+}
+
+// giantKey would take seconds to parse.
+func giantKey(t *testing.T) []byte {
+	t.Helper()
+	odd := func(bits int) *big.Int {
+		return new(big.Int).SetBit(new(big.Int).Lsh(big.NewInt(1), uint(bits-1)), 0, 1)
+	}
+	der, err := asn1.Marshal(struct {
+		Version               int
+		N                     *big.Int
+		E                     int
+		D, P, Q, DP, DQ, QInv *big.Int
+	}{0, new(big.Int).Mul(odd(150000), odd(150000)), 65537, odd(299998), odd(150000), odd(150000), odd(149999), odd(149999), odd(149999)})
+	require.NoError(t, err)
+	return der
 }
 
 func requireCertificateError(t *testing.T, err error, problem string) {

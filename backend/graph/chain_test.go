@@ -149,6 +149,35 @@ func TestCrossSignedAuthorities(t *testing.T) {
 	}
 }
 
+// TestABundleTakesBoundedTime: a write is refused that would take long, and what an earlier
+// version stored signs in with a part of its chain.
+func TestABundleTakesBoundedTime(t *testing.T) {
+	_, key := graph.Ours()
+	namesakes, blocks := []authority{newAuthority(t, "same", nil, nil)}, []string{}
+	for len(namesakes) < 60 {
+		namesakes = append(namesakes, newAuthority(t, "same", &namesakes[len(namesakes)-1], nil))
+	}
+	for _, a := range namesakes {
+		blocks = append(blocks, a.pem())
+	}
+	leaf := issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "ours"}}, &namesakes[59], private(t, key))
+	own := key + graph.EncodePEM("CERTIFICATE", leaf.Raw)
+	for problem, text := range map[string]string{
+		"too many certificates with the same subject": own + strings.Join(blocks, ""),
+		"PEM block 101 is one too many":               own + strings.Repeat(blocks[0], 200),
+	} {
+		info, err := graph.ParseCertificate(text)
+		requireCertificateError(t, err, problem)
+		require.NotEmpty(t, info.Thumbprint)
+		_, err = graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: text} }))
+		require.NoError(t, err)
+	}
+	_, err := graph.ParseCertificates(strings.Repeat(blocks[0], 100))
+	require.NoError(t, err)
+	_, err = graph.ParseCertificates(strings.Repeat(blocks[0], 101))
+	require.ErrorContains(t, err, "PEM block 101 is one too many: keep the certificates that are needed, 100 blocks at most")
+}
+
 // TestOldSignaturesAreNoGap: authorities of long ago were signed with SHA-1, which strict
 // FIPS mode forbids. What they are worth is for Entra to say.
 func TestOldSignaturesAreNoGap(t *testing.T) {

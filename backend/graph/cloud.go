@@ -34,7 +34,7 @@ var clouds = []Cloud{
 }
 
 // CloudNamed returns the cloud with that name. Its error lists the valid names, or says
-// why an existing cloud is not supported.
+// why an existing cloud is not supported, and never repeats the name: it may be a secret.
 func CloudNamed(name string) (Cloud, error) {
 	for _, c := range clouds {
 		if c.Name == name {
@@ -44,7 +44,7 @@ func CloudNamed(name string) (Cloud, error) {
 	if name == azureChinaCloud {
 		return Cloud{}, fmt.Errorf("%s: Microsoft does not offer the Defender for Identity sensors API there", azureChinaCloud)
 	}
-	return Cloud{}, fmt.Errorf("unknown cloud %q: use one of %s", name, strings.Join(CloudNames(), ", "))
+	return Cloud{}, fmt.Errorf("must be one of %s", strings.Join(CloudNames(), ", "))
 }
 
 // otherHosts are Microsoft's hosts that clouds does not list: other names of Entra's

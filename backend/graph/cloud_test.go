@@ -3,6 +3,7 @@
 package graph_test
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,7 @@ func TestCloudNamedListsWhatThereIs(t *testing.T) {
 	for _, name := range []string{"", "azurepubliccloud", "AzureGermanCloud"} {
 		_, err := graph.CloudNamed(name)
 		require.Error(t, err)
+		require.NotContains(t, " "+err.Error(), cmp.Or(name, "  "))
 		for _, allowed := range graph.CloudNames() {
 			require.ErrorContains(t, err, allowed)
 		}

@@ -135,8 +135,10 @@ func TestParseCertificates(t *testing.T) {
 		require.Len(t, certs, want)
 	}
 	for text, want := range map[string]string{
-		"hunter2":   "one or more PEM blocks",
-		cert + key:  "PEM block 2 is not of type CERTIFICATE",
+		"hunter2":  "one or more PEM blocks",
+		cert + key: "PEM block 2 is not of type CERTIFICATE",
+		graph.EncodePEM("OPENSSH PRIVATE KEY", nil): "PEM block 1 is not of type CERTIFICATE",
+		graph.EncodePEM("TRUSTED CERTIFICATE", nil): "convert it with openssl x509",
 		utf16(cert): "is UTF-16 text",
 		graph.EncodePEM("CERTIFICATE", []byte("x")): "PEM block 1 cannot be parsed as an X.509 certificate",
 	} {

@@ -36,6 +36,12 @@ const (
 	proofAudience = "00000002-0000-0000-c000-000000000000"
 	// proofValidity is the longest that Microsoft accepts.
 	proofValidity = 10 * time.Minute
+
+	// maxChecks bounds the time for finding the chain, with maxSignature, and maxKey that
+	// for parsing a key. Both are in bytes, and more than RSA keys of 16384 bits need.
+	maxChecks    = 100
+	maxSignature = 2 << 10
+	maxKey       = 16 << 10
 )
 
 // ClientCertificate is a certificate of the app registration, and its private key.
@@ -163,6 +169,7 @@ type bundle struct {
 	chain  []*x509.Certificate // the certificate of key, and issuer by issuer from it
 	key    *rsa.PrivateKey
 	damage error // about the first block that cannot be used
+	checks int   // of signatures
 }
 
 // parseBundle fails only if the text is of no use. It ignores damaged blocks, since
@@ -174,6 +181,13 @@ func parseBundle(text string) (*bundle, error) {
 		return nil, certificateError(cmp.Or(b.damage, err).Error())
 	}
 	return b, nil
+}
+
+// foreign says how to convert what PEM blocks of other formats contain.
+var foreign = map[string]string{
+	"OPENSSH PRIVATE KEY": "is a private key in OpenSSH's own format: convert it with ssh-keygen -p -m PEM",
+	"TRUSTED CERTIFICATE": "is a certificate in OpenSSL's own format: convert it with openssl x509",
+	"PKCS7":               "is a PKCS #7 container: convert it with openssl pkcs7 -print_certs",
 }
 
 func (b *bundle) add(block *pem.Block) (err error) {
@@ -188,15 +202,20 @@ func (b *bundle) add(block *pem.Block) (err error) {
 		}
 		return nil
 	}
+	if how := foreign[block.Type]; how != "" {
+		return errors.New(how)
+	}
 	var key any
 	switch _, encrypted := block.Headers["DEK-Info"]; {
 	case encrypted || block.Type == "ENCRYPTED PRIVATE KEY": // PKCS#8
 		return errors.New("is an encrypted private key: store it without encryption, Vault encrypts it")
+	case len(block.Bytes) > maxKey:
+		err = errors.New("too long")
 	case block.Type == "RSA PRIVATE KEY": // PKCS#1
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	case block.Type == "PRIVATE KEY": // PKCS#8
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	case block.Type != "EC PRIVATE KEY":
+	case block.Type != "EC PRIVATE KEY" && block.Type != "DSA PRIVATE KEY":
 		return errors.New("is neither a certificate nor a private key: remove it")
 	}
 	private, isRSA := key.(*rsa.PrivateKey)
@@ -204,8 +223,8 @@ func (b *bundle) add(block *pem.Block) (err error) {
 	case err != nil:
 		return errors.New("is a private key that cannot be parsed")
 	case !isRSA:
-		return errors.New("is a private key that is not RSA, which Entra does not accept")
-	case b.key != nil:
+		return errors.New("is a private key that is not RSA, which Entra does not accept: make an RSA key and a certificate for it")
+	case b.key != nil && !b.key.Equal(private):
 		return errors.New("is a second private key: keep the one that belongs to the certificate")
 	}
 	b.key = private
@@ -228,20 +247,27 @@ func (b *bundle) arrange() error {
 	case len(ours) > 1:
 		return errors.New("contains more than one certificate for its private key: keep the one that the app registration has")
 	}
-	b.chain = climb(ours[0], b.certs, map[*x509.Certificate]bool{})
+	b.chain = b.climb(ours[0], map[*x509.Certificate]bool{})
 	return nil
 }
 
 // climb returns the longest path from a certificate, issuer by issuer, that it finds in
-// one walk: cross-signed authorities allow several.
-func climb(cert *x509.Certificate, among []*x509.Certificate, seen map[*x509.Certificate]bool) []*x509.Certificate {
+// one walk of maxChecks: cross-signed authorities allow several.
+func (b *bundle) climb(cert *x509.Certificate, seen map[*x509.Certificate]bool) []*x509.Certificate {
 	var path []*x509.Certificate
 	seen[cert] = true
-	for _, issuer := range among {
-		if seen[issuer] || !issued(issuer, cert) {
+	for _, issuer := range b.certs {
+		if seen[issuer] || !bytes.Equal(issuer.RawSubject, cert.RawIssuer) {
 			continue
 		}
-		if further := climb(issuer, among, seen); len(further) > len(path) {
+		if b.checks++; b.checks > maxChecks {
+			b.damage = cmp.Or(b.damage, errors.New("contains too many certificates with the same subject: keep those of one chain"))
+			break
+		}
+		if !issued(issuer, cert) {
+			continue
+		}
+		if further := b.climb(issuer, seen); len(further) > len(path) {
 			path = further
 		}
 	}
@@ -252,7 +278,7 @@ func climb(cert *x509.Certificate, among []*x509.Certificate, seen map[*x509.Cer
 // sent. Entra verifies it, so an old signature with SHA-1 is no reason to refuse it.
 func issued(issuer, cert *x509.Certificate) (yes bool) {
 	fips140.WithoutEnforcement(func() {
-		yes = bytes.Equal(issuer.RawSubject, cert.RawIssuer) &&
+		yes = len(cert.Signature) <= maxSignature &&
 			issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
 	})
 	return yes

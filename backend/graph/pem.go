@@ -13,15 +13,20 @@ import (
 	"unicode/utf8"
 )
 
-// pemCertificate is a type of block.
-const pemCertificate = "CERTIFICATE"
+const (
+	// pemCertificate is a type of block.
+	pemCertificate = "CERTIFICATE"
+	// maxBlocks is far beyond a chain, and bounds the work on a text.
+	maxBlocks = 100
+)
 
 // lineBreak also matches an escaped line break, and the indentation that YAML needs.
 var lineBreak = regexp.MustCompile(`[ \t]*(?:\r\n?|\n|(?:\\r)?\\n)[ \t]*`)
 
 // remains matches what shows, outside of all blocks, that the BEGIN line of one is damaged:
-// its END line, or the first line of its content.
-var remains = regexp.MustCompile(`(?m)[-–—] ?(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY) ?[-–—]|^MI[A-Za-z0-9+/]{30}`)
+// its END line, or the first line of its content. One dash may be lost, and editors join two;
+// remarks have fewer.
+var remains = regexp.MustCompile(`(?m)(?:-{4}|[–—]{2})(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)|(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)(?:-{4}|[–—]{2})|^MI[A-Za-z0-9+/]{30}`)
 
 // eachBlock calls use for the PEM blocks of a text, whatever stands around them, and
 // returns the first error, with the number of its block. It goes on after an error. The
@@ -30,7 +35,7 @@ var remains = regexp.MustCompile(`(?m)[-–—] ?(?:BEGIN|END) [A-Z0-9 ]*(?:CERT
 // Package pem skips what it cannot decode, so it gets one block at a time.
 func eachBlock(text string, use func(*pem.Block) error) (first error) {
 	const begin = "-----BEGIN "
-	if _, err := PlainText(text); err != nil && !strings.Contains(text, begin) {
+	if err := plainText(text); err != nil && !strings.Contains(text, begin) {
 		return err // in UTF-16, for example, nothing looks like a block
 	}
 	for n, part := range strings.Split(lineBreak.ReplaceAllString(text, "\n"), begin) {
@@ -41,7 +46,7 @@ func eachBlock(text string, use func(*pem.Block) error) (first error) {
 			after = []byte(part)
 		case block == nil:
 			content, _, _ := strings.Cut(part, "-----END ")
-			if _, err = PlainText(content); err == nil {
+			if err = plainText(content); err == nil {
 				err = errors.New("is damaged: a BEGIN line, lines of base64 and an END line of the same type must follow each other, without anything else")
 			}
 		case !strings.HasSuffix(block.Type, " PARAMETERS"): // those of a key
@@ -49,6 +54,9 @@ func eachBlock(text string, use func(*pem.Block) error) (first error) {
 		}
 		if err == nil && remains.Match(after) {
 			n, err = n+1, errors.New("has no intact BEGIN line")
+		}
+		if err == nil && n > maxBlocks {
+			err = fmt.Errorf("is one too many: keep the certificates that are needed, %d blocks at most", maxBlocks)
 		}
 		if err != nil && first == nil {
 			first = fmt.Errorf("PEM block %d %w", n, err)
@@ -63,7 +71,7 @@ func eachBlock(text string, use func(*pem.Block) error) (first error) {
 func ParseCertificates(text string) ([]*x509.Certificate, error) {
 	var b bundle
 	err := eachBlock(text, func(block *pem.Block) error {
-		if block.Type != pemCertificate {
+		if block.Type != pemCertificate && (foreign[block.Type] == "" || strings.HasSuffix(block.Type, "KEY")) {
 			return errors.New("is not of type CERTIFICATE: remove it")
 		}
 		return b.add(block)
@@ -74,24 +82,22 @@ func ParseCertificates(text string) ([]*x509.Certificate, error) {
 	return b.certs, err
 }
 
-// PlainText returns a text without what editors and shells add around it: white space and
-// a byte-order mark. Tokens, secrets and PEM blocks are ASCII; the error says what kind of
-// character is not, and quotes nothing else.
-func PlainText(text string) (string, error) {
-	text = strings.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\uFEFF' })
+// plainText returns what kind of character a text contains that PEM blocks, which are ASCII,
+// do not. It quotes nothing else.
+func plainText(text string) error {
 	for _, r := range text {
 		kind := "a character that is not ASCII"
 		switch {
 		case r < utf8.RuneSelf && (unicode.IsPrint(r) || unicode.IsSpace(r)):
 			continue
-		case 3*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
-			return "", errors.New("is UTF-16 text: save it as UTF-8")
+		case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
+			return errors.New("is UTF-16 text: save it as UTF-8")
 		case r == 0:
 			kind = "a NUL character"
 		case !unicode.IsPrint(r):
 			kind = "an invisible character"
 		}
-		return "", fmt.Errorf("contains %s (%U): remove it, or copy the text anew", kind, r)
+		return fmt.Errorf("contains %s (%U): remove it, or copy the text anew", kind, r)
 	}
-	return text, nil
+	return nil
 }

@@ -91,7 +91,8 @@ func checkCron(expression string) error {
 	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
-		return fmt.Errorf("%w: must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)", err)
+		// The parser's error quotes parts of the value.
+		return errors.New("must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)")
 	}
 	if parsed.Next(time.Unix(0, 0)).IsZero() {
 		return errors.New("never falls due: there is no such date")
@@ -101,7 +102,7 @@ func checkCron(expression string) error {
 			var n int
 			_, _ = fmt.Sscan(step, &n) // up to a comma; what is no number has been refused
 			if values := [...]int{60, 24, 31, 12, 7}[i]; n > values {
-				return fmt.Errorf("the step /%d is never taken, since counting begins anew after %d: use %s", n, values, FieldPeriod)
+				return fmt.Errorf("a step of more than %d is never taken in field %d, since counting begins anew: use %s", values, i+1, FieldPeriod)
 			}
 		}
 	}
