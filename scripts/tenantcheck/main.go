@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 )
@@ -109,8 +110,8 @@ func (o *options) load() (err error) {
 		into       *string
 		clean      func(string) (string, error)
 	}{
-		{"-secret-file", o.secretFile, &o.secret, graph.PlainText},
-		{"-other-secret-file", o.otherSecretFile, &o.otherSecret, graph.PlainText},
+		{"-secret-file", o.secretFile, &o.secret, field.Line},
+		{"-other-secret-file", o.otherSecretFile, &o.otherSecret, field.Line},
 		{"-ca-certificate-file", o.caFile, &o.caContents, asIs},
 	} {
 		if f.file == "" {
