@@ -3,6 +3,7 @@
 package accesskey
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func TestIdleComparisonsAreSpread(t *testing.T) {
 	at := map[int]bool{}
 	for n := range 100 {
 		r := had("a")
-		r.Salt = []byte{byte(n)}
+		r.Salt = bytes.Repeat([]byte{byte(n)}, 32)
 		minutes := 0
 		s := situation{policy: Policy{Workspace: home}, leased: func(int) bool { return false }}
 		for s.now = noon; !slices.Contains(due(r, s), WorkCompare); s.now = s.now.Add(time.Minute) {

@@ -242,8 +242,8 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	return ""
 }
 
-// likely names the fields whose names contain a name, or else the one that has most pairs of
-// adjacent letters in common with it, if they are half of all at least.
+// likely names the fields whose names contain a name. Without any, it is the one that has
+// most pairs of adjacent letters in common with it, if they are half of all at least.
 func likely(schema map[string]*framework.FieldSchema, name string) (hint string) {
 	name = strings.ToLower(name)
 	most := 0.5

@@ -4,6 +4,7 @@ package graphtest
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -175,7 +176,7 @@ func (x *exchange) identityToken(s settings, version string, names ...string) (m
 // UserIdentity returns the other two names of a user-assigned identity.
 func UserIdentity(clientID string) (objectID, resourceID string) {
 	clientID = strings.ToLower(clientID)
-	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(clientID)).String(),
+	return uuid.NewHash(sha256.New(), uuid.NameSpaceURL, []byte(clientID), 5).String(),
 		"/subscriptions/" + uuid.Nil.String() + "/resourcegroups/simulated" +
 			"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + clientID
 }

@@ -2,8 +2,8 @@
 
 // Command servers downloads a released Vault or OpenBao for the acceptance tests, and prints
 // the path of its binary. It finds the version by the feed of releases, so that a new one is
-// tested without a change here, and checks the download by the checksum that the release
-// has. It does not check signatures: checksums and files come from the same host.
+// tested without a change here. It checks the download by the checksum that the release has.
+// It does not check signatures: checksums and files come from the same host.
 //
 //	servers [-into .cache/bin] vault newest      the newest release
 //	servers vault previous                       the newest release of the line before
