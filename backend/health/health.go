@@ -116,9 +116,6 @@ type Report struct {
 	CompareRetries int       `json:"compare_retries"`
 	CompareProblem string    `json:"compare_problem"`
 
-	// VerifiedAt is when Graph was last found to answer with a key, or was configured.
-	VerifiedAt time.Time `json:"verified_at"`
-
 	DriftCheckedAt  time.Time `json:"drift_checked_at"`
 	DriftResult     string    `json:"drift_result"`
 	MissedRotation  time.Time `json:"missed_rotation"`
@@ -254,7 +251,6 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) (i
 		isNew = r.DriftResult != result
 		r.DriftCheckedAt, r.DriftResult = now, result
 		if failure == nil {
-			r.VerifiedAt = now
 			r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
 			return true
 		}
@@ -330,7 +326,6 @@ func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err er
 func (t *Tracker) Reset(ctx context.Context) error {
 	t.letGo()
 	return t.change(ctx, func(r *Report) bool {
-		r.VerifiedAt = t.now()
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
 		r.NextAttempt, r.CompareNext, r.CompareHeld, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 		return true
@@ -415,7 +410,7 @@ func (r *Report) correct(now time.Time) {
 	if longest := now.Add(LastRetry + LastRetry/5); r.NextAttempt.After(longest) && r.NextAttempt.After(r.ThrottledUntil) {
 		r.NextAttempt = time.Time{}
 	}
-	r.LastErrorAt, r.VerifiedAt = earlier(r.LastErrorAt, now), earlier(r.VerifiedAt, now)
+	r.LastErrorAt = earlier(r.LastErrorAt, now)
 	if r.DriftCheckedAt.After(now) {
 		r.DriftCheckedAt, r.CompareNext, r.CompareHeld = now, time.Time{}, time.Time{}
 	}

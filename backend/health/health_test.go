@@ -471,7 +471,7 @@ func TestComparisons(t *testing.T) {
 		require.NoError(t, r.tracker.Reset(t.Context()))
 	}
 	r.compared(health.DriftExternal, nil)
-	require.Equal(t, health.Report{VerifiedAt: r.now, DriftCheckedAt: r.now, DriftResult: health.DriftExternal, ThrottledAt: r.now}, r.report())
+	require.Equal(t, health.Report{DriftCheckedAt: r.now, DriftResult: health.DriftExternal, ThrottledAt: r.now}, r.report())
 	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 }
 
@@ -519,7 +519,7 @@ func TestResetForgetsWhatKeepsWorkWaiting(t *testing.T) {
 	for name, may := range map[string]func() bool{"read": r.mayRead, "compare": r.mayCompare, "rotate": r.mayRotate, "check": r.mayCheck} {
 		require.True(t, may(), name)
 	}
-	before.Retries, before.ProbeFailed, before.CompareRetries, before.VerifiedAt = 0, false, 0, r.now
+	before.Retries, before.ProbeFailed, before.CompareRetries = 0, false, 0
 	before.NextAttempt, before.CompareNext, before.CompareHeld, before.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	require.Equal(t, before, r.report(), "what operators read stays")
 }

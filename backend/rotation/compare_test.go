@@ -147,31 +147,3 @@ func TestWithdrawnConsentShowsOnAnIdleMount(t *testing.T) {
 	r.runDue()
 	require.Equal(t, []string{event.KeyCompareFail, event.KeyCompareFail}, r.sent()[sent:])
 }
-
-// A mount that nobody has read from yet asks once a day as well. What Graph names is not
-// made its key, and a tenant without one is no failure.
-func TestWithdrawnConsentShowsBeforeTheFirstRead(t *testing.T) {
-	r := configured(t, nil)
-	require.NoError(t, r.health.Reset(t.Context()))
-	for range 3 * 24 {
-		r.advance(time.Hour)
-		r.runDue()
-	}
-	require.Equal(t, 3, r.gets())
-	require.Zero(t, r.record().Version)
-	require.Empty(t, r.sent())
-	require.Equal(t, health.DriftNone, r.report().DriftResult)
-
-	r.sim.Inject(graphtest.Fault{Status: 403})
-	for range 3 * 24 {
-		r.advance(time.Hour)
-		r.runDue()
-	}
-	require.Equal(t, health.DriftUnknown, r.report().DriftResult)
-	require.Equal(t, []string{event.KeyCompareFail}, r.sent(), "one of a row")
-	r.sim.Clear()
-	r.advance(time.Hour)
-	r.runDue()
-	require.Equal(t, health.DriftNone, r.report().DriftResult)
-	require.Zero(t, r.posts())
-}

@@ -42,16 +42,11 @@ var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.Wo
 
 // RunDue does the most urgent of what is due and may be tried now. What fails has been
 // reported when it returns.
-func (m *Manager) RunDue(ctx context.Context) error {
-	return errors.Join(m.runDue(ctx, runOrder), m.lookIn(ctx))
-}
+func (m *Manager) RunDue(ctx context.Context) error { return m.runDue(ctx, runOrder) }
 
 // RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
 // be left alone.
 func (m *Manager) RetireIfDue(ctx context.Context) error {
-	if !m.Writable() {
-		return nil
-	}
 	return m.runDue(ctx, []string{accesskey.WorkRetire})
 }
 
@@ -74,41 +69,13 @@ func (m *Manager) runDue(ctx context.Context, order []string) error {
 	return nil
 }
 
-// lookInEach is how often the engine asks for a key while it has none.
-const lookInEach = 24 * time.Hour
-
-// lookIn asks Graph for the key of a tenant whose key nobody has asked for yet, so that a
-// withdrawn consent shows before the first incident. What Graph names is not adopted.
-func (m *Manager) lookIn(ctx context.Context) error {
-	conn, err := m.configured(ctx)
-	if err != nil || conn == nil {
-		return err
-	}
-	rec, err := m.Keys.Record(ctx)
-	if err != nil || rec.Key != "" || rec.Intent != nil || rec.Watch != nil {
-		return err
-	}
-	report, err := m.Health.Report(ctx)
-	if err != nil || m.Now().Sub(report.VerifiedAt) < lookInEach || !m.Health.Allowed(ctx, health.Comparison, nil) {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, compareBudget)
-	defer cancel()
-	_, failure := conn.Graph.DeploymentAccessKey(ctx)
-	if remote, ok := errors.AsType[*graph.Error](failure); failure != nil && (!ok || !remote.NamesNoKey()) {
-		m.logUncompared(ctx, failure)
-		m.reportUncompared(context.WithoutCancel(ctx), rec, failure)
-		return nil
-	}
-	_, err = m.Health.Compared(ctx, health.DriftNone, nil)
-	return err
-}
-
 // mayRun reports whether unattended work may be tried now. On watch, and in doubt, the key
 // is compared at each tick.
 func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, rec accesskey.Record, work string) bool {
 	j, regenerates := jobs[work]
 	switch {
+	case !m.Writable():
+		return false
 	case work == accesskey.WorkWanted, !regenerates && rec.Watch != nil:
 		return true
 	case !regenerates:
