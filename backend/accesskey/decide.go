@@ -171,6 +171,10 @@ func (r Record) fresh(t Terms) bool {
 	return t.Fresh > 0 && r.Version >= t.Fresh && r.Key != "" && r.Intent == nil && !r.adopted()
 }
 
+// MadeSince reports whether the record's key is that of a regeneration which was answered
+// after a version.
+func (r Record) MadeSince(version int) bool { return r.fresh(Terms{Fresh: version + 1}) }
+
 // adopted reports whether the key was found at Graph, and not answered by a regeneration
 // of this engine.
 func (r Record) adopted() bool { return r.Cause == CauseExternal || r.Cause == CauseRecovered }

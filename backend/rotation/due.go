@@ -88,7 +88,7 @@ func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, rec acces
 func (m *Manager) run(ctx context.Context, work string) {
 	if _, regenerates := jobs[work]; !regenerates {
 		_ = m.compare(ctx) // reported
-	} else if got, err := m.regenerate(ctx, work); err == nil {
+	} else if got, err := m.regenerate(ctx, m.attempt(work)); err == nil {
 		got.Release()
 	}
 }

@@ -37,15 +37,17 @@ type attempt struct {
 	job
 
 	onlyIf string // the work without which it does not begin; "" always does
+	since  int    // what a reader knew of: a later version that was regenerated will do
 }
 
-func (m *Manager) attempt(work string) attempt { return attempt{m, jobs[work], work} }
+func (m *Manager) attempt(work string) attempt {
+	return attempt{Manager: m, job: jobs[work], onlyIf: work}
+}
 
-// regenerate regenerates the key for a piece of work, or joins a regeneration. It returns
+// regenerate regenerates the key, or joins a regeneration. It returns
 // the record of the key that came of it. The error is [accesskey.ErrNotDue] if the joined
 // work was not made for those who wait.
-func (m *Manager) regenerate(ctx context.Context, work string) (*flight.Result[accesskey.Record], error) {
-	a := m.attempt(work)
+func (m *Manager) regenerate(ctx context.Context, a attempt) (*flight.Result[accesskey.Record], error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }
 
@@ -67,6 +69,9 @@ func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err
 	before, err := a.Keys.Record(ctx)
 	if err != nil {
 		return rec, err
+	}
+	if a.onlyIf == "" && before.MadeSince(a.since) {
+		return before, accesskey.ErrNotDue // a flight that the reader was too late to join has made one
 	}
 	if err := a.mayBegin(ctx); err != nil {
 		return rec, a.forOthers(err)

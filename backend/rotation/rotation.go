@@ -90,6 +90,11 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 		ready            *flight.Result[accesskey.Record]
 		repeat, compared = true, false
 	)
+	a := m.attempt("")
+	rec, unknown := m.Keys.Record(ctx)
+	if a.since = max(rec.Newest, rec.Version); unknown == nil {
+		asks.Fresh = a.since + 1 // what is regenerated from now on
+	}
 	for {
 		got, err := m.take(ctx, role, asks)
 		if ready != nil {
@@ -97,8 +102,10 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 			ready = nil
 		}
 		switch {
+		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
+			return nil, unknown
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
-			if ready, err = m.regenerate(ctx, ""); err == nil {
+			if ready, err = m.regenerate(ctx, a); err == nil {
 				asks.Fresh = ready.Value.Version
 			} else if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
@@ -161,7 +168,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		return accesskey.Record{}, err
 	}
 	for {
-		got, err := m.regenerate(ctx, accesskey.WorkWanted)
+		got, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
 		if err == nil {
 			got.Release()
 		}
