@@ -214,8 +214,8 @@ func TestWorkflow(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", string(step[1])) //nolint:gosec // the workflow's
 		cmd.Dir = root
 		// Not what a make that runs this test has to say to its children.
-		ours := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
-		cmd.Env = append(ours, "GITHUB_ENV="+environment, "SERVER=-into "+dir+" -feed "+feeds[row[2]]+"/feed "+row[1])
+		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+		cmd.Env = append(cmd.Env, "GITHUB_ENV="+environment, "SERVER=-into "+dir+" -feed "+feeds[row[2]]+"/feed "+row[1])
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		set, err := os.ReadFile(environment) //nolint:gosec // in the test's folder
