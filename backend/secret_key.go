@@ -71,11 +71,20 @@ func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	if got.Unconfirmed != "" {
 		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
 	}
-	// By whom Vault's default was replaced cannot be told. Readers who share do not wait for core.
-	if tuned := b.System().DefaultLeaseTTL; !got.Reused && tuned() != 768*time.Hour && tuned() != l.TTL && b.toldOfTuning.CompareAndSwap(false, true) {
-		resp.AddWarning(fmt.Sprintf("default-lease-ttl of this mount or server (%s) has no effect on the key: the lease lasts for the %s of %s or of the role. This is said once.", tuned(), config.FieldTTL, configPath))
+	if !got.Reused && !b.toldOfTuning.Load() { // readers who share do not wait for core
+		warn(resp, b.warningOfTuning(l.TTL))
 	}
 	return resp
+}
+
+// warningOfTuning returns a warning, once, if Vault's default of default-lease-ttl was
+// replaced. By whom cannot be told.
+func (b *backend) warningOfTuning(ttl time.Duration) string {
+	tuned := b.System().DefaultLeaseTTL()
+	if tuned == 768*time.Hour || tuned == ttl || !b.toldOfTuning.CompareAndSwap(false, true) {
+		return ""
+	}
+	return fmt.Sprintf("default-lease-ttl of this mount or server (%s) has no effect on the key: the lease lasts for the %s of %s or of the role. This is said once.", tuned, config.FieldTTL, configPath)
 }
 
 // revokeKey ends a lease: it removes the lease's record, and wakes the retirement, because

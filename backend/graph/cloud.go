@@ -76,5 +76,9 @@ func owners(host string) []string {
 
 // CloudNames returns the names that CloudNamed accepts, the default first.
 func CloudNames() []string {
-	return []string{AzurePublicCloud, AzureUSGovernmentCloud, AzureUSGovernmentDoDCloud}
+	names := make([]string, 0, len(clouds))
+	for _, c := range clouds {
+		names = append(names, c.Name)
+	}
+	return names
 }
