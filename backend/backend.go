@@ -4,10 +4,11 @@
 // Identity sensor deployment access key.
 //
 // A tenant has one such key, and regenerating it kills the one before. Hence there is one
-// owner for each piece of state, each a package of its own below this one: accesskey has
-// the key and the rule of who may have it, lease the records of its leases, config the
-// configuration and the connection to Graph, role the roles, format the number of what is
-// stored, health how the work with Graph went, rotation and rootrotation the work itself.
+// owner for each piece of state, each a package of its own below this one. accesskey has
+// the key and the rule of who may have it, and lease the records of its leases. config has
+// the configuration and the connection to Graph, role the roles, and format the number of
+// what is stored. health has how the work with Graph went, rotation and rootrotation the
+// work itself.
 //
 // This package puts them together. It has the paths, the secret type of the leases, the
 // translation of errors to HTTP, and the periodic tick. Handlers load, act and save.
@@ -143,9 +144,9 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 }
 
 // HandleExistenceCheck decides between create and update by the path alone. The
-// request's fields are left out because the framework would validate them here
-// first, and core answers 500 to an error of the existence check (its
-// vault/request_handling.go), where a wrong type deserves the 400 of the handler.
+// request's fields are left out because the framework would validate them here first. Core
+// answers 500 to an error of the existence check (its vault/request_handling.go), where a
+// wrong type deserves the 400 of the handler.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
 	bare := *req
 	bare.Data = nil

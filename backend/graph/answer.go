@@ -112,7 +112,7 @@ func signed(resp *http.Response, code string) bool {
 
 // signInError turns an error of MSAL into one that is safe to show. MSAL's errors
 // can contain the access token (in an answer that it could not parse) and refer to
-// the client secret (in the request), so only status, code and id are kept.
+// the client secret (in the request). So only status, code and id are kept.
 func signInError(ctx context.Context, err error) *Error {
 	call, ok := errors.AsType[msal.CallErr](err)
 	if !ok || call.Resp == nil {

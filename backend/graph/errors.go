@@ -88,7 +88,7 @@ func known[V comparable](format string, value V) string {
 // MayHaveHappened reports whether Graph may have carried out the request although the
 // call failed. It is false only if the opposite is proven: no complete request was sent,
 // or Graph itself has refused it (see Signed). A 503 is a refusal ("try again"); other 5xx
-// can come from a gateway whose backend did the work, as can a 408, and a 409 from a
+// can come from a gateway whose backend did the work, as can a 408. A 409 can come from a
 // repetition, unless it says that the app registration was being changed.
 func (e *Error) MayHaveHappened() bool {
 	switch {

@@ -62,8 +62,8 @@ func newClient(x *exchange) *http.Client {
 
 // newTransport returns a transport that makes a new HTTP/1.1 connection for each
 // request. Calls are minutes apart, so a pool would save next to nothing. It would cost
-// certainty: net/http repeats requests on pooled connections (over HTTP/2 even a POST,
-// after some errors of the other side), and if the other side has just closed the
+// certainty: net/http repeats requests on pooled connections, over HTTP/2 even a POST,
+// after some errors of the other side. And if the other side has just closed the
 // connection, the client cannot know whether a request arrived.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package graphtest simulates, for one tenant, what this project talks to: the sign-in of
-// Microsoft Entra ID, the services that issue tokens to managed identities, Microsoft
-// Graph's calls for the sensors' key and for the application's own credentials, and the
-// registration of a Defender for Identity sensor with that key.
+// Microsoft Entra ID, and the services that issue tokens to managed identities. It has
+// Microsoft Graph's calls for the sensors' key and for the application's own credentials,
+// and the registration of a Defender for Identity sensor with that key.
 //
 // A test starts a simulator and points the code under test at its URL, both for Entra and
 // for Graph. It makes that code trust the simulator's authority, and asks the simulator what

@@ -39,8 +39,7 @@ const (
 // Ledger records leases in pages (see [page]), the storage entries
 // lease/<key version>/<page>. It remembers the pages of the versions that are asked for. The
 // name of a page contains its end, so one listing answers whether a version has a live
-// lease, unless leases on its pages were removed by another process than the one that has
-// made them.
+// lease. It does not if another process than the one that made the leases has removed some.
 //
 // A storage write costs more than the rest of a read or a revocation, so changes that
 // overlap share one (see write.go). No change returns before it has been stored.

@@ -18,8 +18,8 @@ import (
 )
 
 // compareBudget bounds a comparison, which readers wait for. If it fails, they get the
-// key with a warning, and do not wait for another one for a while, so that an outage of
-// Graph does not slow down every read.
+// key with a warning, and do not wait for another one for a while: an outage of Graph must
+// not slow down every read.
 const compareBudget = 4 * time.Second
 
 // compare compares the record's key with the tenant's, once for all who want to know. A

@@ -44,9 +44,9 @@ func (m *Manager) attempt(work string) attempt {
 	return attempt{Manager: m, job: jobs[work], onlyIf: work}
 }
 
-// regenerate regenerates the key, or joins a regeneration. It returns
-// the record of the key that came of it. The error is [accesskey.ErrNotDue] if the joined
-// work was not made for those who wait.
+// regenerate regenerates the key, or joins a regeneration. It returns the record of the key
+// that came of it. The error is [accesskey.ErrNotDue] if the joined work was not made for
+// those who wait.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (*flight.Result[accesskey.Record], error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }

@@ -28,7 +28,7 @@ const (
 
 	// slack is how much earlier than its period a rotation may happen. A key is made
 	// shortly after the tick that found it due, so one period later it would be just too
-	// young at the tick, and each rotation would take a tick more than its period.
+	// young at the tick. Each rotation would take a tick more than its period.
 	slack = 5 * time.Second
 )
 
@@ -142,11 +142,13 @@ func (s *Schedule) Next(last, now time.Time) (next, missed time.Time) {
 // automatically, if d sets that: a cron expression easily means something else than its
 // author thinks.
 func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time) (warning string) {
-	sets := d.Raw[FieldPeriod] != nil || d.Raw[FieldCron] != nil || d.Raw[FieldWindow] != nil
+	if d.Raw[FieldPeriod] == nil && d.Raw[FieldCron] == nil && d.Raw[FieldWindow] == nil {
+		return ""
+	}
 	var times []string
 	for range 3 {
 		next, _ := s.Next(last, now)
-		if !sets || next.IsZero() {
+		if next.IsZero() {
 			return ""
 		}
 		if next.After(now) { // else it is due

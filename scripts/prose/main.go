@@ -107,7 +107,7 @@ type paragraph struct {
 var (
 	code     = regexp.MustCompile("`[^`]*`")
 	link     = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
-	sentence = regexp.MustCompile(`[^.!?:;]+(?:[.!?:;]+(?:\s|$)|$|[.!?:;]+)`)
+	ends     = regexp.MustCompile(`[.!?:;]+\s`) // of sentences, and not a full stop within a version's number
 	newItem  = regexp.MustCompile(`^(\s*([-*]|\d+\.)\s|#+\s|\||<!--|>)`)
 	itemMark = regexp.MustCompile(`^\s*([-*]|\d+\.|#+)\s+`)
 )
@@ -122,20 +122,13 @@ func (p paragraph) findings(name string) []finding {
 		}
 	}
 	// What follows a colon or a semicolon is read anew.
-	var one strings.Builder
-	for _, part := range sentence.FindAllString(text, -1) {
-		if one.WriteString(part); !strings.HasSuffix(part, " ") && !strings.HasSuffix(one.String(), text) && !endsSentence(part) {
-			continue // a full stop within a word, such as a version's
+	for _, one := range ends.Split(text, -1) {
+		if words := len(strings.Fields(one)); words > longest {
+			found = append(found, finding{place: place, text: one, words: words})
 		}
-		if words := len(strings.Fields(one.String())); words > longest {
-			found = append(found, finding{place: place, text: strings.TrimSpace(one.String()), words: words})
-		}
-		one.Reset()
 	}
 	return found
 }
-
-func endsSentence(part string) bool { return strings.TrimRight(part, " \n") != part }
 
 // markdown returns the prose of a page: paragraphs, items of lists and cells of tables.
 func markdown(page string) []paragraph {

@@ -20,6 +20,8 @@ func TestFindings(t *testing.T) {
 	}{
 		"short sentences":      {"a.md", within + ". " + within + ".\n", nil},
 		"a long sentence":      {"a.md", "# Title\n\n" + long + ".\n", []string{"a.md:3"}},
+		"the last of two":      {"a.md", "A short one. " + long + ".\n", []string{"a.md:1"}},
+		"without an end":       {"a.md", "A short one. " + long + "\n", []string{"a.md:1"}},
 		"across lines":         {"a.md", "one\n" + within + "\n", []string{"a.md:1"}},
 		"after a colon":        {"a.md", "Some words first: " + within + ".", nil},
 		"a full stop within":   {"a.md", "Version 1.21.1 is " + within + ".", []string{"a.md:1"}},
