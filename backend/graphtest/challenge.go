@@ -82,7 +82,9 @@ func (s *Simulator) revoke(claims tokenClaims, now notBefore) notBefore {
 		now = 0
 	}
 	s.revoked[claims.UniqueID] = now
-	s.asked = max(s.asked, now)
+	if now != 0 {
+		s.asked = append(s.asked, now)
+	}
 	return now
 }
 
@@ -94,15 +96,15 @@ func (s *Simulator) revocation(tokenID string) (since notBefore, revoked bool) {
 }
 
 // answerChallenge checks a new token while a challenge is open: a token requested with
-// the challenge's claims answers it, any other will be challenged as well. The caller
-// holds s.mu.
+// the claims of any challenge since then answers them all, because it is newer than every
+// token that was revoked. Any other will be challenged as well. The caller holds s.mu.
 func (s *Simulator) answerChallenge(token tokenClaims, request claimsRequest) {
 	switch {
-	case s.asked == 0, !token.capable():
-	case request.AccessToken.NotBefore.Value == s.asked.String():
-		s.asked = 0
+	case len(s.asked) == 0, !token.capable():
+	case slices.ContainsFunc(s.asked, func(n notBefore) bool { return n.String() == request.AccessToken.NotBefore.Value }):
+		s.asked = nil
 		s.claims.Answered++
 	default:
-		s.revoked[token.UniqueID] = s.asked
+		s.revoked[token.UniqueID] = slices.Max(s.asked)
 	}
 }

@@ -67,6 +67,25 @@ func TestChallengeIsAnswered(t *testing.T) {
 	require.Equal(t, claims, claimsOf(t, c.call(graphtest.Get, careless)))
 }
 
+// Two tokens of one client are revoked a second apart, because one replaced the other. A
+// token that is requested with the claims of either is newer than both.
+func TestChallengesOfTwoTokensAreAnsweredTogether(t *testing.T) {
+	now := time.Now()
+	c := newTester(t, graphtest.WithClock(func() time.Time { return now }))
+	tokens := []string{c.capableToken(""), c.capableToken("")}
+	for which := range tokens {
+		c.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: len(tokens), Claims: true})
+		var claims [2]string
+		for n, token := range tokens {
+			claims[n] = claimsOf(t, c.call(graphtest.Get, token))
+			now = now.Add(time.Second)
+		}
+		require.NotEqual(t, claims[0], claims[1])
+		require.Equal(t, http.StatusOK, c.call(graphtest.Get, c.capableToken(claims[which])).status, which)
+		tokens = []string{c.capableToken(""), c.capableToken("")}
+	}
+}
+
 func TestChallengeWithoutToken(t *testing.T) {
 	c := newTester(t)
 	c.sim.Inject(graphtest.Fault{Claims: true})

@@ -39,7 +39,7 @@ type Simulator struct {
 	customers map[string]*deploymentKey // keys of the other tenants, by the tenant's id
 	issued    issued
 	revoked   map[string]notBefore // ids of tokens that Graph refuses although they have not expired
-	asked     notBefore            // of the open claims challenge
+	asked     []notBefore          // of the challenges that no token has answered
 	claims    Challenges
 	pending   map[string][]bool // outcomes of the next sign-ins with a credential, by its id
 	unlisted  map[string]int    // number of the next reads that miss a credential, by its id
