@@ -114,8 +114,9 @@ var healthStatus = []field.Spec[health.Report]{
 	field.IfKnown("throttled_until", framework.TypeTime, "Until when Graph has asked to be left alone.", func(s *health.Report) any { return field.Time(s.ThrottledUntil) }),
 	field.Always("missed_rotations", framework.TypeInt, "Number of rotations whose window has passed without them.", func(s *health.Report) any { return s.MissedRotations }),
 	field.IfKnown("missed_rotation", framework.TypeTime, "When the last of them was due.", func(s *health.Report) any { return field.Time(s.MissedRotation) }),
-	field.IfKnown("drift_checked_at", framework.TypeTime, "When the key was last compared with the tenant's.", func(s *health.Report) any { return field.Time(s.DriftCheckedAt) }),
+	field.IfKnown("drift_checked_at", framework.TypeTime, "When the key was last compared with the tenant's, or the engine signed in because it has none.", func(s *health.Report) any { return field.Time(s.DriftCheckedAt) }),
 	field.IfKnown("drift_result", framework.TypeString, "What that has shown: unchanged, stale (Graph lags behind), external (the key was made elsewhere), failed. It ends when the engine has made a key.", func(s *health.Report) any { return field.Text(s.DriftResult) }),
+	field.IfKnown("drift_error", framework.TypeString, "Why it failed.", func(s *health.Report) any { return field.Text(s.CompareProblem) }),
 }
 
 // root is the app's own credential, and what there is to do with it.
