@@ -87,7 +87,7 @@ func TestWhoSetsAScheduleSeesItsNextTimes(t *testing.T) {
 func TestTheCauseComesFirst(t *testing.T) {
 	r := newRig(t)
 	text := r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{credential.FieldSecret: "wrong", "ca_certifcate": "x"}))
-	require.Regexp(t, `^unknown field ca_certifcate \(did you mean ca_certificate\?\); sign-in: refused .*: the client secret is wrong: .*; nothing has been stored: .* verify_connection=false$`, text)
+	require.Regexp(t, `^unknown field ca_certifcate \(did you mean ca_certificate\?\); the client secret is wrong: check .* \(sign-in: refused, HTTP 401, code AADSTS7000215, request-id [-0-9a-f]{36}\); nothing has been stored: .* verify_connection=false$`, text)
 	require.Regexp(t, `^unknown field tennant_id \(did you mean tenant_id\?\); tenant_id: is required$`,
 		r.fails(400, logical.UpdateOperation, configPath, r.config(map[string]any{config.FieldTenantID: nil, "tennant_id": r.sim.App().TenantID})))
 }
