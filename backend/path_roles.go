@@ -20,7 +20,8 @@ const (
 	rolesPath = event.PathRoles
 	fieldName = "name"
 
-	nameOfRole = "Name of the role: letters, digits, _, and, but for its ends, - and dots."
+	roleName   = "ASCII letters, digits and _, with - and dots between them"
+	nameOfRole = "Name of the role: " + roleName + "."
 
 	rolesHelpSynopsis    = `List the roles.`
 	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" say so.`

@@ -119,6 +119,15 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// TestGate checks that docs/development.md has all that .ci/run makes.
+func TestGate(t *testing.T) {
+	steps := regexp.MustCompile(`(?m)^\tstep ".*" (make [a-z-]+)$`).FindAllStringSubmatch(read(t, ".ci/run"), -1)
+	require.NotEmpty(t, steps)
+	for _, step := range steps {
+		require.Contains(t, read(t, "docs/development.md"), "\n$ "+step[1]+"\n")
+	}
+}
+
 func requireExists(t *testing.T, path, where string) {
 	t.Helper()
 	_, err := os.Stat(filepath.Join(root, filepath.FromSlash(path)))
