@@ -29,13 +29,17 @@ func TestArguments(t *testing.T) {
 		"-version": "^" + backend.Version + "\n$", "--version": "^" + backend.Version + "\n$",
 		"-h": "(?s)Vault or OpenBao starts it.*plugin register", "-help": "It is a plugin", "--help": "It is a plugin",
 	} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], argument)
-		cmd.Env = append(os.Environ(), asPlugin+"=1")
-		said, err := cmd.Output()
+		said, err := start(t, argument)
 		require.NoError(t, err, argument)
 		require.Regexp(t, wanted, string(said), argument)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-tls-skip-verify")
+	_, err := start(t, "-tls-skip-verify")
+	require.Error(t, err, "without a server there is nothing to serve")
+}
+
+func start(t *testing.T, argument string) ([]byte, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], argument) //nolint:gosec // this test
 	cmd.Env = append(os.Environ(), asPlugin+"=1")
-	require.Error(t, cmd.Run(), "without a server there is nothing to serve")
+	return cmd.Output()
 }
