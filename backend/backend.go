@@ -71,7 +71,8 @@ type backend struct {
 	retirement *retirement
 	stop       context.CancelFunc
 
-	toldOfTuning atomic.Bool // a reader has been told that default-lease-ttl has no effect
+	tuned        atomic.Int64 // default-lease-ttl, as of the last minute
+	toldOfTuning atomic.Bool  // a reader has been told that it has no effect
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is
@@ -102,7 +103,7 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 	b.rotation = &rotation.Manager{
 		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Now: now, Sleep: sleep,
 		Flights: b.flights, Comparisons: flight.New[accesskey.Record](ctx, graph.Detach),
-		MaxTTL:  func() time.Duration { return b.System().MaxLeaseTTL() },
+		MaxTTL:  b.maxTTL,
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
 	turn := func(ctx context.Context, work func(context.Context) error) error {

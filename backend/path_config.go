@@ -119,8 +119,8 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		warn(resp, b.root.WarnOfForgotten(ctx, old, next))
 	}
 	b.warnOfTTL(resp, next.TTL)
-	if rec, unknown := b.keys.Record(ctx); unknown == nil && !next.DisableRotation {
-		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now()))
+	if rec, unknown := b.keys.Record(ctx); unknown == nil {
+		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now(), next.DisableRotation))
 	}
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	if tried.Verified || !old.SameConnection(next) {

@@ -71,16 +71,23 @@ func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	if got.Unconfirmed != "" {
 		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
 	}
-	if !got.Reused && !b.toldOfTuning.Load() { // readers who share do not wait for core
-		warn(resp, b.warningOfTuning(l.TTL))
-	}
+	warn(resp, b.warningOfTuning(l.TTL))
 	return resp
+}
+
+// maxTTL asks core for the mount's maximum lease TTL and, until a reader has been told that
+// it has no effect, for the default. That is once a minute: readers do not wait for core.
+func (b *backend) maxTTL() time.Duration {
+	if !b.toldOfTuning.Load() {
+		b.tuned.Store(int64(b.System().DefaultLeaseTTL()))
+	}
+	return b.System().MaxLeaseTTL()
 }
 
 // warningOfTuning returns a warning, once, if Vault's default of default-lease-ttl was
 // replaced. By whom cannot be told.
 func (b *backend) warningOfTuning(ttl time.Duration) string {
-	tuned := b.System().DefaultLeaseTTL()
+	tuned := time.Duration(b.tuned.Load())
 	if tuned == 768*time.Hour || tuned == ttl || !b.toldOfTuning.CompareAndSwap(false, true) {
 		return ""
 	}

@@ -226,18 +226,27 @@ func verifies(d *framework.FieldData, old, next *Config) bool {
 func verify(ctx context.Context, conn *Connection) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyBudget)
 	defer cancel()
-	if err := conn.Graph.SignIn(ctx); err != nil {
+	if err := conn.Granted(ctx); err != nil {
 		return &VerificationError{err}
-	}
-	if roles, ok := conn.Graph.Roles(ctx); ok && !slices.Contains(roles, graph.Permission) {
-		return &VerificationError{&field.Error{Field: conn.Config.identityField(), Problem: "the token does not carry the application permission " +
-			graph.Permission + " of Microsoft Graph: " + conn.Graph.GrantHint(graph.Permission)}}
 	}
 	_, err := conn.Graph.DeploymentAccessKey(ctx)
 	if said, ok := errors.AsType[*graph.Error](err); ok && said.NamesNoKey() {
 		conn.Warning = "Graph names no deployment access key: the tenant has none yet, and the first read of a key makes one. If it should have one, check " + FieldTenantID + "."
 	} else if err != nil {
 		return &VerificationError{err}
+	}
+	return nil
+}
+
+// Granted signs in, unless there is a token, and returns why the app cannot have a key: a
+// [*graph.Error], or a [*field.Error] if its token lacks the permission.
+func (conn *Connection) Granted(ctx context.Context) error {
+	if err := conn.Graph.SignIn(ctx); err != nil {
+		return err
+	}
+	if roles, ok := conn.Graph.Roles(ctx); ok && !slices.Contains(roles, graph.Permission) {
+		return &field.Error{Field: conn.Config.identityField(), Problem: "the token does not carry the application permission " +
+			graph.Permission + " of Microsoft Graph: " + conn.Graph.GrantHint(graph.Permission)}
 	}
 	return nil
 }

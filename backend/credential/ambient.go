@@ -5,6 +5,7 @@ package credential
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ var (
 
 	errIdentityToken = &graph.AssertionError{Kind: graph.Unavailable, Reason: "Vault could not issue an identity token for the plugin: its log says why"}
 )
+
+// maxTokenFile limits what is read of the token's file, which could be a device, in bytes.
+const maxTokenFile = 64 << 10
 
 // identityTokenBudget bounds how long Vault may take for a token. It is a part of the
 // time for a sign-in, and the rest has to do for Entra.
@@ -93,11 +97,19 @@ func workloadToken(context.Context) (string, error) {
 	if name == "" {
 		return "", errNoTokenFile
 	}
-	text, err := os.ReadFile(name) //nolint:gosec // the plugin's own environment names it
+	file, err := os.Open(name) //nolint:gosec // the plugin's own environment names it
+	if err != nil {
+		return "", errTokenFile
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, maxTokenFile))
 	if err != nil {
 		return "", errTokenFile
 	}
 	token, err := field.Line(string(text))
+	if len(text) == maxTokenFile {
+		err = errors.New("is larger than a token can be")
+	}
 	if err == nil && strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		err = errors.New("contains a space or a character that is not ASCII: it must be one token")
 	}

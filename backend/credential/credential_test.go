@@ -166,13 +166,14 @@ func TestWorkloadIdentity(t *testing.T) {
 	}
 	for text, kind := range map[string]string{
 		"\xFF\xFEh\x00u\x00n\x00t\x00e\x00r\x002\x00": "is text in UTF-16",
-		"hunter2\u200B":       "an invisible character",
-		"hunter2\x00":         "a NUL character",
-		"hunter2\xE4":         "not UTF-8",
-		"\u201Chunter2\u201D": "not ASCII",
-		"hunter2\nhunter2":    "a line break",
-		"hunter2\thunter2":    "a control character",
-		"hunter2 hunter2":     "a space",
+		"hunter2\u200B":                         "an invisible character",
+		"hunter2\x00":                           "a NUL character",
+		"hunter2\xE4":                           "not UTF-8",
+		"\u201Chunter2\u201D":                   "not ASCII",
+		"hunter2\nhunter2":                      "a line break",
+		"hunter2\thunter2":                      "a control character",
+		"hunter2 hunter2":                       "a space",
+		"hunter2" + strings.Repeat("2", 64<<10): "larger than a token can be",
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		_, err := assert(t.Context())

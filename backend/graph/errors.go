@@ -5,7 +5,6 @@ package graph
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 )
@@ -63,18 +62,15 @@ type Error struct {
 
 // Error returns the fields as one line.
 func (e *Error) Error() string {
-	text := e.Op + ": " + string(e.Kind)
-	if e.Reason != "" {
-		text += ": " + e.Reason
-	}
-	details := slices.DeleteFunc([]string{
-		known("HTTP %d", e.Status), known("code %s", e.Code),
-		known("request-id %s", e.RequestID), known("retry after %s", e.RetryAfter),
-	}, func(detail string) bool { return detail == "" })
-	if len(details) > 0 {
-		text += " (" + strings.Join(details, ", ") + ")"
+	text := joined(": ", e.Op, string(e.Kind), e.Reason)
+	if details := e.details(); details != "" {
+		text += " (" + details + ")"
 	}
 	return text
+}
+
+func (e *Error) details() string {
+	return joined(", ", known("HTTP %d", e.Status), known("code %s", e.Code), known("request-id %s", e.RequestID), known("retry after %s", e.RetryAfter))
 }
 
 // known formats a value, unless it is zero.
@@ -105,10 +101,11 @@ func (e *Error) MayHaveHappened() bool {
 
 // FoundNobody reports whether a request to Entra or Graph got no answer that could be
 // theirs: it may have gone to the wrong address or through the wrong proxy. Requests for
-// a managed identity's token do not count: they go to the machine itself.
+// a managed identity's token do not count: they go to the machine itself. Nor do those
+// whose reason says what to do.
 func (e *Error) FoundNobody() bool {
 	ownMachine := e.managed && e.Op == OpSignIn
-	return e.Status == 0 && !e.local && !ownMachine
+	return e.Status == 0 && !e.local && !ownMachine && !strings.Contains(e.Reason, ": ")
 }
 
 // NamesNoKey reports whether Graph itself answered that there is no key: with a 404 at both

@@ -189,6 +189,7 @@ func TestFoundNobody(t *testing.T) {
 		"Graph":                  {Error{Op: OpGet, Kind: Timeout}, true},
 		"Entra answers":          {Error{Op: OpSignIn, Status: 400}, false},
 		"no credential":          {Error{Op: OpSignIn, local: true}, false},
+		"what to do is known":    {Error{Op: OpSignIn, Kind: Unavailable, Reason: "the server asks for a password: tell it"}, false},
 		"the machine's endpoint": {Error{Op: OpSignIn, Kind: Timeout, managed: true}, false},
 		"Graph, with its token":  {Error{Op: OpGet, Kind: Timeout, managed: true}, true},
 	} {

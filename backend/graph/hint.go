@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // Application permissions of Microsoft Graph.
@@ -97,10 +98,11 @@ func (e *Error) Hint() string {
 		if e.needsProof() && e.Code == codeBadProof {
 			return hintProof
 		}
+		set := "the environment, graph_endpoint and authority_host"
 		if e.managed {
-			return "Graph did not accept the access token: check that the environment and graph_endpoint belong to the same cloud"
+			set = "the environment and graph_endpoint"
 		}
-		return "Graph did not accept the access token: check that the environment, graph_endpoint and authority_host belong to the same cloud"
+		return "Graph did not accept the access token: check that " + set + " belong to the same cloud"
 	case http.StatusForbidden:
 		return e.forbiddenHint()
 	case http.StatusNotFound:
@@ -154,11 +156,21 @@ func (e *Error) replaces() bool {
 	return slices.Contains([]string{OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication}, e.Op)
 }
 
-// Explain returns the text of err and, if there is an [Error] with a hint in its chain,
-// what to do about it.
+// Explain returns the text of err. If there is an [Error] in its chain, that begins with the
+// cause and what to do about it; what Microsoft's support asks for is behind.
 func Explain(err error) string {
-	if e, ok := errors.AsType[*Error](err); ok && e.Hint() != "" {
-		return err.Error() + ": " + e.Hint()
+	e, ok := errors.AsType[*Error](err)
+	cause := ""
+	if ok {
+		cause = joined(": ", e.Reason, e.Hint())
 	}
-	return err.Error()
+	if cause == "" {
+		return err.Error()
+	}
+	return strings.Replace(err.Error(), e.Error(), cause+" ("+joined(", ", e.Op+": "+string(e.Kind), e.details())+")", 1)
+}
+
+// joined joins the texts that are not empty.
+func joined(separator string, texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(text string) bool { return text == "" }), separator)
 }

@@ -5,7 +5,9 @@ package graph
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -141,10 +143,24 @@ func brokenTLS(t *testing.T) (ca testCA, servers map[string]struct{ url, reason 
 		failure = " refused the TLS handshake: it demands a client certificate, and the engine presents none, or it supports none of Go's cipher suites"
 	)
 	servers = map[string]struct{ url, reason string }{"TLS 1.0": {oldServer(t), " does not speak TLS 1.2 or later"}}
+	rekeyed := newCA(t, nil) // it has the name of the one that is trusted
+	var signedWithSHA1 *tls.Config
+	fips140.WithoutEnforcement(func() {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		require.NoError(t, err)
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+			SerialNumber: big.NewInt(5), Subject: pkix.Name{CommonName: "old"}, NotAfter: time.Now().Add(time.Hour),
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, SignatureAlgorithm: x509.ECDSAWithSHA1,
+		}, ca.cert, key.Public(), ca.key)
+		require.NoError(t, err)
+		signedWithSHA1 = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	})
 	for name, test := range map[string]struct {
 		cfg    *tls.Config
 		reason string
 	}{
+		"another key of the issuer": {with(rekeyed, nil), "'s certificate is not trusted: a trusted certificate has the name of its issuer, and another key"},
+		"SHA-1":                     {signedWithSHA1, "'s certificate is signed with an algorithm that is no longer accepted, such as SHA-1: have it reissued"},
 		"expired": {
 			with(ca, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = yesterday.Add(-time.Hour), yesterday }),
 			"'s certificate expired on " + text(yesterday) + ": have it renewed, or check the clock of this machine",
@@ -199,7 +215,7 @@ func TestWhyTLSFails(t *testing.T) {
 				if !strings.HasSuffix(name, "TLS 1.3") { // where the request may leave before the server's alert arrives
 					require.False(t, e.MayHaveHappened())
 				}
-				require.True(t, e.FoundNobody())
+				require.Equal(t, !strings.Contains(test.reason, ": "), e.FoundNobody(), "unless its reason says what to do")
 				require.NotContains(t, everythingAbout(e), "\x1b")
 			}
 			trusting := func(c *Config) { c.CACertificates = ca.pem() }

@@ -26,9 +26,10 @@ func TestExplain(t *testing.T) {
 	forbidden := &graph.Error{Op: graph.OpGet, Kind: graph.Refused, Status: 403}
 	for want, err := range map[string]error{
 		"not Graph's": errors.New("not Graph's"),
-		"getDeploymentAccessKey: unavailable (HTTP 500)": &graph.Error{Op: graph.OpGet, Kind: graph.Unavailable, Status: 500},
-		forbidden.Error() + ": " + forbidden.Hint():      forbidden,
-		"reading: " + graph.Explain(forbidden):           fmt.Errorf("reading: %w", forbidden),
+		"getDeploymentAccessKey: unavailable (HTTP 500)":                  &graph.Error{Op: graph.OpGet, Kind: graph.Unavailable, Status: 500},
+		forbidden.Hint() + " (getDeploymentAccessKey: refused, HTTP 403)": forbidden,
+		"why (sign-in: unavailable, HTTP 503, request-id r)":              &graph.Error{Op: graph.OpSignIn, Kind: graph.Unavailable, Status: 503, RequestID: "r", Reason: "why"},
+		"reading: " + graph.Explain(forbidden):                            fmt.Errorf("reading: %w", forbidden),
 	} {
 		require.Equal(t, want, graph.Explain(err))
 	}

@@ -147,3 +147,39 @@ func TestWithdrawnConsentShowsOnAnIdleMount(t *testing.T) {
 	r.runDue()
 	require.Equal(t, []string{event.KeyCompareFail, event.KeyCompareFail}, r.sent()[sent:])
 }
+
+// A mount without a key, such as one that nobody has read from yet, signs in once a day. A
+// token without the permission is as much a failure as none, and it asks for no key.
+func TestTroubleShowsBeforeTheFirstRead(t *testing.T) {
+	for name, strike := range map[string]func(*rig){
+		"the secret has expired":     func(r *rig) { r.sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 401}) },
+		"consent has been withdrawn": func(r *rig) { r.sim.Update(graphtest.WithRoles()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configured(t, nil)
+			days := func(n int) (signIns int) {
+				before := r.sim.Calls(graphtest.Token).Started
+				for range n * 24 {
+					r.restart() // forgets the token, whose end MSAL tells by the real clock
+					r.advance(time.Hour)
+					r.runDue()
+				}
+				return r.sim.Calls(graphtest.Token).Started - before
+			}
+			require.Contains(t, []int{10, 11}, days(10)) // every 23 to 25 hours, and at first
+			require.Empty(t, r.sent())
+			require.Empty(t, r.report().DriftResult)
+
+			strike(r)
+			days(3)
+			require.Equal(t, health.DriftUnknown, r.report().DriftResult)
+			require.Equal(t, []string{event.KeyCompareFail}, r.sent(), "one of a row")
+			r.sim.Clear()
+			r.sim.Update(graphtest.WithRoles(graphtest.RoleReadWrite))
+			days(1)
+			require.Empty(t, r.report().DriftResult)
+			require.Zero(t, r.gets()+r.posts())
+			require.Zero(t, r.record().Version)
+		})
+	}
+}

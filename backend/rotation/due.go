@@ -5,6 +5,7 @@ package rotation
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -42,7 +43,9 @@ var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.Wo
 
 // RunDue does the most urgent of what is due and may be tried now. What fails has been
 // reported when it returns.
-func (m *Manager) RunDue(ctx context.Context) error { return m.runDue(ctx, runOrder) }
+func (m *Manager) RunDue(ctx context.Context) error {
+	return errors.Join(m.runDue(ctx, runOrder), m.lookIn(ctx))
+}
 
 // RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
 // be left alone.
@@ -67,6 +70,37 @@ func (m *Manager) runDue(ctx context.Context, order []string) error {
 		}
 	}
 	return nil
+}
+
+// lookIn signs in about once a day while there is no key to compare, so that a withdrawn
+// consent or an expired credential shows before the first incident. It asks for no key:
+// one that Graph named would have to be watched.
+func (m *Manager) lookIn(ctx context.Context) error {
+	conn, err := m.configured(ctx)
+	if err != nil || conn == nil || !m.Writable() {
+		return err
+	}
+	rec, err := m.Keys.Record(ctx)
+	if err != nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
+		return err
+	}
+	report, err := m.Health.Report(ctx)
+	spread := rand.N(2 * time.Hour) //nolint:gosec // so that mounts that one script has configured do not ask together
+	switch {
+	case err != nil, m.Now().Sub(report.DriftCheckedAt) < 23*time.Hour+spread && report.DriftResult != health.DriftUnknown:
+		return err
+	case !m.Health.Allowed(ctx, health.Comparison, nil):
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, compareBudget)
+	defer cancel()
+	if failure := conn.Granted(ctx); failure != nil {
+		m.logUncompared(ctx, failure)
+		m.reportUncompared(context.WithoutCancel(ctx), rec, failure)
+		return nil
+	}
+	_, err = m.Health.Compared(ctx, "", nil)
+	return err
 }
 
 // mayRun reports whether unattended work may be tried now. On watch, and in doubt, the key

@@ -141,7 +141,7 @@ func (s *Schedule) Next(last, now time.Time) (next, missed time.Time) {
 // Upcoming returns a warning of the next three times at which the key is regenerated
 // automatically, if d sets that: a cron expression easily means something else than its
 // author thinks.
-func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time) (warning string) {
+func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time, paused bool) (warning string) {
 	if d.Raw[FieldPeriod] == nil && d.Raw[FieldCron] == nil && d.Raw[FieldWindow] == nil {
 		return ""
 	}
@@ -156,7 +156,11 @@ func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time) (warnin
 		}
 		last, times = now, append(times, now.UTC().Format(time.RFC3339))
 	}
-	return "The next automatic rotations of the key: " + strings.Join(times, ", ")
+	once := ""
+	if paused {
+		once = " once rotation is not paused"
+	}
+	return "The next automatic rotations of the key" + once + ": " + strings.Join(times, ", ")
 }
 
 // Due returns from when on the rotation that Next returns may happen.

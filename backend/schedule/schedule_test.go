@@ -3,6 +3,7 @@
 package schedule_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -82,11 +83,13 @@ func TestUpcoming(t *testing.T) {
 	} {
 		s, err := update(schedule.Schedule{Period: time.Hour}, c.fields)
 		require.NoError(t, err)
-		require.Equal(t, c.want, s.Upcoming(&framework.FieldData{Raw: c.fields}, c.last, now), name)
+		require.Equal(t, c.want, s.Upcoming(&framework.FieldData{Raw: c.fields}, c.last, now, false), name)
+		paused := s.Upcoming(&framework.FieldData{Raw: c.fields}, c.last, now, true)
+		require.Equal(t, strings.Replace(c.want, ": ", " once rotation is not paused: ", 1), paused, name)
 	}
 	cron, err := update(schedule.Schedule{Cron: "0 4 * * *"}, map[string]any{schedule.FieldWindow: "2h"})
 	require.NoError(t, err)
-	require.Contains(t, cron.Upcoming(&framework.FieldData{Raw: map[string]any{schedule.FieldWindow: "2h"}}, hourAgo, now), "2027-01-02T04:00:00Z, 2027-01-03")
+	require.Contains(t, cron.Upcoming(&framework.FieldData{Raw: map[string]any{schedule.FieldWindow: "2h"}}, hourAgo, now, false), "2027-01-02T04:00:00Z, 2027-01-03")
 }
 
 // now is when the schedules of the tests are written.

@@ -114,8 +114,9 @@ var healthStatus = []field.Spec[health.Report]{
 	field.IfKnown("throttled_until", framework.TypeTime, "Until when Graph has asked the engine to wait.", func(s *health.Report) any { return field.Time(s.ThrottledUntil) }),
 	field.Always("missed_rotations", framework.TypeInt, "Number of rotations that have not happened within rotation_window.", func(s *health.Report) any { return s.MissedRotations }),
 	field.IfKnown("missed_rotation", framework.TypeTime, "When the last missed rotation was due.", func(s *health.Report) any { return field.Time(s.MissedRotation) }),
-	field.IfKnown("drift_checked_at", framework.TypeTime, "When the key was last compared with the tenant's.", func(s *health.Report) any { return field.Time(s.DriftCheckedAt) }),
+	field.IfKnown("drift_checked_at", framework.TypeTime, "When the key was last compared with the tenant's, or the engine signed in because it has none.", func(s *health.Report) any { return field.Time(s.DriftCheckedAt) }),
 	field.IfKnown("drift_result", framework.TypeString, "What the last comparison found: unchanged, stale (Graph lags behind), external (the key was made elsewhere, and the engine has made none since), failed.", func(s *health.Report) any { return field.Text(s.DriftResult) }),
+	field.IfKnown("drift_error", framework.TypeString, "Why the last comparison failed.", func(s *health.Report) any { return field.Text(s.CompareProblem) }),
 }
 
 // root is the app's own credential, and what there is to do with it.

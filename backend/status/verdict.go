@@ -23,7 +23,7 @@ var verdicts = []struct {
 	{"failing: it is not known which key is the tenant's, and Graph does not say, see last_error", func(s *State) bool { return s.Record.InDoubt() }},
 	{"failing: the key could not be regenerated, see last_error", func(s *State) bool { return s.Report.Failures > 0 }},
 	{"failing: the app's own credential could not be rotated, see root_last_error", func(s *State) bool { return s.Config.Root.Failures > 0 }},
-	{"attention: the key cannot be compared with the tenant's, and is shared unchecked", func(s *State) bool { return s.Report.DriftResult == health.DriftUnknown }},
+	{"attention: Graph cannot be asked which key is the tenant's, and what is shared is unchecked, see drift_error", func(s *State) bool { return s.Report.DriftResult == health.DriftUnknown }},
 	{"attention: the key was regenerated outside the engine", func(s *State) bool { return s.Report.DriftResult == health.DriftExternal }},
 	{"attention: the app's own credential ends soon, see root_credential_expires_at", func(s *State) bool {
 		return s.Config.Root.Period == 0 && !s.Config.Root.EndsAt.IsZero() && s.Config.Root.EndsAt.Sub(s.Now) < endsSoon

@@ -27,7 +27,7 @@ func TestVerdict(t *testing.T) {
 		{"attention: rotation and retirement are paused", func(s *status.State) { s.Config.DisableRotation = true }},
 		{"attention: the app's own credential ends soon", func(s *status.State) { s.Config.Root.EndsAt = noon.Add(13 * 24 * time.Hour) }},
 		{"attention: the key was regenerated outside", func(s *status.State) { s.Report.DriftResult = health.DriftExternal }},
-		{"attention: the key cannot be compared", func(s *status.State) { s.Report.DriftResult = health.DriftUnknown }},
+		{"attention: Graph cannot be asked", func(s *status.State) { s.Report.DriftResult = health.DriftUnknown }},
 		{"failing: the app's own credential", func(s *status.State) { s.Config.Root.Failures = 1 }},
 		{"failing: the key could not be regenerated", func(s *status.State) { s.Report.Failures = 1 }},
 		{"failing: it is not known which key", func(s *status.State) { s.Record = doubtful }},
