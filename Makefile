@@ -63,7 +63,7 @@ dev: announce build simulator ## Run Vault in dev mode with the engine at mdi/ u
 build: ## Build the plugin into dist/plugins
 	@grep -Eq '$(is-version)' <<<'$(VERSION)' || { \
 		echo 'error: VERSION=$(VERSION) is not a semantic version with a leading v, such as v1.2.3' >&2; exit 1; }
-	$(progress) "compiling the plugin" env CGO_ENABLED=0 \
+	@$(progress) "compiling the plugin" env CGO_ENABLED=0 \
 		go build -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" -o $(PLUGIN) ./cmd/$(NAME)
 
 .PHONY: simulator
@@ -81,8 +81,12 @@ vault: ## Print the path of a Vault for tests, after building one if there is no
 announce:
 	@scripts/vault.sh -announce
 
+.PHONY: plan
+plan:
+	@echo "make test: the unit tests with the race detector, those in FIPS mode, and the scenarios on a real Vault: about 10 minutes on two cores. A first run compiles for some minutes more." >&2
+
 .PHONY: test
-test: announce unit fips acceptance ## Run all tests (10 minutes on two cores)
+test: plan announce unit fips acceptance ## Run all tests (10 minutes on two cores)
 
 # Most of these tests wait, so many run side by side. They make many connections, which are
 # cheaper without post-quantum key exchange. Less garbage collection speeds up linking.
@@ -118,7 +122,7 @@ acceptance: ## Run the scenarios on a real Vault, or the server that VAULT_BIN n
 
 # make server SERVER="openbao newest" prints VAULT_BIN=FILE, for the environment.
 .PHONY: server
-server:
+server: ## Download a server for the acceptance tests: SERVER="openbao newest"
 	@file=$$(go run ./scripts/servers $(SERVER)) && "$$file" version >&2 && echo "VAULT_BIN=$$file"
 
 .PHONY: cover

@@ -141,6 +141,9 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
 	}
+	for _, p := range b.Paths {
+		p.HelpDescription += answers(p)
+	}
 	return b
 }
 
@@ -160,7 +163,9 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	ctx, cancel := context.WithTimeout(b.ofRequest(ctx, req), requestBudget)
 	defer cancel()
 	unknown := ""
-	if path := b.Route(req.Path); path != nil && req.Secret == nil { // what comes with a lease is core's
+	if path := b.Route(req.Path); path == nil {
+		err = badName(req)
+	} else if req.Secret == nil { // what comes with a lease is core's
 		req.Data, unknown, err = field.Clean(path.Fields, req.Data)
 	}
 	if err = refusal(err); err == nil {

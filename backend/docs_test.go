@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,9 @@ import (
 const (
 	logsPage    = "../docs/logs.md"
 	operatePage = "../docs/operate.md"
+
+	glossaryPage = "../docs/glossary.md"
+	securityPage = "../docs/security.md"
 )
 
 // logLevels are the methods of a logger, and what the page calls them.
@@ -178,6 +182,79 @@ func TestAlertsNameFieldsOfTheStatus(t *testing.T) {
 	require.NotEmpty(t, rows)
 	for _, row := range rows {
 		require.Contains(t, status.Fields(), row[1])
+	}
+}
+
+// TestGlossary compares the glossary with the words that the status uses: each value of a
+// constant that it shows has an entry, and each entry is used elsewhere.
+func TestGlossary(t *testing.T) {
+	glossary := readText(t, glossaryPage)
+	for _, folder := range []string{"accesskey", "health"} {
+		for _, name := range values(t, folder, regexp.MustCompile("^(Cause|Work|Drift)[A-Z]")) {
+			require.True(t, strings.Contains(glossary, "\n| `"+name+"` | "), "docs/glossary.md lacks a word of mdi/status: %s", name)
+		}
+	}
+	for _, verdict := range regexp.MustCompile(`\{"(\w+): `).FindAllStringSubmatch(readText(t, "status/verdict.go"), -1) {
+		require.True(t, strings.Contains(glossary, "\n| `"+verdict[1]+"` | "), "docs/glossary.md lacks a word of mdi/status: %s", verdict[1])
+	}
+	pages, err := filepath.Glob("../docs/*.md")
+	require.NoError(t, err)
+	said := ""
+	for _, page := range pages {
+		if page != glossaryPage {
+			said += strings.ToLower(readText(t, page))
+		}
+	}
+	entries := regexp.MustCompile("(?m)^\\| `?([a-z -]+)`? \\| ").FindAllStringSubmatch(glossary, -1)
+	require.NotEmpty(t, entries)
+	for _, entry := range entries {
+		require.True(t, strings.Contains(said, entry[1]), "docs/glossary.md has a word that no other page uses: %s", entry[1])
+	}
+}
+
+// values returns the texts of the constants of a package whose names match.
+func values(t *testing.T, folder string, names *regexp.Regexp) (found []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	require.NoError(t, err)
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if c, ok := n.(*ast.ValueSpec); ok && len(c.Values) == 1 && names.MatchString(c.Names[0].Name) {
+				if text, ok := literal(c.Values[0]); ok {
+					found = append(found, text)
+				}
+			}
+			return true
+		})
+	}
+	require.NotEmpty(t, found)
+	return found
+}
+
+// TestAuditedKeysAreNotSecret keeps secrets out of the audit log.
+func TestAuditedKeysAreNotSecret(t *testing.T) {
+	flags := regexp.MustCompile(`-audit-non-hmac-(\w+)-keys=%s ' ([^)]+)\)`).FindAllStringSubmatch(readText(t, securityPage), -1)
+	require.Len(t, flags, 2)
+	engine := newRig(t).engine
+	open := map[string]map[string]bool{"request": {}, "response": {}}
+	for _, path := range engine.Paths {
+		for name, f := range path.Fields {
+			open["request"][name] = f.DisplayAttrs == nil || !f.DisplayAttrs.Sensitive
+		}
+		for _, o := range path.Operations {
+			for _, answer := range o.Properties().Responses[http.StatusOK] {
+				for name := range answer.Fields {
+					open["response"][name] = name != fieldDeploymentAccessKey
+				}
+			}
+		}
+	}
+	for _, flag := range flags {
+		for _, name := range strings.Fields(strings.ReplaceAll(flag[2], "\\", "")) {
+			require.True(t, open[flag[1]][name], "%s is a secret, or no field of a %s", name, flag[1])
+		}
 	}
 }
 

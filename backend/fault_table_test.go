@@ -27,18 +27,18 @@ In short, and as the test behind this page (TestFaultMatrix) asserts it:
   key: while Graph's GET works, no host is without an answer, and none gets a dead
   key for more than ten seconds.
 - **If GET fails as well**, hosts get the key that Vault knows, with a warning. Only
-  if a POST has got no answer before can nobody tell which key is the tenant's. Then
-  they are without an answer for thirty seconds at most, after which a POST settles
-  it. If Graph has asked to be left alone, it is as long as that, but no more than
-  five minutes. If POST fails too, it is as long as both fail.
+  after a POST without an answer can the engine not know which key is the tenant's. Hosts
+  then get no answer for thirty seconds at most, after which a POST settles it. If Graph has
+  asked the engine to wait, that is how long they get none, but no more than five minutes. If
+  POST fails too, they get none for as long as both fail.
 - **A reader of ` + "`mdi/key`" + `**, who wants a new key, gets none while Graph makes
-  none. When Graph makes keys again, it takes no more than a minute and a second, or
-  five minutes if Graph has asked for more.
+  none. When Graph makes keys again, the reader has one within a minute and a second, or
+  within five minutes if Graph has asked for more.
 - **An operator's ` + "`mdi/rotate-key`" + `** is tried again each minute until Graph has
   answered with a new key.
 
 There is one table for each situation in which the engine asks Microsoft Graph for
-something, with one line for the faults that lead to the same. Each begins with a key
+something, with one line for the faults that lead to the same result. Each begins with a key
 that is leased to a host. A fault strikes every call of the kind named, unless it says
 "once".
 
@@ -52,18 +52,18 @@ else from the middle of the fault on.
 - **reader**: when the reader of ` + "`mdi/key`" + ` gets a key that works, counted from
   the first read, or from the end of the fault.
 
-For the others the fault lasts until the engine has given up; then it has gone.
+For the other columns the fault lasts until the engine has given up, and then ends.
 
 - **answer**: the status for the one who asked.
 - **POSTs**: how often Graph was asked to regenerate the key, and how often it did,
   while the fault was there. An operator waits for 3 s here, instead of 19 s.
 - **key**: the one that the engine then has. "Found": Graph's GET names it, and a POST
   without an answer may have made it. "In doubt": Graph has not said yet which key is
-  the tenant's.
+  the tenant's. (The [glossary](glossary.md) has these words.)
 - **status**: what ` + "`mdi/status`" + ` says of the failure. Scheduled work is tried
   again earlier than said, within a minute, if Graph answers.
 - **next read**: what a read under a role that shares the key gets as soon as the
-  fault has gone. A warning says that the lease is short, or that Graph has not
+  fault has ended. A warning says that the lease is short, or that Graph has not
   confirmed the key.
 - **done**: how long it takes from there until the work has been done or, where
   a reader asked for it, until a read under a role is answered with a key.

@@ -4,6 +4,7 @@ package backend
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -191,8 +192,8 @@ func FuzzRoleWrite(f *testing.F) {
 		m := fuzzedMount(t)
 		operation := fuzzedWrites[uint(op)%uint(len(fuzzedWrites))]
 		resp, err := m.request(t, operation, rolesPath+name, data)
-		if slices.Contains([]error{logical.ErrUnsupportedPath, logical.ErrUnsupportedOperation}, err) {
-			return // no name of a role
+		if errors.Is(err, logical.ErrUnsupportedOperation) {
+			return // no name
 		}
 		said := storedOrRefused(t, resp, err, http.StatusNotFound)
 		keys, err := logical.CollectKeys(t.Context(), m.storage)

@@ -34,9 +34,9 @@ verify_connection).
 Changing the tenant, the client, the cloud, an endpoint or the CA certificate
 needs the credential in the same write. Before the engine turns to another tenant,
 and before the configuration is deleted, a key that has been handed out is
-regenerated with the old configuration; if that fails, the response warns that
-the key lives on. Credentials of the app that rotate-root has made stay with it then;
-the response names their ids. The credential is never read back.
+regenerated with the old configuration; if that fails, the response warns that the key
+lives on. Credentials that rotate-root has made stay at the app then; the response names
+their ids. The credential is never read back.
 `
 )
 

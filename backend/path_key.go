@@ -19,18 +19,18 @@ const (
 	keyHelpSynopsis = `Regenerate the deployment access key and return it under a lease.`
 
 	keyHelpDescription = `
-Every read regenerates the key through Microsoft Graph, unless max_key_age of the
-configuration says otherwise, which makes every key read before useless for new
-installations. Reads that overlap share one regeneration. The lease cannot be
-renewed. When the last lease on the current key has ended or has been revoked, the
-key is regenerated once more, so that the one that was handed out stops working.
+Every read regenerates the key through Microsoft Graph, which makes every earlier key
+useless for new installations, unless max_key_age of the configuration lets it be
+shared. Reads that overlap share one regeneration. The lease cannot be renewed. When
+the last lease on the current key has ended or has been revoked, the key is
+regenerated once more, so that the one that was handed out stops working.
 `
 
 	roleKeyHelpSynopsis = `Return the deployment access key under a role's terms, shared if they allow it.`
 
 	roleKeyHelpDescription = `
 Readers of the role get the current key as long as the role's max_key_age allows
-it, else a new one; any number of hosts can so hold the same key. A key is
+it, and otherwise a new one, so any number of hosts can hold the same key. A key is
 compared with the tenant's before it is shared, if the last comparison is older
 than drift_check_interval. The lease cannot be renewed, and lasts for the role's
 ttl. When the last lease on the current key has ended, the key is regenerated.

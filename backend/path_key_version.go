@@ -19,8 +19,8 @@ const (
 
 	keyVersionHelpDescription = `
 For a host that has a key and is about to use it: a key whose key_version is not the
-current one has been replaced. There is no lease, and Microsoft Graph is not asked,
-so a key that was regenerated in the Defender portal shows after the next comparison.
+current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
+a key that was regenerated in the Defender portal shows only after the next comparison.
 Give hosts read on this path beside that on the key.
 `
 )

@@ -20,10 +20,11 @@ const (
 	rolesPath = event.PathRoles
 	fieldName = "name"
 
-	nameOfRole = "Name of the role: letters, digits, _, and, but for its ends, - and dots."
+	roleName   = "ASCII letters, digits and _, with - and dots between them"
+	nameOfRole = "Name of the role: " + roleName + "."
 
 	rolesHelpSynopsis    = `List the roles.`
-	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" say so.`
+	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`
 
 	roleHelpSynopsis    = `Manage the roles under which the key is shared.`
 	roleHelpDescription = `
@@ -31,7 +32,7 @@ A role says on which terms its readers get the key at key/:role: for how long, a
 how old a key may be to be shared with them. Without max_key_age a key of any age
 is shared until something replaces it, which suits many hosts that install within
 the same days; a duration bounds its age; an explicit 0 regenerates it at every
-read, with which readers break each other's installations.
+read, so that readers break each other's installations.
 
 Roles are the unit of policy: path "mdi/key/sensor-hosts" { capabilities = ["read"] }.
 Deleting a role leaves the leases that were given under it as they are.

@@ -19,8 +19,8 @@ const (
 	rotateRootHelpDescription = `
 The engine adds a credential to the app registration, signs in with it several times,
 and uses it from then on; it is never shown. The one before is removed after a grace
-period, if the engine made it; credentials that were made by others are never touched,
-so remove the one that you configured at first.
+period, if the engine made it. Credentials that were made by others are never touched, so
+remove by hand the one that you configured at first.
 
 A client secret needs the permission Application.ReadWrite.OwnedBy, and the app as an
 owner of itself. A certificate needs no permission, if application_object_id is

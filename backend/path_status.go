@@ -22,10 +22,9 @@ const (
 	statusHelpSynopsis = `Read the state of the engine, without any secret.`
 
 	statusHelpDescription = `
-Tells which version of the key is current and why, how many leases on it are live,
-whether the outcome of a regeneration is still unknown, what is due and when it is
-tried, and what failed last. Times without a value are left out. To alert on:
-due not empty for long, consecutive_failures, missed_rotations, drift_result.
+It is read from storage alone, so it answers whatever state Graph is in. What has no
+value is left out. Alert on state, which begins with the worst of what is wrong: ok,
+attention, failing or unconfigured.
 `
 )
 

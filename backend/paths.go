@@ -3,11 +3,16 @@
 package backend
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
 // operationPrefix begins the names of operations in Vault's OpenAPI document.
@@ -51,6 +56,36 @@ func forwarded(name string, callback framework.OperationFunc, summary string, re
 // returning declares a response with data.
 func returning(description string, fields map[string]*framework.FieldSchema) responses {
 	return responses{http.StatusOK: {{Description: description, Fields: fields}}}
+}
+
+// answers describes the fields that only responses of a path have, in the form in which
+// path-help shows parameters: it leaves out responses.
+func answers(p *framework.Path) (text string) {
+	fields := map[string]*framework.FieldSchema{}
+	for _, o := range p.Operations {
+		for _, r := range o.Properties().Responses[http.StatusOK] {
+			maps.Copy(fields, r.Fields)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if f := fields[name]; p.Fields[name] == nil {
+			text += fmt.Sprintf("\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
+		}
+	}
+	if text != "" {
+		text = "\n\n## RESPONSE" + text
+	}
+	return text
+}
+
+// badName refuses the name of a role that no route takes: the framework would call the
+// whole path unsupported.
+func badName(req *logical.Request) error {
+	name := map[string]string{rolesPath: fieldName, keyPath + "/": fieldRole}[req.Path[:strings.Index(req.Path, "/")+1]]
+	if name == "" || req.Secret != nil || req.Operation == logical.ListOperation {
+		return nil
+	}
+	return &field.Error{Field: name, Problem: "must be made of " + roleName}
 }
 
 // returningNothing declares a response without data: 204, or 200 if there are warnings.

@@ -20,6 +20,11 @@ path "mdi/key/*" {
   capabilities = ["read"]
 }
 
+# Which version of the key is current, without a lease.
+path "mdi/key-version" {
+  capabilities = ["read"]
+}
+
 path "mdi/deployment-package" {
   capabilities = ["read"]
 }

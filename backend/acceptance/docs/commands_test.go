@@ -119,6 +119,36 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+var (
+	toFile  = regexp.MustCompile(`(?:secret|password|wrapping_token|access_key)[^|]*> ?[^&>]`)
+	private = regexp.MustCompile(`umask 077|mkdir (?:-p )?-m 700`)
+)
+
+// TestSecretFiles checks that whatever a page writes into a file is its reader's alone, if
+// the command looks as if it has a secret.
+func TestSecretFiles(t *testing.T) {
+	for _, d := range documents(t) {
+		safe := false
+		for _, s := range d.steps {
+			for _, c := range s.commands {
+				safe = safe || private.MatchString(c.text) && !strings.Contains(c.text, "(umask")
+				if toFile.MatchString(strings.ReplaceAll(c.text, "\n", " ")) && !makeTarget.MatchString(c.text) {
+					require.True(t, safe || strings.Contains(c.text, "(umask 077;"), "%s, line %d: (umask 077; %s)", d.name, c.line, c.text)
+				}
+			}
+		}
+	}
+}
+
+// TestGate checks that docs/development.md has all that .ci/run makes.
+func TestGate(t *testing.T) {
+	steps := regexp.MustCompile(`(?m)^\tstep ".*" (make [a-z-]+)$`).FindAllStringSubmatch(read(t, ".ci/run"), -1)
+	require.NotEmpty(t, steps)
+	for _, step := range steps {
+		require.Contains(t, read(t, "docs/development.md"), "\n$ "+step[1]+"\n")
+	}
+}
+
 func requireExists(t *testing.T, path, where string) {
 	t.Helper()
 	_, err := os.Stat(filepath.Join(root, filepath.FromSlash(path)))

@@ -29,8 +29,8 @@ const (
 )
 
 // looks are the commands that change nothing, so that they can be repeated until they
-// print what they should.
-var looks = regexp.MustCompile(`^(vault read (-\S+ )*mdi/status|vault list |mdi-simulator (calls|register|credentials)|ls |cat |grep )`)
+// print what they should. register is none: a reader types it once.
+var looks = regexp.MustCompile(`^(vault read (-\S+ )*mdi/status|vault list |mdi-simulator (calls|credentials)|ls |cat |grep )`)
 
 // checkout copies what git knows of the repository to a new folder, as a clone has it,
 // and what is about to be committed.
