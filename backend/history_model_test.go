@@ -82,7 +82,8 @@ type model struct {
 	abandoned map[string]bool // keys that live on, as was said when their tenant was left
 	frail     map[int]bool    // the steps after which the engine may not know what it learned
 
-	anew     int       // when the record was last begun anew, in the order of things
+	anew     int // when the record was last begun anew, in the order of things
+	anewAt   time.Time
 	wanted   int       // when an operator began to want a new key, in the order of things; 0: none does
 	replaced time.Time // when the tenant's key was last replaced, or before
 	jumped   time.Time // when the clock last did
@@ -133,7 +134,7 @@ func (h *history) counts(o *course) {
 // learn draws the consequences of a step for what is known.
 func (h *history) learn(o *course) {
 	if o.before.unreadable || o.after.unreadable || o.killed && o.struck {
-		h.versions, h.anew = map[string]int{}, h.notes.mark()
+		h.beginAnew()
 	}
 	h.counts(o)
 	h.pendingLook = h.pendingLook || o.livingEnded && (o.step.What == group || o.step.What == race)
@@ -154,10 +155,16 @@ func (h *history) learn(o *course) {
 	}
 }
 
+// beginAnew takes note that the engine may have forgotten everything about the key.
+func (h *history) beginAnew() {
+	h.versions, h.anew, h.anewAt = map[string]int{}, h.notes.mark(), h.now()
+}
+
 // learnOfLeaving takes note that the tenant was left: its leases protect nothing, and what
 // could not be retired was said.
 func (h *history) learnOfLeaving(o *course) {
-	h.wanted, h.versions, h.anew = 0, map[string]int{}, h.notes.mark()
+	h.wanted = 0
+	h.beginAnew()
 	for _, l := range h.leases {
 		l.void = true
 	}
@@ -292,7 +299,9 @@ func (h *history) judgeNewness(o *course, a answer, posts []regeneration) {
 		h.demand(!given || first.After(o.began) || o.before.posts != o.after.posts || made.order > a.since, "a reader who wanted a new key got version %d again", a.version)
 		return
 	}
-	old := given && h.now().Sub(first) > limit+2*time.Second && h.jumped.Before(first)
+	// The age of a key that was made before the record is unknown: it is counted from when
+	// Graph named it.
+	old := given && h.now().Sub(first) > limit+2*time.Second && h.jumped.Before(first) && h.anewAt.Before(first)
 	h.demand(!old, "%s shared version %d, %s old", a.path, a.version, h.now().Sub(first))
 }
 
