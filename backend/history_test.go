@@ -301,8 +301,14 @@ func (h *history) befall(o *course) {
 
 // arm sets up what is to go wrong in a step.
 func (h *history) arm(o *course) {
-	if tr := &o.step.Trouble; tr.post.name == oldKey && !h.isNamed(h.sim.Key()) {
-		tr.post = disturbance{} // the answer could not be told from a good one
+	if !h.isNamed(h.sim.Key()) { // an answer with it could not be told from a good one
+		if tr := &o.step.Trouble; tr.post.name == oldKey {
+			tr.post = disturbance{}
+		}
+		if h.outage.fault.Body == graphtest.BodyOldKey {
+			h.outage = outageOf{}
+			h.clear()
+		}
 	}
 	slow := time.Duration(0)
 	if o.step.Slow {
