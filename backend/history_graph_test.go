@@ -85,6 +85,7 @@ type word struct {
 	*tenant
 
 	order, step int
+	asked       int // when the question arrived, in the order of things
 	at          time.Time
 	key         string
 	posted      bool // as the answer to a regeneration
@@ -168,7 +169,7 @@ func (tn *tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		tn.sim.Handler().ServeHTTP(w, r)
 		return
 	}
-	c := &capture{ResponseWriter: w, tenant: tn, process: tn.notes.process()}
+	c := &capture{ResponseWriter: w, tenant: tn, process: tn.notes.process(), asked: tn.notes.mark()}
 	if regenerates {
 		c.post = tn.notes.arrived(tn)
 	}
@@ -208,6 +209,7 @@ type capture struct {
 	*tenant
 
 	process int
+	asked   int           // when it arrived, in the order of things
 	post    *regeneration // nil for a GET
 	status  int
 	noted   bool
@@ -258,10 +260,10 @@ func (n *notes) answers(c *capture, body []byte) {
 	case c.post == nil && key == "":
 		n.denied(c)
 	case c.post == nil:
-		n.named(word{tenant: c.tenant, key: key})
+		n.named(word{tenant: c.tenant, key: key, asked: c.asked})
 	case key != "" && !n.knew(c.tenant, key, c.post.order):
 		c.post.key, c.post.settled = key, n.order
-		n.named(word{tenant: c.tenant, key: key, posted: true})
+		n.named(word{tenant: c.tenant, key: key, posted: true, asked: c.post.order})
 	case key == "" && c.signed() && refusal4xx(c.status):
 		c.post.settled = n.order
 	}

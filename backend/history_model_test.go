@@ -318,7 +318,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
 	_, settled := lastOf(words, func(w word) bool {
-		return w.order > max(last.order, h.lastKill) && w.order < r.since && !h.frail[w.step]
+		return w.asked > max(last.order, h.lastKill) && w.order < r.since && !h.frail[w.step]
 	})
 	h.demand((doubt || h.lastKill > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
 }
@@ -350,6 +350,10 @@ func (h *history) judgeRegenerations(o *course) {
 	unattended := slices.Contains([]occurrence{revocation, second, passing, ticking, look, race, configuring}, o.step.What)
 	if !unattended || o.portal || len(posts) == 0 || h.wanted > 0 || o.before.wanted {
 		return
+	}
+	_, words, _ := h.notes.of(h.tenant)
+	if _, stale := lastOf(words, func(w word) bool { return w.stale && h.now().Sub(w.at) <= watchedAge }); stale {
+		return // who believes Graph retires a key that nobody holds, and so kills the one that is held
 	}
 	now := h.storedConfig()
 	pausedThen := o.config.DisableRotation || !o.config.RegenerateOnRevoke
