@@ -83,6 +83,11 @@ func TestCertificatesThatAreNotSentAreAWarning(t *testing.T) {
 	require.Contains(t, warnings[0], "CN=mdi-simulator authority")
 	require.Empty(t, r.write(configPath, map[string]any{config.FieldTTL: 60}).Warnings)
 	require.True(t, r.works(r.key()))
+
+	// A refusal says so too: the chain that Entra does not accept may lack one of them.
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 400, Code: "7000213"})
+	refused := r.fails(400, logical.UpdateOperation, configPath, map[string]any{credential.FieldCertificate: r.sim.CACertificate() + bundle})
+	require.Regexp(t, `^the chain of the certificate .* does not get these certificates.*CN=mdi-simulator authority.*verify_connection=false$`, refused)
 }
 
 // Earlier versions skipped a damaged block when they stored it. The mount has to work on

@@ -107,13 +107,11 @@ func (in input) send(t *rapid.T, value any) reply {
 	if value != (left{}) {
 		data[in.field] = value
 	}
-	// As core hands on a request.
+	// As a plugin gets a request from core: numbers are float64.
 	text, err := json.Marshal(data)
 	require.NoError(t, err)
 	data = map[string]any{}
-	d := json.NewDecoder(strings.NewReader(string(text)))
-	d.UseNumber()
-	require.NoError(t, d.Decode(&data))
+	require.NoError(t, json.Unmarshal(text, &data))
 	resp, err := m.send(t, in.op, in.path, data)
 	after := m.stored(t)
 	if err != nil {
@@ -301,12 +299,12 @@ func inUTF16(text string, mark, bigEndian bool) string {
 	return string(file)
 }
 
-// A value of another JSON type is a 400 that names the field and does not repeat the value.
+// A value of another JSON type, or a number with a fraction, is a 400 that names the field and does not repeat the value.
 func TestAValueOfAnotherTypeIsRefused(t *testing.T) {
 	sim := graphtest.Start(t)
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t, sim)
-		value := rapid.SampledFrom([]any{[]any{"quoted", "quoted"}, []any{""}, []any{}, map[string]any{"quoted": "quoted"}, map[string]any{}}).Draw(t, "value")
+		value := rapid.SampledFrom([]any{[]any{"quoted", "quoted"}, []any{""}, []any{}, map[string]any{"quoted": "quoted"}, map[string]any{}, 0.5, 90.5}).Draw(t, "value")
 		refused := in.send(t, value).refusal
 		require.Contains(t, refused, in.field+": must be ")
 		require.NotContains(t, refused, "quoted")

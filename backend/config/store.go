@@ -29,10 +29,17 @@ var ErrUnconfigured = accesskey.ErrUnconfigured
 var ErrChanged = errors.New("the configuration has been changed by other work meanwhile: nothing has been stored, repeat the request")
 
 // VerificationError is a configuration that was refused because it does not work.
-type VerificationError struct{ err error }
+type VerificationError struct {
+	err    error
+	unsent string // a warning that may name the cause, or ""
+}
 
 func (e *VerificationError) Error() string {
-	return graph.Explain(e.err) + e.whereToLook() + "; nothing has been stored: to store it nevertheless, set " + FieldVerifyConnection + "=false"
+	unsent := ""
+	if e.unsent != "" {
+		unsent = "; " + strings.TrimSuffix(e.unsent, ".")
+	}
+	return graph.Explain(e.err) + e.whereToLook() + unsent + "; nothing has been stored: to store it nevertheless, set " + FieldVerifyConnection + "=false"
 }
 
 // whereToLook names the fields that decide where a request goes that nothing answered.
@@ -179,7 +186,7 @@ func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, e
 		return nil, err
 	}
 	if verifies(d, old, next) {
-		err = verify(ctx, conn)
+		err = verify(ctx, conn, next.Credential.Unsent(d))
 		conn.Verified = err == nil
 	}
 	return conn, err
@@ -222,18 +229,18 @@ func verifies(d *framework.FieldData, old, next *Config) bool {
 
 // verify signs in and asks Graph for the key, which shows that tenant, client, credential,
 // endpoints and permission fit together. It needs the very permission that regenerating
-// does, and changes nothing.
-func verify(ctx context.Context, conn *Connection) error {
+// does, and changes nothing. unsent is a warning for a sign-in that fails.
+func verify(ctx context.Context, conn *Connection, unsent string) error {
 	ctx, cancel := context.WithTimeout(ctx, verifyBudget)
 	defer cancel()
 	if err := conn.Granted(ctx); err != nil {
-		return &VerificationError{err}
+		return &VerificationError{err, unsent}
 	}
 	_, err := conn.Graph.DeploymentAccessKey(ctx)
 	if said, ok := errors.AsType[*graph.Error](err); ok && said.NamesNoKey() {
 		conn.Warning = "Graph names no deployment access key: the tenant has none yet, and the first read of a key makes one. If it should have one, check " + FieldTenantID + "."
 	} else if err != nil {
-		return &VerificationError{err}
+		return &VerificationError{err: err}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -179,7 +180,8 @@ func clean(d *framework.FieldData, name string, value any) (problem string) {
 	d.Raw[name] = value
 	_, _, err := d.GetOkErr(name)
 	exact, _ := time.ParseDuration(text) // what is none is a number of seconds or days
-	if s.Type == framework.TypeString && value != nil && !isText || s.Type == framework.TypeDurationSecond && exact%time.Second != 0 || err != nil {
+	number, _ := value.(float64)         // of JSON, as a plugin gets it; the framework cuts off a fraction
+	if s.Type == framework.TypeString && value != nil && !isText || s.Type == framework.TypeDurationSecond && exact%time.Second != 0 || number != math.Trunc(number) || err != nil {
 		problem = mistyped[s.Type]
 	}
 	return cmp.Or(badText(s.DisplayAttrs, text), problem)

@@ -4,7 +4,9 @@ package graph
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -136,6 +138,21 @@ func TestHintsAboutCredentials(t *testing.T) {
 			continue
 		}
 		require.Contains(t, test.e.Hint(), test.want, name)
+	}
+}
+
+// Each hint begins with what is wrong; what to do about it comes after that.
+func TestHintsBeginWithTheCause(t *testing.T) {
+	codes := append(slices.Collect(maps.Keys(entraHints)), slices.Collect(maps.Keys(policyHints))...)
+	for _, op := range []string{OpSignIn, OpRegenerate, OpGet, OpPackage, OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication} {
+		for _, status := range []int{0, 200, 302, 400, 401, 403, 404, 408, 409, 410, 429, 500, 503, 504} {
+			for _, code := range append(codes, "", codeBadProof) {
+				for bits := range 4 {
+					e := &Error{Op: op, Status: status, Kind: kindOf(status), Code: code, Signed: bits&1 != 0, managed: bits&2 != 0}
+					require.NotRegexp(t, `^(add|allow|assign|check|enable|give|grant|make|set|try|use|write)\b`, e.Hint(), "%+v", e)
+				}
+			}
+		}
 	}
 }
 

@@ -125,16 +125,18 @@ func (e *Error) managedHint() string {
 	return "the endpoint that issues the managed identity's tokens is being updated or overloaded, which can take 70 seconds"
 }
 
+const denied = "Graph denies the call, which needs a permission: "
+
 func (e *Error) forbiddenHint() string {
 	switch {
 	case e.Op == OpPackage:
-		return grantHint(PackagePermission, e.managed)
+		return denied + grantHint(PackagePermission, e.managed)
 	case e.needsProof():
 		return hintProof
 	case e.replaces():
-		return grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself; an app that is registered in another tenant can only be given a new credential there"
+		return denied + grantHint(ApplicationPermission, e.managed) + ", and make the application an owner of itself; an app that is registered in another tenant can only be given a new credential there"
 	}
-	return grantHint(Permission, e.managed)
+	return denied + grantHint(Permission, e.managed)
 }
 
 // GrantHint says how to grant an application permission to the identity that the client

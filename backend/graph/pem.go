@@ -16,8 +16,9 @@ import (
 const (
 	// pemCertificate is a type of block.
 	pemCertificate = "CERTIFICATE"
-	// maxBlocks is far beyond a chain, and bounds the work on a text.
-	maxBlocks = 100
+	// maxBlocks is far beyond a chain and the bundle of an operating system, which people
+	// extend by their proxy's authority; it bounds the work on a text.
+	maxBlocks = 500
 )
 
 // lineBreak also matches an escaped line break, and the indentation that YAML needs.
