@@ -202,7 +202,7 @@ fleet: ## Have many hosts read and register at once on a real Vault (see ARGS="-
 lint: $(LINT) ## Run the linters
 	@$(MAKE) --no-print-directory prose
 	@$(progress) "linters" $(LINT) run --allow-parallel-runners ./...
-	@for module in integrations/check clients tools; do \
+	@for module in integrations/check integrations/external-secrets/check clients tools; do \
 		(cd scripts/$$module && $(CURDIR)/$(progress) "linters in scripts/$$module" $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
 
 # What is generated is not read: docs/faults.md has lists of faults for sentences.
@@ -226,7 +226,8 @@ deps-check: ## Check the direction of imports, what ships, and the modules again
 .PHONY: integrations-check
 integrations-check: ## Check the examples in scripts/integrations with the tools that they are for
 	@VAULT_BIN=$$(scripts/vault.sh) && export VAULT_BIN; \
-	$(progress) "integrations" go test -C scripts/integrations/check -count=1
+	$(progress) "integrations" go test -C scripts/integrations/check -count=1; \
+	$(progress) "External Secrets Operator; its first build takes minutes" go test -C scripts/integrations/external-secrets/check -count=1
 
 # Without npm, the test of the clients for JavaScript is skipped, and -v shows that.
 ifneq ($(shell command -v npm),)

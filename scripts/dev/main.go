@@ -78,7 +78,11 @@ func run(ctx context.Context, arguments []string) (err error) {
 	if flags.NArg() > 0 {
 		return s.run(ctx, flags.Args())
 	}
-	if err := s.printSteps(ctx); err != nil {
+	dashboard, err := s.startDashboard(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.printSteps(ctx, dashboard); err != nil {
 		return err
 	}
 	select {
@@ -96,6 +100,7 @@ type server struct {
 	simulator  *testbed.Process
 	vault      *testbed.Vault
 	realTenant bool
+	watchers   []*testbed.Process // of the dashboard
 }
 
 func (s *server) start(ctx context.Context, plugins string) (err error) {
@@ -156,7 +161,7 @@ func (s *server) run(ctx context.Context, arguments []string) error {
 }
 
 // printSteps prints what the user can do next.
-func (s *server) printSteps(ctx context.Context) error {
+func (s *server) printSteps(ctx context.Context, dashboard string) error {
 	health, err := s.vault.Sys().HealthWithContext(ctx)
 	if err != nil {
 		return err
@@ -166,13 +171,16 @@ func (s *server) printSteps(ctx context.Context) error {
 	if !s.realTenant {
 		fmt.Printf(simulatorSteps, s.file("simulator"))
 	}
-	fmt.Printf("\nServer log: %s\nCtrl-C stops everything and removes it.\n", s.vault.LogFile())
+	fmt.Printf("\n%s\nServer log: %s\nCtrl-C stops everything and removes it.\n", dashboard, s.vault.LogFile())
 	return nil
 }
 
 // stop ends and removes everything. Before that it unmounts the engine of a real tenant,
 // which retires a key that has been read.
 func (s *server) stop(failed bool) (err error) {
+	for _, process := range s.watchers {
+		process.Stop()
+	}
 	if s.vault != nil {
 		if s.realTenant {
 			ctx, cancel := context.WithTimeout(context.Background(), unmountWithin)

@@ -21,6 +21,8 @@
 // dashboard asks. What a machine lacks is named at the end of the output, on lines that
 // begin with SKIPPED. With MDI_UPDATE_DOCS=1 and Chromium, the tests draw docs/alerts.png.
 //
+// External Secrets Operator's own code has a module of its own, in external-secrets/check.
+//
 // Signing in with an ID token and the agents' examples need a real Vault as well: see the
 // scenarios pipeline, windows-agent and metrics of backend/acceptance.
 package check
