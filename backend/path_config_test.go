@@ -74,6 +74,7 @@ func TestConfigPatch(t *testing.T) {
 // Nothing of it is said of writes that set something else.
 func TestWhoSetsAScheduleSeesItsNextTimes(t *testing.T) {
 	r := configured(t)
+	r.write(configPath, map[string]any{config.FieldRegenerateOnRevoke: false}) // else it regenerates when the lease has ended
 	require.Equal(t, []string{"The next automatic rotations of the key: 2027-03-01T03:00:00Z, 2027-03-02T03:00:00Z, 2027-03-03T03:00:00Z"},
 		r.write(configPath, map[string]any{schedule.FieldCron: "0 3 * * *"}).Warnings)
 	require.Empty(t, r.write(configPath, map[string]any{config.FieldTTL: 60}).Warnings)

@@ -85,13 +85,12 @@ func (m *Manager) lookIn(ctx context.Context) error {
 		return err
 	}
 	report, err := m.Health.Report(ctx)
+	failed := report.DriftResult == health.DriftUnknown
 	spread := rand.N(2 * time.Hour) //nolint:gosec // so that mounts that one script has configured do not ask together
-	switch {
-	case err != nil, m.Now().Sub(report.DriftCheckedAt) < 23*time.Hour+spread && report.DriftResult != health.DriftUnknown:
+	if since := m.Now().Sub(m.lookedAt); err != nil || !failed && since >= 0 && since < 23*time.Hour+spread || !m.Health.Allowed(ctx, health.Comparison, nil) {
 		return err
-	case !m.Health.Allowed(ctx, health.Comparison, nil):
-		return nil
 	}
+	m.lookedAt = m.Now()
 	ctx, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	if failure := conn.Granted(ctx); failure != nil {
@@ -99,7 +98,9 @@ func (m *Manager) lookIn(ctx context.Context) error {
 		m.reportUncompared(context.WithoutCancel(ctx), rec, failure)
 		return nil
 	}
-	_, err = m.Health.Compared(ctx, "", nil)
+	if failed {
+		_, err = m.Health.Compared(ctx, "", nil)
+	}
 	return err
 }
 

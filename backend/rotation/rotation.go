@@ -63,8 +63,9 @@ type Manager struct {
 	// write.
 	Tainted, Writable func() bool
 
-	maxTTL maxTTL
-	pace   pace
+	maxTTL   maxTTL
+	pace     pace
+	lookedAt time.Time // only the tick uses it
 }
 
 // Role is what decides on which terms a reader gets the key, given those of a read
