@@ -4,7 +4,9 @@ package acceptance
 
 import (
 	"net/http"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,8 +67,7 @@ func (f *failover) awaitEndOfWatch(t *testing.T) {
 func (f *failover) expectRecords(t *testing.T, leases int) {
 	t.Helper()
 	began := time.Now()
-	// Vault repeats a revocation that failed while a node went away after a time that grows.
-	for deadline := began.Add(hostTTL + recordGrace + 2*time.Minute); ; pause(t.Context(), time.Second) {
+	for deadline := began.Add(hostTTL + recordGrace + 30*time.Second); ; pause(t.Context(), time.Second) {
 		status, err := f.status(t.Context())
 		require.NoError(t, err)
 		require.False(t, status.IntentPending)
@@ -78,14 +79,31 @@ func (f *failover) expectRecords(t *testing.T, leases int) {
 		long, err := testbed.List(t.Context(), f, "sys/leases/lookup/mdi/key/long")
 		require.NoError(t, err)
 		require.Len(t, long, leases)
-		ended := len(short) == 0 && slices.Equal(plain, []string{"long/"})
-		if ended && status.LiveLeases == leases {
+		// A lease that Vault could not register, as its node went away, can stay on its list.
+		left := slices.Concat(short, slices.DeleteFunc(plain, func(name string) bool { return strings.HasSuffix(name, "/") }))
+		if len(left) <= f.unregistered(t) && status.LiveLeases == leases {
 			t.Logf("records and leases agree after %s", time.Since(began).Round(time.Second))
 			return
 		}
 		require.True(t, time.Now().Before(deadline),
-			"%d records for %d leases, and %d short ones that should have ended", status.LiveLeases, leases, len(short))
+			"%d records for %d leases, and %d short ones that should have ended", status.LiveLeases, leases, len(left))
 	}
+}
+
+// unregistered returns how many leases Vault's nodes say that they could not register.
+func (f *failover) unregistered(t *testing.T) (count int) {
+	logs, err := filepath.Glob(filepath.Join(f.sc.logs, "vault*.log"))
+	require.NoError(t, err)
+	for _, log := range logs {
+		lines, err := testbed.Complaints(log)
+		require.NoError(t, err)
+		for _, line := range lines {
+			if strings.Contains(line, "failed to register lease") {
+				count++
+			}
+		}
+	}
+	return count
 }
 
 // expectNoKeyGood tries every key that was ever handed out.
