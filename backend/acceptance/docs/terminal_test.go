@@ -22,7 +22,7 @@ import (
 
 const (
 	// commandBudget is for one command, and generous: some of them compile.
-	commandBudget = 5 * time.Minute
+	commandBudget = 10 * time.Minute
 	// lookBudget is how long a command that only looks is repeated.
 	lookBudget = 75 * time.Second
 	lookEvery  = 500 * time.Millisecond
