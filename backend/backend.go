@@ -88,6 +88,15 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 	return b, nil
 }
 
+// Setup implements logical.Backend.
+func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error {
+	own := *conf
+	if conf.System != nil { // there is none when the plugin is registered
+		own.System = &system{SystemView: conf.System, now: b.now}
+	}
+	return b.Backend.Setup(ctx, &own)
+}
+
 func newBackend(storage logical.Storage, now func() time.Time, sleep func(context.Context, time.Duration) error) *backend {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &backend{

@@ -385,7 +385,7 @@ func TestStandbysAndSecondariesForward(t *testing.T) {
 		r := configured(t)
 		held := r.key()
 		before, token := r.posts(), r.sim.Calls(graphtest.Token).Started
-		r.system.ReplicationStateVal = state
+		r.nodeIs(state)
 		for _, path := range r.engine.Paths {
 			for op := range path.Operations {
 				name := strings.Trim(parameters.ReplaceAllString(path.Pattern, "x"), "^?$")
@@ -407,8 +407,8 @@ func TestStandbysAndSecondariesForward(t *testing.T) {
 // A local mount of a secondary is its own.
 func TestLocalMountOfASecondaryWorks(t *testing.T) {
 	r := configured(t)
-	r.system.ReplicationStateVal = consts.ReplicationPerformanceSecondary
 	r.system.LocalMountVal = true
+	r.nodeIs(consts.ReplicationPerformanceSecondary)
 	require.True(t, r.works(r.key()))
 }
 

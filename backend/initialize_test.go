@@ -33,10 +33,10 @@ func (r *rig) formatStored() string {
 
 func TestStartStoresTheFormatNumber(t *testing.T) {
 	r := configured(t)
-	r.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+	r.nodeIs(consts.ReplicationPerformanceStandby)
 	r.initialize()
 	require.Empty(t, r.formatStored())
-	r.system.ReplicationStateVal = consts.ReplicationUnknown
+	r.nodeIs(consts.ReplicationUnknown)
 	r.initialize()
 	require.JSONEq(t, `{"format":2,"readable_from":1}`, r.formatStored())
 	require.NotContains(t, r.log.String(), "format")

@@ -160,7 +160,7 @@ func TestRevokeOnANodeThatMustNotWrite(t *testing.T) {
 	r := configured(t)
 	held := r.key()
 	r.storage.FailWhen(func(op, _ string) bool { return op == "delete" || op == "put" })
-	r.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+	r.nodeIs(consts.ReplicationPerformanceStandby)
 	r.revoke(held)
 	require.Equal(t, 1, r.leaseRecords())
 	require.Equal(t, 1, r.posts())

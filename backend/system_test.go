@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// nodeIs changes the state of the node, and lets the engine forget the one before.
+func (r *rig) nodeIs(state consts.ReplicationState) {
+	r.system.ReplicationStateVal = state
+	r.clock.advance(systemFor)
+}
+
+// countingView counts the questions to core.
+type countingView struct {
+	logical.StaticSystemView
+	states, locals int
+}
+
+func (v *countingView) ReplicationState() consts.ReplicationState {
+	v.states++
+	return v.ReplicationStateVal
+}
+
+func (v *countingView) LocalMount() bool {
+	v.locals++
+	return v.LocalMountVal
+}
+
+func TestCoreIsAskedWhetherToForwardOnceASecond(t *testing.T) {
+	clock := &clock{at: time.Unix(0, 0)}
+	core := &countingView{}
+	s := &system{SystemView: core, now: clock.now}
+	for second := 1; second <= 3; second++ {
+		for range 10 {
+			require.False(t, s.ReplicationState().HasState(mustForward))
+			require.False(t, s.LocalMount())
+		}
+		require.Equal(t, []int{second, second}, []int{core.states, core.locals})
+		clock.advance(systemFor)
+	}
+	clock.advance(-time.Hour)
+	s.LocalMount()
+	require.Equal(t, 4, core.locals, "the clock was put back")
+}
+
+func TestANodeThatForwardsIsAskedEachTime(t *testing.T) {
+	for _, state := range []consts.ReplicationState{
+		consts.ReplicationPerformanceStandby, consts.ReplicationPerformanceSecondary, consts.ReplicationDRSecondary,
+	} {
+		core := &countingView{StaticSystemView: logical.StaticSystemView{ReplicationStateVal: state}}
+		s := &system{SystemView: core, now: time.Now}
+		require.Equal(t, state, s.ReplicationState())
+		core.ReplicationStateVal = consts.ReplicationUnknown
+		require.Equal(t, consts.ReplicationUnknown, s.ReplicationState(), "the node has become the active one")
+	}
+}
