@@ -115,9 +115,9 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 
 // TestTheMetadataServiceNeedsNoProxy: for other requests, the environment decides.
 func TestTheMetadataServiceNeedsNoProxy(t *testing.T) {
-	transportOf := func(c *http.Client) *http.Transport { return c.Transport.(*exchange).next.(*http.Transport) }
-	require.Nil(t, transportOf(newMetadataClient(&Config{})).Proxy)
-	require.NotNil(t, transportOf(clientOf(t, nil).http).Proxy)
+	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next }
+	require.Nil(t, next(newMetadataClient(&Config{})).(*http.Transport).Proxy)
+	require.NotNil(t, next(clientOf(t, nil).http).(onDemand)().Proxy)
 }
 
 // TestTokensOfManagedIdentitiesAreDropped: MSAL would cache them until the process ends.

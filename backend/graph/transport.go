@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -32,14 +33,23 @@ const (
 	maxBodyBytes = 1 << 20
 )
 
-// newHTTPClient returns the client that MSAL and the Graph calls share.
+// newHTTPClient returns the client that MSAL and the Graph calls share. Its transport is made
+// for the first request: it takes tens of milliseconds to read the system's certificates,
+// and most requests of Vault need no call to Microsoft.
 func newHTTPClient(cfg *Config) (*http.Client, error) {
-	roots, err := certPool(cfg.CACertificates)
-	if err != nil {
-		return nil, err
+	extra, err := ParseCertificates(cfg.CACertificates)
+	if len(extra) == 0 && err != nil { // earlier versions stored texts with a damaged block
+		return nil, &ConfigError{"ca_certificate", err.Error()}
 	}
-	return newClient(&exchange{next: newTransport(roots), userAgent: cfg.UserAgent}), nil
+	next := onDemand(sync.OnceValue(func() *http.Transport { return newTransport(certPool(extra)) }))
+	return newClient(&exchange{next: next, userAgent: cfg.UserAgent}), nil
 }
+
+// onDemand makes a transport for the first request.
+type onDemand func() *http.Transport
+
+// RoundTrip implements http.RoundTripper.
+func (o onDemand) RoundTrip(req *http.Request) (*http.Response, error) { return o().RoundTrip(req) }
 
 // newMetadataClient returns the client that requests a managed identity's tokens. They
 // come from the machine itself or its host, mostly without TLS. A proxy must not take
@@ -114,22 +124,18 @@ func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
 
 // certPool returns the system's certificates and those of extra, or nil, which means the
 // system's, if there are none in extra.
-func certPool(extra string) (*x509.CertPool, error) {
-	certs, err := ParseCertificates(extra)
-	if len(certs) == 0 && err != nil { // earlier versions stored texts with a damaged block
-		return nil, &ConfigError{"ca_certificate", err.Error()}
-	}
-	if len(certs) == 0 {
-		return nil, nil
+func certPool(extra []*x509.Certificate) *x509.CertPool {
+	if len(extra) == 0 {
+		return nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool() // the configured ones still count
 	}
-	for _, cert := range certs {
+	for _, cert := range extra {
 		pool.AddCert(cert)
 	}
-	return pool, nil
+	return pool
 }
 
 // exchange enforces what every request needs, whether MSAL's or this package's: https,

@@ -5,7 +5,6 @@ package graph
 import (
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -151,19 +150,13 @@ func TestCompressedBodiesAreCappedAfterwards(t *testing.T) {
 }
 
 func TestCertificatesAreAddedToTheSystems(t *testing.T) {
-	cert, _ := makeCertificate(t)
-	none, err := certPool("")
-	require.NoError(t, err)
-	require.Nil(t, none, "nil means the system's certificates")
+	require.Nil(t, certPool(nil), "nil means the system's certificates")
 
+	text, _ := makeCertificate(t)
+	extra, err := ParseCertificates(text)
+	require.NoError(t, err)
 	system, err := x509.SystemCertPool()
 	require.NoError(t, err)
-	block, _ := pem.Decode([]byte(cert))
-	parsed, err := x509.ParseCertificate(block.Bytes)
-	require.NoError(t, err)
-	system.AddCert(parsed)
-
-	pool, err := certPool(cert)
-	require.NoError(t, err)
-	require.True(t, pool.Equal(system))
+	system.AddCert(extra[0])
+	require.True(t, certPool(extra).Equal(system))
 }
