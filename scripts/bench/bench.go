@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
-	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
@@ -15,14 +18,12 @@ import (
 type result struct {
 	setting      setting
 	options      options
-	footprints   map[string]footprint // by engine
+	footprints   *footprints
 	queued, sync revocation
-	readings     map[string]reading // by engine
-	fresh        reading            // of the engine by all clients, each read regenerating
-	reference    reading            // of the baseline by one client
-	prompt, slow reading            // of the engine by one client, each read regenerating
-	peers        []string           // their names
-	peersRevoked revocation
+	shared       *readings
+	fresh        reading  // of the engine by all clients, each read regenerating
+	prompt, slow series   // milliseconds of reads by one client, those of the engine regenerating
+	peers        []string // their names
 	irrevocable  int
 }
 
@@ -31,6 +32,7 @@ type setting struct {
 	cpus                        int
 	platform, goVersion         string
 	vaultVersion, engineVersion string
+	baseline                    string // a hash of its source
 	date                        time.Time
 	took                        time.Duration
 }
@@ -58,29 +60,16 @@ func (s *suite) measure(ctx context.Context) (*result, error) {
 // not revoked.
 func (v *env) measure(ctx context.Context, res *result) (err error) {
 	for _, step := range []func(){
-		func() { res.queued, err = v.revocation(ctx, v.leases, false, v.baseline, v.engine) },
-		func() { res.sync, err = v.revocation(ctx, v.leases, true, v.baseline, v.engine) },
-		func() { res.peersRevoked, err = v.revocation(ctx, v.peerLeases(), true, v.peers...) },
-		func() { res.reference, err = v.alone(ctx, v.baseline.path(0), v.reads, 0) },
-		func() { res.prompt, res.slow, err = v.regenerations(ctx) },
-		func() { res.readings, err = v.readings(ctx, v.baseline, v.engine) },
-		func() { res.fresh, err = v.crowd(ctx, v.engine.mount+"/key/"+fresh, v.few()) },
-		func() { err = v.readPeers(ctx, res.readings) },
+		func() { res.queued, err = v.revocation(ctx, false, v.baseline, v.engine) },
+		func() { res.sync, err = v.revocation(ctx, true, v.engines()...) },
+		func() { res.prompt, err = v.regenerations(ctx, v.reads, 0) },
+		func() { res.slow, err = v.regenerations(ctx, max(v.reads/4, 1), slowGraph) },
+		func() { res.shared, err = v.readings(ctx, v.engines()...) },
+		func() { res.fresh, err = v.crowd(ctx, v.engine.freshPath(), v.few()) },
 		func() { res.irrevocable, err = testbed.Irrevocable(ctx, v.vault) },
 		func() { err = v.describe(ctx, &res.setting) },
 	} {
 		if step(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readPeers reads from each of the peers.
-func (v *env) readPeers(ctx context.Context, readings map[string]reading) (err error) {
-	for _, peer := range v.peers {
-		command.Progress("reading: %s", peer.name)
-		if readings[peer.name], err = v.crowd(ctx, peer.path(0), v.few()); err != nil {
 			return err
 		}
 	}
@@ -95,6 +84,11 @@ func (v *env) describe(ctx context.Context, s *setting) error {
 	}
 	s.vaultVersion = health.Version
 	s.cpus, s.platform, s.goVersion = runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version()
+	source, err := os.ReadFile(filepath.Join(v.programs.Root, baselineSource, "main.go")) //nolint:gosec // of this repository
+	if err != nil {
+		return err
+	}
+	s.baseline = fmt.Sprintf("%x", sha256.Sum256(source))[:12]
 	s.engineVersion, err = testbed.Output(ctx, v.dir, nil, v.engine.plugin, "-version")
 	return err
 }

@@ -24,7 +24,7 @@ func (s *suite) inVault(ctx context.Context, use func(*env) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, vault.Stop()) }()
-	paths := []string{s.engine.mount + "/key/" + fresh}
+	paths := []string{s.engine.freshPath()}
 	for _, e := range s.engines() {
 		if err := vault.Install(ctx, e.plugin, "", e.arguments...); err != nil {
 			return err

@@ -29,7 +29,7 @@ type options struct {
 
 // shortRun are the parameters of a short run.
 var shortRun = map[string]string{
-	"seconds": "2", "leases": "400", "rounds": "2", "mounts": "5", "restarts": "1", "alone": "5",
+	"seconds": "2", "leases": "400", "rounds": "2", "mounts": "5", "restarts": "2", "alone": "5",
 }
 
 func parse(arguments []string) (options, error) {
@@ -41,7 +41,7 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.leases, "leases", 10_000, "`number` of leases to revoke, for each engine; a fifth of it for the peers")
 	flags.IntVar(&o.rounds, "rounds", 10, "`number` of turns into which reading and revoking are divided")
 	flags.IntVar(&o.mounts, "mounts", 100, "`number` of mounts of each engine whose memory is measured")
-	flags.IntVar(&o.restarts, "restarts", 5, "`number` of restarts to measure start-up and memory, of which the report has the medians")
+	flags.IntVar(&o.restarts, "restarts", 9, "`number` of restarts to measure start-up and memory")
 	flags.IntVar(&o.reads, "alone", 60, "`number` of regenerating reads one after the other; a quarter of it while Graph is slow")
 	flags.BoolVar(&o.withPeers, "peers", true, "also measure two other engines")
 	flags.BoolVar(&short, "short", false, "a run of seconds to show that everything works: small defaults for all of these")
@@ -111,7 +111,7 @@ func (o options) turn() time.Duration {
 	return time.Duration(o.seconds) * time.Second / time.Duration(o.rounds)
 }
 
-// few is how long clients read from a peer, whose figures need less precision.
+// few is how long clients read what needs less precision.
 func (o options) few() time.Duration { return time.Duration(o.seconds) * time.Second / 4 }
 
 // share is a round's part of a number of leases.
@@ -122,7 +122,3 @@ func (o options) share(leases, round int) int {
 	}
 	return n
 }
-
-// peerLeases is the number of leases of a peer to revoke. There are fewer, since each
-// takes a call to the peer's service.
-func (o options) peerLeases() int { return max(o.leases/5, o.rounds) }

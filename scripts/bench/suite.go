@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	baselineName = "baseline"
-	engineName   = "engine"
+	baselineName   = "baseline"
+	baselineSource = "scripts/bench/baseline"
+	engineName     = "engine"
 
 	// fresh is a role of the engine that regenerates the key at every read.
 	fresh = "fresh"
@@ -52,7 +53,7 @@ func (s *suite) build(ctx context.Context) (err error) {
 	s.engine = &engine{
 		name: engineName, plugin: s.programs.Plugin, mount: "mdi", leased: "key/bench-", configure: s.configureEngine,
 	}
-	if err := testbed.BuildPackage(ctx, s.programs.Root, "./scripts/bench/baseline", "", s.baseline.plugin); err != nil {
+	if err := testbed.BuildPackage(ctx, s.programs.Root, "./"+baselineSource, "", s.baseline.plugin); err != nil {
 		return err
 	}
 	if !s.withPeers {
