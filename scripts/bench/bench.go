@@ -23,8 +23,11 @@ type result struct {
 	shared       *readings
 	fresh        reading  // of the engine by all clients, each read regenerating
 	prompt, slow series   // milliseconds of reads by one client, those of the engine regenerating
-	peers        []string // their names
+	compared     string   // the other revision of the engine; empty: none
+	peers        []string // names
 	irrevocable  int
+	stages       []stage // by number of leases
+	churned      stage   // the last one, with more roles and versions
 }
 
 // setting is where and when it was measured.
@@ -37,21 +40,27 @@ type setting struct {
 	took                        time.Duration
 }
 
-// measure measures everything: what engines need in one Vault, and what they do in
-// another.
+// measure measures everything: what engines need in one Vault, what they do in another, and
+// how the engine grows in a third.
 func (s *suite) measure(ctx context.Context) (*result, error) {
 	res := &result{options: s.options, setting: setting{date: time.Now()}}
+	if s.compared != nil {
+		res.compared = s.compared.name
+	}
 	for _, peer := range s.peers {
 		res.peers = append(res.peers, peer.name)
 	}
-	err := s.inVault(ctx, func(v *env) (err error) {
+	err := s.inVault(ctx, nil, s.engines(), func(v *env) (err error) {
 		res.footprints, err = v.footprints(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = s.inVault(ctx, func(v *env) error { return v.measure(ctx, res) })
+	err = s.inVault(ctx, nil, s.engines(), func(v *env) error { return v.measure(ctx, res) })
+	if err == nil && s.scale > 0 {
+		err = s.inVault(ctx, telemetry, []*engine{s.baseline, s.engine}, func(v *env) error { return v.grow(ctx, res) })
+	}
 	res.setting.took = time.Since(res.setting.date)
 	return res, err
 }
@@ -60,7 +69,7 @@ func (s *suite) measure(ctx context.Context) (*result, error) {
 // not revoked.
 func (v *env) measure(ctx context.Context, res *result) (err error) {
 	for _, step := range []func(){
-		func() { res.queued, err = v.revocation(ctx, false, v.baseline, v.engine) },
+		func() { res.queued, err = v.revocation(ctx, false, v.withBaseline()...) },
 		func() { res.sync, err = v.revocation(ctx, true, v.engines()...) },
 		func() { res.prompt, err = v.regenerations(ctx, v.reads, 0) },
 		func() { res.slow, err = v.regenerations(ctx, max(v.reads/4, 1), slowGraph) },

@@ -47,7 +47,7 @@ func (v *env) footprints(ctx context.Context) (*footprints, error) {
 	_, large, err := v.restarted(ctx, v.mounts)
 	for _, e := range v.engines() {
 		for i, resident := range large[e.name] {
-			f.further.add(e, (resident-f.resident[e.name][i])/float64(v.mounts-1))
+			f.further.add(e.name, (resident-f.resident[e.name][i])/float64(v.mounts-1))
 		}
 	}
 	return f, err
@@ -64,8 +64,8 @@ func (v *env) restarted(ctx context.Context, mounts int) (startup, resident seri
 			if err != nil {
 				return nil, nil, err
 			}
-			startup.add(e, milliseconds(took))
-			resident.add(e, float64(bytes))
+			startup.add(e.name, milliseconds(took))
+			resident.add(e.name, float64(bytes))
 		}
 	}
 	return startup, resident, nil

@@ -8,6 +8,7 @@
 //	bench                                a full run
 //	bench -short                         a run that shows that everything works
 //	bench -write docs/benchmarks.md      also puts the report into that document
+//	bench -compare v0.1.0                also measures another revision of the engine
 //	bench -profile DIR                   writes profiles of the engine instead
 //
 // The engines take turns, so that all of them suffer alike from other work of the machine.

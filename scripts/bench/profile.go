@@ -22,7 +22,7 @@ func (s *suite) profile(ctx context.Context) error {
 	if err := testbed.BuildPackage(ctx, s.programs.Root, "./scripts/bench/profiled", "", s.engine.plugin); err != nil {
 		return err
 	}
-	return s.inVault(ctx, func(v *env) error {
+	return s.inVault(ctx, nil, []*engine{s.engine}, func(v *env) error {
 		if err := v.lease(ctx, v.engine); err != nil {
 			return err
 		}

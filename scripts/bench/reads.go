@@ -53,7 +53,7 @@ func (v *env) readings(ctx context.Context, engines ...*engine) (*readings, erro
 			if err != nil {
 				return nil, err
 			}
-			found.rates.add(e, r.rate())
+			found.rates.add(e.name, r.rate())
 			found.latencies[e.name] = append(found.latencies[e.name], r.latencies...)
 			if e == v.engine {
 				found.posts += r.posts
@@ -88,12 +88,14 @@ func (v *env) crowd(ctx context.Context, path string, length time.Duration) (rea
 func (v *env) regenerations(ctx context.Context, reads int, graph time.Duration) (series, error) {
 	command.Progress("%d regenerating reads by one client, Graph takes %v", reads, graph)
 	if graph > 0 {
-		v.tenant().Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: graph})
-		defer v.tenant().Clear()
+		for _, e := range v.ours() {
+			v.tenants[e.mount].Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: graph})
+			defer v.tenants[e.mount].Clear()
+		}
 	}
 	found := series{}
 	for range reads {
-		for _, e := range []*engine{v.baseline, v.engine} { // always in turn, hence evenly spaced
+		for _, e := range v.withBaseline() { // always in turn, hence evenly spaced
 			path, upstream := e.path(0), time.Duration(0)
 			if e != v.baseline {
 				path, upstream = e.freshPath(), graph
@@ -105,7 +107,7 @@ func (v *env) regenerations(ctx context.Context, reads int, graph time.Duration)
 			if err != nil {
 				return nil, err
 			}
-			found.add(e, milliseconds(took-upstream))
+			found.add(e.name, milliseconds(took-upstream))
 		}
 	}
 	return found, nil

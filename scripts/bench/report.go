@@ -24,6 +24,10 @@ const (
 	residentTarget = 1.10 // at most, of the memory
 	furtherTarget  = 1.5  // the same, of a further mount
 	startupTarget  = 1.15 // at most, of the time
+
+	// With the most leases, compared with the fewest.
+	grownReadTarget   = 1.1
+	grownStatusTarget = 2.0
 )
 
 // text is the report, in Markdown that is also readable on a terminal.
@@ -36,6 +40,10 @@ func (r *result) text() string {
 	out.WriteString(r.targets().Markdown())
 	out.WriteString("\n")
 	out.WriteString(r.comparison().Markdown())
+	if len(r.stages) > 0 {
+		out.WriteString("\n")
+		out.WriteString(r.curve().Markdown())
+	}
 	fmt.Fprintf(&out, "\nRegenerations of the key: %d by the reads of a shared key, %d and %d by the end of all leases,\n"+
 		"%d by the %d regenerating reads of %d clients. Leases that Vault has given up: %d.\n",
 		r.shared.posts, r.queued.posts, r.sync.posts, r.fresh.posts, len(r.fresh.latencies), r.options.readers, r.irrevocable)
@@ -97,19 +105,31 @@ func (f format) with(s figures.Summary) string {
 	return f(s.Median) + " ± " + s.Spread()
 }
 
-// sheet is a table of targets and verdicts.
-type sheet struct{ figures.Table }
+// sheet is a table of targets and verdicts, with two more columns for another revision.
+type sheet struct {
+	figures.Table
+	compared string
+}
 
 // compare adds a row for figures of which each engine has some.
 func (s *sheet) compare(what string, of series, f format, t target) {
 	ratio := of.ratio(engineName, baselineName)
-	s.Row(what, f(of.summary(baselineName).Median), f(of.summary(engineName).Median), spread(ratio), t, t.verdict(ratio.Median))
+	s.row([]any{what, f(of.summary(baselineName).Median), f(of.summary(engineName).Median), spread(ratio), t, t.verdict(ratio.Median)},
+		f(of.summary(s.compared).Median), spread(of.ratio(engineName, s.compared)))
+}
+
+// row adds a row, with what belongs into the other revision's columns if it has them.
+func (s *sheet) row(cells []any, other ...any) {
+	if s.compared != "" {
+		cells = append(cells, other...)
+	}
+	s.Row(cells...)
 }
 
 // targets compares the engine with the baseline.
 func (r *result) targets() *sheet {
-	s := &sheet{}
-	s.Row("", "baseline", "engine", "ratio", "target", "verdict")
+	s := &sheet{compared: r.compared}
+	s.row([]any{"", "baseline", "engine", "ratio", "target", "verdict"}, r.compared, "engine / "+r.compared)
 	o := r.options
 	s.compare(fmt.Sprintf("reads of a shared key, %d clients", o.readers), r.shared.rates, perSecond, target{limit: readsTarget, atLeast: true})
 	s.compare(fmt.Sprintf("%d revocations, queued, one of %d rounds", o.leases, o.rounds), r.queued.took, seconds, target{limit: queuedTarget})
@@ -117,14 +137,17 @@ func (r *result) targets() *sheet {
 	if peer := r.fastestPeer(); peer != "" {
 		ratio := r.sync.rates.ratio(engineName, peer)
 		ahead := target{limit: 1, atLeast: true}
-		s.Row("… beside "+peer, perSecond(r.sync.rates.summary(peer).Median), perSecond(r.sync.rates.summary(engineName).Median),
-			spread(ratio), ahead, ahead.verdict(ratio.Median))
+		s.row([]any{
+			"… beside " + peer, perSecond(r.sync.rates.summary(peer).Median), perSecond(r.sync.rates.summary(engineName).Median),
+			spread(ratio), ahead, ahead.verdict(ratio.Median),
+		}, none, none)
 	}
 	s.compare("regenerating read, Graph at 0 ms, one client", r.prompt, inMilliseconds, target{limit: freshTarget})
 	s.compare(fmt.Sprintf("… at %.0f ms, which are subtracted", milliseconds(slowGraph)), r.slow, inMilliseconds, target{limit: slowTarget})
 	s.compare("memory with one mount", r.footprints.resident, megabytes(1), target{limit: residentTarget})
 	s.compare(fmt.Sprintf("… each further mount of %d", o.mounts), r.footprints.further, megabytes(2), target{limit: furtherTarget})
 	s.compare("start-up to first read", r.footprints.startup, inMilliseconds, target{limit: startupTarget})
+	r.curveTargets(s)
 	return s
 }
 
@@ -138,12 +161,21 @@ func (r *result) fastestPeer() string {
 	})
 }
 
+// names are those of all engines.
+func (r *result) names() []string {
+	names := []string{baselineName, engineName}
+	if r.compared != "" {
+		names = append(names, r.compared)
+	}
+	return append(names, r.peers...)
+}
+
 // comparison has everything that was measured of each engine.
 func (r *result) comparison() *figures.Table {
 	t := &figures.Table{}
 	t.Row("", "reads/s", "median", "99th percentile", "revoked/s", "memory", "further mount", "binary", "start-up")
 	plain := format(func(n float64) string { return fmt.Sprintf("%.0f", n) })
-	for _, name := range append([]string{baselineName, engineName}, r.peers...) {
+	for _, name := range r.names() {
 		latencies := r.shared.latencies[name]
 		t.Row(name, plain.with(r.shared.rates.summary(name)), figures.Milliseconds(figures.Median(latencies)),
 			figures.Milliseconds(figures.Percentile(latencies, 99)), plain.with(r.sync.rates.summary(name)),

@@ -28,6 +28,9 @@ func measured(t *testing.T) *result {
 		return s
 	}
 	each := func(ms time.Duration) []time.Duration { return []time.Duration{ms * time.Millisecond} }
+	grown := func(baseline, engine, status float64) series {
+		return series{baselineName: {baseline}, engineName: {engine}, statusName: {status}}
+	}
 	return &result{
 		options: o,
 		setting: setting{
@@ -47,6 +50,12 @@ func measured(t *testing.T) *result {
 		fresh:  reading{took: 2 * time.Second, latencies: append(each(40), each(50)...), posts: 1},
 		prompt: of(2, 5, 0), slow: of(2, 7, 0),
 		peers: []string{"peer v1"},
+		stages: []stage{
+			{size: "100", times: grown(2, 3, 1), start: 60 * time.Millisecond, memory: 40e6, tick: 3 * time.Millisecond},
+			{size: "1000", times: grown(4, 6, 1.5), start: 70 * time.Millisecond, memory: 41e6},
+			{size: "10000", times: grown(4, 9, 2.5), start: 80 * time.Millisecond, memory: 50e6},
+		},
+		churned: stage{size: "… more", times: grown(4, 9, 3), start: 90 * time.Millisecond, memory: 51e6, tick: 5 * time.Millisecond},
 	}
 }
 
@@ -64,6 +73,15 @@ func TestVerdict(t *testing.T) {
 	require.Equal(t, "**missed**", least.verdict(0.49))
 	require.Equal(t, "met", most.verdict(1.104))
 	require.Equal(t, "**missed**", most.verdict(1.106))
+}
+
+func TestReportOfTwoRevisions(t *testing.T) {
+	res := measured(t)
+	res.compared, res.peers = "peer v1", nil
+	report := res.text()
+	require.Regexp(t, `(?m)^\| +\| baseline +\| .*\| peer v1 +\| engine / peer v1 \|$`, report)
+	require.Regexp(t, `(?m)^\| revocations in one request .*\| floor +\| 450/s +\| 0.89 ± 0% +\|$`, report)
+	require.Regexp(t, `(?m)^\| peer v1 +\| 500 ± 10% +\|`, report)
 }
 
 func TestRatioIsOfTheSameRounds(t *testing.T) {

@@ -47,8 +47,8 @@ func (v *env) revocation(ctx context.Context, sync bool, engines ...*engine) (re
 			if err != nil {
 				return r, err
 			}
-			r.took.add(e, took.Seconds())
-			r.rates.add(e, float64(v.share(v.leasesOf(e), round))/took.Seconds())
+			r.took.add(e.name, took.Seconds())
+			r.rates.add(e.name, float64(v.share(v.leasesOf(e), round))/took.Seconds())
 		}
 	}
 	err := v.awaitRetirement(ctx, posts)

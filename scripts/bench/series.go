@@ -4,11 +4,11 @@ package main
 
 import "example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 
-// series are the figures of engines, by their names: one of each round. Those of the same
+// series are figures by the name of the engine: one of each round. Those of the same
 // round were measured one right after the other.
 type series map[string][]float64
 
-func (s series) add(e *engine, figure float64) { s[e.name] = append(s[e.name], figure) }
+func (s series) add(name string, figure float64) { s[name] = append(s[name], figure) }
 
 // summary is that of one engine.
 func (s series) summary(name string) figures.Summary { return figures.Summarise(s[name]) }

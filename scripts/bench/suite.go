@@ -29,6 +29,7 @@ type suite struct {
 	programs testbed.Programs
 	baseline *engine
 	engine   *engine
+	compared *engine // another revision of the engine; nil: none
 	peers    []*engine
 
 	tenants   map[string]*testbed.Tenant // by the engine's mount
@@ -56,6 +57,11 @@ func (s *suite) build(ctx context.Context) (err error) {
 	if err := testbed.BuildPackage(ctx, s.programs.Root, "./"+baselineSource, "", s.baseline.plugin); err != nil {
 		return err
 	}
+	if s.revision != "" {
+		if err := s.buildRevision(ctx); err != nil {
+			return err
+		}
+	}
 	if !s.withPeers {
 		return nil
 	}
@@ -63,8 +69,32 @@ func (s *suite) build(ctx context.Context) (err error) {
 	return s.buildPeers(ctx)
 }
 
+// buildRevision builds the engine of the revision that this one is compared with.
+func (s *suite) buildRevision(ctx context.Context) error {
+	command.Progress("building %s", s.revision)
+	name, err := testbed.Output(ctx, s.programs.Root, nil, "git", "describe", "--tags", "--always", "--match=v[0-9]*", s.revision)
+	if err != nil {
+		return err
+	}
+	other := *s.engine
+	other.name, other.plugin, other.mount = name, filepath.Join(s.dir, "compared"), "compared"
+	s.compared = &other
+	return testbed.BuildRevision(ctx, s.programs.Root, s.revision, "", other.plugin)
+}
+
+// ours returns the engine, and the other revision of it.
+func (s *suite) ours() []*engine {
+	if s.compared == nil {
+		return []*engine{s.engine}
+	}
+	return []*engine{s.engine, s.compared}
+}
+
+// withBaseline returns what is compared: the baseline and the engine.
+func (s *suite) withBaseline() []*engine { return append([]*engine{s.baseline}, s.ours()...) }
+
 // engines returns all engines, the baseline first.
-func (s *suite) engines() []*engine { return append([]*engine{s.baseline, s.engine}, s.peers...) }
+func (s *suite) engines() []*engine { return append(s.withBaseline(), s.peers...) }
 
 // configureEngine gives each mount its own tenant: a tenant has one key, which only one
 // mount may manage.
