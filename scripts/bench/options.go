@@ -49,7 +49,7 @@ func parse(arguments []string) (options, error) {
 	flags.BoolVar(&o.withPeers, "peers", true, "also measure two other engines")
 	flags.StringVar(&o.revision, "compare", "", "`revision` of the engine to measure beside the one here")
 	flags.BoolVar(&short, "short", false, "a run of seconds to show that everything works: small defaults for all of these")
-	flags.StringVar(&o.document, "write", "", "Markdown `file` to put the report into, between its marks")
+	flags.StringVar(&o.document, "write", "", "Markdown `file` to put the report into, between its marks; a figure is written beside it")
 	flags.StringVar(&o.profiles, "profile", "", "`folder` for profiles of the engine's reads and revocations; nothing else is done then")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err

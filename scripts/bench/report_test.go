@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // measured is a result of which every figure is known.
@@ -82,6 +83,26 @@ func TestReportOfTwoRevisions(t *testing.T) {
 	require.Regexp(t, `(?m)^\| +\| baseline +\| .*\| peer v1 +\| engine / peer v1 \|$`, report)
 	require.Regexp(t, `(?m)^\| revocations in one request .*\| floor +\| 450/s +\| 0.89 ± 0% +\|$`, report)
 	require.Regexp(t, `(?m)^\| peer v1 +\| 500 ± 10% +\|`, report)
+}
+
+func TestCharts(t *testing.T) {
+	charts := measured(t).charts()
+	require.Len(t, charts, 2)
+	require.Equal(t, []bar{{"baseline", 1000, 900, 1100}, {"engine", 940, 846, 1034}, {"peer v1", 500, 450, 550}}, charts[0].Bars)
+}
+
+// The program is a module of its own, so nothing else compiles it here.
+func TestDraw(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it may have to download the library that draws")
+	}
+	root, err := testbed.Repository()
+	require.NoError(t, err)
+	s := &suite{dir: t.TempDir(), programs: testbed.Programs{Root: root}}
+	require.NoError(t, s.draw(t.Context(), filepath.Join(s.dir, "page.md"), measured(t).charts()))
+	drawn, err := os.ReadFile(filepath.Join(s.dir, "page.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), ">peer v1</text>")
 }
 
 func TestRatioIsOfTheSameRounds(t *testing.T) {
