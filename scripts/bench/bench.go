@@ -93,7 +93,7 @@ func (v *env) describe(ctx context.Context, s *setting) error {
 	}
 	s.vaultVersion = health.Version
 	s.cpus, s.platform, s.goVersion = runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version()
-	source, err := os.ReadFile(filepath.Join(v.programs.Root, baselineSource, "main.go")) //nolint:gosec // of this repository
+	source, err := os.ReadFile(filepath.Join(v.programs.Root, baselineSource, "main.go"))
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func run(from, to string) error {
 	canvas := vgsvg.New(width, height)
 	page := draw.New(canvas)
 	page.SetColor(color.White) // legible on a dark page too
-	page.Fill(page.Rectangle.Path())
+	page.Fill(page.Path())
 	tiles := draw.Tiles{Rows: 1, Cols: len(charts), PadX: vg.Points(24), PadTop: vg.Points(8), PadBottom: vg.Points(8), PadLeft: vg.Points(8), PadRight: vg.Points(16)}
 	for i, c := range charts {
 		p, err := c.plot()
@@ -96,7 +96,7 @@ func (c chart) plot() (*plot.Plot, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines.LineStyle.Width, lines.CapWidth = vg.Points(1.5), vg.Points(8)
+	lines.Width, lines.CapWidth = vg.Points(1.5), vg.Points(8)
 	p.Add(bars, lines)
 	p.NominalY(names...)
 	p.Y.Padding = vg.Points(20) // for names in a wider font
