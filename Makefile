@@ -202,7 +202,7 @@ fleet: ## Have many hosts read and register at once on a real Vault (see ARGS="-
 lint: $(LINT) ## Run the linters
 	@$(MAKE) --no-print-directory prose
 	@$(progress) "linters" $(LINT) run --allow-parallel-runners ./...
-	@for module in integrations/check integrations/external-secrets/check clients tools; do \
+	@for module in bench/plot integrations/check integrations/external-secrets/check clients tools; do \
 		(cd scripts/$$module && $(CURDIR)/$(progress) "linters in scripts/$$module" $(CURDIR)/$(LINT) run --allow-parallel-runners ./...); done
 
 # What is generated is not read: docs/faults.md has lists of faults for sentences.

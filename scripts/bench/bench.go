@@ -4,10 +4,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
-	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
@@ -15,15 +18,16 @@ import (
 type result struct {
 	setting      setting
 	options      options
-	footprints   map[string]footprint // by engine
+	footprints   *footprints
 	queued, sync revocation
-	readings     map[string]reading // by engine
-	fresh        reading            // of the engine by all clients, each read regenerating
-	reference    reading            // of the baseline by one client
-	prompt, slow reading            // of the engine by one client, each read regenerating
-	peers        []string           // their names
-	peersRevoked revocation
+	shared       *readings
+	fresh        reading  // of the engine by all clients, each read regenerating
+	prompt, slow series   // milliseconds of reads by one client, those of the engine regenerating
+	compared     string   // the other revision of the engine; empty: none
+	peers        []string // names
 	irrevocable  int
+	stages       []stage // by number of leases
+	churned      stage   // the last one, with more roles and versions
 }
 
 // setting is where and when it was measured.
@@ -31,25 +35,32 @@ type setting struct {
 	cpus                        int
 	platform, goVersion         string
 	vaultVersion, engineVersion string
+	baseline                    string // a hash of its source
 	date                        time.Time
 	took                        time.Duration
 }
 
-// measure measures everything: what engines need in one Vault, and what they do in
-// another.
+// measure measures everything: what engines need in one Vault, what they do in another, and
+// how the engine grows in a third.
 func (s *suite) measure(ctx context.Context) (*result, error) {
 	res := &result{options: s.options, setting: setting{date: time.Now()}}
+	if s.compared != nil {
+		res.compared = s.compared.name
+	}
 	for _, peer := range s.peers {
 		res.peers = append(res.peers, peer.name)
 	}
-	err := s.inVault(ctx, func(v *env) (err error) {
+	err := s.inVault(ctx, nil, s.engines(), func(v *env) (err error) {
 		res.footprints, err = v.footprints(ctx)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = s.inVault(ctx, func(v *env) error { return v.measure(ctx, res) })
+	err = s.inVault(ctx, nil, s.engines(), func(v *env) error { return v.measure(ctx, res) })
+	if err == nil && s.scale > 0 {
+		err = s.inVault(ctx, telemetry, []*engine{s.baseline, s.engine}, func(v *env) error { return v.grow(ctx, res) })
+	}
 	res.setting.took = time.Since(res.setting.date)
 	return res, err
 }
@@ -58,29 +69,16 @@ func (s *suite) measure(ctx context.Context) (*result, error) {
 // not revoked.
 func (v *env) measure(ctx context.Context, res *result) (err error) {
 	for _, step := range []func(){
-		func() { res.queued, err = v.revocation(ctx, v.leases, false, v.baseline, v.engine) },
-		func() { res.sync, err = v.revocation(ctx, v.leases, true, v.baseline, v.engine) },
-		func() { res.peersRevoked, err = v.revocation(ctx, v.peerLeases(), true, v.peers...) },
-		func() { res.reference, err = v.alone(ctx, v.baseline.path(0), v.reads, 0) },
-		func() { res.prompt, res.slow, err = v.regenerations(ctx) },
-		func() { res.readings, err = v.readings(ctx, v.baseline, v.engine) },
-		func() { res.fresh, err = v.crowd(ctx, v.engine.mount+"/key/"+fresh, v.few()) },
-		func() { err = v.readPeers(ctx, res.readings) },
+		func() { res.queued, err = v.revocation(ctx, false, v.withBaseline()...) },
+		func() { res.sync, err = v.revocation(ctx, true, v.engines()...) },
+		func() { res.prompt, err = v.regenerations(ctx, v.reads, 0) },
+		func() { res.slow, err = v.regenerations(ctx, max(v.reads/4, 1), slowGraph) },
+		func() { res.shared, err = v.readings(ctx, v.engines()...) },
+		func() { res.fresh, err = v.crowd(ctx, v.engine.freshPath(), v.few()) },
 		func() { res.irrevocable, err = testbed.Irrevocable(ctx, v.vault) },
 		func() { err = v.describe(ctx, &res.setting) },
 	} {
 		if step(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// readPeers reads from each of the peers.
-func (v *env) readPeers(ctx context.Context, readings map[string]reading) (err error) {
-	for _, peer := range v.peers {
-		command.Progress("reading: %s", peer.name)
-		if readings[peer.name], err = v.crowd(ctx, peer.path(0), v.few()); err != nil {
 			return err
 		}
 	}
@@ -95,6 +93,11 @@ func (v *env) describe(ctx context.Context, s *setting) error {
 	}
 	s.vaultVersion = health.Version
 	s.cpus, s.platform, s.goVersion = runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version()
+	source, err := os.ReadFile(filepath.Join(v.programs.Root, baselineSource, "main.go"))
+	if err != nil {
+		return err
+	}
+	s.baseline = fmt.Sprintf("%x", sha256.Sum256(source))[:12]
 	s.engineVersion, err = testbed.Output(ctx, v.dir, nil, v.engine.plugin, "-version")
 	return err
 }

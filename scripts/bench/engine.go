@@ -36,6 +36,9 @@ func (e *engine) pathAt(mount string, round int) string {
 	return mount + "/" + e.leased + strconv.Itoa(round)
 }
 
+// freshPath is the path on which each read regenerates the key. Peers do not have it.
+func (e *engine) freshPath() string { return e.mount + "/key/" + fresh }
+
 // further is the name of a further mount, counted from 1.
 func (e *engine) further(mount int) string { return e.mount + "-" + strconv.Itoa(mount) }
 

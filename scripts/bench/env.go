@@ -16,23 +16,23 @@ type env struct {
 	clients []*testbed.Client
 }
 
-// inVault starts a Vault, mounts each engine once, and stops the Vault after use. The
+// inVault starts a Vault, mounts each of the engines once, and stops the Vault after use. The
 // engines and their services stay.
-func (s *suite) inVault(ctx context.Context, use func(*env) error) (err error) {
-	vault, err := testbed.StartVault(ctx, testbed.Server{Binary: s.programs.Vault, Storage: testbed.Raft, Level: "error"})
+func (s *suite) inVault(ctx context.Context, settings map[string]any, engines []*engine, use func(*env) error) (err error) {
+	vault, err := testbed.StartVault(ctx, testbed.Server{Binary: s.programs.Vault, Storage: testbed.Raft, Level: "error", Settings: settings})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, vault.Stop()) }()
-	paths := []string{s.engine.mount + "/key/" + fresh}
-	for _, e := range s.engines() {
+	var paths []string
+	for _, e := range engines {
 		if err := vault.Install(ctx, e.plugin, "", e.arguments...); err != nil {
 			return err
 		}
 		if err := e.open(ctx, vault, e.mount, s.rounds); err != nil {
 			return err
 		}
-		paths = append(paths, e.mount+"/"+e.leased+"*")
+		paths = append(paths, e.mount+"/"+e.leased+"*", e.freshPath())
 	}
 	tokens, err := vault.IssueTokens(ctx, s.readers, "bench", leaseTTL, paths...)
 	if err != nil {

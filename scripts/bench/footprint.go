@@ -11,67 +11,64 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
-	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 )
 
-// footprint is what an engine needs when idle. Memory is that of a plugin that has just
+// footprints are what the engines need when idle. Memory is that of a plugin that has just
 // started and has answered one read from each mount.
-type footprint struct {
-	binary   int // bytes
-	startup  time.Duration
-	resident int     // bytes, with one mount
-	further  float64 // bytes, for each further mount
+type footprints struct {
+	binary   map[string]int // bytes, by engine
+	startup  series         // milliseconds
+	resident series         // bytes, with one mount
+	further  series         // bytes, for each further mount
 }
 
 // footprints measures all engines.
-func (v *env) footprints(ctx context.Context) (map[string]footprint, error) {
-	command.Progress("start-up, and memory with one mount")
-	startups, small := map[string][]time.Duration{}, map[string][]int{}
-	for round := range v.restarts {
-		for _, e := range turns(round, v.engines()...) {
-			took, resident, err := v.restart(ctx, e, 1)
-			if err != nil {
-				return nil, err
-			}
-			startups[e.name] = append(startups[e.name], took)
-			small[e.name] = append(small[e.name], resident)
-		}
-	}
-	found := map[string]footprint{}
+func (v *env) footprints(ctx context.Context) (*footprints, error) {
+	f := &footprints{binary: map[string]int{}, further: series{}}
 	for _, e := range v.engines() {
-		command.Progress("memory with %d mounts: %s", v.mounts, e.name)
-		large, err := v.withAllMounts(ctx, e)
-		if err != nil {
-			return nil, err
-		}
 		program, err := os.Stat(e.plugin)
 		if err != nil {
 			return nil, err
 		}
-		resident := figures.Median(small[e.name])
-		found[e.name] = footprint{
-			binary: int(program.Size()), startup: figures.Median(startups[e.name]),
-			resident: resident, further: float64(large-resident) / float64(v.mounts-1),
+		f.binary[e.name] = int(program.Size())
+	}
+	var err error
+	if f.startup, f.resident, err = v.restarted(ctx, 1); err != nil {
+		return nil, err
+	}
+	for _, e := range v.engines() {
+		command.Progress("mounting %d times: %s", v.mounts, e.name)
+		for mount := 1; mount < v.mounts; mount++ {
+			if err := e.open(ctx, v.vault, e.further(mount), 1); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return found, nil
+	_, large, err := v.restarted(ctx, v.mounts)
+	for _, e := range v.engines() {
+		for i, resident := range large[e.name] {
+			f.further.add(e.name, (resident-f.resident[e.name][i])/float64(v.mounts-1))
+		}
+	}
+	return f, err
 }
 
-// withAllMounts adds the further mounts of an engine, which stay, and returns its memory.
-func (v *env) withAllMounts(ctx context.Context, e *engine) (int, error) {
-	for mount := 1; mount < v.mounts; mount++ {
-		if err := e.open(ctx, v.vault, e.further(mount), 1); err != nil {
-			return 0, err
+// restarted restarts all engines in turn, again and again, and returns the milliseconds of
+// each start and the bytes of memory after it.
+func (v *env) restarted(ctx context.Context, mounts int) (startup, resident series, err error) {
+	startup, resident = series{}, series{}
+	for round := range v.restarts {
+		command.Progress("start-up, and memory with %d mounts, round %d of %d", mounts, round+1, v.restarts)
+		for _, e := range turns(round, v.engines()...) {
+			took, bytes, err := v.restart(ctx, e, mounts)
+			if err != nil {
+				return nil, nil, err
+			}
+			startup.add(e.name, milliseconds(took))
+			resident.add(e.name, float64(bytes))
 		}
 	}
-	found := make([]int, v.restarts)
-	for i := range found {
-		var err error
-		if _, found[i], err = v.restart(ctx, e, v.mounts); err != nil {
-			return 0, err
-		}
-	}
-	return figures.Median(found), nil
+	return startup, resident, nil
 }
 
 // restart has Vault restart a plugin and reads once from each of its mounts, a few at a

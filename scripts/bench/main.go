@@ -7,7 +7,8 @@
 //
 //	bench                                a full run
 //	bench -short                         a run that shows that everything works
-//	bench -write docs/benchmarks.md      also puts the report into that document
+//	bench -write docs/benchmarks.md      also puts the report into that document, and a figure beside it
+//	bench -compare v0.1.0                also measures another revision of the engine
 //	bench -profile DIR                   writes profiles of the engine instead
 //
 // The engines take turns, so that all of them suffer alike from other work of the machine.
@@ -46,5 +47,8 @@ func run(ctx context.Context, arguments []string) (err error) {
 	if s.document == "" {
 		return nil
 	}
-	return writeInto(s.document, res.text())
+	if err := writeInto(s.document, res.text()); err != nil {
+		return err
+	}
+	return s.draw(ctx, s.document, res.charts())
 }

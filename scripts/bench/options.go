@@ -20,7 +20,9 @@ type options struct {
 	mounts    int // of each engine
 	restarts  int // of each engine's plugin
 	reads     int // that regenerate, one after the other
+	scale     int // the most leases on one key
 	withPeers bool
+	revision  string // of the engine, to compare with
 	document  string
 	profiles  string // folder
 
@@ -29,7 +31,7 @@ type options struct {
 
 // shortRun are the parameters of a short run.
 var shortRun = map[string]string{
-	"seconds": "2", "leases": "400", "rounds": "2", "mounts": "5", "restarts": "1", "alone": "5",
+	"seconds": "2", "leases": "400", "rounds": "2", "mounts": "5", "restarts": "2", "alone": "5", "scale": "1000",
 }
 
 func parse(arguments []string) (options, error) {
@@ -41,11 +43,13 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.leases, "leases", 10_000, "`number` of leases to revoke, for each engine; a fifth of it for the peers")
 	flags.IntVar(&o.rounds, "rounds", 10, "`number` of turns into which reading and revoking are divided")
 	flags.IntVar(&o.mounts, "mounts", 100, "`number` of mounts of each engine whose memory is measured")
-	flags.IntVar(&o.restarts, "restarts", 5, "`number` of restarts to measure start-up and memory, of which the report has the medians")
+	flags.IntVar(&o.restarts, "restarts", 9, "`number` of restarts to measure start-up and memory")
 	flags.IntVar(&o.reads, "alone", 60, "`number` of regenerating reads one after the other; a quarter of it while Graph is slow")
+	flags.IntVar(&o.scale, "scale", 100_000, "largest `number` of live leases on one key, of which there are 100 at first; 0: none of this")
 	flags.BoolVar(&o.withPeers, "peers", true, "also measure two other engines")
+	flags.StringVar(&o.revision, "compare", "", "`revision` of the engine to measure beside the one here")
 	flags.BoolVar(&short, "short", false, "a run of seconds to show that everything works: small defaults for all of these")
-	flags.StringVar(&o.document, "write", "", "Markdown `file` to put the report into, between its marks")
+	flags.StringVar(&o.document, "write", "", "Markdown `file` to put the report into, between its marks; a figure is written beside it")
 	flags.StringVar(&o.profiles, "profile", "", "`folder` for profiles of the engine's reads and revocations; nothing else is done then")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
@@ -98,10 +102,12 @@ func (o options) validate() error {
 		return errors.New("every number has to be above 0")
 	case o.leases < o.rounds:
 		return errors.New("there have to be as many leases as rounds")
+	case o.scale != 0 && o.scale < fewest:
+		return fmt.Errorf("the number of leases on one key begins with %d", fewest)
 	case o.mounts < 2:
 		return errors.New("it takes two mounts to see the cost of a further one")
-	case o.profiles != "" && o.document != "":
-		return errors.New("-profile makes no report for -write")
+	case o.profiles != "" && o.document+o.revision != "":
+		return errors.New("-profile makes no report for -write or -compare")
 	}
 	return nil
 }
@@ -111,7 +117,7 @@ func (o options) turn() time.Duration {
 	return time.Duration(o.seconds) * time.Second / time.Duration(o.rounds)
 }
 
-// few is how long clients read from a peer, whose figures need less precision.
+// few is how long clients read what needs less precision.
 func (o options) few() time.Duration { return time.Duration(o.seconds) * time.Second / 4 }
 
 // share is a round's part of a number of leases.
@@ -122,7 +128,3 @@ func (o options) share(leases, round int) int {
 	}
 	return n
 }
-
-// peerLeases is the number of leases of a peer to revoke. There are fewer, since each
-// takes a call to the peer's service.
-func (o options) peerLeases() int { return max(o.leases/5, o.rounds) }

@@ -13,9 +13,11 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 	for want, arguments := range map[string][]string{
 		"above 0":         {"-clients", "0"},
 		"as many leases":  {"-leases", "3", "-rounds", "4"},
+		"begins with":     {"-scale", "99"},
 		"two mounts":      {"-mounts", "1"},
 		"no arguments":    {"fast"},
 		"makes no report": {"-profile", "profiles", "-write", "report.md"},
+		"or -compare":     {"-profile", "profiles", "-compare", "HEAD"},
 	} {
 		_, err := parse(arguments)
 		require.ErrorContains(t, err, want)

@@ -22,8 +22,8 @@ func (s *suite) profile(ctx context.Context) error {
 	if err := testbed.BuildPackage(ctx, s.programs.Root, "./scripts/bench/profiled", "", s.engine.plugin); err != nil {
 		return err
 	}
-	return s.inVault(ctx, func(v *env) error {
-		if err := v.lease(ctx, v.engine, v.leases); err != nil {
+	return s.inVault(ctx, nil, []*engine{s.engine}, func(v *env) error {
+		if err := v.lease(ctx, v.engine); err != nil {
 			return err
 		}
 		for _, one := range []struct {
@@ -32,7 +32,7 @@ func (s *suite) profile(ctx context.Context) error {
 		}{
 			{"revocation", func() error { return v.revokeAll(ctx) }},
 			{"reads", func() error { return v.readFrom(ctx, v.engine.path(0)) }},
-			{"regenerating", func() error { return v.readFrom(ctx, v.engine.mount+"/key/"+fresh) }},
+			{"regenerating", func() error { return v.readFrom(ctx, v.engine.freshPath()) }},
 		} {
 			command.Progress("profile of: %s", one.name)
 			if err := v.watch(ctx, one.name, one.work); err != nil {

@@ -14,7 +14,6 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/scripts/internal/command"
-	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
 	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
@@ -22,12 +21,13 @@ const (
 	// slowGraph is how long Graph takes to regenerate a key when it is slow.
 	slowGraph = 200 * time.Millisecond
 
-	// apart is how long after a regenerating read the next one begins: the engine sends
-	// Graph one regeneration a second at most, and the wait for it is not to be measured.
-	apart = 1100 * time.Millisecond
+	// idle is the time before each read of one client. With the baseline's read in between,
+	// those of the engine are more than a second apart: it sends Graph one regeneration a second
+	// at most, and the wait for it is not to be measured.
+	idle = 550 * time.Millisecond
 )
 
-// reading is the outcome of reading from an engine, of all its turns together.
+// reading is the outcome of one turn of reading.
 type reading struct {
 	took      time.Duration
 	latencies []time.Duration
@@ -36,25 +36,40 @@ type reading struct {
 
 func (r reading) rate() float64 { return float64(len(r.latencies)) / r.took.Seconds() }
 
-func (r reading) median() time.Duration { return figures.Median(r.latencies) }
-
-func (r reading) p99() time.Duration { return figures.Percentile(r.latencies, 99) }
+// readings are the outcome of all turns.
+type readings struct {
+	rates     series                     // reads a second
+	latencies map[string][]time.Duration // by engine, of all turns together
+	posts     int                        // regenerations of the engine's key
+}
 
 // readings has all clients read from the engines in turn.
-func (v *env) readings(ctx context.Context, engines ...*engine) (map[string]reading, error) {
-	found := map[string]reading{}
+func (v *env) readings(ctx context.Context, engines ...*engine) (*readings, error) {
+	found := &readings{rates: series{}, latencies: map[string][]time.Duration{}}
 	for round := range v.rounds {
-		command.Progress("reading, round %d of %d: %d clients, %v from each", round+1, v.rounds, len(v.clients), v.turn())
+		command.Progress("reading, round %d of %d: %d clients", round+1, v.rounds, len(v.clients))
 		for _, e := range turns(round, engines...) {
-			r, err := v.crowd(ctx, e.path(round), v.turn())
+			r, err := v.crowd(ctx, e.path(round), v.turnOf(e))
 			if err != nil {
 				return nil, err
 			}
-			before := found[e.name]
-			found[e.name] = reading{before.took + r.took, append(before.latencies, r.latencies...), before.posts + r.posts}
+			found.rates.add(e.name, r.rate())
+			found.latencies[e.name] = append(found.latencies[e.name], r.latencies...)
+			if e == v.engine {
+				found.posts += r.posts
+			}
 		}
 	}
 	return found, nil
+}
+
+// turnOf is how long clients read from an engine in a round. A peer's figures need less
+// precision.
+func (v *env) turnOf(e *engine) time.Duration {
+	if slices.Contains(v.peers, e) {
+		return v.turn() / 4
+	}
+	return v.turn()
 }
 
 // crowd has all clients read a path for a while, after one read that brings the caches of
@@ -68,33 +83,34 @@ func (v *env) crowd(ctx context.Context, path string, length time.Duration) (rea
 	return reading{took: time.Since(start), latencies: latencies, posts: v.posts() - posts}, err
 }
 
-// alone has one client read a path, one read after the other, with a pause before each.
-func (v *env) alone(ctx context.Context, path string, reads int, pause time.Duration) (reading, error) {
-	r := reading{latencies: make([]time.Duration, reads)}
-	start := time.Now()
-	for i := range reads {
-		var err error
-		time.Sleep(pause)
-		if r.latencies[i], err = read(ctx, v.clients[0], path); err != nil {
-			return r, err
+// regenerations has one client read from the baseline and from the engine, one read after
+// the other. Each read of the engine regenerates the key, for which Graph takes a while.
+func (v *env) regenerations(ctx context.Context, reads int, graph time.Duration) (series, error) {
+	command.Progress("%d regenerating reads by one client, Graph takes %v", reads, graph)
+	if graph > 0 {
+		for _, e := range v.ours() {
+			v.tenants[e.mount].Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: graph})
+			defer v.tenants[e.mount].Clear()
 		}
 	}
-	r.took = time.Since(start)
-	return r, nil
-}
-
-// regenerations has one client read so that each read regenerates the key, with a prompt
-// Graph and with a slow one.
-func (v *env) regenerations(ctx context.Context) (prompt, slow reading, err error) {
-	command.Progress("%d regenerating reads, one after the other, %v apart", v.reads+max(v.reads/4, 1), apart)
-	path := v.engine.mount + "/key/" + fresh
-	if prompt, err = v.alone(ctx, path, v.reads, apart); err != nil {
-		return prompt, slow, err
+	found := series{}
+	for range reads {
+		for _, e := range v.withBaseline() { // always in turn, hence evenly spaced
+			path, upstream := e.path(0), time.Duration(0)
+			if e != v.baseline {
+				path, upstream = e.freshPath(), graph
+			}
+			if err := command.Pause(ctx, idle); err != nil {
+				return nil, err
+			}
+			took, err := read(ctx, v.clients[0], path)
+			if err != nil {
+				return nil, err
+			}
+			found.add(e.name, milliseconds(took-upstream))
+		}
 	}
-	v.tenant().Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: slowGraph})
-	defer v.tenant().Clear()
-	slow, err = v.alone(ctx, path, max(v.reads/4, 1), apart)
-	return prompt, slow, err
+	return found, nil
 }
 
 // everyClient has all clients read as long as more agrees, which is called before each

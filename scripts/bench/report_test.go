@@ -3,10 +3,15 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"example.com/vault-plugin-secrets-mdi/scripts/internal/figures"
+	"example.com/vault-plugin-secrets-mdi/scripts/testbed"
 )
 
 // measured is a result of which every figure is known.
@@ -14,70 +19,95 @@ func measured(t *testing.T) *result {
 	t.Helper()
 	o, err := parse([]string{"-leases", "100"})
 	require.NoError(t, err)
-	reads := func(n int, each time.Duration) reading {
-		r := reading{took: 2 * time.Second}
-		for range n {
-			r.latencies = append(r.latencies, each)
+	of := func(baseline, engine, peer float64) series {
+		s := series{}
+		for _, change := range []float64{1, 1.1, 0.9} { // of the machine's speed
+			s[baselineName] = append(s[baselineName], baseline*change)
+			s[engineName] = append(s[engineName], engine*change)
+			s["peer v1"] = append(s["peer v1"], peer*change)
 		}
-		return r
+		return s
 	}
-	revoked := func(leases int, took map[string]time.Duration) revocation {
-		return revocation{leases: leases, took: took, posts: 1}
+	each := func(ms time.Duration) []time.Duration { return []time.Duration{ms * time.Millisecond} }
+	grown := func(baseline, engine, status float64) series {
+		return series{baselineName: {baseline}, engineName: {engine}, statusName: {status}}
 	}
 	return &result{
 		options: o,
 		setting: setting{
 			cpus: 2, platform: "linux/amd64", goVersion: "go1.26.0", vaultVersion: "1.21.1", engineVersion: "v0.1.0",
-			date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), took: 301 * time.Second,
+			baseline: "0123456789ab", date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), took: 301 * time.Second,
 		},
-		footprints: map[string]footprint{
-			baselineName: {binary: 20_000_000, startup: 100 * time.Millisecond, resident: 30_000_000, further: 50_000},
-			engineName:   {binary: 25_000_000, startup: 120 * time.Millisecond, resident: 36_000_000, further: 250_000},
-			"peer v1":    {binary: 24_000_000, startup: 110 * time.Millisecond, resident: 33_000_000, further: 100_000},
+		footprints: &footprints{
+			binary:  map[string]int{baselineName: 20_000_000, engineName: 25_000_000, "peer v1": 24_000_000},
+			startup: of(100, 120, 110), resident: of(30e6, 33e6, 32e6), further: of(0.2e6, 0.3e6, 0.25e6),
 		},
-		queued: revoked(100, map[string]time.Duration{baselineName: 2 * time.Second, engineName: 3 * time.Second}),
-		sync:   revoked(100, map[string]time.Duration{baselineName: 4 * time.Second, engineName: 5 * time.Second}),
-		readings: map[string]reading{
-			baselineName: reads(2000, 20*time.Millisecond), engineName: reads(1700, 30*time.Millisecond), "peer v1": reads(500, 80*time.Millisecond),
+		queued: revocation{took: of(2, 3, 0), posts: 1},
+		sync:   revocation{rates: of(600, 400, 450), posts: 1},
+		shared: &readings{
+			rates:     of(1000, 940, 500),
+			latencies: map[string][]time.Duration{baselineName: each(20), engineName: each(30), "peer v1": each(80)},
 		},
-		fresh:     reading{took: 2 * time.Second, latencies: []time.Duration{40 * time.Millisecond, 50 * time.Millisecond}, posts: 1},
-		reference: reads(9, 2*time.Millisecond), prompt: reads(9, 8*time.Millisecond), slow: reads(9, 212*time.Millisecond),
-		peers: []string{"peer v1"}, peersRevoked: revoked(20, map[string]time.Duration{"peer v1": time.Second}),
+		fresh:  reading{took: 2 * time.Second, latencies: append(each(40), each(50)...), posts: 1},
+		prompt: of(2, 5, 0), slow: of(2, 7, 0),
+		peers: []string{"peer v1"},
+		stages: []stage{
+			{size: "100", times: grown(2, 3, 1), start: 60 * time.Millisecond, memory: 40e6, tick: 3 * time.Millisecond},
+			{size: "1000", times: grown(4, 6, 1.5), start: 70 * time.Millisecond, memory: 41e6},
+			{size: "10000", times: grown(4, 9, 2.5), start: 80 * time.Millisecond, memory: 50e6},
+		},
+		churned: stage{size: "… more", times: grown(4, 9, 3), start: 90 * time.Millisecond, memory: 51e6, tick: 5 * time.Millisecond},
 	}
 }
 
 func TestReport(t *testing.T) {
-	want := "`make bench ARGS=\"-leases=100\"` on 2026-01-02, in 5m1s:\n" + `2 CPUs, linux/amd64, go1.26.0, Vault 1.21.1 with raft storage, engine v0.1.0.
+	want, err := os.ReadFile(filepath.Join("testdata", "report.txt"))
+	require.NoError(t, err)
+	require.Equal(t, string(want), measured(t).text())
+}
 
-|                                    | baseline | engine   | comparison | target   | verdict     |
-|------------------------------------|----------|----------|------------|----------|-------------|
-| reads of a shared key, 64 clients  | 1000/s   | 850/s    | 0.85       | ≥ 0.85   | met         |
-| … median                           | 20.0 ms  | 30.0 ms  | –          | –        |             |
-| … 99th percentile                  | 20.0 ms  | 30.0 ms  | –          | –        |             |
-| … regenerations                    | –        | 0        | –          | 0        | met         |
-| revocation of 100 leases, queued   | 2.0 s    | 3.0 s    | 1.50       | ≤ 1.3    | **not met** |
-| … regenerations                    | –        | 1        | –          | ≤ 1      | met         |
-| … in one request for each turn     | 4.0 s    | 5.0 s    | 1.25       | –        |             |
-| … regenerations                    | –        | 1        | –          | ≤ 1      | met         |
-| read by one client, median         | 2.0 ms   | –        | –          | –        |             |
-| … regenerating, Graph takes 0 ms   | –        | 8.0 ms   | 8.00 ms    | ≤ 10 ms  | met         |
-| … regenerating, Graph takes 200 ms | –        | 212.0 ms | 12.00 ms   | ≤ 10 ms  | **not met** |
-| memory with one mount              | 30.0 MB  | 36.0 MB  | 1.20       | ≤ 1.25   | met         |
-| … each further mount of 100        | 0.05 MB  | 0.25 MB  | 0.25 MB    | ≤ 0.3 MB | met         |
-| stripped binary                    | 20.0 MB  | 25.0 MB  | 1.25       | ≤ 1.2    | **not met** |
-| start-up to first read             | 100.0 ms | 120.0 ms | 1.20       | –        |             |
-| leases that Vault has given up     | –        | 0        | –          | 0        | met         |
+// A ratio is judged as it is printed.
+func TestVerdict(t *testing.T) {
+	least, most := target{limit: 0.9, atLeast: true, floor: 0.5}, target{limit: 1.1}
+	require.Equal(t, "met", least.verdict(0.896))
+	require.Equal(t, "floor", least.verdict(0.5))
+	require.Equal(t, "**missed**", least.verdict(0.49))
+	require.Equal(t, "met", most.verdict(1.104))
+	require.Equal(t, "**missed**", most.verdict(1.106))
+}
 
-|                | reads/s | median  | 99th percentile | revoked/s | memory  | further mount | binary  | start-up |
-|----------------|---------|---------|-----------------|-----------|---------|---------------|---------|----------|
-| baseline       | 1000    | 20.0 ms | 20.0 ms         | 25        | 30.0 MB | 0.05 MB       | 20.0 MB | 100.0 ms |
-| engine         | 850     | 30.0 ms | 30.0 ms         | 20        | 36.0 MB | 0.25 MB       | 25.0 MB | 120.0 ms |
-| … regenerating | 1       | 40.0 ms | 50.0 ms         | –         | –       | –             | –       | –        |
-| peer v1        | 250     | 80.0 ms | 80.0 ms         | 20        | 33.0 MB | 0.10 MB       | 24.0 MB | 110.0 ms |
+func TestReportOfTwoRevisions(t *testing.T) {
+	res := measured(t)
+	res.compared, res.peers = "peer v1", nil
+	report := res.text()
+	require.Regexp(t, `(?m)^\| +\| baseline +\| .*\| peer v1 +\| engine / peer v1 \|$`, report)
+	require.Regexp(t, `(?m)^\| revocations in one request .*\| floor +\| 450/s +\| 0.89 ± 0% +\|$`, report)
+	require.Regexp(t, `(?m)^\| peer v1 +\| 500 ± 10% +\|`, report)
+}
 
-The 2 regenerating reads of 64 clients at a time cost 1 regenerations of the key.
-`
-	require.Equal(t, want, measured(t).text())
+func TestCharts(t *testing.T) {
+	charts := measured(t).charts()
+	require.Len(t, charts, 2)
+	require.Equal(t, []bar{{"baseline", 1000, 900, 1100}, {"engine", 940, 846, 1034}, {"peer v1", 500, 450, 550}}, charts[0].Bars)
+}
+
+// The program is a module of its own, so nothing else compiles it here.
+func TestDraw(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it may have to download the library that draws")
+	}
+	root, err := testbed.Repository()
+	require.NoError(t, err)
+	s := &suite{dir: t.TempDir(), programs: testbed.Programs{Root: root}}
+	require.NoError(t, s.draw(t.Context(), filepath.Join(s.dir, "page.md"), measured(t).charts()))
+	drawn, err := os.ReadFile(filepath.Join(s.dir, "page.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), ">peer v1</text>")
+}
+
+func TestRatioIsOfTheSameRounds(t *testing.T) {
+	slowing := series{"a": {2, 20, 200}, "b": {1, 10, 100}}
+	require.Equal(t, figures.Summary{Median: 2, Low: 2, High: 2}, slowing.ratio("a", "b"))
 }
 
 func TestReportReplacesTheOneBefore(t *testing.T) {

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -24,24 +25,17 @@ const (
 
 // revocation is how the leases of engines ended.
 type revocation struct {
-	leases int                      // of each
-	took   map[string]time.Duration // until the last one was gone, all rounds together
-	posts  int                      // regenerations of the engine's key because of it
+	took  series // seconds until the last lease of a round was gone
+	rates series // leases a second
+	posts int    // regenerations of the engine's key because of it
 }
-
-// rate is the number of leases of an engine that ended in a second.
-func (r revocation) rate(name string) float64 { return float64(r.leases) / r.took[name].Seconds() }
 
 // revocation makes leases, those of the engine on one key, and then revokes them by
 // prefix, a round's share at a time: within the request if sync is set, or queued by it.
-func (v *env) revocation(ctx context.Context, leases int, sync bool, engines ...*engine) (revocation, error) {
-	r := revocation{leases: leases, took: map[string]time.Duration{}}
-	if len(engines) == 0 {
-		return r, nil
-	}
+func (v *env) revocation(ctx context.Context, sync bool, engines ...*engine) (revocation, error) {
+	r := revocation{took: series{}, rates: series{}}
 	for _, e := range engines {
-		command.Progress("making %d leases: %s", leases, e.name)
-		if err := v.lease(ctx, e, leases); err != nil {
+		if err := v.lease(ctx, e); err != nil {
 			return r, err
 		}
 	}
@@ -53,21 +47,29 @@ func (v *env) revocation(ctx context.Context, leases int, sync bool, engines ...
 			if err != nil {
 				return r, err
 			}
-			r.took[e.name] += took
+			r.took.add(e.name, took.Seconds())
+			r.rates.add(e.name, float64(v.share(v.leasesOf(e), round))/took.Seconds())
 		}
-	}
-	if _, ok := r.took[v.engine.name]; !ok {
-		return r, nil
 	}
 	err := v.awaitRetirement(ctx, posts)
 	r.posts = v.posts() - posts
 	return r, err
 }
 
-// lease makes leases of an engine, a share on each round's path.
-func (v *env) lease(ctx context.Context, e *engine, leases int) error {
+// leasesOf is the number of leases that an engine is to revoke. A peer has fewer, since each
+// takes a call to its service.
+func (v *env) leasesOf(e *engine) int {
+	if slices.Contains(v.peers, e) {
+		return max(v.leases/5, v.rounds)
+	}
+	return v.leases
+}
+
+// lease makes the leases of an engine, a share on each round's path.
+func (v *env) lease(ctx context.Context, e *engine) error {
+	command.Progress("making %d leases: %s", v.leasesOf(e), e.name)
 	for round := range v.rounds {
-		n := v.share(leases, round)
+		n := v.share(v.leasesOf(e), round)
 		if _, err := v.everyClient(ctx, e.path(round), func(before int) bool { return before < n }); err != nil {
 			return err
 		}

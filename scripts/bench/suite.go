@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	baselineName = "baseline"
-	engineName   = "engine"
+	baselineName   = "baseline"
+	baselineSource = "scripts/bench/baseline"
+	engineName     = "engine"
 
 	// fresh is a role of the engine that regenerates the key at every read.
 	fresh = "fresh"
@@ -28,6 +29,7 @@ type suite struct {
 	programs testbed.Programs
 	baseline *engine
 	engine   *engine
+	compared *engine // another revision of the engine; nil: none
 	peers    []*engine
 
 	tenants   map[string]*testbed.Tenant // by the engine's mount
@@ -52,8 +54,13 @@ func (s *suite) build(ctx context.Context) (err error) {
 	s.engine = &engine{
 		name: engineName, plugin: s.programs.Plugin, mount: "mdi", leased: "key/bench-", configure: s.configureEngine,
 	}
-	if err := testbed.BuildPackage(ctx, s.programs.Root, "./scripts/bench/baseline", "", s.baseline.plugin); err != nil {
+	if err := testbed.BuildPackage(ctx, s.programs.Root, "./"+baselineSource, "", s.baseline.plugin); err != nil {
 		return err
+	}
+	if s.revision != "" {
+		if err := s.buildRevision(ctx); err != nil {
+			return err
+		}
 	}
 	if !s.withPeers {
 		return nil
@@ -62,8 +69,32 @@ func (s *suite) build(ctx context.Context) (err error) {
 	return s.buildPeers(ctx)
 }
 
+// buildRevision builds the engine of the revision that this one is compared with.
+func (s *suite) buildRevision(ctx context.Context) error {
+	command.Progress("building %s", s.revision)
+	name, err := testbed.Output(ctx, s.programs.Root, nil, "git", "describe", "--tags", "--always", "--match=v[0-9]*", s.revision)
+	if err != nil {
+		return err
+	}
+	other := *s.engine
+	other.name, other.plugin, other.mount = name, filepath.Join(s.dir, "compared"), "compared"
+	s.compared = &other
+	return testbed.BuildRevision(ctx, s.programs.Root, s.revision, "", other.plugin)
+}
+
+// ours returns the engine, and the other revision of it.
+func (s *suite) ours() []*engine {
+	if s.compared == nil {
+		return []*engine{s.engine}
+	}
+	return []*engine{s.engine, s.compared}
+}
+
+// withBaseline returns what is compared: the baseline and the engine.
+func (s *suite) withBaseline() []*engine { return append([]*engine{s.baseline}, s.ours()...) }
+
 // engines returns all engines, the baseline first.
-func (s *suite) engines() []*engine { return append([]*engine{s.baseline, s.engine}, s.peers...) }
+func (s *suite) engines() []*engine { return append(s.withBaseline(), s.peers...) }
 
 // configureEngine gives each mount its own tenant: a tenant has one key, which only one
 // mount may manage.
