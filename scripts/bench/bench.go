@@ -74,7 +74,7 @@ func (v *env) measure(ctx context.Context, res *result) (err error) {
 		func() { res.prompt, err = v.regenerations(ctx, v.reads, 0) },
 		func() { res.slow, err = v.regenerations(ctx, max(v.reads/4, 1), slowGraph) },
 		func() { res.shared, err = v.readings(ctx, v.engines()...) },
-		func() { res.fresh, err = v.crowd(ctx, v.engine.freshPath(), v.few()) },
+		func() { res.fresh, err = v.crowd(ctx, v.engine.callingPath(0), v.few()) },
 		func() { res.irrevocable, err = testbed.Irrevocable(ctx, v.vault) },
 		func() { err = v.describe(ctx, &res.setting) },
 	} {

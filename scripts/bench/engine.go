@@ -21,6 +21,7 @@ type engine struct {
 	arguments []string // of the plugin
 	mount     string   // that is read from; further mounts have a number after this name
 	leased    string   // path that a round reads, below a mount and before the round's number
+	calling   string   // path, below a mount, whose read calls upstream; "": that of a round
 
 	// configure prepares a mount for a number of rounds.
 	configure func(ctx context.Context, vault *testbed.Vault, mount string, rounds int) error
@@ -36,8 +37,17 @@ func (e *engine) pathAt(mount string, round int) string {
 	return mount + "/" + e.leased + strconv.Itoa(round)
 }
 
-// freshPath is the path on which each read regenerates the key. Peers do not have it.
-func (e *engine) freshPath() string { return e.mount + "/key/" + fresh }
+// callingPath is a path of a mount, counted from 0, whose read calls upstream.
+func (e *engine) callingPath(mount int) string {
+	name := e.mount
+	if mount > 0 {
+		name = e.further(mount)
+	}
+	if e.calling == "" {
+		return e.pathAt(name, 0)
+	}
+	return name + "/" + e.calling
+}
 
 // further is the name of a further mount, counted from 1.
 func (e *engine) further(mount int) string { return e.mount + "-" + strconv.Itoa(mount) }

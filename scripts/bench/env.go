@@ -32,7 +32,7 @@ func (s *suite) inVault(ctx context.Context, settings map[string]any, engines []
 		if err := e.open(ctx, vault, e.mount, s.rounds); err != nil {
 			return err
 		}
-		paths = append(paths, e.mount+"/"+e.leased+"*", e.freshPath())
+		paths = append(paths, e.mount+"/"+e.leased+"*", e.callingPath(0))
 	}
 	tokens, err := vault.IssueTokens(ctx, s.readers, "bench", leaseTTL, paths...)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // footprints are what the engines need when idle. Memory is that of a plugin that has just
-// started and has answered one read from each mount.
+// started, and has signed in and answered with each mount.
 type footprints struct {
 	binary   map[string]int // bytes, by engine
 	startup  series         // milliseconds
@@ -71,9 +71,9 @@ func (v *env) restarted(ctx context.Context, mounts int) (startup, resident seri
 	return startup, resident, nil
 }
 
-// restart has Vault restart a plugin and reads once from each of its mounts, a few at a
-// time. It returns the time from the request to restart until the answer to the first
-// read, and the memory of the plugin after the last one.
+// restart has Vault restart a plugin, reads once, and then once more from each mount, a few at
+// a time, on a path for which the engine signs in. It returns the time from the request to
+// restart until the answer to the first read, and the memory of the plugin after the last one.
 func (v *env) restart(ctx context.Context, e *engine, mounts int) (took time.Duration, resident int, err error) {
 	start := time.Now()
 	if _, err := v.vault.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Plugin: e.program()}); err != nil {
@@ -85,9 +85,9 @@ func (v *env) restart(ctx context.Context, e *engine, mounts int) (took time.Dur
 	took = time.Since(start)
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(4)
-	for mount := 1; mount < mounts; mount++ {
+	for mount := range mounts {
 		group.Go(func() error {
-			_, err := read(inner, v.vault.Client, e.pathAt(e.further(mount), 0))
+			_, err := read(inner, v.vault.Client, e.callingPath(mount))
 			return err
 		})
 	}

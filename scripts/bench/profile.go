@@ -32,7 +32,7 @@ func (s *suite) profile(ctx context.Context) error {
 		}{
 			{"revocation", func() error { return v.revokeAll(ctx) }},
 			{"reads", func() error { return v.readFrom(ctx, v.engine.path(0)) }},
-			{"regenerating", func() error { return v.readFrom(ctx, v.engine.freshPath()) }},
+			{"regenerating", func() error { return v.readFrom(ctx, v.engine.callingPath(0)) }},
 		} {
 			command.Progress("profile of: %s", one.name)
 			if err := v.watch(ctx, one.name, one.work); err != nil {

@@ -98,7 +98,7 @@ func (v *env) regenerations(ctx context.Context, reads int, graph time.Duration)
 		for _, e := range v.withBaseline() { // always in turn, hence evenly spaced
 			path, upstream := e.path(0), time.Duration(0)
 			if e != v.baseline {
-				path, upstream = e.freshPath(), graph
+				path, upstream = e.callingPath(0), graph
 			}
 			if err := command.Pause(ctx, idle); err != nil {
 				return nil, err

@@ -141,7 +141,7 @@ func (v *env) supersede(ctx context.Context) (start time.Duration, err error) {
 		if err := command.Pause(ctx, apart); err != nil {
 			return 0, err
 		}
-		if _, err := read(ctx, v.clients[0], v.engine.freshPath()); err != nil {
+		if _, err := read(ctx, v.clients[0], v.engine.callingPath(0)); err != nil {
 			return 0, err
 		}
 	}

@@ -52,7 +52,8 @@ func (s *suite) build(ctx context.Context) (err error) {
 		configure: func(context.Context, *testbed.Vault, string, int) error { return nil },
 	}
 	s.engine = &engine{
-		name: engineName, plugin: s.programs.Plugin, mount: "mdi", leased: "key/bench-", configure: s.configureEngine,
+		name: engineName, plugin: s.programs.Plugin, mount: "mdi", leased: "key/bench-", calling: "key/" + fresh,
+		configure: s.configureEngine,
 	}
 	if err := testbed.BuildPackage(ctx, s.programs.Root, "./"+baselineSource, "", s.baseline.plugin); err != nil {
 		return err
