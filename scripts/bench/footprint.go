@@ -60,7 +60,14 @@ func (v *env) restarted(ctx context.Context, mounts int) (startup, resident seri
 	for round := range v.restarts {
 		command.Progress("start-up, and memory with %d mounts, round %d of %d", mounts, round+1, v.restarts)
 		for _, e := range turns(round, v.engines()...) {
-			took, bytes, err := v.restart(ctx, e, mounts)
+			took, err := v.restart(ctx, e)
+			if err != nil {
+				return nil, nil, err
+			}
+			if err := v.callAll(ctx, e, mounts); err != nil {
+				return nil, nil, err
+			}
+			bytes, err := v.vault.Process().ResidentMemory(e.program())
 			if err != nil {
 				return nil, nil, err
 			}
@@ -71,29 +78,25 @@ func (v *env) restarted(ctx context.Context, mounts int) (startup, resident seri
 	return startup, resident, nil
 }
 
-// restart has Vault restart a plugin, reads once, and then once more from each mount, a few at
-// a time, on a path for which the engine signs in. It returns the time from the request to
-// restart until the answer to the first read, and the memory of the plugin after the last one.
-func (v *env) restart(ctx context.Context, e *engine, mounts int) (took time.Duration, resident int, err error) {
+// restart has Vault restart a plugin and returns the time until the answer to the first read.
+func (v *env) restart(ctx context.Context, e *engine) (time.Duration, error) {
 	start := time.Now()
 	if _, err := v.vault.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Plugin: e.program()}); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	if _, err := read(ctx, v.vault.Client, e.path(0)); err != nil {
-		return 0, 0, err
-	}
-	took = time.Since(start)
-	group, inner := errgroup.WithContext(ctx)
+	_, err := read(ctx, v.vault.Client, e.path(0))
+	return time.Since(start), err
+}
+
+// callAll reads from each mount of an engine, a few at a time, so that it calls upstream.
+func (v *env) callAll(ctx context.Context, e *engine, mounts int) error {
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for mount := range mounts {
 		group.Go(func() error {
-			_, err := read(inner, v.vault.Client, e.callingPath(mount))
+			_, err := read(ctx, v.vault.Client, e.callingPath(mount))
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return 0, 0, err
-	}
-	resident, err = v.vault.Process().ResidentMemory(e.program())
-	return took, resident, err
+	return group.Wait()
 }

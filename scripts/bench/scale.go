@@ -59,7 +59,7 @@ func (v *env) grow(ctx context.Context, res *result) error {
 		if err != nil {
 			return err
 		}
-		if s.start, _, err = v.restart(ctx, v.engine, 1); err != nil {
+		if s.start, err = v.restart(ctx, v.engine); err != nil {
 			return err
 		}
 		res.stages = append(res.stages, s)
@@ -134,7 +134,7 @@ func (v *env) supersede(ctx context.Context) (start time.Duration, err error) {
 	}
 	for version := range manyVersions {
 		if version == manyVersions/2 {
-			if start, _, err = v.restart(ctx, v.engine, 1); err != nil {
+			if start, err = v.restart(ctx, v.engine); err != nil {
 				return 0, err
 			}
 		}
