@@ -13,11 +13,13 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 )
 
@@ -165,7 +167,8 @@ func (n *notes) pending() int {
 func (tn *tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind := pathpkg.Base(r.URL.Path)
 	regenerates := kind == "regenerateDeploymentAccessKey"
-	if r.Header.Get("Authorization") == "" || !regenerates && kind != "getDeploymentAccessKey" { // else it is a probe
+	asks := kind == "getDeploymentAccessKey" && strings.HasPrefix(r.URL.Path, "/"+graph.Beta+"/") // else it is about the version of the API
+	if r.Header.Get("Authorization") == "" || !regenerates && !asks {                             // else it is a probe
 		tn.sim.Handler().ServeHTTP(w, r)
 		return
 	}
