@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -70,9 +69,7 @@ type backend struct {
 	root       *rootrotation.Rotator
 	retirement *retirement
 	stop       context.CancelFunc
-
-	tuned        atomic.Int64 // default-lease-ttl, as of the last minute
-	toldOfTuning atomic.Bool  // a reader has been told that it has no effect
+	core       *system // set by Setup
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is
@@ -92,7 +89,8 @@ func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error {
 	own := *conf
 	if conf.System != nil { // there is none when the plugin is registered
-		own.System = &system{SystemView: conf.System, now: b.now}
+		b.core = &system{SystemView: conf.System, now: b.now}
+		own.System = b.core
 	}
 	return b.Backend.Setup(ctx, &own)
 }
@@ -112,7 +110,7 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 	b.rotation = &rotation.Manager{
 		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Now: now, Sleep: sleep,
 		Flights: b.flights, Comparisons: flight.New[accesskey.Record](ctx, graph.Detach),
-		MaxTTL:  b.maxTTL,
+		MaxTTL:  func() time.Duration { return b.core.maxTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
 	turn := func(ctx context.Context, work func(context.Context) error) error {

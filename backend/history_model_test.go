@@ -88,7 +88,9 @@ type model struct {
 	replaced time.Time // when the tenant's key was last replaced, or before
 	jumped   time.Time // when the clock last did
 	lastKill int       // when the process last was, in the order of things
-	shaken   time.Time // when the process was last killed, or its storage struck
+	// shaken is when the process was last killed, or its storage struck, or the engine turned
+	// away from the workspace: what Graph said until then may be lost.
+	shaken time.Time
 }
 
 func newModel() model {
@@ -143,6 +145,9 @@ func (h *history) learn(o *course) {
 	}
 	if o.killed || o.struck {
 		h.frail[o.stepOf], h.shaken = true, h.now()
+	}
+	if o.step.What == deletion || o.step.What == turning {
+		h.shaken = h.now()
 	}
 	for _, l := range h.leases { // a clock that is put back revives no record
 		l.tried = l.tried || !l.revoked && !l.ends.Add(lease.Grace).After(h.clock.now())
@@ -376,8 +381,8 @@ func (h *history) judgeOperator(o *course) {
 	}
 	if o.rotates {
 		switch err := o.rotated.err; {
-		case err == nil: // later calls join an earlier one that is not done
-			_, answered := lastOf(posts, func(p regeneration) bool { return p.key != "" && p.settled > o.rotated.since })
+		case err == nil: // later calls join an earlier one whose answer the engine has not read
+			_, answered := lastOf(posts, func(p regeneration) bool { return p.key != "" && (p.settled > o.rotated.since || p.step == o.stepOf) })
 			h.demand(since(o.rotated.since) || (h.wanted > 0 || o.before.wanted) && answered, "rotate-key was acknowledged, and no regeneration that began after it was answered")
 			step, given := h.given[h.sim.Key()]
 			h.demand(!given || step == o.stepOf, "rotate-key was acknowledged, and a key works that was handed out before")

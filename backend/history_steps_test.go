@@ -295,7 +295,8 @@ func (h *history) conclude(o *course, which func(*holder) bool) {
 		if !which(l) {
 			continue
 		}
-		dead, again := h.isSuperseded(l.key), l.revoked
+		// A stale GET makes the engine take a dead key for the tenant's.
+		dead, again := h.isSuperseded(l.key) && l.version != o.before.version, l.revoked
 		if err := h.revokes(l.secret); err != nil {
 			l.tried, o.stuck = !again, err
 			o.livingEnded = true // it has ended, and is removed later

@@ -118,7 +118,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	if old != nil {
 		warn(resp, b.root.WarnOfForgotten(ctx, old, next))
 	}
-	b.warnOfTTL(resp, next.TTL)
+	warn(resp, b.core.warningOfMax(next.TTL))
 	if rec, unknown := b.keys.Record(ctx); unknown == nil {
 		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now(), next.DisableRotation))
 	}

@@ -4,9 +4,7 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -105,15 +103,8 @@ func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framew
 	}
 	b.events.Send(ctx, event.RoleWrite, rolesPath+name)
 	resp := &logical.Response{}
-	b.warnOfTTL(resp, written.TTL)
+	warn(resp, b.core.warningOfMax(written.TTL))
 	return resp, nil
-}
-
-// warnOfTTL warns of leases that are to last longer than the mount allows.
-func (b *backend) warnOfTTL(resp *logical.Response, ttl time.Duration) {
-	if mountMax := b.System().MaxLeaseTTL(); ttl > mountMax {
-		resp.AddWarning(fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", role.FieldTTL, mountMax))
-	}
 }
 
 // roleDelete serves DELETE mdi/roles/:name.

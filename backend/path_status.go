@@ -47,7 +47,7 @@ func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framewo
 	}
 	err := errors.Join(
 		load(config.StorageKey, config.ErrUnreadable, func() (err error) { s.Config, err = b.configs.Stored(ctx); return err }),
-		load(accesskey.StorageKey, accesskey.ErrUnreadable, func() (err error) { s.Record, s.Due, s.Leases, err = b.keyState(ctx); return err }),
+		load(accesskey.StorageKey, accesskey.ErrUnreadable, func() (err error) { s.Record, s.Due, s.Leases, err = keyState(ctx, b.keys); return err }),
 		load(health.StorageKey, health.ErrUnreadable, func() (err error) { s.Report, err = b.health.Report(ctx); return err }),
 	)
 	if err != nil {
@@ -58,10 +58,10 @@ func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framewo
 
 // keyState returns the record of the key, what is due with it and how many leases on it
 // are live.
-func (b *backend) keyState(ctx context.Context) (rec accesskey.Record, due []string, leases int, err error) {
-	if rec, due, err = b.keys.Due(ctx); err != nil {
+func keyState(ctx context.Context, keys *accesskey.Store) (rec accesskey.Record, due []string, leases int, err error) {
+	if rec, due, err = keys.Due(ctx); err != nil {
 		return rec, []string{}, 0, err
 	}
-	leases, err = b.keys.Live(ctx)
+	leases, err = keys.Live(ctx)
 	return rec, due, leases, err
 }

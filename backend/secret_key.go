@@ -5,14 +5,11 @@ package backend
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
@@ -71,27 +68,8 @@ func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	if got.Unconfirmed != "" {
 		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
 	}
-	warn(resp, b.warningOfTuning(l.TTL))
+	warn(resp, b.core.warningOfDefault(l.TTL))
 	return resp
-}
-
-// maxTTL asks core for the mount's maximum lease TTL and, until a reader has been told that
-// it has no effect, for the default. That is once a minute: readers do not wait for core.
-func (b *backend) maxTTL() time.Duration {
-	if !b.toldOfTuning.Load() {
-		b.tuned.Store(int64(b.System().DefaultLeaseTTL()))
-	}
-	return b.System().MaxLeaseTTL()
-}
-
-// warningOfTuning returns a warning, once, if Vault's default of default-lease-ttl was
-// replaced. By whom cannot be told.
-func (b *backend) warningOfTuning(ttl time.Duration) string {
-	tuned := time.Duration(b.tuned.Load())
-	if tuned == 768*time.Hour || tuned == ttl || !b.toldOfTuning.CompareAndSwap(false, true) {
-		return ""
-	}
-	return fmt.Sprintf("default-lease-ttl of this mount or server (%s) has no effect on the key: the lease lasts for the %s of %s or of the role. This is said once.", tuned, config.FieldTTL, configPath)
 }
 
 // revokeKey ends a lease: it removes the lease's record, and wakes the retirement, because

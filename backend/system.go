@@ -3,11 +3,15 @@
 package backend
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/role"
 )
 
 // systemFor is how long core's answers are remembered.
@@ -24,6 +28,9 @@ type system struct {
 	logical.SystemView
 	now  func() time.Time
 	last atomic.Pointer[place]
+
+	defaultTTL atomic.Int64 // default-lease-ttl, when maxTTL last asked for it
+	toldOfIt   atomic.Bool  // a reader has been told that it has no effect
 }
 
 // place is what core says of the node and the mount.
@@ -51,3 +58,31 @@ func (s *system) ReplicationState() consts.ReplicationState { return s.ask().sta
 
 // LocalMount implements logical.SystemView.
 func (s *system) LocalMount() bool { return s.ask().local }
+
+// maxTTL asks core for the mount's maximum lease TTL and, until a reader has been told that
+// it has no effect, for the default. That is once a minute: readers do not wait for core.
+func (s *system) maxTTL() time.Duration {
+	if !s.toldOfIt.Load() {
+		s.defaultTTL.Store(int64(s.DefaultLeaseTTL()))
+	}
+	return s.MaxLeaseTTL()
+}
+
+// warningOfDefault returns a warning, once, if Vault's default of default-lease-ttl was
+// replaced. By whom cannot be told.
+func (s *system) warningOfDefault(ttl time.Duration) string {
+	tuned := time.Duration(s.defaultTTL.Load())
+	if tuned == 768*time.Hour || tuned == ttl || !s.toldOfIt.CompareAndSwap(false, true) {
+		return ""
+	}
+	return fmt.Sprintf("default-lease-ttl of this mount or server (%s) has no effect on the key: the lease lasts for the %s of %s or of the role. This is said once.", tuned, config.FieldTTL, configPath)
+}
+
+// warningOfMax returns a warning if leases are to last longer than the mount allows.
+func (s *system) warningOfMax(ttl time.Duration) string {
+	limit := s.MaxLeaseTTL()
+	if ttl <= limit {
+		return ""
+	}
+	return fmt.Sprintf("%s is longer than the mount's maximum lease TTL, so leases will last %s", role.FieldTTL, limit)
+}
