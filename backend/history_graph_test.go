@@ -173,6 +173,7 @@ func (tn *tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &capture{ResponseWriter: w, tenant: tn, process: tn.notes.process(), asked: tn.notes.mark()}
+	c.hint = !strings.HasPrefix(r.URL.Path, "/"+graph.Beta+"/")
 	if regenerates {
 		c.post = tn.notes.arrived(tn)
 	}
@@ -214,6 +215,7 @@ type capture struct {
 	process int
 	asked   int           // when it arrived, in the order of things
 	post    *regeneration // nil for a GET
+	hint    bool          // it only asks whether the other version of the API has the call
 	status  int
 	noted   bool
 }
@@ -260,7 +262,7 @@ func (n *notes) answers(c *capture, body []byte) {
 		key = string(match[1])
 	}
 	switch {
-	case c.post == nil && key == "":
+	case c.post == nil && (key == "" || c.hint):
 		n.denied(c)
 	case c.post == nil:
 		n.named(word{tenant: c.tenant, key: key, asked: c.asked})

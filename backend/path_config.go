@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -40,6 +41,13 @@ their ids. The credential is never read back.
 `
 )
 
+// The fields of the configuration, as it is written and read. All mounts share them: they are
+// a fifth of the memory that each one takes.
+var (
+	configWritten = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.Schema(config.Fields()) })
+	configShown   = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.ReadSchema(config.Fields()) })
+)
+
 func (b *backend) pathConfig() *framework.Path {
 	stored := returningNothing("The configuration has been stored.")
 	p := path(configPath+"$", configHelpSynopsis, configHelpDescription, map[logical.Operation]framework.OperationHandler{
@@ -47,11 +55,11 @@ func (b *backend) pathConfig() *framework.Path {
 		logical.UpdateOperation: forwarded("configure configuration", b.configWrite, "Change the configuration; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch configuration", b.configWrite, "Change the named fields of the configuration; null restores a default.", stored),
 		logical.ReadOperation: local("read configuration", b.configRead, "Read the configuration, without its secrets.",
-			returning("The configuration.", field.ReadSchema(config.Fields()))),
+			returning("The configuration.", configShown())),
 		logical.DeleteOperation: forwarded("delete configuration", b.configDelete, "Retire a key that has been handed out, and delete the configuration.",
 			returningNothing("There is no configuration.")),
 	})
-	p.Fields, p.ExistenceCheck = field.Schema(config.Fields()), b.configExists
+	p.Fields, p.ExistenceCheck = configWritten(), b.configExists
 	return p
 }
 

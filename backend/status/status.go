@@ -6,6 +6,7 @@ package status
 
 import (
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -29,8 +30,8 @@ type State struct {
 	Now        time.Time
 }
 
-// Fields returns the schema of the status.
-func Fields() map[string]*framework.FieldSchema {
+// Fields returns the schema of the status, which all mounts share.
+var Fields = sync.OnceValue(func() map[string]*framework.FieldSchema {
 	fields := field.ReadSchema(engineStatus)
 	maps.Copy(fields, field.ReadSchema(keyStatus))
 	maps.Copy(fields, field.ReadSchema(healthStatus))
@@ -39,7 +40,7 @@ func Fields() map[string]*framework.FieldSchema {
 		fields[name] = f
 	}
 	return fields
-}
+})
 
 // Read returns the status.
 func Read(s State) map[string]any {
