@@ -297,16 +297,10 @@ func (s *Store) Live(ctx context.Context) (int, error) {
 }
 
 // Prune deletes the records of leases that are of no use any longer, as many as ctx allows.
-// It waits while the record is not stored: after a kill, that of storage counts.
 func (s *Store) Prune(ctx context.Context) error {
-	unlock, err := s.known(ctx, false)
+	rec, err := s.Record(ctx)
 	if err != nil {
 		return err
-	}
-	rec, isStored := s.view(), !s.dirty
-	unlock()
-	if !isStored {
-		return nil
 	}
 	return s.ledger.Prune(ctx, s.storage, rec.mayLive, s.now())
 }
