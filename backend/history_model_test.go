@@ -28,7 +28,6 @@ const (
 	shortLease = 2 * time.Minute
 	watchLasts = 2 * time.Minute  // after a regeneration without proof, and after an adoption
 	watchedAge = 10 * time.Second // of a comparison, on watch
-	askedFor   = 4 * time.Second  // how long a comparison goes on after Graph has denied the key
 	warnedFor  = time.Minute      // after a comparison that failed
 )
 
@@ -319,7 +318,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	}
 	posts, words, denials := h.notes.of(h.tenant)
 	_, denied := lastOf(denials, func(d denial) bool {
-		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge-askedFor)) || !h.heldUntil(d).Before(o.began)
+		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !h.heldUntil(d).Before(o.began)
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
