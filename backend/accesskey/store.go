@@ -449,8 +449,8 @@ func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 // step is the transition for an event.
 func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, found Finding, err error) {
 	now := s.now()
-	if e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace {
-		return rec, "", ErrOvertaken // it was left meanwhile
+	if s.overtook(e) {
+		return rec, "", ErrOvertaken
 	}
 	switch e.Kind {
 	case Begun:
@@ -474,15 +474,22 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 	case Unnamed:
 		next, s.asked = rec, asked{at: now, failed: true}
 	case Compared:
-		if e.Since.Before(s.posted) && s.posted.Sub(e.Since) < maxComparison {
-			return rec, "", ErrOvertaken
-		}
 		next, found = rec.compared(e.Key, now)
 		s.asked = asked{at: now}
 	default:
 		err = fmt.Errorf("no event of the key: %q", e.Kind)
 	}
 	return next, found, err
+}
+
+// overtook reports whether a comparison, answered or not, was made before a regeneration
+// was sent or answered, or in a workspace that has been left meanwhile.
+func (s *Store) overtook(e Event) bool {
+	if e.Kind != Compared && e.Kind != Unnamed {
+		return false
+	}
+	return e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace ||
+		e.Since.Before(s.posted) && s.posted.Sub(e.Since) < maxComparison
 }
 
 // maxComparison is longer than a comparison can take. If it seems to have taken longer,

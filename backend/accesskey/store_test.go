@@ -387,7 +387,8 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	require.ErrorContains(t, err, "nonsense")
 }
 
-// A comparison from before a regeneration was sent or answered says nothing.
+// A comparison from before a regeneration was sent or answered says nothing, whether Graph
+// has named a key or not.
 func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
@@ -395,10 +396,12 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	overtaken := func() {
 		t.Helper()
 		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Since: before})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Since: before})
 	}
 	r.now = r.now.Add(time.Second)
 	r.happen(accesskey.Begun)
 	overtaken()
+	r.refused(accesskey.ErrCompareFirst, accesskey.Terms{TTL: time.Hour, MaxAge: accesskey.AnyAge, Waited: true})
 	before = r.now
 	r.now = r.now.Add(time.Second)
 	r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b"})

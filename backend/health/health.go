@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -130,6 +131,8 @@ type Tracker struct {
 	lock   lock.Lock
 	report *Report // nil if it is not known
 
+	connection atomic.Int64 // see Connection
+
 	mu     sync.Mutex // of what follows, which no I/O is made under
 	held   HeldError  // readers, after a failure
 	holds  int        // failures in succession
@@ -243,17 +246,26 @@ func (t *Tracker) Succeeded(ctx context.Context) error {
 	})
 }
 
-// Compared records the result of a comparison, or why it failed, and reports whether it
-// is another result than before.
-func (t *Tracker) Compared(ctx context.Context, result string, failure error) (isNew bool, err error) {
+// Compared records the result of a comparison.
+func (t *Tracker) Compared(ctx context.Context, result string) error {
+	return t.change(ctx, func(r *Report) bool {
+		r.DriftCheckedAt, r.DriftResult = t.now(), result
+		r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
+		return true
+	})
+}
+
+// Uncompared records why a comparison failed, and reports whether it is the first failure
+// of a row. One over a connection that has been replaced since does not count, see
+// [Tracker.Connection].
+func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure error) (isNew bool, err error) {
 	err = t.change(ctx, func(r *Report) bool {
-		now := t.now()
-		isNew = r.DriftResult != result
-		r.DriftCheckedAt, r.DriftResult = now, result
-		if failure == nil {
-			r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
-			return true
+		if connection != t.Connection() {
+			return false
 		}
+		now := t.now()
+		isNew = r.DriftResult != DriftUnknown
+		r.DriftCheckedAt, r.DriftResult = now, DriftUnknown
 		r.CompareProblem = graph.Explain(failure)
 		asked := t.heedThrottling(r, failure, now).RetryAfter
 		r.CompareHeld = now.Add(min(asked, heededByReaders))
@@ -263,6 +275,11 @@ func (t *Tracker) Compared(ctx context.Context, result string, failure error) (i
 	})
 	return isNew, err
 }
+
+// Connection returns the number of the connection with Graph that failures are of. Who
+// asks Graph beside the changes of the configuration gets it before the connection, since
+// [Tracker.Reset] counts it up after the connection has been replaced.
+func (t *Tracker) Connection() int64 { return t.connection.Load() }
 
 // CompareProblem returns why the last comparison failed.
 func (t *Tracker) CompareProblem(ctx context.Context) string {
@@ -324,6 +341,7 @@ func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err er
 // Reset forgets what keeps the engine from trying: another connection has just been found
 // to work.
 func (t *Tracker) Reset(ctx context.Context) error {
+	t.connection.Add(1)
 	t.letGo()
 	return t.change(ctx, func(r *Report) bool {
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0

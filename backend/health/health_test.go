@@ -62,7 +62,11 @@ func (r *rig) succeeded() {
 func (r *rig) compared(result string, failure error) {
 	r.t.Helper()
 	before := r.report().DriftResult
-	isNew, err := r.tracker.Compared(r.t.Context(), result, failure)
+	if failure == nil {
+		require.NoError(r.t, r.tracker.Compared(r.t.Context(), result))
+		return
+	}
+	isNew, err := r.tracker.Uncompared(r.t.Context(), r.tracker.Connection(), failure)
 	require.NoError(r.t, err)
 	require.Equal(r.t, before != result, isNew)
 }

@@ -26,9 +26,10 @@ const compareBudget = 4 * time.Second
 // comparison that fails is no error: the store of the key has been told.
 func (m *Manager) compare(ctx context.Context) error {
 	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
+		number := m.Health.Connection()
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
-			m.logUncompared(ctx, m.ask(ctx, conn, m.Health.May(ctx, health.Comparison)))
+			m.logUncompared(ctx, m.ask(ctx, conn, number, m.Health.May(ctx, health.Comparison)))
 		}
 		return none, err
 	})
@@ -39,8 +40,9 @@ func (m *Manager) compare(ctx context.Context) error {
 }
 
 // ask asks Graph for the tenant's key, unless it may not, and tells the store of the key
-// the answer. The error is that of not being allowed to, Graph's, or storage's.
-func (m *Manager) ask(ctx context.Context, conn *config.Connection, may error) error {
+// the answer. The error is that of not being allowed to, Graph's, or storage's. A failure
+// of a connection that has been replaced meanwhile, by its number, says nothing.
+func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64, may error) error {
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	asked := accesskey.Event{Since: m.Now(), Workspace: conn.Config.Policy().Workspace}
@@ -49,11 +51,14 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, may error) e
 	if err == nil {
 		key, err = conn.Graph.DeploymentAccessKey(asking)
 	}
+	if err != nil && number != m.Health.Connection() {
+		return err
+	}
 	if err != nil {
 		asked.Kind = accesskey.Unnamed
 		applied, _ := m.Keys.Apply(ctx, asked) // stores nothing
 		if _, held := errors.AsType[*health.ThrottledError](err); !held {
-			m.reportUncompared(ctx, applied.Record, err)
+			m.reportUncompared(ctx, applied.Record, number, err)
 		}
 		return err
 	}
@@ -62,8 +67,8 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, may error) e
 }
 
 // reportUncompared reports a comparison that failed, and sends the first of a row as an event.
-func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, failure error) {
-	isNew, err := m.Health.Compared(ctx, health.DriftUnknown, failure)
+func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, number int64, failure error) {
+	isNew, err := m.Health.Uncompared(ctx, number, failure)
 	logReport(ctx, err)
 	if isNew {
 		m.Events.SendOfKey(ctx, event.KeyCompareFail, rec.Version, ofGraph(failure)...)
@@ -109,7 +114,6 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
 	}
-	_, failed := m.Health.Compared(ctx, result, nil)
-	logReport(ctx, failed)
+	logReport(ctx, m.Health.Compared(ctx, result))
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
@@ -99,6 +100,40 @@ func TestKeyIsServedWithTheReasonWhenItCannotBeCompared(t *testing.T) {
 	r.advance(time.Minute)
 	require.Empty(t, r.obtain(shared).Unconfirmed)
 	require.Equal(t, before+2, r.gets())
+}
+
+// A comparison goes on beside a change of the configuration. That it fails over the old
+// connection says nothing about the new one, be it the same tenant's or another's.
+func TestComparisonThatFailsOverAnOldConnection(t *testing.T) {
+	another := graphtest.Start(t)
+	app := another.App()
+	for name, change := range map[string]map[string]any{
+		"the same tenant": {config.FieldTTL: "20m"},
+		"another tenant": {
+			config.FieldTenantID: app.TenantID, config.FieldClientID: app.ClientID, credential.FieldSecret: app.ClientSecret,
+			config.FieldGraphEndpoint: another.URL(), config.FieldAuthorityHost: another.URL(), config.FieldCACertificate: another.CACertificate(),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configured(t, nil)
+			r.obtain(shared)
+			r.advance(time.Hour)
+			r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Status: 429, RetryAfter: "300", Latency: time.Hour})
+			before := r.gets()
+			var done sync.WaitGroup
+			done.Go(func() { require.NoError(t, r.manager.RunDue(r.ctx)) })
+			r.started(graphtest.Get, before+1)
+			r.configure(change)
+			require.NoError(t, r.health.Reset(r.ctx))
+			r.sim.Clear()
+			done.Wait()
+			require.NoError(t, r.health.May(r.ctx, health.Comparison))
+			require.Empty(t, r.report().CompareProblem)
+			require.Empty(t, r.report().ThrottledUntil)
+			require.NotContains(t, r.sent(), event.KeyCompareFail)
+			require.Empty(t, r.obtain(shared).Unconfirmed)
+		})
+	}
 }
 
 func TestNoComparisonIfTheConfigurationSaysSo(t *testing.T) {

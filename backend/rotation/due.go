@@ -76,6 +76,7 @@ func (m *Manager) runDue(ctx context.Context, order []string) error {
 // consent or an expired credential shows before the first incident. It asks for no key:
 // one that Graph named would have to be watched.
 func (m *Manager) lookIn(ctx context.Context) error {
+	number := m.Health.Connection()
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil || !m.Writable() {
 		return err
@@ -95,11 +96,11 @@ func (m *Manager) lookIn(ctx context.Context) error {
 	defer cancel()
 	if failure := conn.Granted(ctx); failure != nil {
 		m.logUncompared(ctx, failure)
-		m.reportUncompared(context.WithoutCancel(ctx), rec, failure)
+		m.reportUncompared(context.WithoutCancel(ctx), rec, number, failure)
 		return nil
 	}
 	if failed {
-		_, err = m.Health.Compared(ctx, "", nil)
+		err = m.Health.Compared(ctx, "")
 	}
 	return err
 }

@@ -109,7 +109,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 	if !a.unattended() {
 		return conn.Graph.SignIn(ctx)
 	}
-	failure := a.ask(ctx, conn, nil) // it has been allowed to try
+	failure := a.ask(ctx, conn, a.Health.Connection(), nil) // it has been allowed to try
 	if failure == nil {
 		return nil
 	}
