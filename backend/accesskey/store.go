@@ -297,12 +297,27 @@ func (s *Store) Live(ctx context.Context) (int, error) {
 }
 
 // Prune deletes the records of leases that are of no use any longer, as many as ctx allows.
+// It goes by a record that is stored: after a crash, leases on the version that is found
+// then must still be known.
 func (s *Store) Prune(ctx context.Context) error {
-	rec, err := s.Record(ctx)
+	rec, err := s.settled(ctx)
 	if err != nil {
 		return err
 	}
 	return s.ledger.Prune(ctx, s.storage, rec.mayLive, s.now())
+}
+
+// settled stores the record if that has failed so far, and returns it.
+func (s *Store) settled(ctx context.Context) (Record, error) {
+	unlock, err := s.known(ctx, true)
+	if err != nil {
+		return Record{}, err
+	}
+	defer unlock()
+	if s.dirty {
+		err = s.save(ctx, *s.record, *s.record)
+	}
+	return s.view(), err
 }
 
 // mayLive reports whether a version may be the tenant's key, now or later.

@@ -368,6 +368,26 @@ func TestPruneDropsWhatHasEndedOrIsSuperseded(t *testing.T) {
 	}
 }
 
+// After a crash the stored record counts, and the leases on its version.
+func TestPruneGoesByAStoredRecord(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	r.lease(shared)
+	r.happen(accesskey.Begun)
+	r.fail(false)
+	r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Answered, Key: "b"})
+	r.fail(false)
+	require.ErrorIs(t, r.store.Prune(t.Context()), storagetest.ErrBroken)
+	prunes := r.store
+	r.restart()
+	require.Equal(t, 1, r.live())
+
+	r.store = prunes
+	require.NoError(t, r.store.Prune(t.Context()))
+	r.restart()
+	require.Equal(t, 2, r.record().Version)
+}
+
 func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
