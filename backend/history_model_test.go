@@ -274,10 +274,13 @@ func (h *history) mayBeDead(o *course, a answer, named word, words []word, denia
 	}
 	limit := o.config.DriftCheckInterval
 	posts, _, _ := h.notes.of(h.tenant)
-	if _, own := lastOf(posts, func(p regeneration) bool { return p.unproven() && p.at.After(now.Add(-watchLasts)) }); own {
+	before := func(order int) bool { return order < a.since || o.alone } // else the reader may have come first
+	if _, own := lastOf(posts, func(p regeneration) bool {
+		return p.unproven() && p.at.After(now.Add(-watchLasts)) && before(p.order)
+	}); own {
 		limit = watchedAge
 	}
-	if _, adopted := lastOf(words, h.watched); adopted {
+	if _, adopted := lastOf(words, func(w word) bool { return h.watched(w) && before(w.order) }); adopted {
 		limit = watchedAge
 	}
 	since := named.at

@@ -77,7 +77,8 @@ type Store struct {
 	record *Record   // never changed; nil if it is not known
 	dirty  bool      // what is stored is not, or may not be, the record
 	asked  asked
-	posted time.Time // when a regeneration was last sent or answered
+
+	posts atomic.Int64 // see Posts
 
 	// flying says that a regeneration of this process is under way. A record that says so
 	// while none is has lost it.
@@ -343,8 +344,9 @@ type Event struct {
 	Cause  string // Answered: why the key was regenerated
 	// Awaited says of an answer that readers wait for it.
 	Awaited bool
-	// Since is when a comparison began, and Workspace whose Graph was asked.
-	Since     time.Time
+	// Posts is what the store's method returned when a comparison began, and Workspace
+	// whose Graph was asked.
+	Posts     int64
 	Workspace Workspace
 	// OnlyIf is the work that an attempt is for: it begins only if that is still due. ""
 	// always begins.
@@ -473,13 +475,15 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 			return rec, "", err
 		}
 		next = rec.begin(now)
-		s.asked, s.posted = asked{}, now
+		s.asked = asked{}
+		s.posts.Add(1)
 	case Answered:
 		next, found = rec.answered(e.Key, e.Cause, now)
 		if e.Awaited && found == Renewed {
 			next = next.disclosed() // which spares those who wait a write
 		}
-		s.asked, s.posted = asked{}, now
+		s.asked = asked{}
+		s.posts.Add(1)
 	case Refused:
 		next = rec.refused()
 	case Lost:
@@ -503,13 +507,13 @@ func (s *Store) overtook(e Event) bool {
 	if e.Kind != Compared && e.Kind != Unnamed {
 		return false
 	}
-	return e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace ||
-		e.Since.Before(s.posted) && s.posted.Sub(e.Since) < maxComparison
+	return e.Posts != s.posts.Load() || e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace
 }
 
-// maxComparison is longer than a comparison can take. If it seems to have taken longer,
-// the clock was put back.
-const maxComparison = time.Minute
+// Posts counts the regenerations of this process that were sent, and those that were
+// answered. A comparison says something about the key only if none has come between: the
+// clock cannot tell, since two events can have the same time.
+func (s *Store) Posts() int64 { return s.posts.Load() }
 
 func (s *Store) stillDue(ctx context.Context, rec Record, work string) error {
 	if work == "" {

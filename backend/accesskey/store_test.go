@@ -68,7 +68,7 @@ func (r *rig) apply(e accesskey.Event) accesskey.Applied {
 func (r *rig) happen(kinds ...string) {
 	r.t.Helper()
 	for _, kind := range kinds {
-		r.apply(accesskey.Event{Kind: kind})
+		r.apply(accesskey.Event{Kind: kind, Posts: r.store.Posts()})
 	}
 }
 
@@ -80,7 +80,7 @@ func (r *rig) fails(want error, e accesskey.Event) {
 
 func (r *rig) compared(key string) accesskey.Applied {
 	r.t.Helper()
-	return r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Since: r.now})
+	return r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts()})
 }
 
 func (r *rig) regenerated(key string) accesskey.Record {
@@ -412,18 +412,16 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
-	before := r.now
+	before := r.store.Posts()
 	overtaken := func() {
 		t.Helper()
-		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Since: before})
-		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Since: before})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Posts: before})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Posts: before})
 	}
-	r.now = r.now.Add(time.Second)
 	r.happen(accesskey.Begun)
 	overtaken()
 	r.refused(accesskey.ErrCompareFirst, accesskey.Terms{TTL: time.Hour, MaxAge: accesskey.AnyAge, Waited: true})
-	before = r.now
-	r.now = r.now.Add(time.Second)
+	before = r.store.Posts()
 	r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b"})
 	overtaken()
 	require.Equal(t, "b", r.record().Key)

@@ -45,7 +45,7 @@ func (m *Manager) compare(ctx context.Context) error {
 func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64, may error) error {
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
-	asked := accesskey.Event{Since: m.Now(), Workspace: conn.Config.Policy().Workspace}
+	asked := accesskey.Event{Posts: m.Keys.Posts(), Workspace: conn.Config.Policy().Workspace}
 	var key string
 	err := may
 	if err == nil {
