@@ -16,7 +16,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
-	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
@@ -112,7 +111,13 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	warn(resp, tried.Warning)
 	warn(resp, next.EndUnknown(old))
 	warn(resp, next.Credential.Unsent(d))
-	save := func() error { return b.configs.Save(ctx, conn) }
+	save := func() error {
+		store := func() error { return b.configs.Save(ctx, conn) }
+		if tried.Verified || !old.SameConnection(next) {
+			return b.health.Replace(ctx, store)
+		}
+		return store()
+	}
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
 		var warning string
 		warning, err = b.rotation.TurnAway(ctx, save)
@@ -131,11 +136,6 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now(), next.DisableRotation))
 	}
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
-	if tried.Verified || !old.SameConnection(next) {
-		if err := b.health.Reset(ctx); err != nil {
-			hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
-		}
-	}
 	b.events.Send(ctx, event.ConfigWrite, configPath)
 	b.retirement.wake()
 	return nil

@@ -278,7 +278,7 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 
 // Connection returns the number of the connection with Graph that failures are of. Who
 // asks Graph beside the changes of the configuration gets it before the connection, since
-// [Tracker.Reset] counts it up after the connection has been replaced.
+// [Tracker.Replace] counts it up after the connection has been replaced.
 func (t *Tracker) Connection() int64 { return t.connection.Load() }
 
 // CompareProblem returns why the last comparison failed.
@@ -338,15 +338,29 @@ func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err er
 	return isNew, err
 }
 
-// Reset forgets what keeps the engine from trying: another connection has just been found
-// to work.
-func (t *Tracker) Reset(ctx context.Context) error {
+// Replace has save put another connection in place, and forgets what keeps the engine from
+// trying: before, because a process that dies in between must not leave the new connection
+// with what the old one had been told, and after, because the old one may have failed
+// meanwhile. The error is that of storing the former, or of save.
+func (t *Tracker) Replace(ctx context.Context, save func() error) error {
+	if err := t.forget(ctx); err != nil {
+		return err
+	}
+	if err := save(); err != nil {
+		return err
+	}
 	t.connection.Add(1)
+	_ = t.forget(ctx) // in memory, and stored with the next change
+	return nil
+}
+
+func (t *Tracker) forget(ctx context.Context) error {
 	t.letGo()
 	return t.change(ctx, func(r *Report) bool {
+		before := *r
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
 		r.NextAttempt, r.CompareNext, r.CompareHeld, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-		return true
+		return *r != before
 	})
 }
 

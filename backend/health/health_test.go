@@ -59,6 +59,9 @@ func (r *rig) succeeded() {
 	require.NoError(r.t, r.tracker.Succeeded(r.t.Context()))
 }
 
+// saved saves a connection that stays the same.
+func saved() error { return nil }
+
 func (r *rig) compared(result string, failure error) {
 	r.t.Helper()
 	before := r.report().DriftResult
@@ -326,7 +329,7 @@ func TestThrottling(t *testing.T) {
 func TestHold(t *testing.T) {
 	for name, end := range map[string]func(*rig){
 		"success": (*rig).succeeded,
-		"reset":   func(r *rig) { require.NoError(r.t, r.tracker.Reset(r.t.Context())) },
+		"reset":   func(r *rig) { require.NoError(r.t, r.tracker.Replace(r.t.Context(), saved)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -472,7 +475,7 @@ func TestComparisons(t *testing.T) {
 		require.Error(t, r.tracker.May(t.Context(), health.Rotation))
 		r.restart()
 		require.Equal(t, held, r.waits(r.mayCompare))
-		require.NoError(t, r.tracker.Reset(t.Context()))
+		require.NoError(t, r.tracker.Replace(t.Context(), saved))
 	}
 	r.compared(health.DriftExternal, nil)
 	require.Equal(t, health.Report{DriftCheckedAt: r.now, DriftResult: health.DriftExternal, ThrottledAt: r.now}, r.report())
@@ -513,19 +516,45 @@ func TestMissedRotationIsReportedOnce(t *testing.T) {
 	require.Equal(t, health.Report{MissedRotation: noon.Add(time.Hour), MissedRotations: 2}, r.report())
 }
 
-func TestResetForgetsWhatKeepsWorkWaiting(t *testing.T) {
-	r := newRig(t)
-	r.failed(true, throttled(time.Hour))
-	r.failed(true, throttled(time.Hour))
-	r.compared(health.DriftUnknown, throttled(time.Hour))
-	before := r.report()
-	require.NoError(t, r.tracker.Reset(t.Context()))
-	for name, may := range map[string]func() bool{"read": r.mayRead, "compare": r.mayCompare, "rotate": r.mayRotate, "check": r.mayCheck} {
-		require.True(t, may(), name)
+// Another connection owes nothing to the one before, whenever that fails, and if the process
+// dies as soon as the new one is stored.
+func TestAnotherConnectionForgetsWhatKeepsWorkWaiting(t *testing.T) {
+	for name, during := range map[string]func(*rig){
+		"nothing happens":  func(*rig) {},
+		"the process dies": (*rig).restart,
+		"the old one fails": func(r *rig) {
+			r.failed(true, throttled(time.Hour))
+			r.compared(health.DriftUnknown, throttled(time.Hour))
+		},
+		"storage fails then": func(r *rig) { r.storage.FailWhen(storagetest.Nth(1, "put", health.StorageKey)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.failed(true, throttled(time.Hour))
+			r.failed(true, throttled(time.Hour))
+			r.compared(health.DriftUnknown, throttled(time.Hour))
+			before := r.report()
+			require.NoError(t, r.tracker.Replace(t.Context(), func() error { during(r); return nil }))
+			for name, may := range map[string]func() bool{"read": r.mayRead, "compare": r.mayCompare, "rotate": r.mayRotate, "check": r.mayCheck} {
+				require.True(t, may(), name)
+			}
+			before.Retries, before.ProbeFailed, before.CompareRetries = 0, false, 0
+			before.NextAttempt, before.CompareNext, before.CompareHeld, before.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+			before.Failures = r.report().Failures
+			require.Equal(t, before, r.report(), "what operators read stays")
+		})
 	}
-	before.Retries, before.ProbeFailed, before.CompareRetries = 0, false, 0
-	before.NextAttempt, before.CompareNext, before.CompareHeld, before.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	require.Equal(t, before, r.report(), "what operators read stays")
+}
+
+func TestConnectionThatIsNotSavedKeepsItsNumber(t *testing.T) {
+	r := newRig(t)
+	number := r.tracker.Connection()
+	require.ErrorIs(t, r.tracker.Replace(t.Context(), func() error { return errDown }), errDown)
+	require.Equal(t, number, r.tracker.Connection())
+	r.failed(true, throttled(time.Hour))
+	r.storage.FailWhen(storagetest.Nth(1, "put", health.StorageKey))
+	require.ErrorIs(t, r.tracker.Replace(t.Context(), func() error { t.Error("it is saved"); return nil }), storagetest.ErrBroken)
+	require.Equal(t, number, r.tracker.Connection())
 }
 
 func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
@@ -685,7 +714,7 @@ func TestSlowStorage(t *testing.T) {
 				"report":    func(ctx context.Context) error { _, err := tracker.Report(ctx); return err },
 				"failed":    func(ctx context.Context) error { return tracker.Failed(ctx, "read", false, errDown) },
 				"succeeded": tracker.Succeeded,
-				"reset":     tracker.Reset,
+				"replace":   func(ctx context.Context) error { return tracker.Replace(ctx, saved) },
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()

@@ -123,8 +123,7 @@ func TestComparisonThatFailsOverAnOldConnection(t *testing.T) {
 			var done sync.WaitGroup
 			done.Go(func() { require.NoError(t, r.manager.RunDue(r.ctx)) })
 			r.started(graphtest.Get, before+1)
-			r.configure(change)
-			require.NoError(t, r.health.Reset(r.ctx))
+			require.NoError(t, r.health.Replace(r.ctx, func() error { r.configure(change); return nil }))
 			r.sim.Clear()
 			done.Wait()
 			require.NoError(t, r.health.May(r.ctx, health.Comparison))

@@ -144,7 +144,7 @@ func TestReadersWaitAfterAFailure(t *testing.T) {
 		require.Equal(t, before+1, r.sim.Calls(graphtest.Regenerate).Started)
 		r.advance(1)
 	}
-	require.NoError(t, r.health.Reset(r.ctx)) // as a verified configuration does
+	require.NoError(t, r.health.Replace(r.ctx, saved)) // as a verified configuration does
 	r.sim.Clear()
 	require.True(t, r.works(r.obtain(alone)))
 }
