@@ -74,7 +74,7 @@ const (
 	WorkCompare = "drift-check" // the key has not been compared for long
 )
 
-// asked is the last comparison since a regeneration was last sent or answered.
+// asked is the last comparison since a regeneration was last sent, answered or lost.
 type asked struct {
 	at     time.Time // zero: there is none
 	failed bool

@@ -49,8 +49,8 @@ var (
 	// ErrNotDue ends an attempt whose reason has gone. No client sees it.
 	ErrNotDue = errors.New("there is no need to regenerate the key")
 
-	// ErrOvertaken says that a comparison was made before a regeneration was sent or
-	// answered, or of another workspace's key, and so says nothing about the key. No client
+	// ErrOvertaken says that a comparison was made before a regeneration was sent, answered
+	// or lost, or of another workspace's key, and so says nothing about the key. No client
 	// sees it.
 	ErrOvertaken = errors.New("the key has been regenerated, or another tenant configured, since the comparison")
 
@@ -488,6 +488,8 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 		next = rec.refused()
 	case Lost:
 		next = rec.lost(now)
+		s.asked = asked{}
+		s.posts.Add(1)
 	case Wanted:
 		next = rec.wanted(now)
 	case Unnamed:
@@ -502,7 +504,7 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 }
 
 // overtook reports whether a comparison, answered or not, was made before a regeneration
-// was sent or answered, or in a workspace that has been left meanwhile.
+// was sent, answered or lost, or in a workspace that has been left meanwhile.
 func (s *Store) overtook(e Event) bool {
 	if e.Kind != Compared && e.Kind != Unnamed {
 		return false
@@ -510,9 +512,10 @@ func (s *Store) overtook(e Event) bool {
 	return e.Posts != s.posts.Load() || e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace
 }
 
-// Posts counts the regenerations of this process that were sent, and those that were
-// answered. A comparison says something about the key only if none has come between: the
-// clock cannot tell, since two events can have the same time.
+// Posts counts when regenerations of this process were sent, answered and lost. A comparison
+// says something about the key only if none of these has come between. One that was asked
+// while a regeneration was under way may be older than its work, so that it cannot end the
+// doubt. The clock does not show that: two events can have the same time.
 func (s *Store) Posts() int64 { return s.posts.Load() }
 
 func (s *Store) stillDue(ctx context.Context, rec Record, work string) error {
@@ -543,7 +546,7 @@ func (s *Store) load(ctx context.Context) (Record, error) {
 	}
 	if s.record.ahead(s.now()) {
 		rec := s.record.sane(s.now())
-		s.record = &rec
+		s.record, s.dirty = &rec, true
 	}
 	return s.view(), nil
 }

@@ -388,6 +388,20 @@ func TestPruneGoesByAStoredRecord(t *testing.T) {
 	require.Equal(t, 2, r.record().Version)
 }
 
+// What a clock ahead has left is corrected once, not by each process anew: the key would be
+// as young as the process.
+func TestTickStoresWhatAClockAheadHasLeft(t *testing.T) {
+	r := newRig(t)
+	right := r.now
+	r.now = right.Add(24 * time.Hour)
+	r.regenerated("a")
+	r.now = right
+	require.NoError(t, r.store.Prune(t.Context()))
+	r.now = right.Add(2 * time.Hour)
+	r.restart()
+	require.Equal(t, right, r.record().RegeneratedAt)
+}
+
 func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
@@ -407,8 +421,8 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	require.ErrorContains(t, err, "nonsense")
 }
 
-// A comparison from before a regeneration was sent or answered says nothing, whether Graph
-// has named a key or not.
+// A comparison from before a regeneration was sent, answered or lost says nothing, whether
+// Graph has named a key or not.
 func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
@@ -425,6 +439,12 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b"})
 	overtaken()
 	require.Equal(t, "b", r.record().Key)
+	r.happen(accesskey.Begun)
+	before = r.store.Posts()
+	r.happen(accesskey.Lost)
+	overtaken()
+	require.True(t, r.record().InDoubt())
+	r.refused(accesskey.ErrCompareFirst, shared)
 	r.now = r.now.Add(-time.Hour) // the clock was put back
 	require.Equal(t, accesskey.Unchanged, r.compared("b").Finding)
 }
