@@ -60,6 +60,7 @@ type notes struct {
 	now    func() time.Time // the true time
 	step   int
 	living int // the process
+	killed int // the step in which the one before it was
 	order  int
 	posts  []*regeneration
 	words  []word
@@ -76,6 +77,7 @@ type regeneration struct {
 	open                 bool   // Graph has not finished it, and may carry it out later
 	key                  string // that Graph has answered
 	settled              int    // when it was answered, or refused by Graph itself; 0: not
+	ended                int    // when Graph has done with it; 0: not yet
 	hasty                bool   // it came less than a second after the one before
 }
 
@@ -93,6 +95,7 @@ type word struct {
 	posted      bool // as the answer to a regeneration
 	stale       bool // it was not the tenant's any longer
 	adopts      bool // it is one that nothing before has named, or that was displaced
+	overtaken   bool // a regeneration was under way in the step, so the engine may have dropped it
 }
 
 // denial is a GET that named no key.
@@ -132,6 +135,7 @@ func (n *notes) restarted() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.living++
+	n.killed = n.step
 }
 
 // of returns copies of what is known of a tenant.
@@ -200,10 +204,20 @@ func (n *notes) arrived(tn *tenant) *regeneration {
 	n.order++
 	p := &regeneration{tenant: tn, order: n.order, step: n.step, process: n.living, at: n.now(), open: true}
 	if i := len(n.posts) - 1; i >= 0 {
-		p.hasty = n.posts[i].process == p.process && p.at.Sub(n.posts[i].at) < time.Second
+		// One that arrives in the step of a kill may be of either process.
+		p.hasty = n.posts[i].process == p.process && n.posts[i].step != n.killed && n.step != n.killed && p.at.Sub(n.posts[i].at) < time.Second
 	}
 	n.posts = append(n.posts, p)
+	n.overtake(tn)
 	return p
+}
+
+// overtake marks what the step has heard of a tenant's key so far. The caller holds the lock.
+func (n *notes) overtake(tn *tenant) {
+	for i := range n.words {
+		w := &n.words[i]
+		w.overtaken = w.overtaken || w.tenant == tn && w.step == n.step && !w.posted
+	}
 }
 
 // capture notes an answer before it leaves.
@@ -240,7 +254,9 @@ func (c *capture) end() {
 	defer n.mu.Unlock()
 	n.held--
 	if c.post != nil {
-		c.post.open = false
+		n.order++
+		c.post.open, c.post.ended = false, n.order
+		n.overtake(c.tenant)
 	} else if !c.noted && c.process == n.living {
 		n.denied(c)
 	}
@@ -295,17 +311,24 @@ func (n *notes) denied(c *capture) {
 	n.refuse = append(n.refuse, d)
 }
 
-// named notes Graph's word, and whether the engine has to adopt the key.
+// named notes Graph's word, and whether the engine certainly has to adopt the key.
 func (n *notes) named(w word) {
 	w.order, w.step, w.at = n.order, n.step, n.now()
 	w.stale = !w.sim.CanRegister(w.key)
-	believed := ""
+	w.overtaken = !w.posted && slices.ContainsFunc(n.posts, func(p *regeneration) bool {
+		return p.tenant == w.tenant && (p.step == w.step || p.ended > w.asked)
+	})
+	var believed []string // the key that the engine goes by is one of these
 	for _, other := range n.words {
-		if other.tenant == w.tenant && (other.posted || other.adopts) {
-			believed = other.key
+		if other.tenant != w.tenant || !other.posted && !other.adopts {
+			continue
 		}
+		if !other.overtaken {
+			believed = nil
+		}
+		believed = append(believed, other.key)
 	}
-	w.adopts = !w.posted && w.key != believed && !n.superseded(w.tenant, w.key)
+	w.adopts = !w.posted && !slices.Contains(believed, w.key) && !n.superseded(w.tenant, w.key)
 	n.words = append(n.words, w)
 }
 

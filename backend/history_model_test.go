@@ -80,7 +80,7 @@ type model struct {
 	// its reader left, or the process was killed before it answered.
 	unsure    time.Time
 	abandoned map[string]bool // keys that live on, as was said when their tenant was left
-	frail     map[int]bool    // the steps after which the engine may not know what it learned
+	frail     map[int]bool    // the steps after which the engine may not know what it learned: it was killed, its storage struck, or the tenant left
 
 	anew     int // when the record was last begun anew, in the order of things
 	anewAt   time.Time
@@ -143,11 +143,8 @@ func (h *history) learn(o *course) {
 	if o.after.tenant != o.before.tenant {
 		h.replaced = o.began
 	}
-	if o.killed || o.struck {
+	if o.killed || o.struck || o.step.What == deletion || o.step.What == turning {
 		h.frail[o.stepOf], h.shaken = true, h.now()
-	}
-	if o.step.What == deletion || o.step.What == turning {
-		h.shaken = h.now()
 	}
 	for _, l := range h.leases { // a clock that is put back revives no record
 		l.tried = l.tried || !l.revoked && !l.ends.Add(lease.Grace).After(h.clock.now())
@@ -186,7 +183,7 @@ func (h *history) isDisclosed(key string) bool {
 // isNamed reports whether the engine knows that Graph has named a key.
 func (h *history) isNamed(key string) bool {
 	_, words, _ := h.notes.of(h.tenant)
-	return slices.ContainsFunc(words, func(w word) bool { return w.key == key && !h.frail[w.step] && w.order > h.anew })
+	return slices.ContainsFunc(words, func(w word) bool { return w.key == key && h.heard(w) && w.order > h.anew })
 }
 
 // isSuperseded reports whether the engine knows that a key is dead.
@@ -194,7 +191,7 @@ func (h *history) isSuperseded(key string) bool {
 	posts, words, _ := h.notes.of(h.tenant)
 	return slices.ContainsFunc(posts, func(p regeneration) bool {
 		return p.key != "" && p.key != key && !h.frail[p.step] &&
-			slices.ContainsFunc(words, func(w word) bool { return w.key == key && w.step < p.step && !h.frail[w.step] })
+			slices.ContainsFunc(words, func(w word) bool { return w.key == key && w.step < p.step && h.heard(w) })
 	})
 }
 
@@ -260,13 +257,16 @@ func (h *history) judgeAnswer(o *course, a answer) {
 
 // watched reports whether the adoption of a key has put the mount on watch.
 func (h *history) watched(w word) bool {
-	return w.adopts && w.at.After(h.now().Add(-watchLasts)) && w.at.After(h.shaken) && !h.frail[w.step]
+	return w.adopts && w.at.After(h.now().Add(-watchLasts)) && w.at.After(h.shaken) && h.heard(w)
 }
+
+// heard reports whether the engine has certainly drawn the consequences of Graph's word.
+func (h *history) heard(w word) bool { return !h.frail[w.step] && !w.overtaken }
 
 // mayBeDead reports whether it is excused that a key does not work: it was named in time,
 // or Graph was stale, or did not answer.
 func (h *history) mayBeDead(o *course, a answer, named word, words []word, denials []denial) bool {
-	now := h.now()
+	now := a.at
 	_, stale := lastOf(words, func(w word) bool { return w.stale && now.Sub(w.at) <= watchedAge })
 	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || h.heldUntil(d).After(now) })
 	if stale || a.unconfirmed && denied {
@@ -326,7 +326,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
 	_, settled := lastOf(words, func(w word) bool {
-		return w.asked > max(last.order, h.lastKill) && w.order < r.since && !h.frail[w.step]
+		return w.asked > max(last.order, h.lastKill) && w.order < r.since && h.heard(w)
 	})
 	h.demand((doubt || h.lastKill > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
 }

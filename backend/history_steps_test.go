@@ -29,7 +29,8 @@ func (m *mount) ask(ctx context.Context, path string) (*logical.Response, error)
 // reader is one who reads, and what came of it.
 type reader struct {
 	path  string
-	since int // when the request arrived
+	since int       // when the request arrived, in the order of things
+	at    time.Time // the same by the true time
 	left  bool
 	resp  *logical.Response
 	err   error
@@ -37,7 +38,7 @@ type reader struct {
 
 // read reads, as a reader who leaves after so many microseconds, if not 0.
 func (m *mount) read(ctx context.Context, path string, leave int) *reader {
-	r := &reader{path: path, since: m.notes.mark()}
+	r := &reader{path: path, since: m.notes.mark(), at: m.now()}
 	if leave > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(leave)*time.Microsecond)
@@ -259,6 +260,9 @@ func (h *history) kill(o *course) {
 		h.clock.advance(d)
 		h.ahead += d
 		h.count(map[bool]string{true: clockAhead, false: clockBack}[d > 0])
+		h.jumped = h.now()
+	}
+	if h.ahead < 0 { // what the record has of a time to come is corrected anew
 		h.jumped = h.now()
 	}
 	h.restart()
