@@ -58,6 +58,7 @@ func (tn *tenant) ca() string {
 type notes struct {
 	mu     sync.Mutex
 	now    func() time.Time // the true time
+	clock  func() time.Time // by the node's clock
 	step   int
 	living int // the process
 	killed int // the step in which the one before it was
@@ -104,14 +105,15 @@ type denial struct {
 
 	step  int
 	at    time.Time
-	until time.Time // when Graph is to be asked again
+	clock time.Time     // the same by the node's clock
+	wait  time.Duration // until Graph is to be asked again
 }
 
 // begin forgets everything before a history.
-func (n *notes) begin(now func() time.Time) {
+func (n *notes) begin(now, clock func() time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.now, n.step, n.living, n.order = now, 0, 0, 0
+	n.now, n.clock, n.step, n.living, n.order = now, clock, 0, 0, 0
 	n.posts, n.words, n.refuse = nil, nil, nil
 }
 
@@ -305,9 +307,9 @@ func (n *notes) knew(tn *tenant, key string, before int) bool {
 }
 
 func (n *notes) denied(c *capture) {
-	d := denial{tenant: c.tenant, step: n.step, at: n.now()}
+	d := denial{tenant: c.tenant, step: n.step, at: n.now(), clock: n.clock()}
 	seconds, _ := strconv.Atoi(c.Header().Get("Retry-After"))
-	d.until = d.at.Add(min(time.Duration(seconds)*time.Second, 5*time.Minute))
+	d.wait = min(time.Duration(seconds)*time.Second, 5*time.Minute)
 	n.refuse = append(n.refuse, d)
 }
 

@@ -268,7 +268,7 @@ func (h *history) heard(w word) bool { return !h.frail[w.step] && !w.overtaken }
 func (h *history) mayBeDead(o *course, a answer, named word, words []word, denials []denial) bool {
 	now := a.at
 	_, stale := lastOf(words, func(w word) bool { return w.stale && now.Sub(w.at) <= watchedAge })
-	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || h.heldUntil(d).After(now) })
+	_, denied := lastOf(denials, func(d denial) bool { return now.Sub(d.at) <= warnedFor || h.holds(d, now) })
 	if stale || a.unconfirmed && denied {
 		return true
 	}
@@ -321,7 +321,7 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	}
 	posts, words, denials := h.notes.of(h.tenant)
 	_, denied := lastOf(denials, func(d denial) bool {
-		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || !h.heldUntil(d).Before(o.began)
+		return d.step == o.stepOf || !d.at.Before(o.began.Add(-watchedAge)) || h.holds(d, o.began)
 	})
 	h.demand(denied, "a reader was refused though Graph names the key: %v", r.err)
 	last, doubt := lastOf(posts, func(p regeneration) bool { return p.unproven() || h.frail[p.step] || p.step == o.stepOf && !o.alone })
@@ -331,13 +331,15 @@ func (h *history) judgeRefusal(o *course, r *reader) {
 	h.demand((doubt || h.lastKill > 0) && !settled, "a reader was refused though no regeneration is in doubt: %v", r.err)
 }
 
-// heldUntil is until when the engine may leave Graph alone. A clock that was put back by
-// little makes it longer.
-func (h *history) heldUntil(d denial) time.Time {
+// holds reports whether the engine may leave Graph alone at a time because of a denial. A
+// clock that was put back by little makes that longer, and a clock that was put back comes to
+// the same time again.
+func (h *history) holds(d denial, at time.Time) bool {
+	until, again := d.at.Add(d.wait), d.clock.Add(-h.ahead)
 	if !h.jumped.Before(d.at) && !h.jumped.IsZero() {
-		return d.until.Add(time.Minute)
+		until = until.Add(time.Minute)
 	}
-	return d.until
+	return !at.After(until) || !at.Before(again) && !at.After(again.Add(d.wait))
 }
 
 // judgeRegenerations checks how often and why Graph was asked for a new key.
@@ -401,7 +403,7 @@ func (h *history) judgeOperator(o *course) {
 	if o.step.What == ticking && o.smooth() && !failed {
 		h.demand(h.wanted == 0, "an operator wants a new key, and a tick has not made one")
 		_, _, denials := h.notes.of(h.tenant)
-		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || !h.heldUntil(d).Before(o.began) })
+		_, denied := lastOf(denials, func(d denial) bool { return d.step == o.stepOf || h.holds(d, o.began) })
 		h.demand(denied || !o.after.intent || !o.before.onWatch && !o.before.intent, "a healthy tick has left a doubt")
 	}
 }

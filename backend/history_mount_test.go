@@ -97,7 +97,7 @@ func (w *world) mount(t *rapid.T) *mount {
 		system: logical.TestSystemView(),
 	}
 	w.log.reset()
-	w.notes.begin(m.now)
+	w.notes.begin(m.now, m.clock.now)
 	putConfig(t, m.kept, m.conn.Config)
 	for path, age := range rolesOfHistories {
 		terms := &role.Role{TTL: 10 * time.Minute}
