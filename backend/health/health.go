@@ -339,9 +339,9 @@ func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err er
 }
 
 // Replace has save put another connection in place, and forgets what keeps the engine from
-// trying: before, because a process that dies in between must not leave the new connection
-// with what the old one had been told, and after, because the old one may have failed
-// meanwhile. The error is that of storing the former, or of save.
+// trying. It does so before, because the process may die in between: the new connection must
+// not wait as long as the old one was told to. It does so again afterwards, because the old
+// one may have failed meanwhile. The error is that of storing the former, or of save.
 func (t *Tracker) Replace(ctx context.Context, save func() error) error {
 	if err := t.forget(ctx); err != nil {
 		return err
