@@ -151,9 +151,14 @@ func (h *history) learn(o *course) {
 	}
 	leftEarly := slices.ContainsFunc(o.readers, func(r *reader) bool { return r.left && r.err != nil })
 	if o.killed || o.struck || !ledgerForgets && leftEarly {
-		if until := h.clock.now().Add(config.DefaultTTL + lease.Grace + lease.PageSpan); until.After(h.unsure) {
-			h.unsure = until
-		}
+		h.mayLeaveLeases()
+	}
+}
+
+// mayLeaveLeases takes note that there may be leases from now that nobody knows of.
+func (h *history) mayLeaveLeases() {
+	if until := h.clock.now().Add(config.DefaultTTL + lease.Grace + lease.PageSpan); until.After(h.unsure) {
+		h.unsure = until
 	}
 }
 

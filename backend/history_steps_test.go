@@ -255,6 +255,7 @@ func (h *history) kill(o *course) {
 		h.count(cutOff)
 	}
 	o.killed, h.lastKill = true, h.notes.mark()
+	h.mayLeaveLeases() // by the clock before it jumps
 	if o.step.What == jump {
 		d := o.step.leap()
 		h.clock.advance(d)
