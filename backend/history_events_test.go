@@ -47,7 +47,7 @@ const (
 var often = []occurrence{
 	reading, reading, reading, reading, reading, reading, reading, reading, group, group, group, race, race,
 	passing, passing, passing, passing, passing, passing, passing, revocation, revocation, revocation, second, second,
-	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, jump, configuring, configuring, configuring, deletion, turning, damage,
+	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, jump, configuring, configuring, configuring, deletion, turning, damage, damage,
 	portal, portal, hanging, hanging, arrival, outage, outage, outage, outage, recovery, calm,
 }
 
@@ -185,7 +185,7 @@ func (s *happening) drawManner(t *rapid.T) {
 			s.Leave = 1 + 25*pick(t, numbers)
 		}
 		if s.What == group {
-			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, crash, portal, crash})
+			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, crash, portal, crash, rotating, rotating, crash})
 		}
 	case hanging:
 		s.Paths[0] = []string{keyPath, "key/new"}[s.Pick%2]
@@ -197,7 +197,7 @@ func drawDiskFault(t *rapid.T) *diskFault {
 		Op:    pick(t, []string{"put", "put", "put", "put", "put", "delete", "get", "list"}),
 		N:     pick(t, []int{1, 1, 1, 2, 2, 3}),
 		Done:  rapid.Bool().Draw(t, "done"),
-		Crash: pick(t, numbers)%3 == 2,
+		Crash: pick(t, numbers)%5 < 2,
 	}
 }
 
@@ -256,7 +256,7 @@ var (
 // posts lists disturbances of one regeneration, each kind equally often.
 func posts(kinds map[string][]graphtest.Fault) (all []disturbance) {
 	const each = 30 // can be divided by the number of any kind's faults
-	for _, name := range []string{lostAfter, lostBefore, oldKey, signedDoubt, unsignedRefusal, unsignedRefusal, signedRefusal, throttling, lateLanding} {
+	for _, name := range []string{lostAfter, lostBefore, oldKey, oldKey, signedDoubt, unsignedRefusal, unsignedRefusal, signedRefusal, throttling, lateLanding} {
 		for i := range each {
 			f := kinds[name][i%len(kinds[name])]
 			f.Operation, f.Times = graphtest.Regenerate, 1

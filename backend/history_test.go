@@ -382,6 +382,7 @@ func (h *history) everybodyLeaves(o *course) {
 	require.NoError(h.t, h.write(map[string]any{fieldDisableAutomatedRotation: false, config.FieldRegenerateOnRevoke: true}))
 	h.clock.advance(max(time.Minute, h.observe().waits.Sub(h.clock.now())+time.Second))
 	h.tick() // the engine sees that Graph is back
+	h.look() // which the write has asked for; from now on only revocations do
 	h.untilAll(o)
 	h.look()
 	h.clock.advance(5 * time.Second)
