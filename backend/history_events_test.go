@@ -47,7 +47,7 @@ const (
 var often = []occurrence{
 	reading, reading, reading, reading, reading, reading, reading, reading, group, group, group, race, race,
 	passing, passing, passing, passing, passing, passing, passing, revocation, revocation, revocation, second, second,
-	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, jump, configuring, configuring, configuring, deletion, turning, damage, damage,
+	ticking, ticking, ticking, look, rotating, crash, crash, jump, jump, jump, configuring, configuring, configuring, configuring, deletion, turning, damage, damage,
 	portal, portal, hanging, hanging, arrival, outage, outage, outage, outage, recovery, calm,
 }
 

@@ -106,9 +106,8 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
-			if ready, err = m.regenerate(ctx, a); err == nil {
-				asks.Fresh = ready.Value.Version
-			} else if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
+			ready, err = m.regenerate(ctx, a)
+			if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
 			}
 		case errors.Is(err, accesskey.ErrCompareFirst):
