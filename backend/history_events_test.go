@@ -185,7 +185,7 @@ func (s *happening) drawManner(t *rapid.T) {
 			s.Leave = 1 + 25*pick(t, numbers)
 		}
 		if s.What == group {
-			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, crash, portal, crash, rotating, rotating, crash})
+			s.Meanwhile = pick(t, []occurrence{"", rotating, crash, leaving, rotating, revocation, crash, portal, crash, rotating, rotating, rotating, crash})
 		}
 	case hanging:
 		s.Paths[0] = []string{keyPath, "key/new"}[s.Pick%2]
