@@ -261,9 +261,8 @@ func (h *history) kill(o *course) {
 		h.clock.advance(d)
 		h.ahead += d
 		h.count(map[bool]string{true: clockAhead, false: clockBack}[d > 0])
-		h.jumped = h.now()
 	}
-	if h.ahead < 0 { // what the record has of a time to come is corrected anew
+	if o.step.What == jump || h.ahead < 0 { // the latter corrects anew what the record has of a time to come
 		h.jumped = h.now()
 	}
 	h.restart()

@@ -475,21 +475,18 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 			return rec, "", err
 		}
 		next = rec.begin(now)
-		s.asked = asked{}
-		s.posts.Add(1)
+		s.outdate()
 	case Answered:
 		next, found = rec.answered(e.Key, e.Cause, now)
 		if e.Awaited && found == Renewed {
 			next = next.disclosed() // which spares those who wait a write
 		}
-		s.asked = asked{}
-		s.posts.Add(1)
+		s.outdate()
 	case Refused:
 		next = rec.refused()
 	case Lost:
 		next = rec.lost(now)
-		s.asked = asked{}
-		s.posts.Add(1)
+		s.outdate()
 	case Wanted:
 		next = rec.wanted(now)
 	case Unnamed:
@@ -501,6 +498,12 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 		err = fmt.Errorf("no event of the key: %q", e.Kind)
 	}
 	return next, found, err
+}
+
+// outdate makes every comparison so far, and each that is under way, say nothing.
+func (s *Store) outdate() {
+	s.asked = asked{}
+	s.posts.Add(1)
 }
 
 // overtook reports whether a comparison, answered or not, was made before a regeneration
