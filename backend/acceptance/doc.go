@@ -43,8 +43,9 @@
 //	                             made and nobody ever answers
 //	id-tokens KEY CLAIMS...      signs claims, X.json into X.jwt, with a key whose public
 //	                             half it writes to KEY
-//	kill-plugin [N]              kills the plugin's process, as kill -9 does; with N, at
-//	                             the moment when Graph has answered N regenerations
+//	kill-plugin [N]              kills the plugin's process, as kill -9 does, when no client
+//	                             is left; with N, at the moment when Graph has answered N
+//	                             regenerations
 //
 // A COMMAND is vault or mdi-simulator with arguments, after "!" if it has to fail.
 // It can end with "> FILE", which also keeps a key out of the test's output, or
