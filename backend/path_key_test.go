@@ -4,6 +4,7 @@ package backend
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -185,9 +186,10 @@ func TestUnclaimedKeyIsNotKeptForLong(t *testing.T) {
 
 func TestKeyWhoseLeaseCannotBeRecordedIsNotGiven(t *testing.T) {
 	r := configured(t)
-	r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix))
+	r.storage.FailWhen(func(op, key string) bool { return op == "put" && strings.HasPrefix(key, lease.Prefix) }) // the reserved lease, and the reader's own
 	_, err := r.request(t.Context(), logical.ReadOperation, keyPath, nil)
 	require.ErrorIs(t, err, storagetest.ErrBroken)
+	r.storage.FailWhen(nil)
 	r.tick()
 	require.Equal(t, false, r.status()[fieldDisclosed], "what may have been disclosed is retired")
 	resp := r.key()

@@ -184,10 +184,12 @@ func (r Record) turnedAway(to Workspace, now time.Time) Record {
 }
 
 // found is what a process makes of a stored record: whatever was under way has been lost,
-// and a watch begins anew, because clocks of two nodes are not compared.
+// and a watch begins anew, because clocks of two nodes are not compared. The version that
+// the lost regeneration would have made is skipped: a lease that nobody has may be on record.
 func (r Record) found(now time.Time) Record {
 	switch {
 	case r.Intent != nil && (r.UnderWay() || !r.InDoubt()): // version 0.1.x knows neither
+		r.Newest = r.newest() + 1
 		return r.lost(now)
 	case r.Watch != nil:
 		return r.onWatch(now, r.Watch.Unproven)

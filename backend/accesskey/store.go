@@ -90,6 +90,9 @@ type Store struct {
 	// inAdvance is the version that was stored as disclosed for readers who wait, until
 	// one of them has a lease. If none ends up with a lease, it counts as undisclosed.
 	inAdvance atomic.Int64
+
+	// reserved is a lease on it that was recorded for one of them, until the first takes it.
+	reserved atomic.Pointer[Lease]
 }
 
 // door is what decides, beside the record, whether anything is handed out.
@@ -215,12 +218,36 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 	if d.short {
 		ttl = min(ttl, ShortTTL)
 	}
-	id, err := s.ledger.Add(ctx, s.storage, rec.Version, s.now().Add(ttl+lease.Grace))
+	id, err := s.reservedOr(rec.Version, ttl, func() (string, error) { return s.add(ctx, rec.Version, ttl) })
 	if err != nil {
 		return nil, err
 	}
 	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
 	return &Lease{Record: rec, TTL: ttl, ID: id, Short: d.short, Unconfirmed: d.unconfirmed}, nil
+}
+
+func (s *Store) add(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
+	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+lease.Grace))
+}
+
+// Unreserve withdraws the lease that was recorded for a reader who waited, if none has it yet.
+func (s *Store) Unreserve() {
+	if l := s.reserved.Swap(nil); l != nil {
+		s.Withdraw(l)
+	}
+}
+
+// reservedOr returns the id of the lease that is reserved, if it is as wanted. Otherwise it
+// withdraws that lease, if there is one, and adds another.
+func (s *Store) reservedOr(version int, ttl time.Duration, add func() (string, error)) (id string, err error) {
+	l := s.reserved.Swap(nil)
+	if l != nil && l.Record.Version == version && l.TTL == ttl {
+		return l.ID, nil
+	}
+	if l != nil {
+		s.Withdraw(l)
+	}
+	return add()
 }
 
 // Revoke removes the record of a lease, and reports whether it may have been the last on
@@ -333,6 +360,7 @@ func (s *Store) Forget() {
 	defer unlock()
 	s.record, s.dirty = nil, false
 	s.inAdvance.Store(0)
+	s.reserved.Store(nil)
 }
 
 // Event is something that has happened with the key, or is about to.
@@ -342,8 +370,10 @@ type Event struct {
 	Policy Policy // Configured
 	Key    string // Answered, Compared: as Graph has named it
 	Cause  string // Answered: why the key was regenerated
-	// Awaited says of an answer that readers wait for it.
+	// Awaited says of an answer that readers wait for it, and TTL how long the lease of one
+	// of them will be, 0 if that is not known.
 	Awaited bool
+	TTL     time.Duration
 	// Posts is what the store's method returned when a comparison began, and Workspace
 	// whose Graph was asked.
 	Posts     int64
@@ -405,8 +435,26 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	if err != nil {
 		return Applied{Before: rec, Record: rec}, err
 	}
+	reserved := s.reserve(ctx, e, next, finding)
 	err = s.keep(ctx, e, rec, next)
+	reserved()
 	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
+}
+
+// reserve records a lease on a new key for a reader who waits for it, while the new record is
+// being stored. If the process dies between the two, nobody has the lease: see found. The
+// caller waits for it with ready.
+func (s *Store) reserve(ctx context.Context, e Event, next Record, f Finding) (ready func()) {
+	if !e.Awaited || e.TTL == 0 || f != Renewed {
+		return func() {}
+	}
+	var added sync.WaitGroup
+	added.Go(func() {
+		if id, err := s.add(ctx, next.Version, e.TTL); err == nil { // else the reader tries again
+			s.reserved.Store(&Lease{Record: next, TTL: e.TTL, ID: id})
+		}
+	})
+	return added.Wait
 }
 
 // miss notes that an event could not be applied. A regeneration whose outcome was missed

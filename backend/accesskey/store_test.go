@@ -600,6 +600,74 @@ func TestDisclosureInAdvance(t *testing.T) {
 	}
 }
 
+// The lease of a reader who waits is recorded while the new key is being stored.
+func TestLeaseInAdvance(t *testing.T) {
+	answer := accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseRead, Awaited: true, TTL: time.Hour}
+	fresh := accesskey.Terms{TTL: time.Hour, Fresh: 2}
+	under := func(t *testing.T) *rig {
+		r := newRig(t)
+		r.regenerated("a")
+		r.happen(accesskey.Begun)
+		return r
+	}
+	answered := func(t *testing.T) *rig {
+		r := under(t)
+		r.apply(answer)
+		require.Equal(t, 1, r.live())
+		return r
+	}
+	t.Run("the first reader takes it", func(t *testing.T) {
+		r := answered(t)
+		r.storage.FailWhen(func(op, _ string) bool { return op == "put" })
+		first := r.lease(fresh)
+		require.Equal(t, 2, first.Record.Version)
+		r.refused(storagetest.ErrBroken, fresh)
+		r.storage.FailWhen(nil)
+		require.NoError(t, r.revoke(first))
+		require.Equal(t, []string{accesskey.WorkRetire}, r.due())
+	})
+	t.Run("one on other terms", func(t *testing.T) {
+		r := answered(t)
+		require.Equal(t, time.Minute, r.lease(accesskey.Terms{TTL: time.Minute, Fresh: 2}).TTL)
+		require.Equal(t, 1, r.live())
+	})
+	t.Run("nobody is left", func(t *testing.T) {
+		r := answered(t)
+		r.store.Unreserve()
+		require.Zero(t, r.live())
+		require.Empty(t, r.due(), "the key has not been handed out")
+		r.store.Unreserve()
+		r.lease(fresh)
+		require.Equal(t, 1, r.live())
+	})
+	t.Run("another key comes first", func(t *testing.T) {
+		r := answered(t)
+		r.regenerated("c")
+		require.Equal(t, 3, r.lease(shared).Record.Version)
+		require.Equal(t, 1, r.live())
+	})
+	t.Run("it cannot be recorded", func(t *testing.T) {
+		r := under(t)
+		r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix))
+		r.apply(answer)
+		r.lease(fresh)
+		require.Equal(t, 1, r.live())
+	})
+	t.Run("the process dies before the key is stored", func(t *testing.T) {
+		r := under(t)
+		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
+		r.fails(storagetest.ErrBroken, answer)
+		r.restart()
+		require.Equal(t, 3, r.compared("b").Record.Version, "nobody has the lease on version 2")
+		require.Zero(t, r.live())
+		r.lease(shared)
+		require.NoError(t, r.store.Prune(t.Context()))
+		stored, err := r.storage.List(t.Context(), lease.Prefix)
+		require.NoError(t, err)
+		require.Equal(t, []string{"3/"}, stored)
+	})
+}
+
 func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")

@@ -55,7 +55,7 @@ func TestAChallengeIsAnswered(t *testing.T) {
 	client, waited := simulated(t, sim, nil)
 	for n := range 3 {
 		sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Claims: true})
-		key, err := client.RegenerateDeploymentAccessKey(t.Context())
+		key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.NoError(t, err)
 		require.True(t, sim.CanRegister(key))
 		require.Equal(t, n+2, sim.Calls(graphtest.Token).Started, "one token for each challenge")

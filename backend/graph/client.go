@@ -99,6 +99,9 @@ type operation struct {
 	body       []byte // JSON; nil for none
 	idempotent bool   // whether repeating it is harmless
 	only200    bool   // whether no other status is a success
+	// before, if any, has to succeed before anything is sent. It can be called repeatedly,
+	// and returns what the first call did.
+	before func() error
 }
 
 // betweenPOSTs is the shortest time between two requests that change something.
@@ -161,10 +164,19 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 	// false, Graph has not seen a complete request. When Do returns, either the hook
 	// has run or the connection is closed.
 	var sent atomic.Bool
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaders: func() { sent.Store(true) },
-	})
-	resp, err := c.send(traced, t, op)
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}
+	if op.before != nil {
+		go op.before() //nolint:errcheck // the calls below return the same
+		trace.GotConn = func(got httptrace.GotConnInfo) {
+			if op.before() != nil {
+				_ = got.Conn.Close() // nothing can be sent any longer
+			}
+		}
+	}
+	resp, err := c.send(httptrace.WithClientTrace(ctx, trace), t, op)
+	if err != nil && op.before != nil && op.before() != nil {
+		return op.before()
+	}
 	if err != nil {
 		e := failure(ctx, op.name, err)
 		e.unsent, e.managed = !sent.Load(), c.managed

@@ -4,6 +4,7 @@ package graph_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"sync"
@@ -30,7 +31,7 @@ func TestFromSignInToRegistration(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, before, current)
 
-				replaced, err := client.RegenerateDeploymentAccessKey(t.Context())
+				replaced, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 				require.NoError(t, err)
 				require.True(t, sim.CanRegister(replaced))
 				require.False(t, sim.CanRegister(before))
@@ -70,7 +71,7 @@ func TestRequest(t *testing.T) {
 		_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
 	}, func(c *graph.Config) { c.UserAgent = "vault-plugin-secrets-mdi/1.2.3" })
 
-	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, "k", key)
 	require.Len(t, seen, 2)
@@ -133,7 +134,7 @@ func TestFailedRegenerations(t *testing.T) {
 			client, _ := graph.Simulated(t, sim, nil)
 			sim.Inject(regenerate(test.fault))
 
-			key, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
+			key, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 			require.Empty(t, key)
 			got := graph.Failed(t, err)
 			require.Equal(t, test.started, sim.Calls(graphtest.Regenerate).Started)
@@ -160,7 +161,7 @@ func TestContentTypeIsNotTrusted(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := graph.Simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Body: graphtest.BodyWrongContentType})
-	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 }
@@ -168,7 +169,7 @@ func TestContentTypeIsNotTrusted(t *testing.T) {
 func TestAMissingRoleIsNamed(t *testing.T) {
 	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
 	client, _ := graph.Simulated(t, sim, nil)
-	_, err := client.RegenerateDeploymentAccessKey(t.Context())
+	_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	e := graph.Failed(t, err)
 	require.Equal(t, graph.Refused, e.Kind)
 	require.Contains(t, e.Hint(), graphtest.RoleReadWrite)
@@ -207,7 +208,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 429, RetryAfter: "2"},
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "3"},
 	)
-	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 	require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second}, waited.All)
@@ -215,7 +216,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 429, RetryAfter: "2"})
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err = client.RegenerateDeploymentAccessKey(short)
+	_, err = client.RegenerateDeploymentAccessKey(short, nil)
 	e := graph.Failed(t, err)
 	require.Equal(t, graph.Throttled, e.Kind)
 	require.Equal(t, 2*time.Second, e.RetryAfter)
@@ -226,14 +227,14 @@ func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := graph.Simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
-	key, err := client.RegenerateDeploymentAccessKey(t.Context())
+	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Performed)
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
 	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 400, Code: "53003"})
-	_, err = client.RegenerateDeploymentAccessKey(t.Context())
+	_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.Equal(t, "AADSTS53003", graph.Failed(t, err).Code, "the failed sign-in is reported, not the 401")
 }
 
@@ -264,7 +265,7 @@ func TestAnEndedContextSendsNothing(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Equal(t, context.Canceled, client.SignIn(gone))
-	_, err := client.RegenerateDeploymentAccessKey(gone)
+	_, err := client.RegenerateDeploymentAccessKey(gone, nil)
 	require.Equal(t, context.Canceled, err)
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
@@ -273,6 +274,52 @@ func TestAnEndedContextSendsNothing(t *testing.T) {
 	for _, op := range graphtest.Operations() {
 		require.Zero(t, sim.Calls(op).Started, op)
 	}
+}
+
+// What has to happen before a regeneration happens once, beside the connecting, and nothing is
+// sent unless it succeeds.
+func TestNothingIsSentBeforeItMayBe(t *testing.T) {
+	sim := graphtest.Start(t)
+	client, _ := graph.Simulated(t, sim, nil)
+	began := 0
+	held := errors.New("the intent cannot be stored")
+	_, err := client.RegenerateDeploymentAccessKey(t.Context(), func() error {
+		began++
+		return held
+	})
+	require.Equal(t, held, err)
+	require.Equal(t, 1, began)
+	require.Zero(t, sim.Calls(graphtest.Regenerate).Started)
+
+	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401}, graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "1"})
+	key, err := client.RegenerateDeploymentAccessKey(t.Context(), func() error {
+		began++
+		time.Sleep(50 * time.Millisecond) // by then the connection has been made
+		require.Zero(t, sim.Calls(graphtest.Regenerate).Started)
+		return nil
+	})
+	require.NoError(t, err)
+	require.True(t, sim.CanRegister(key))
+	require.Equal(t, 2, began)
+	require.Equal(t, 3, sim.Calls(graphtest.Regenerate).Started)
+
+	t.Run("no token", func(t *testing.T) {
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := client.RegenerateDeploymentAccessKey(gone, func() error { panic("there is no token") })
+		require.Equal(t, context.Canceled, err)
+	})
+	t.Run("no connection", func(t *testing.T) {
+		ended := false
+		unreachable, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.GraphEndpoint = "https://127.0.0.1:1" })
+		_, err := unreachable.RegenerateDeploymentAccessKey(t.Context(), func() error {
+			time.Sleep(50 * time.Millisecond) // by then the connection has been refused
+			ended = true
+			return nil
+		})
+		require.False(t, graph.Failed(t, err).MayHaveHappened())
+		require.True(t, ended)
+	})
 }
 
 func TestACallerThatLeavesAfterThePOST(t *testing.T) {
@@ -290,7 +337,7 @@ func TestACallerThatLeavesAfterThePOST(t *testing.T) {
 				defer cancel()
 				_ = sim.Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Started == 1 })
 			}()
-			_, err := client.RegenerateDeploymentAccessKey(ctx)
+			_, err := client.RegenerateDeploymentAccessKey(ctx, nil)
 			e := graph.Failed(t, err)
 			require.Equal(t, graph.Timeout, e.Kind)
 			require.True(t, e.MayHaveHappened())
@@ -312,7 +359,7 @@ func TestACallerThatLeavesDuringTheBody(t *testing.T) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler) // returning would complete the answer
 	}, nil)
-	_, err := client.RegenerateDeploymentAccessKey(ctx)
+	_, err := client.RegenerateDeploymentAccessKey(ctx, nil)
 	e := graph.Failed(t, err)
 	require.Equal(t, graph.Timeout, e.Kind)
 	require.True(t, e.MayHaveHappened())
@@ -322,10 +369,10 @@ func TestLogLines(t *testing.T) {
 	sim := graphtest.Start(t)
 	var log graph.SafeBuffer
 	client, _ := graph.Simulated(t, sim, nil)
-	_, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
+	_, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 	require.NoError(t, err)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	_, err = client.RegenerateDeploymentAccessKey(graph.Logging(t, &log))
+	_, err = client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 	require.Error(t, err)
 
 	text := log.String()

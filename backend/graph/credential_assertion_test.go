@@ -30,7 +30,7 @@ func TestSignInWithAnAssertion(t *testing.T) {
 	assertion, asked := asserting(sim, graphtest.AssertionRequest{})
 	var log safeBuffer
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = assertion })
-	key, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
+	key, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 	_, err = client.DeploymentAccessKey(logging(t, &log))

@@ -84,7 +84,7 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			before := sim.Calls(graphtest.ManagedIdentity).Started
 			var log safeBuffer
 			client, _ := simulated(t, sim, managed(clientID))
-			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log))
+			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(key))
 			_, err = client.DeploymentAccessKey(t.Context())

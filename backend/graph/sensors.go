@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -26,11 +27,19 @@ const sensors = "/security/identities/sensors/"
 // returns the new one. The old key no longer works for installations that have not used
 // it yet.
 //
+// If before is not nil, it is called once, while the connection to Graph is being made.
+// Nothing is sent unless it returns nil, and its error is returned. It has ended when this
+// method returns, and has not been called if there is no access token.
+//
 // An error for which [Error.MayHaveHappened] is true leaves open whether the key was
 // replaced. A context's own error means that it was not.
 // https://learn.microsoft.com/graph/api/security-sensor-regeneratedeploymentaccesskey
-func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context) (string, error) {
-	return c.key(ctx, operation{name: OpRegenerate, method: http.MethodPost, url: c.sensors + OpRegenerate})
+func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context, before func() error) (string, error) {
+	op := operation{name: OpRegenerate, method: http.MethodPost, url: c.sensors + OpRegenerate}
+	if before != nil {
+		op.before = sync.OnceValue(before)
+	}
+	return c.key(ctx, op)
 }
 
 // DeploymentAccessKey returns the tenant's current deployment access key and changes

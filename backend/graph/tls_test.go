@@ -219,7 +219,7 @@ func TestWhyTLSFails(t *testing.T) {
 				require.NotContains(t, everythingAbout(e), "\x1b")
 			}
 			trusting := func(c *Config) { c.CACertificates = ca.pem() }
-			_, err := clientOf(t, func(c *Config) { trusting(c); c.GraphEndpoint = test.url }).RegenerateDeploymentAccessKey(t.Context())
+			_, err := clientOf(t, func(c *Config) { trusting(c); c.GraphEndpoint = test.url }).RegenerateDeploymentAccessKey(t.Context(), nil)
 			check(err, OpRegenerate, "the server")
 
 			client, err := New(validConfig(func(c *Config) { trusting(c); c.AuthorityHost = test.url }))

@@ -78,7 +78,7 @@ func TestA404OfOneVersion(t *testing.T) {
 func TestOtherCallsAtOneVersion(t *testing.T) {
 	for _, status := range []int{400, 404} {
 		client, asked := versioned(t, V1, map[string]versionAnswer{V1: {status, `{"error":{"code":"x"}}`, false}})
-		_, err := client.RegenerateDeploymentAccessKey(t.Context())
+		_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Contains(t, Explain(err), "graph_api_version")
 		require.False(t, failed(t, err).NamesNoKey())
 		_, err = client.DeploymentPackage(t.Context())
@@ -98,7 +98,7 @@ func TestSignedSuccesses(t *testing.T) {
 			_, err := client.DeploymentAccessKey(t.Context())
 			require.Equal(t, s.without, failed(t, err).Signed, by)
 			require.Equal(t, s.without && body == "{}", failed(t, err).NamesNoKey(), by)
-			_, err = client.RegenerateDeploymentAccessKey(t.Context())
+			_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 			require.True(t, failed(t, err).MayHaveHappened(), by)
 		}
 	}

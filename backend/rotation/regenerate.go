@@ -36,8 +36,9 @@ type attempt struct {
 	*Manager
 	job
 
-	onlyIf string // the work without which it does not begin; "" always does
-	since  int    // what a reader knew of: a later version that was regenerated will do
+	onlyIf string        // the work without which it does not begin; "" always does
+	since  int           // what a reader knew of: a later version that was regenerated will do
+	ttl    time.Duration // of the reader's lease
 }
 
 func (m *Manager) attempt(work string) attempt {
@@ -58,7 +59,8 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 // engine can go on, whatever happens after it:
 //
 //  1. sign in, or ask Graph for the key, and do all else that can fail without touching it;
-//  2. store the intent: from here on nobody knows which key is the tenant's;
+//  2. connect to Graph, and store the intent meanwhile: from here on nobody knows which
+//     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
 func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err error) {
@@ -83,11 +85,11 @@ func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err
 	if err := a.pace.wait(ctx, a.Rank, a.Now(), a.Sleep); err != nil {
 		return rec, err
 	}
-	if err := a.begin(ctx); err != nil {
+	begun, key, err := a.post(ctx, conn)
+	switch {
+	case !begun:
 		return rec, err
-	}
-	key, err := a.post(ctx, conn)
-	if err != nil {
+	case err != nil:
 		return a.afterFailure(ctx, err)
 	}
 	return a.answered(ctx, key)
@@ -151,12 +153,20 @@ func (a attempt) begin(ctx context.Context) error {
 
 var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
 
-func (a attempt) post(ctx context.Context, conn *config.Connection) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, postBudget)
+// post asks Graph to regenerate the key. The intent is stored meanwhile, before anything is
+// sent: begun says that it has been.
+func (a attempt) post(ctx context.Context, conn *config.Connection) (begun bool, key string, err error) {
+	posting, cancel := context.WithTimeout(ctx, postBudget)
 	defer cancel()
-	defer func() { a.pace.last = a.Now() }() // the client may have repeated it
-	a.pace.last = a.Now()
-	return conn.Graph.RegenerateDeploymentAccessKey(ctx)
+	key, err = conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
+		err := a.begin(ctx)
+		begun = err == nil
+		return err
+	})
+	if begun {
+		a.pace.last = a.Now() // the client may have repeated it
+	}
+	return begun, key, err
 }
 
 // outcome tells the store of the key what has become of a regeneration.
@@ -170,7 +180,10 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Appl
 // nothing.
 func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
 	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
-	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited})
+	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
+	if a.Flights.Waiters(Regenerating) == 0 {
+		a.Keys.Unreserve() // whoever leaves from now on does so as well
+	}
 	if err == nil && applied.Finding == accesskey.OldAnswer {
 		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{

@@ -85,7 +85,12 @@ type Answer struct {
 // Obtain leases a key that may be handed out to a reader who arrives now, under a role or,
 // if it is nil, without one. It has the key compared or regenerated first if need be. The
 // terms are asked for anew after each wait, since the configuration may have changed.
-func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
+func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err error) {
+	defer func() {
+		if err != nil {
+			m.Keys.Unreserve() // it may have been reserved for this reader
+		}
+	}()
 	var (
 		asks             accesskey.Terms // what this reader has waited for so far
 		ready            *flight.Result[accesskey.Record]
@@ -97,7 +102,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 		asks.Fresh = a.since + 1 // what is regenerated from now on
 	}
 	for {
-		got, err := m.take(ctx, role, asks)
+		got, err := m.take(ctx, role, &asks)
 		if ready != nil {
 			ready.Release()
 			ready = nil
@@ -106,6 +111,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
+			a.ttl = asks.TTL
 			ready, err = m.regenerate(ctx, a)
 			if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
@@ -126,8 +132,9 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (*Answer, error) {
 	}
 }
 
-// take leases the current key on the terms of the current configuration.
-func (m *Manager) take(ctx context.Context, role Role, asks accesskey.Terms) (*Answer, error) {
+// take leases the current key on the terms of the current configuration, which become those
+// that the reader asks for.
+func (m *Manager) take(ctx context.Context, role Role, asks *accesskey.Terms) (*Answer, error) {
 	conn, err := m.Configs.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -140,6 +147,7 @@ func (m *Manager) take(ctx context.Context, role Role, asks accesskey.Terms) (*A
 	if limit := m.maxTTL.get(m.Now(), m.MaxTTL); limit > 0 {
 		t.TTL = min(t.TTL, limit)
 	}
+	*asks = t
 	l, err := m.Keys.Lease(ctx, t)
 	if errors.Is(err, accesskey.ErrClosed) && !m.Tainted() {
 		m.Reopen(ctx) // the mount has been moved, and goes on
