@@ -125,31 +125,17 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
-		Paths: []*framework.Path{
-			b.pathConfig(),
-			b.pathRoles(),
-			b.pathRole(),
-			b.pathKey(),
-			b.pathRoleKey(),
-			b.pathKeyVersion(),
-			b.pathRotateKey(),
-			b.pathRotateRoot(),
-			b.pathStatus(),
-			b.pathDeploymentPackage(),
-		},
+		Paths:          paths(),
 		PathsSpecial: &logical.Paths{
 			// What holds the credential or the key. Exact names: globs do not
 			// work here.
 			SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey},
 		},
-		Secrets:        []*framework.Secret{b.secretKey()},
+		Secrets:        []*framework.Secret{secretKey()},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
-	}
-	for _, p := range b.Paths {
-		p.HelpDescription += answers(p)
 	}
 	return b
 }
@@ -161,13 +147,13 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
 	bare := *req
 	bare.Data = nil
-	return b.Backend.HandleExistenceCheck(ctx, &bare)
+	return b.Backend.HandleExistenceCheck(context.WithValue(ctx, mountKey{}, b), &bare)
 }
 
 // HandleRequest bounds a request, and tells its client of fields that do not exist,
 // whether it succeeds or not: the one that is missing may have been mistyped.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
-	ctx, cancel := context.WithTimeout(b.ofRequest(ctx, req), requestBudget)
+	ctx, cancel := context.WithTimeout(b.ofRequest(context.WithValue(ctx, mountKey{}, b), req), requestBudget)
 	defer cancel()
 	unknown := ""
 	if path := b.Route(req.Path); path == nil {

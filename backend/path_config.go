@@ -47,18 +47,18 @@ var (
 	configShown   = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.ReadSchema(config.Fields()) })
 )
 
-func (b *backend) pathConfig() *framework.Path {
+func pathConfig() *framework.Path {
 	stored := returningNothing("The configuration has been stored.")
 	p := path(configPath+"$", configHelpSynopsis, configHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.CreateOperation: forwarded("configure configuration", b.configWrite, "Store the configuration.", stored),
-		logical.UpdateOperation: forwarded("configure configuration", b.configWrite, "Change the configuration; fields that are not named keep their value.", stored),
-		logical.PatchOperation:  forwarded("patch configuration", b.configWrite, "Change the named fields of the configuration; null restores a default.", stored),
-		logical.ReadOperation: local("read configuration", b.configRead, "Read the configuration, without its secrets.",
+		logical.CreateOperation: forwarded("configure configuration", (*backend).configWrite, "Store the configuration.", stored),
+		logical.UpdateOperation: forwarded("configure configuration", (*backend).configWrite, "Change the configuration; fields that are not named keep their value.", stored),
+		logical.PatchOperation:  forwarded("patch configuration", (*backend).configWrite, "Change the named fields of the configuration; null restores a default.", stored),
+		logical.ReadOperation: local("read configuration", (*backend).configRead, "Read the configuration, without its secrets.",
 			returning("The configuration.", configShown())),
-		logical.DeleteOperation: forwarded("delete configuration", b.configDelete, "Retire a key that has been handed out, and delete the configuration.",
+		logical.DeleteOperation: forwarded("delete configuration", (*backend).configDelete, "Retire a key that has been handed out, and delete the configuration.",
 			returningNothing("There is no configuration.")),
 	})
-	p.Fields, p.ExistenceCheck = configWritten(), b.configExists
+	p.Fields, p.ExistenceCheck = configWritten(), ofMount((*backend).configExists)
 	return p
 }
 

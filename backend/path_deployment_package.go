@@ -33,10 +33,10 @@ besides the permission for the key.
 `
 )
 
-func (b *backend) pathDeploymentPackage() *framework.Path {
+func pathDeploymentPackage() *framework.Path {
 	return path(deploymentPackagePath+"$", deploymentPackageHelpSynopsis, deploymentPackageHelpDescription, map[logical.Operation]framework.OperationHandler{
 		// It changes nothing, but the active node has the token already.
-		logical.ReadOperation: forwarded("read deployment-package", b.deploymentPackageRead, "Read the address and version of the sensor's installer.",
+		logical.ReadOperation: forwarded("read deployment-package", (*backend).deploymentPackageRead, "Read the address and version of the sensor's installer.",
 			returning("Where the installer is.", map[string]*framework.FieldSchema{
 				fieldDownloadURL: {Type: framework.TypeString, Description: "Address to download the installer from.", Required: true},
 				fieldVersion:     {Type: framework.TypeString, Description: "Version of the installer.", Required: true},

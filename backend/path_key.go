@@ -37,16 +37,16 @@ ttl. When the last lease on the current key has ended, the key is regenerated.
 `
 )
 
-func (b *backend) pathKey() *framework.Path {
+func pathKey() *framework.Path {
 	return path(keyPath+"$", keyHelpSynopsis, keyHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: forwarded("generate key", b.keyRead, "Regenerate the deployment access key and return it under a lease.",
+		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
 			returning("The key and its lease.", field.ReadSchema(keyFields))),
 	})
 }
 
-func (b *backend) pathRoleKey() *framework.Path {
+func pathRoleKey() *framework.Path {
 	p := path(keyPath+"/"+framework.GenericNameRegex(fieldRole)+"$", roleKeyHelpSynopsis, roleKeyHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: forwarded("generate key-for-role", b.roleKeyRead, "Return the deployment access key under a role's terms.",
+		logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
 			returning("The key and its lease.", field.ReadSchema(keyFields))),
 	})
 	p.Fields = map[string]*framework.FieldSchema{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}

@@ -32,9 +32,9 @@ var keyVersionFields = []field.Spec[accesskey.Record]{
 	field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", func(r *accesskey.Record) any { return r.Watch != nil || r.Intent != nil }),
 }
 
-func (b *backend) pathKeyVersion() *framework.Path {
+func pathKeyVersion() *framework.Path {
 	return path(keyVersionPath+"$", keyVersionHelpSynopsis, keyVersionHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: forwarded("read key-version", b.keyVersionRead, "Read which version of the key is current.",
+		logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
 			returning("The version of the current key.", field.ReadSchema(keyVersionFields))),
 	})
 }

@@ -37,9 +37,9 @@ Deleting a role leaves the leases that were given under it as they are.
 `
 )
 
-func (b *backend) pathRoles() *framework.Path {
+func pathRoles() *framework.Path {
 	p := path(rolesPath+"?$", rolesHelpSynopsis, rolesHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ListOperation: local("list roles", b.rolesList, "List the roles.", returning("The names of the roles.", map[string]*framework.FieldSchema{
+		logical.ListOperation: local("list roles", (*backend).rolesList, "List the roles.", returning("The names of the roles.", map[string]*framework.FieldSchema{
 			"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."},
 		})),
 	})
@@ -51,17 +51,17 @@ func (b *backend) pathRoles() *framework.Path {
 	return p
 }
 
-func (b *backend) pathRole() *framework.Path {
+func pathRole() *framework.Path {
 	stored := returningNothing("The role has been stored.")
 	p := path(rolesPath+framework.GenericNameRegex(fieldName)+"$", roleHelpSynopsis, roleHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.CreateOperation: forwarded("write role", b.roleWrite, "Create a role.", stored),
-		logical.UpdateOperation: forwarded("write role", b.roleWrite, "Change a role; fields that are not named keep their value.", stored),
-		logical.PatchOperation:  forwarded("patch role", b.roleWrite, "Change the named fields of a role; null unsets one.", stored),
-		logical.DeleteOperation: forwarded("delete role", b.roleDelete, "Delete a role.", returningNothing("There is no such role.")),
-		logical.ReadOperation:   local("read role", b.roleRead, "Read a role.", returning("The role.", field.ReadSchema(role.Fields()))),
+		logical.CreateOperation: forwarded("write role", (*backend).roleWrite, "Create a role.", stored),
+		logical.UpdateOperation: forwarded("write role", (*backend).roleWrite, "Change a role; fields that are not named keep their value.", stored),
+		logical.PatchOperation:  forwarded("patch role", (*backend).roleWrite, "Change the named fields of a role; null unsets one.", stored),
+		logical.DeleteOperation: forwarded("delete role", (*backend).roleDelete, "Delete a role.", returningNothing("There is no such role.")),
+		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(role.Fields()))),
 	})
 	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"
-	p.Fields, p.ExistenceCheck = field.Schema(role.Fields()), b.roleExists
+	p.Fields, p.ExistenceCheck = field.Schema(role.Fields()), ofMount((*backend).roleExists)
 	p.Fields[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
 	return p
 }

@@ -28,9 +28,9 @@ and the engine goes on until it does: see wanted_since in status.
 `
 )
 
-func (b *backend) pathRotateKey() *framework.Path {
+func pathRotateKey() *framework.Path {
 	return path(rotateKeyPath+"$", rotateKeyHelpSynopsis, rotateKeyHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.UpdateOperation: forwarded("rotate key", b.rotateKey, "Regenerate the deployment access key and disclose nothing.",
+		logical.UpdateOperation: forwarded("rotate key", (*backend).rotateKey, "Regenerate the deployment access key and disclose nothing.",
 			returning("The key has been regenerated.", map[string]*framework.FieldSchema{
 				fieldKeyVersion:    {Type: framework.TypeInt, Description: "Version of the new key.", Required: true},
 				fieldRegeneratedAt: {Type: framework.TypeTime, Description: "When the key was regenerated.", Required: true},

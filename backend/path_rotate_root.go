@@ -28,9 +28,9 @@ configured.
 `
 )
 
-func (b *backend) pathRotateRoot() *framework.Path {
+func pathRotateRoot() *framework.Path {
 	return path(rotateRootPath+"$", rotateRootHelpSynopsis, rotateRootHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.UpdateOperation: forwarded("rotate root-credential", b.rotateRoot, "Replace the app's own client secret or certificate.",
+		logical.UpdateOperation: forwarded("rotate root-credential", (*backend).rotateRoot, "Replace the app's own client secret or certificate.",
 			returningNothing("The credential has been replaced.")),
 	})
 }

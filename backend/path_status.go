@@ -28,9 +28,9 @@ attention, failing or unconfigured.
 `
 )
 
-func (b *backend) pathStatus() *framework.Path {
+func pathStatus() *framework.Path {
 	return path(statusPath+"$", statusHelpSynopsis, statusHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: forwarded("read status", b.statusRead, "Read the state of the engine.", returning("The state of the engine.", status.Fields())),
+		logical.ReadOperation: forwarded("read status", (*backend).statusRead, "Read the state of the engine.", returning("The state of the engine.", status.Fields())),
 	})
 }
 

@@ -3,11 +3,13 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -18,13 +20,48 @@ import (
 // operationPrefix begins the names of operations in Vault's OpenAPI document.
 const operationPrefix = "mdi"
 
+// paths are those of every mount. They are made once for all mounts of a process, since they
+// take more memory than everything else that a mount needs at first.
+var paths = sync.OnceValue(func() []*framework.Path {
+	all := []*framework.Path{
+		pathConfig(),
+		pathRoles(),
+		pathRole(),
+		pathKey(),
+		pathRoleKey(),
+		pathKeyVersion(),
+		pathRotateKey(),
+		pathRotateRoot(),
+		pathStatus(),
+		pathDeploymentPackage(),
+	}
+	for _, p := range all {
+		p.HelpDescription += answers(p)
+	}
+	return all
+})
+
+// method is a method of the mount that a request is for.
+type method[R any] = func(*backend, context.Context, *logical.Request, *framework.FieldData) (R, error)
+
+// mountKey finds that mount in the context of a request.
+type mountKey struct{}
+
+// ofMount makes a method callable for the framework.
+func ofMount[R any](m method[R]) func(context.Context, *logical.Request, *framework.FieldData) (R, error) {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (R, error) {
+		return m(ctx.Value(mountKey{}).(*backend), ctx, req, d)
+	}
+}
+
 // responses declares what an operation returns, by status.
 type responses = map[int][]framework.Response
 
 // path declares a path of the engine.
+// The pattern lacks only the ^: the framework would add it, in each mount.
 func path(pattern, synopsis, description string, operations map[logical.Operation]framework.OperationHandler) *framework.Path {
 	return &framework.Path{
-		Pattern:         pattern,
+		Pattern:         "^" + pattern,
 		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations:      operations,
 		HelpSynopsis:    synopsis,
@@ -34,10 +71,10 @@ func path(pattern, synopsis, description string, operations map[logical.Operatio
 
 // local declares an operation that any node answers from its own storage. The name, such
 // as "read role", is that of the operation in Vault's OpenAPI document.
-func local(name string, callback framework.OperationFunc, summary string, returns responses) *framework.PathOperation {
+func local(name string, serve method[*logical.Response], summary string, returns responses) *framework.PathOperation {
 	verb, suffix, _ := strings.Cut(name, " ")
 	return &framework.PathOperation{
-		Callback:     callback,
+		Callback:     ofMount(serve),
 		Summary:      summary,
 		Responses:    returns,
 		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
@@ -47,8 +84,8 @@ func local(name string, callback framework.OperationFunc, summary string, return
 // forwarded declares an operation that writes, calls Graph, or needs what only the active
 // node knows. Performance standbys and
 // secondaries forward it before it does anything.
-func forwarded(name string, callback framework.OperationFunc, summary string, returns responses) *framework.PathOperation {
-	o := local(name, callback, summary, returns)
+func forwarded(name string, serve method[*logical.Response], summary string, returns responses) *framework.PathOperation {
+	o := local(name, serve, summary, returns)
 	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
 	return o
 }

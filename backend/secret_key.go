@@ -5,6 +5,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -31,14 +32,14 @@ const (
 
 // secretKey is the lease on a deployment access key. It cannot be renewed: Vault
 // Agent then reads again at about 0.9 of its duration, which bounds how long a
-// host can hold a superseded key without knowing.
-func (b *backend) secretKey() *framework.Secret {
+// host can hold a superseded key without knowing. Like the paths it is made once.
+var secretKey = sync.OnceValue(func() *framework.Secret {
 	return &framework.Secret{
 		Type:   secretTypeKey,
 		Fields: field.ReadSchema(keyFields),
-		Revoke: b.revokeKey,
+		Revoke: ofMount((*backend).revokeKey),
 	}
-}
+})
 
 // keyFields are the fields of an answer with a key. Core stores a copy of them with every
 // lease, so they are few.
