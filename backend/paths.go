@@ -97,7 +97,8 @@ func returning(description string, fields map[string]*framework.FieldSchema) res
 
 // answers describes the fields that only responses of a path have, in the form in which
 // path-help shows parameters: it leaves out responses.
-func answers(p *framework.Path) (text string) {
+func answers(p *framework.Path) string {
+	var text strings.Builder
 	fields := map[string]*framework.FieldSchema{}
 	for _, o := range p.Operations {
 		for _, r := range o.Properties().Responses[http.StatusOK] {
@@ -106,13 +107,13 @@ func answers(p *framework.Path) (text string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if f := fields[name]; p.Fields[name] == nil {
-			text += fmt.Sprintf("\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
+			fmt.Fprintf(&text, "\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
 		}
 	}
-	if text != "" {
-		text = "\n\n## RESPONSE" + text
+	if text.Len() == 0 {
+		return ""
 	}
-	return text
+	return "\n\n## RESPONSE" + text.String()
 }
 
 // badName refuses the name of a role that no route takes: the framework would call the

@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -147,10 +148,10 @@ const maxStrangers = 10
 
 // plainName matches what may have been meant as the name of a field. Names have no digits,
 // most secrets do, and a secret is taken for a name where its own is missing.
-var plainName = regexp.MustCompile(`^[A-Za-z_-]{1,40}$`)
+var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_-]{1,40}$`) })
 
 func stranger(schema map[string]*framework.FieldSchema, name string) string {
-	if !plainName.MatchString(name) {
+	if !plainName().MatchString(name) {
 		return "an unknown field, which is not named since it may be a secret"
 	}
 	return "unknown field " + name + likely(schema, name)
@@ -204,7 +205,9 @@ var badCharacters = []struct {
 
 // filePath matches the path of a file, and no client secret: one that contains slashes ends
 // in an equals sign or has characters that names of files lack.
-var filePath = regexp.MustCompile(`(?i)^(file:.*|@?(~|\.\.?|[a-z]:)[/\\][^=]*|\\\\[^=]*|[@/][\w.~ -]*([/\\][\w.~ -]+)+|[^=]+\.(pem|crt|cer|der|key|pfx|p12|txt))$`)
+var filePath = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^(file:.*|@?(~|\.\.?|[a-z]:)[/\\][^=]*|\\\\[^=]*|[@/][\w.~ -]*([/\\][\w.~ -]+)+|[^=]+\.(pem|crt|cer|der|key|pfx|p12|txt))$`)
+})
 
 // trim removes what surrounds a text: white space and a byte-order mark.
 func trim(text string) string {
@@ -233,7 +236,7 @@ func badText(display *framework.DisplayAttributes, text string) string {
 		return "is text in UTF-16, as PowerShell and editors of Windows write it: save it as UTF-8 and write it again"
 	case multiline && text != "" && !strings.ContainsAny(text, "\r\n") && !strings.Contains(text, "-----BEGIN"):
 		return "is not PEM: if it is the path of a file, " + sendContents
-	case !multiline && display.Sensitive && filePath.MatchString(text):
+	case !multiline && display.Sensitive && filePath().MatchString(text):
 		return "is the path of a file and not what is in it: " + sendContents
 	}
 	for _, c := range badCharacters {

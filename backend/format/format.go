@@ -51,7 +51,7 @@ func (e *NewerError) Error() string {
 // Check compares the stored number with this version's, and stores this version's if that
 // is higher and the node may write. The error is a [*NewerError] if this version is too
 // old.
-func Check(ctx context.Context, s logical.Storage, writable bool) error {
+func Check(ctx context.Context, s logical.Storage, writable func() bool) error {
 	entry, err := s.Get(ctx, StorageKey)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func Check(ctx context.Context, s logical.Storage, writable bool) error {
 	if stored.ReadableFrom > Number {
 		return &NewerError{stored.ReadableFrom}
 	}
-	if stored.Format >= Number || !writable {
+	if stored.Format >= Number || !writable() {
 		return nil
 	}
 	entry, err = logical.StorageEntryJSON(StorageKey, mark{Number, readableFrom})

@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
 			if c.stored != "" {
 				require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: format.StorageKey, Value: []byte(c.stored)}))
 			}
-			err := format.Check(t.Context(), s, !c.secondary)
+			err := format.Check(t.Context(), s, func() bool { return !c.secondary })
 			if c.needs == 0 {
 				require.NoError(t, err)
 			} else {
@@ -60,11 +60,11 @@ func TestStorageThatFails(t *testing.T) {
 	for _, op := range []string{"get", "put"} {
 		s := storagetest.New()
 		s.FailWhen(storagetest.Nth(1, op, format.StorageKey))
-		require.ErrorIs(t, format.Check(t.Context(), s, true), storagetest.ErrBroken)
-		require.NoError(t, format.Check(t.Context(), s, true), "the next start makes up for it")
+		require.ErrorIs(t, format.Check(t.Context(), s, func() bool { return true }), storagetest.ErrBroken)
+		require.NoError(t, format.Check(t.Context(), s, func() bool { return true }), "the next start makes up for it")
 	}
 	s := storagetest.New()
 	require.NoError(t, s.Put(t.Context(), &logical.StorageEntry{Key: format.StorageKey, Value: []byte("?")}))
-	require.EqualError(t, format.Check(t.Context(), s, true), "the stored format number cannot be decoded")
+	require.EqualError(t, format.Check(t.Context(), s, func() bool { return true }), "the stored format number cannot be decoded")
 	require.Equal(t, "?", stored(t, s))
 }

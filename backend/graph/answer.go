@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,10 +28,10 @@ const (
 
 // idPattern matches the codes and ids that Microsoft sends. Anything else may come
 // from a proxy, or hold a secret, and is not repeated.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`) })
 
 func plausible(id string) string {
-	if idPattern.MatchString(id) {
+	if idPattern().MatchString(id) {
 		return id
 	}
 	return ""
@@ -125,7 +126,7 @@ func signInError(ctx context.Context, err error) *Error {
 }
 
 // aadstsPattern finds the code at the start of an error description.
-var aadstsPattern = regexp.MustCompile(`^AADSTS[0-9]{1,10}\b`)
+var aadstsPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^AADSTS[0-9]{1,10}\b`) })
 
 // entraError describes a failed request to Entra.
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes#handling-error-codes-in-your-application
@@ -141,7 +142,7 @@ func entraError(resp *http.Response, body []byte) *Error {
 	if json.Unmarshal(body, &content) != nil {
 		return e
 	}
-	e.Code = cmp.Or(aadstsPattern.FindString(content.Description), plausible(content.Error))
+	e.Code = cmp.Or(aadstsPattern().FindString(content.Description), plausible(content.Error))
 	if len(content.Codes) > 0 {
 		e.Code = "AADSTS" + strconv.Itoa(content.Codes[0])
 	}
@@ -166,7 +167,9 @@ func (e *unauthorized) Unwrap() error { return e.refusal }
 
 // parameterPattern finds the parameters of a challenge, such as error="x"
 // (RFC 9110, section 11.2).
-var parameterPattern = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))`)
+var parameterPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))`)
+})
 
 // challengedClaims returns the claims that Graph demands of a token, as JSON, or "" if
 // there is no well-formed claims challenge.
@@ -174,7 +177,7 @@ var parameterPattern = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]
 func challengedClaims(h http.Header) string {
 	for _, challenge := range h.Values("WWW-Authenticate") {
 		parameters := map[string]string{}
-		for _, found := range parameterPattern.FindAllStringSubmatch(challenge, -1) {
+		for _, found := range parameterPattern().FindAllStringSubmatch(challenge, -1) {
 			parameters[strings.ToLower(found[1])] = found[2] + found[3]
 		}
 		if parameters["error"] == "insufficient_claims" {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // The versions of the Graph API that have the sensors calls.
@@ -40,11 +41,11 @@ type Config struct {
 
 // namePattern matches GUIDs and domain names. It keeps everything else out of the paths
 // of sign-in URLs.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`) })
 
 func (cfg *Config) validate() error {
 	_, managed := cfg.Credential.(ManagedIdentity)
-	named := func(id string) bool { return namePattern.MatchString(id) || managed && id == "" }
+	named := func(id string) bool { return namePattern().MatchString(id) || managed && id == "" }
 	switch {
 	case !named(cfg.TenantID):
 		return &ConfigError{"tenant_id", "must be the tenant's GUID or one of its domain names"}

@@ -32,7 +32,7 @@ func (m ManagedIdentity) issuersFor(resource string, client *http.Client) (func(
 	source, _ := managedidentity.GetSource() // never fails
 	id := managedidentity.SystemAssigned()
 	if m.ClientID != "" {
-		if !namePattern.MatchString(m.ClientID) {
+		if !namePattern().MatchString(m.ClientID) {
 			return nil, &ConfigError{"client_id", "must be the client id of a user-assigned managed identity"}
 		}
 		id = managedidentity.UserAssignedClientID(m.ClientID)

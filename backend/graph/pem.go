@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -22,12 +23,14 @@ const (
 )
 
 // lineBreak also matches an escaped line break, and the indentation that YAML needs.
-var lineBreak = regexp.MustCompile(`[ \t]*(?:\r\n?|\n|(?:\\r)?\\n)[ \t]*`)
+var lineBreak = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[ \t]*(?:\r\n?|\n|(?:\\r)?\\n)[ \t]*`) })
 
 // remains matches what shows, outside of all blocks, that the BEGIN line of one is damaged:
 // its END line, or the first line of its content. One dash may be lost, and editors join two;
 // remarks have fewer.
-var remains = regexp.MustCompile(`(?m)(?:-{4}|[–—]{2})(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)|(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)(?:-{4}|[–—]{2})|^MI[A-Za-z0-9+/]{30}`)
+var remains = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)(?:-{4}|[–—]{2})(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)|(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)(?:-{4}|[–—]{2})|^MI[A-Za-z0-9+/]{30}`)
+})
 
 // eachBlock calls use for the PEM blocks of a text, whatever stands around them, and
 // returns the first error, with the number of its block. It goes on after an error. The
@@ -39,7 +42,7 @@ func eachBlock(text string, use func(*pem.Block) error) (first error) {
 	if err := plainText(text); err != nil && !strings.Contains(text, begin) {
 		return err // in UTF-16, for example, nothing looks like a block
 	}
-	for n, part := range strings.Split(lineBreak.ReplaceAllString(text, "\n"), begin) {
+	for n, part := range strings.Split(lineBreak().ReplaceAllString(text, "\n"), begin) {
 		block, after := pem.Decode([]byte(begin + part))
 		var err error
 		switch {
@@ -53,7 +56,7 @@ func eachBlock(text string, use func(*pem.Block) error) (first error) {
 		case !strings.HasSuffix(block.Type, " PARAMETERS"): // those of a key
 			err = use(block)
 		}
-		if err == nil && remains.Match(after) {
+		if err == nil && remains().Match(after) {
 			n, err = n+1, errors.New("has no intact BEGIN line")
 		}
 		if err == nil && n > maxBlocks {

@@ -199,6 +199,15 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	}
 }
 
+// Load loads what every reader needs. What fails is tried again by the first.
+func (m *Manager) Load(ctx context.Context) {
+	var parts sync.WaitGroup
+	parts.Go(func() { _, _ = m.Configs.Current(ctx) })
+	parts.Go(func() { _, _ = m.Keys.Record(ctx) })
+	parts.Go(func() { m.maxTTL.get(m.Now(), m.MaxTTL) })
+	parts.Wait()
+}
+
 // Reopen allows disclosure again: the mount does not go away after all.
 func (m *Manager) Reopen(ctx context.Context) {
 	m.tell(ctx, accesskey.Reopened)
