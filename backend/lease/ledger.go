@@ -53,6 +53,9 @@ type Ledger struct {
 	mu       sync.Mutex
 	known    map[int]*index     // by version
 	next     []*change          // what the next write will store; nil: none is due
+	hurry    context.CancelFunc // lets it wait for no more
+	took     time.Duration      // what the last write took
+	gathered time.Time          // when waiting for more last brought too few
 	behind   map[*pageInfo]bool // the pages whose removals could not be stored
 	repeated time.Time          // when that was last tried again beside other changes
 }

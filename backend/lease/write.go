@@ -19,6 +19,18 @@ const (
 	// pagesAtOnce is the number of pages of a batch that are written at the same time.
 	pagesAtOnce = 16
 
+	// A batch of removals that overlaps another waits for more, in units of what the last
+	// one took, and no longer than gatherMost. Vault's queue brings one or two while a batch
+	// is being written, and more if that is less busy with their storage.
+	gatherFor  = 3
+	gatherMost = 15 * time.Millisecond
+
+	// gatherMin is how many removals have to come for that to go on: a client or two who
+	// revoke one lease after the other would only wait longer. gatherAgain is how long it is
+	// given up if fewer have come.
+	gatherMin   = 3
+	gatherAgain = 200 * time.Millisecond
+
 	// repeatEvery is the shortest time between two batches that repeat removals. Prune
 	// repeats them as well.
 	repeatEvery = 5 * time.Second
@@ -94,17 +106,46 @@ func (l *Ledger) abandon(s logical.Storage, c *change) {
 // others. The caller holds mu.
 func (l *Ledger) join(s logical.Storage, c *change) *change {
 	if l.next == nil {
-		go l.writeBatch(s)
+		l.begin(s)
+	}
+	if c.isAdd() {
+		l.hurry()
 	}
 	l.next = append(l.next, c)
 	return c
 }
 
-// writeBatch stores a batch once the one before has been stored. Until then changes can
-// join it. Each change has its outcome when its own page has been written.
+// begin begins a batch. If no other is being written, it is written at once. Otherwise it
+// waits for more removals and for the other, but only for the other if a lease is to be
+// added: a reader is waiting. The caller holds mu.
+func (l *Ledger) begin(s logical.Storage) {
+	more, hurry := context.WithTimeout(context.Background(), min(gatherFor*l.took, gatherMost))
+	if l.hurry = hurry; time.Since(l.gathered) < gatherAgain {
+		hurry()
+	}
+	if l.storing.TryAcquire(1) {
+		hurry()
+		go l.writeBatch(s)
+		return
+	}
+	go func() {
+		<-more.Done()
+		hurry()
+		l.mu.Lock()
+		if errors.Is(more.Err(), context.DeadlineExceeded) && len(l.next) < gatherMin {
+			l.gathered = time.Now()
+		}
+		l.mu.Unlock()
+		_ = l.storing.Acquire(context.Background(), 1) // never fails: its holder has a budget
+		l.writeBatch(s)
+	}()
+}
+
+// writeBatch stores the next batch, and lets the one after be stored. Until it begins,
+// changes can join it. Each change has its outcome when its own page has been written.
 func (l *Ledger) writeBatch(s logical.Storage) {
-	_ = l.storing.Acquire(context.Background(), 1) // never fails: its holder has a budget
 	defer l.storing.Release(1)
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), ledgerBudget)
 	defer cancel()
 	var pages errgroup.Group
@@ -117,6 +158,9 @@ func (l *Ledger) writeBatch(s logical.Storage) {
 		})
 	}
 	_ = pages.Wait() // each change has its own error
+	l.mu.Lock()
+	l.took = time.Since(began)
+	l.mu.Unlock()
 }
 
 // pageWrite is the changes of one page that a batch stores.
