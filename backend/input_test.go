@@ -51,7 +51,7 @@ func drawInput(t *rapid.T, sim *graphtest.Simulator) input {
 	defer engine.clean(t.Context())
 	var all []input
 	for _, path := range engine.Paths {
-		request := strings.NewReplacer("?", "", "$", "").Replace(parameters.ReplaceAllString(path.Pattern, "fleet"))
+		request := strings.NewReplacer("^", "", "?", "", "$", "").Replace(parameters.ReplaceAllString(path.Pattern, "fleet"))
 		for _, name := range slices.Sorted(maps.Keys(path.Fields)) {
 			for _, op := range []logical.Operation{logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.ListOperation, logical.ReadOperation} {
 				read := op == logical.ReadOperation && path.Operations[logical.CreateOperation] != nil // which takes no fields
