@@ -64,7 +64,7 @@ type backend struct {
 	roles      *role.Store
 	health     *health.Tracker
 	events     *event.Sender
-	flights    *rotation.Flights // work with the key, and changes of the configuration
+	flights    *flight.Group // work with the key, and changes of the configuration
 	rotation   *rotation.Manager
 	root       *rootrotation.Rotator
 	retirement *retirement
@@ -102,14 +102,14 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		keys:    accesskey.New(storage, now),
 		roles:   role.NewStore(storage),
 		health:  health.New(storage, now),
-		flights: flight.New[accesskey.Record](ctx, graph.Detach),
+		flights: flight.New(ctx, graph.Detach),
 		stop:    stop,
 	}
 	b.events = event.New(b)
 	b.configs = config.New(storage, b.keys, Version, func() logical.SystemView { return b.System() }, now)
 	b.rotation = &rotation.Manager{
 		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Now: now, Sleep: sleep,
-		Flights: b.flights, Comparisons: flight.New[accesskey.Record](ctx, graph.Detach),
+		Flights: b.flights, Comparisons: flight.New(ctx, graph.Detach),
 		MaxTTL:  func() time.Duration { return b.core.maxTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
@@ -117,7 +117,7 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		return b.flights.Alone(ctx, flight.Configuration, work)
 	}
 	b.root = &rootrotation.Rotator{
-		Configs: b.configs, Events: b.events, Flights: flight.New[struct{}](ctx, graph.Detach), Exclusive: turn,
+		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, graph.Detach), Exclusive: turn,
 		Now: now, Sleep: graph.Sleep,
 	}
 	b.retirement = newRetirement(ctx, b.retireIfDue)

@@ -189,7 +189,7 @@ func (m *mount) look() (told bool) {
 
 // land waits until no work with Graph is under way.
 func (m *mount) land() {
-	for _, f := range []*rotation.Flights{m.engine.flights, m.engine.rotation.Comparisons} {
+	for _, f := range []*flight.Group{m.engine.flights, m.engine.rotation.Comparisons} {
 		require.NoError(m.t, f.Alone(m.t.Context(), flight.Schedule, func(context.Context) error { return nil }))
 	}
 }

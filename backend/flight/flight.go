@@ -52,70 +52,61 @@ type Order struct {
 	Keep bool
 }
 
-// Group runs one piece of work at a time. R is the result of shared work.
-type Group[R any] struct {
+// Group runs one piece of work at a time.
+type Group struct {
 	base   context.Context
 	detach func(base, request context.Context) context.Context
 
 	mu       sync.Mutex
-	current  *flight[R]
-	previous *flight[R] // its waiters may still be reading the result
-	queue    []*flight[R]
+	current  *flight
+	previous *flight // its waiters may still be reading the result
+	queue    []*flight
 }
 
 // New returns a group whose work ends with base. detach makes the context of a piece of
 // work: it ends with base, and takes from the request what is to be logged.
-func New[R any](base context.Context, detach func(base, request context.Context) context.Context) *Group[R] {
-	return &Group[R]{base: base, detach: detach}
+func New(base context.Context, detach func(base, request context.Context) context.Context) *Group {
+	return &Group{base: base, detach: detach}
 }
 
 // flight is one piece of work.
-type flight[R any] struct {
+type flight struct {
 	Order
 	ctx     context.Context
-	work    func(context.Context) (R, error)
+	work    func(context.Context) error
 	begun   bool          // see Group.mu
-	done    chan struct{} // closed when the result and err are set
-	result  R
+	done    chan struct{} // closed when err is set
 	err     error
 	waiters int // those who share it and have not released the result; see Group.mu
 }
 
-// Result is what came of shared work. The caller must call Release as soon as it has
-// what it wanted.
-type Result[R any] struct {
-	Value   R
-	Joined  bool // another request had asked for the work
-	Release func()
-}
-
-// Share has work done, or joins it, and returns what came of it. The error is the work's
-// own, ErrUnderWay, ErrNotBegun, or the context's.
-func (g *Group[R]) Share(ctx context.Context, o Order, work func(context.Context) (R, error)) (*Result[R], error) {
-	f, joined := g.enter(ctx, o, work)
-	err := g.wait(ctx, f)
-	if err == nil {
+// Share has work done, or joins it, and returns how it went. If the error is nil, the caller
+// must call release as soon as it has what it wanted. The error is the work's own,
+// ErrUnderWay, ErrNotBegun, or the context's.
+func (g *Group) Share(ctx context.Context, o Order, work func(context.Context) error) (release func(), err error) {
+	f := g.enter(ctx, o, work)
+	if err = g.wait(ctx, f); err == nil {
 		err = f.err
 	}
 	if err != nil {
 		g.release(f)
 		return nil, err
 	}
-	return &Result[R]{Value: f.result, Joined: joined, Release: func() { g.release(f) }}, nil
+	return func() { g.release(f) }, nil
 }
 
 // Alone runs work when its turn comes. No other request joins it. The error is the
 // work's own, ErrNotBegun if its turn did not come in time, ErrUnderWay, or the context's.
-func (g *Group[R]) Alone(ctx context.Context, rank Rank, work func(context.Context) error) error {
-	got, err := g.Share(ctx, Order{Rank: rank}, func(ctx context.Context) (none R, err error) { return none, work(ctx) })
+func (g *Group) Alone(ctx context.Context, rank Rank, work func(context.Context) error) error {
+	release, err := g.Share(ctx, Order{Rank: rank}, work)
 	if err == nil {
-		got.Release()
+		release()
 	}
 	return err
 }
 
 // Pause returns when no work is under way, or after d.
-func (g *Group[R]) Pause(ctx context.Context, d time.Duration) {
+func (g *Group) Pause(ctx context.Context, d time.Duration) {
 	g.mu.Lock()
 	current := g.current
 	g.mu.Unlock()
@@ -132,7 +123,7 @@ func (g *Group[R]) Pause(ctx context.Context, d time.Duration) {
 
 // Waiters returns the number of requests that wait for work of a purpose, or have not
 // released its result, while that work waits or is under way.
-func (g *Group[R]) Waiters(purpose string) int {
+func (g *Group) Waiters(purpose string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
@@ -145,29 +136,29 @@ func (g *Group[R]) Waiters(purpose string) int {
 }
 
 // enter returns the flight that does what is ordered. If there is none, it joins the queue.
-func (g *Group[R]) enter(ctx context.Context, o Order, work func(context.Context) (R, error)) (f *flight[R], joined bool) {
+func (g *Group) enter(ctx context.Context, o Order, work func(context.Context) error) *flight {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.joinable(o); f != nil {
 		f.waiters++
-		return f, true
+		return f
 	}
-	f = &flight[R]{Order: o, ctx: g.detach(g.base, ctx), work: work, done: make(chan struct{}), waiters: 1}
+	f := &flight{Order: o, ctx: g.detach(g.base, ctx), work: work, done: make(chan struct{}), waiters: 1}
 	g.queue = append(g.queue, f)
 	g.begin()
-	return f, false
+	return f
 }
 
 // joinable returns the flight that an order joins, nil if there is none. The caller holds
 // the lock.
-func (g *Group[R]) joinable(o Order) *flight[R] {
+func (g *Group) joinable(o Order) *flight {
 	if o.Purpose == "" {
 		return nil
 	}
 	if g.current != nil && g.current.Purpose != "" && (o.JoinAny || g.current.Purpose == o.Purpose) {
 		return g.current
 	}
-	if i := slices.IndexFunc(g.queue, func(f *flight[R]) bool { return f.Purpose == o.Purpose }); i >= 0 {
+	if i := slices.IndexFunc(g.queue, func(f *flight) bool { return f.Purpose == o.Purpose }); i >= 0 {
 		return g.queue[i]
 	}
 	return nil
@@ -176,7 +167,7 @@ func (g *Group[R]) joinable(o Order) *flight[R] {
 // begin starts the most urgent flight that waits, unless one is under way, or not all
 // waiters of the one before have released its result. That takes them no longer than their
 // handlers may run. The caller holds the lock.
-func (g *Group[R]) begin() {
+func (g *Group) begin() {
 	if g.current != nil || len(g.queue) == 0 || g.previous != nil && g.previous.waiters > 0 {
 		return
 	}
@@ -192,10 +183,10 @@ func (g *Group[R]) begin() {
 	go g.run(f)
 }
 
-func (g *Group[R]) run(f *flight[R]) {
+func (g *Group) run(f *flight) {
 	ctx, cancel := context.WithTimeout(f.ctx, Budget)
 	defer cancel()
-	f.result, f.err = f.work(ctx)
+	f.err = f.work(ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.current, g.previous = nil, f
@@ -205,12 +196,12 @@ func (g *Group[R]) run(f *flight[R]) {
 
 // release says that a waiter needs a flight no longer. One that nobody waits for leaves
 // the queue.
-func (g *Group[R]) release(f *flight[R]) {
+func (g *Group) release(f *flight) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f.waiters--
 	if !f.begun && f.waiters == 0 && !f.Keep {
-		g.queue = slices.DeleteFunc(g.queue, func(other *flight[R]) bool { return other == f })
+		g.queue = slices.DeleteFunc(g.queue, func(other *flight) bool { return other == f })
 	}
 	g.begin()
 }
@@ -218,7 +209,7 @@ func (g *Group[R]) release(f *flight[R]) {
 // wait returns nil when the flight is done. If the caller's time is up before, it is
 // ErrUnderWay, or ErrNotBegun if the flight still waits for its turn. Otherwise it is the
 // context's error.
-func (g *Group[R]) wait(ctx context.Context, f *flight[R]) error {
+func (g *Group) wait(ctx context.Context, f *flight) error {
 	select {
 	case <-f.done:
 		return nil

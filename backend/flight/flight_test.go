@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,11 +24,38 @@ var errBroken = errors.New("broken")
 
 func detach(base, _ context.Context) context.Context { return base }
 
+// group is a group whose work has a number as its result, so that a test sees which work was
+// shared: until all who share it have released it, no other begins.
+type group struct {
+	*flight.Group
+	last atomic.Int64
+}
+
+type result struct {
+	Value   int
+	Joined  bool
+	Release func()
+}
+
+func (g *group) share(ctx context.Context, o flight.Order, work func(context.Context) (int, error)) (*result, error) {
+	var own atomic.Bool
+	release, err := g.Share(ctx, o, func(ctx context.Context) error {
+		own.Store(true)
+		n, err := work(ctx)
+		g.last.Store(int64(n))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &result{int(g.last.Load()), !own.Load(), release}, nil
+}
+
 // within runs a test in a bubble of its own time, with a group whose work ends with the
 // test. A goroutine that is left at the end fails the test.
-func within(t *testing.T, test func(t *testing.T, g *flight.Group[int])) {
+func within(t *testing.T, test func(t *testing.T, g *group)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, flight.New[int](t.Context(), detach)) })
+	synctest.Test(t, func(t *testing.T) { test(t, &group{Group: flight.New(t.Context(), detach)}) })
 }
 
 // lasting is work that lasts for some time, or until its context ends.
@@ -57,16 +85,16 @@ func shared(purpose string) flight.Order {
 
 // outcome is what a request got, and when.
 type outcome struct {
-	got  *flight.Result[int]
+	got  *result
 	err  error
 	took time.Duration
 }
 
 // share shares work in the background.
-func share(ctx context.Context, g *flight.Group[int], o flight.Order, work func(context.Context) (int, error)) *outcome {
+func share(ctx context.Context, g *group, o flight.Order, work func(context.Context) (int, error)) *outcome {
 	out, start := &outcome{}, time.Now()
 	go func() {
-		out.got, out.err = g.Share(ctx, o, work)
+		out.got, out.err = g.share(ctx, o, work)
 		out.took = time.Since(start)
 	}()
 	synctest.Wait()
@@ -86,7 +114,7 @@ func hasty(t *testing.T, d time.Duration) context.Context {
 }
 
 func TestRequestsOfTheSamePurposeShareWork(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		first := share(t.Context(), g, shared("a"), lasting(time.Second, 7, nil))
 		second := share(t.Context(), g, shared("a"), never(t))
 		require.Equal(t, 2, g.Waiters("a"))
@@ -127,12 +155,12 @@ func TestWhatIsJoined(t *testing.T) {
 		"any, at another urgency":         {flight.Order{Purpose: "other", Rank: flight.BreakGlass, JoinAny: true}, begun, begun},
 	} {
 		t.Run(name, func(t *testing.T) {
-			within(t, func(t *testing.T, g *flight.Group[int]) {
+			within(t, func(t *testing.T, g *group) {
 				values := map[string]int{begun: 1, waiting: 2, "": 3}
 				brief := func(o flight.Order, result int) *outcome {
 					out := &outcome{}
 					go func() {
-						if out.got, out.err = g.Share(t.Context(), o, lasting(time.Second, result, nil)); out.err == nil {
+						if out.got, out.err = g.share(t.Context(), o, lasting(time.Second, result, nil)); out.err == nil {
 							out.got.Release()
 						}
 					}()
@@ -154,7 +182,7 @@ func TestWhatIsJoined(t *testing.T) {
 // A failure is that of those who asked for the work. Those who asked for other work, and
 // those who come after it, do not see it.
 func TestFailureBelongsToThoseWhoSharedIt(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		blocker := share(t.Context(), g, shared("blocker"), lasting(time.Second, 1, nil))
 		failing := []*outcome{
 			share(t.Context(), g, shared("a"), lasting(time.Second, 7, errBroken)),
@@ -172,7 +200,7 @@ func TestFailureBelongsToThoseWhoSharedIt(t *testing.T) {
 		require.NoError(t, other.err)
 		require.Equal(t, 8, other.got.Value)
 		other.got.Release()
-		next, err := g.Share(t.Context(), shared("a"), lasting(time.Second, 9, nil))
+		next, err := g.share(t.Context(), shared("a"), lasting(time.Second, 9, nil))
 		require.NoError(t, err)
 		require.Equal(t, 9, next.Value)
 		next.Release()
@@ -182,7 +210,7 @@ func TestFailureBelongsToThoseWhoSharedIt(t *testing.T) {
 // Work could replace a key before those who waited for it have it. What is more urgent
 // goes first all the same.
 func TestNextWorkStartsWhenAllHaveReleasedTheResult(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		first := share(t.Context(), g, shared("a"), lasting(time.Second, 1, nil))
 		second := share(t.Context(), g, shared("a"), never(t))
 		pass(time.Second)
@@ -206,7 +234,7 @@ func TestNextWorkStartsWhenAllHaveReleasedTheResult(t *testing.T) {
 
 // What waits goes in the order of ranks, and then in that of arrival, one at a time.
 func TestOrderOfRanksAndThenOfArrival(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		ranks := []flight.Rank{flight.Schedule, flight.Readers, flight.Retirement, flight.Configuration, flight.Farewell, flight.BreakGlass}
 		blocker := share(t.Context(), g, shared("blocker"), lasting(time.Second, 1, nil))
 		var went []string
@@ -248,7 +276,7 @@ type request struct {
 // anybody who waits for it but what is kept.
 func TestWorkAtRandom(t *testing.T) {
 	for seed := range uint64(200) {
-		within(t, func(t *testing.T, g *flight.Group[int]) {
+		within(t, func(t *testing.T, g *group) {
 			random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a seed makes it repeatable
 			requests := make([]*request, 20)
 			for n := range requests {
@@ -286,11 +314,11 @@ func (c *course) locked(do func()) {
 	do()
 }
 
-func (c *course) ask(t *testing.T, g *flight.Group[int], r *request) {
+func (c *course) ask(t *testing.T, g *group, r *request) {
 	time.Sleep(r.arrives)
 	c.locked(func() { r.entered = true })
 	purpose := fmt.Sprint("of request ", r.n)
-	got, err := g.Share(hasty(t, r.stays), flight.Order{Purpose: purpose, Rank: r.rank, Keep: r.keep}, func(context.Context) (int, error) {
+	got, err := g.share(hasty(t, r.stays), flight.Order{Purpose: purpose, Rank: r.rank, Keep: r.keep}, func(context.Context) (int, error) {
 		c.locked(func() { c.begin(t, r) })
 		time.Sleep(r.lasts)
 		c.locked(func() {
@@ -332,7 +360,7 @@ func (c *course) begin(t *testing.T, r *request) {
 }
 
 func TestRequestThatEndsLeavesTheWorkToTheOthers(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		gone, hangUp := context.WithCancel(t.Context())
 		first := share(hasty(t, time.Second), g, shared("a"), lasting(2*time.Second, 7, nil))
 		second := share(gone, g, shared("a"), never(t))
@@ -353,7 +381,7 @@ func TestRequestThatEndsLeavesTheWorkToTheOthers(t *testing.T) {
 		require.Equal(t, 8, stays.got.Value)
 		require.True(t, stays.got.Joined)
 		stays.got.Release()
-		_, err := g.Share(t.Context(), shared("a"), lasting(0, 0, errBroken)) // no one holds it up
+		_, err := g.share(t.Context(), shared("a"), lasting(0, 0, errBroken)) // no one holds it up
 		require.ErrorIs(t, err, errBroken)
 	})
 }
@@ -363,7 +391,7 @@ func TestRequestThatEndsLeavesTheWorkToTheOthers(t *testing.T) {
 func TestWorkThatNobodyWaitsForIsDropped(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		for range 50 {
-			within(t, func(t *testing.T, g *flight.Group[int]) {
+			within(t, func(t *testing.T, g *group) {
 				order := flight.Order{Purpose: "a", Rank: flight.Readers, Keep: keep}
 				blocker := share(t.Context(), g, shared("blocker"), lasting(2*time.Second, 1, nil))
 				done := 0
@@ -390,7 +418,7 @@ func TestWorkThatNobodyWaitsForIsDropped(t *testing.T) {
 }
 
 func TestAloneWaitsForItsTurnAndIsNotJoined(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		first := share(t.Context(), g, shared("a"), lasting(time.Second, 1, nil))
 		var (
 			turns []time.Duration
@@ -415,7 +443,7 @@ func TestAloneWaitsForItsTurnAndIsNotJoined(t *testing.T) {
 }
 
 func TestAloneWhenTimeRunsOut(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		gone, hangUp := context.WithCancel(t.Context())
 		hangUp()
 		lastingTwo := func(context.Context) error { time.Sleep(2 * time.Second); return nil }
@@ -436,7 +464,7 @@ func TestAloneWhenTimeRunsOut(t *testing.T) {
 // Who pauses goes on when the work under way is done, or after some time, or when their
 // own is up.
 func TestPause(t *testing.T) {
-	within(t, func(t *testing.T, g *flight.Group[int]) {
+	within(t, func(t *testing.T, g *group) {
 		pause := func(ctx context.Context, d time.Duration) time.Duration {
 			start := time.Now()
 			g.Pause(ctx, d)
@@ -458,9 +486,9 @@ func TestContextOfWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type name struct{}
 		base, stop := context.WithCancel(t.Context())
-		g := flight.New[int](base, func(base, request context.Context) context.Context {
+		g := &group{Group: flight.New(base, func(base, request context.Context) context.Context {
 			return context.WithValue(base, name{}, request.Value(name{}))
-		})
+		})}
 		request, hangUp := context.WithCancel(context.WithValue(t.Context(), name{}, "reader"))
 		first := share(request, g, shared("a"), func(ctx context.Context) (int, error) {
 			require.Equal(t, "reader", ctx.Value(name{}))

@@ -52,7 +52,7 @@ type engine struct {
 
 	mu      sync.Mutex
 	at      time.Time
-	flights *flight.Group[struct{}]
+	flights *flight.Group
 	configs *config.Store
 	rotator *rootrotation.Rotator
 }
@@ -108,10 +108,10 @@ func each(t *testing.T, kinds []string, test func(t *testing.T, e *engine, app s
 
 // restart begins anew on the same storage, as after a crash.
 func (e *engine) restart() {
-	e.flights = flight.New[struct{}](e.ctx, e.detach)
+	e.flights = flight.New(e.ctx, e.detach)
 	e.configs = config.New(e.storage, accesskey.New(e.storage, e.now), "v1", func() logical.SystemView { return logical.TestSystemView() }, e.now)
 	e.rotator = &rootrotation.Rotator{
-		Configs: e.configs, Events: event.New(&framework.Backend{}), Flights: flight.New[struct{}](e.ctx, e.detach),
+		Configs: e.configs, Events: event.New(&framework.Backend{}), Flights: flight.New(e.ctx, e.detach),
 		Exclusive: e.exclusive, Now: e.now,
 	}
 	e.impatient()

@@ -54,7 +54,7 @@ func (e *unknownError) Error() string {
 type Rotator struct {
 	Configs *config.Store
 	Events  *event.Sender
-	Flights *flight.Group[struct{}]
+	Flights *flight.Group
 	// Exclusive runs work in the turn in which a configuration is changed.
 	Exclusive func(ctx context.Context, work func(context.Context) error) error
 	Now       func() time.Time

@@ -25,16 +25,16 @@ const compareBudget = 4 * time.Second
 // compare compares the record's key with the tenant's, once for all who want to know. A
 // comparison that fails is no error: the store of the key has been told.
 func (m *Manager) compare(ctx context.Context) error {
-	got, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) (none accesskey.Record, err error) {
+	release, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) error {
 		number := m.Health.Connection()
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
 			m.logUncompared(ctx, m.ask(ctx, conn, number, m.Health.May(ctx, health.Comparison)))
 		}
-		return none, err
+		return err
 	})
 	if err == nil {
-		got.Release()
+		release()
 	}
 	return err
 }

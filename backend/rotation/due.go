@@ -124,8 +124,8 @@ func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, rec acces
 func (m *Manager) run(ctx context.Context, work string) {
 	if _, regenerates := jobs[work]; !regenerates {
 		_ = m.compare(ctx) // reported
-	} else if got, err := m.regenerate(ctx, m.attempt(work)); err == nil {
-		got.Release()
+	} else if release, err := m.regenerate(ctx, m.attempt(work)); err == nil {
+		release()
 	}
 }
 
@@ -205,7 +205,7 @@ func (m *Manager) retireNow(ctx context.Context) error {
 		}
 		a := m.attempt(accesskey.WorkRetire)
 		a.Rank = flight.Farewell
-		if _, err := a.criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
+		if err := a.criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
 			return err
 		}
 	}

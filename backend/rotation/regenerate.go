@@ -45,10 +45,10 @@ func (m *Manager) attempt(work string) attempt {
 	return attempt{Manager: m, job: jobs[work], onlyIf: work}
 }
 
-// regenerate regenerates the key, or joins a regeneration. It returns the record of the key
-// that came of it. The error is [accesskey.ErrNotDue] if the joined work was not made for
-// those who wait.
-func (m *Manager) regenerate(ctx context.Context, a attempt) (*flight.Result[accesskey.Record], error) {
+// regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
+// begins before release is called. It is [accesskey.ErrNotDue] if the joined work was not
+// made for those who wait.
+func (m *Manager) regenerate(ctx context.Context, a attempt) (release func(), err error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }
 
@@ -63,36 +63,38 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 //     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
-func (a attempt) criticalSection(ctx context.Context) (rec accesskey.Record, err error) {
+func (a attempt) criticalSection(ctx context.Context) (err error) {
 	conn, err := a.Configs.Current(ctx)
 	if err != nil {
-		return rec, err
+		return err
 	}
 	before, err := a.Keys.Record(ctx)
 	if err != nil {
-		return rec, err
+		return err
 	}
 	if a.onlyIf == "" && before.MadeSince(a.since) {
-		return before, accesskey.ErrNotDue // a flight that the reader was too late to join has made one
+		return accesskey.ErrNotDue // a flight that the reader was too late to join has made one
 	}
 	if err := a.mayBegin(ctx); err != nil {
-		return rec, a.forOthers(err)
+		return a.forOthers(err)
 	}
+	var rec accesskey.Record
 	defer func() { err = a.report(ctx, before, rec, err) }()
 	if err := a.prepare(ctx, conn); err != nil {
-		return rec, err
+		return err
 	}
 	if err := a.pace.wait(ctx, a.Rank, a.Now(), a.Sleep); err != nil {
-		return rec, err
+		return err
 	}
 	begun, key, err := a.post(ctx, conn)
 	switch {
 	case !begun:
-		return rec, err
+		return err
 	case err != nil:
 		return a.afterFailure(ctx, err)
 	}
-	return a.answered(ctx, key)
+	rec, err = a.answered(ctx, key)
+	return err
 }
 
 // mayBegin returns why the attempt has to wait, nil if it does not: Graph has asked to be
@@ -196,21 +198,21 @@ func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, er
 
 // afterFailure deals with a regeneration that did not return a key. If Graph provably did
 // not carry it out, the record's key is good; otherwise Graph is asked which one is.
-func (a attempt) afterFailure(ctx context.Context, failure error) (accesskey.Record, error) {
+func (a attempt) afterFailure(ctx context.Context, failure error) error {
 	// An error that is not Graph's is that of a context that had ended before anything
 	// was sent.
 	remote, ok := errors.AsType[*graph.Error](failure)
 	if !ok || !remote.MayHaveHappened() {
-		applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
+		_, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
 		a.logUnstored(ctx, err)
-		return applied.Record, failure
+		return failure
 	}
-	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Lost})
+	_, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Lost})
 	a.logUnstored(ctx, err)
 	if ctx.Err() == nil {
 		_ = a.compare(ctx) // for all who wait; they ask again if it fails
 	}
-	return applied.Record, &UnsettledError{remote}
+	return &UnsettledError{remote}
 }
 
 // logUnstored logs that an outcome could not be stored. It is known in memory.

@@ -44,8 +44,8 @@ type rig struct {
 	health  *health.Tracker
 	events  *event.Sender
 	bus     *bus
-	flights *rotation.Flights
-	compare *rotation.Flights
+	flights *flight.Group
+	compare *flight.Group
 	manager *rotation.Manager
 	log     *lockedLog
 	ctx     context.Context // with the log
@@ -98,7 +98,7 @@ func (r *rig) restart() {
 		}
 		return graph.WithTrace(base)
 	}
-	r.flights, r.compare = flight.New[accesskey.Record](r.ctx, detach), flight.New[accesskey.Record](r.ctx, detach)
+	r.flights, r.compare = flight.New(r.ctx, detach), flight.New(r.ctx, detach)
 	r.manager = &rotation.Manager{
 		Keys: r.keys, Configs: r.configs, Health: r.health, Events: r.events, Now: r.time, Sleep: r.sleep,
 		Flights: r.flights, Comparisons: r.compare,

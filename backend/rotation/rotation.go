@@ -42,9 +42,6 @@ const shareWait = 2 * time.Second
 // ErrUnconfirmed says that a rotation which an operator has asked for goes on.
 var ErrUnconfirmed = errors.New("the key has not been confirmed to be regenerated yet; the engine goes on until it is, also after a restart: see wanted_since in mdi/status")
 
-// Flights is work with the key that is done one piece at a time.
-type Flights = flight.Group[accesskey.Record]
-
 // Manager works with the key of a mount.
 type Manager struct {
 	Keys    *accesskey.Store
@@ -53,7 +50,7 @@ type Manager struct {
 	Events  *event.Sender
 	// Flights is the work that can replace the key. Changes of the configuration and of
 	// the app's credential take their turn in it. Comparisons are beside it.
-	Flights, Comparisons *Flights
+	Flights, Comparisons *flight.Group
 
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
@@ -93,7 +90,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 	}()
 	var (
 		asks             accesskey.Terms // what this reader has waited for so far
-		ready            *flight.Result[accesskey.Record]
+		release          func()
 		repeat, compared = true, false
 	)
 	a := m.attempt("")
@@ -103,16 +100,16 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 	}
 	for {
 		got, err := m.take(ctx, role, &asks)
-		if ready != nil {
-			ready.Release()
-			ready = nil
+		if release != nil {
+			release()
+			release = nil
 		}
 		switch {
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
 			a.ttl = asks.TTL
-			ready, err = m.regenerate(ctx, a)
+			release, err = m.regenerate(ctx, a)
 			if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
 			}
@@ -176,9 +173,9 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		return accesskey.Record{}, err
 	}
 	for {
-		got, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
+		release, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
 		if err == nil {
-			got.Release()
+			release()
 		}
 		rec, failed := m.Keys.Record(ctx)
 		switch {
