@@ -126,19 +126,20 @@ type trippedStorage struct {
 
 // tripwire is the write to stop at.
 type tripwire struct {
-	at      int  // counted from 1
-	applied bool // stop after it, not before
+	kind    string // the first part of the entry's path; "" for any
+	left    int    // how many of that kind there are until then, with itself
+	applied bool   // stop after it, not before
 	reached chan struct{}
 	cut     chan struct{} // closed when there is nobody left to answer to
 }
 
-// arm makes the storage stop at a write: before it has any effect or, if applied,
-// after that and before the plugin hears of it. With at 0 it only takes notes.
-func (s *trippedStorage) arm(at int, applied bool) *tripwire {
+// arm makes the storage stop at a write, the at-th of a kind: before it has any effect or, if
+// applied, after that and before the plugin hears of it. With at 0 it only takes notes.
+func (s *trippedStorage) arm(kind string, at int, applied bool) *tripwire {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.written = nil
-	s.trip = &tripwire{at: at, applied: applied, reached: make(chan struct{}), cut: make(chan struct{})}
+	s.trip = &tripwire{kind: kind, left: at, applied: applied, reached: make(chan struct{}), cut: make(chan struct{})}
 	return s.trip
 }
 
@@ -209,7 +210,10 @@ func (s *trippedStorage) count(key string) *tripwire {
 	defer s.mu.Unlock()
 	kind, _, _ := strings.Cut(key, "/")
 	s.written = append(s.written, kind)
-	if s.trip == nil || len(s.written) != s.trip.at {
+	if s.trip == nil || s.trip.kind != "" && s.trip.kind != kind {
+		return nil
+	}
+	if s.trip.left--; s.trip.left != 0 {
 		return nil
 	}
 	return s.trip

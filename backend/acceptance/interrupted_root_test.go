@@ -145,7 +145,7 @@ func (s *suite) interruptRoot(t *testing.T, kind rootKind, name string) *rootInt
 func (i *rootInterruption) undisturbed(t *testing.T, step rootStep) {
 	t.Helper()
 	step.prepare(i, t)
-	i.storage.arm(0, false)
+	i.storage.arm("", 0, false)
 	step.begin(i.plugin)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.GreaterOrEqual(c, len(i.storage.writes()), step.writes)
@@ -193,7 +193,7 @@ func (i *rootInterruption) rotate(t *testing.T) {
 func (i *rootInterruption) killed(t *testing.T, step rootStep, at int, applied bool) {
 	t.Helper()
 	step.prepare(i, t)
-	trip, doomed := i.storage.arm(at, applied), i.plugin
+	trip, doomed := i.storage.arm("", at, applied), i.plugin
 	go step.begin(doomed)
 	select {
 	case <-trip.reached:

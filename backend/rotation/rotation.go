@@ -201,7 +201,6 @@ func (m *Manager) Load(ctx context.Context) {
 	var parts sync.WaitGroup
 	parts.Go(func() { _, _ = m.Configs.Current(ctx) })
 	parts.Go(func() { _, _ = m.Keys.Record(ctx) })
-	parts.Go(func() { m.maxTTL.get(m.Now(), m.MaxTTL) })
 	parts.Wait()
 }
 
