@@ -58,7 +58,7 @@ func ofMount[R any](m method[R]) func(context.Context, *logical.Request, *framew
 type responses = map[int][]framework.Response
 
 // path declares a path of the engine.
-// The pattern lacks only the ^: the framework would add it, in each mount.
+// The pattern lacks only the ^, which the framework would add: while another mount reads it.
 func path(pattern, synopsis, description string, operations map[logical.Operation]framework.OperationHandler) *framework.Path {
 	return &framework.Path{
 		Pattern:         "^" + pattern,
