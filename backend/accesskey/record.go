@@ -46,7 +46,7 @@ const (
 type Record struct {
 	// Version is the number of the key: a new key gets a higher one than any before, also
 	// across tenants, so that a lease names one key for ever. It goes back if a displaced version is the record again: Newest is the
-	// highest so far.
+	// highest that a key has had, or may have had.
 	Version       int       `json:"version"`
 	Newest        int       `json:"newest"`
 	Key           string    `json:"key"` // "" if the workspace has no known key

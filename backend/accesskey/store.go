@@ -218,7 +218,7 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 	if d.short {
 		ttl = min(ttl, ShortTTL)
 	}
-	id, err := s.reservedOr(rec.Version, ttl, func() (string, error) { return s.add(ctx, rec.Version, ttl) })
+	id, err := s.reservedOr(rec.Version, ttl, func() (string, error) { return s.add(ctx, rec.Version, ttl, 0) })
 	if err != nil {
 		return nil, err
 	}
@@ -226,8 +226,8 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 	return &Lease{Record: rec, TTL: ttl, ID: id, Short: d.short, Unconfirmed: d.unconfirmed}, nil
 }
 
-func (s *Store) add(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
-	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+lease.Grace))
+func (s *Store) add(ctx context.Context, version int, ttl, later time.Duration) (id string, err error) {
+	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+later+lease.Grace))
 }
 
 // Unreserve withdraws the lease that was recorded for a reader who waited, if none has it yet.
@@ -355,12 +355,12 @@ func (r Record) mayLive(version int) bool {
 
 // Forget drops what the store remembers of a storage entry that another node has written.
 func (s *Store) Forget() {
+	s.Unreserve()
 	s.ledger.Forget()
 	unlock, _ := s.lock.Write(context.Background()) // never fails: who holds it has a budget
 	defer unlock()
 	s.record, s.dirty = nil, false
 	s.inAdvance.Store(0)
-	s.reserved.Store(nil)
 }
 
 // Event is something that has happened with the key, or is about to.
@@ -435,23 +435,31 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	if err != nil {
 		return Applied{Before: rec, Record: rec}, err
 	}
-	reserved := s.reserve(ctx, e, next, finding)
+	reserved := s.reserve(ctx, e, rec, next)
 	err = s.keep(ctx, e, rec, next)
 	reserved()
 	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
 }
 
-// reserve records a lease on a new key for a reader who waits for it, while the new record is
-// being stored. If the process dies between the two, nobody has the lease: see found. The
-// caller waits for it with ready.
-func (s *Store) reserve(ctx context.Context, e Event, next Record, f Finding) (ready func()) {
-	if !e.Awaited || e.TTL == 0 || f != Renewed {
+// reserveFor is how much later than the reader it was made for another can take a reserved
+// lease: the rest of a flight.
+const reserveFor = 20 * time.Second
+
+// reserve records a lease on a new key for a reader who waits for it, while the next record is
+// being stored. If the process dies between the two, nobody has the lease, nor the version
+// that it is on: see found. The caller waits for it with ready.
+func (s *Store) reserve(ctx context.Context, e Event, rec, next Record) (ready func()) {
+	if !e.Awaited || e.TTL == 0 || next.Version <= rec.newest() { // a comparison has found the key
 		return func() {}
+	}
+	ttl := e.TTL
+	if next.Watch != nil {
+		ttl = min(ttl, ShortTTL)
 	}
 	var added sync.WaitGroup
 	added.Go(func() {
-		if id, err := s.add(ctx, next.Version, e.TTL); err == nil { // else the reader tries again
-			s.reserved.Store(&Lease{Record: next, TTL: e.TTL, ID: id})
+		if id, err := s.add(ctx, next.Version, ttl, reserveFor); err == nil { // else the reader tries again
+			s.reserved.Store(&Lease{Record: next, TTL: ttl, ID: id})
 		}
 	})
 	return added.Wait

@@ -653,6 +653,27 @@ func TestLeaseInAdvance(t *testing.T) {
 		r.lease(fresh)
 		require.Equal(t, 1, r.live())
 	})
+	t.Run("on watch", func(t *testing.T) {
+		r := under(t)
+		r.happen(accesskey.Lost, accesskey.Begun)
+		r.apply(answer)
+		r.storage.FailWhen(func(op, _ string) bool { return op == "put" || op == "delete" })
+		require.Equal(t, accesskey.ShortTTL, r.lease(fresh).TTL)
+	})
+	t.Run("a comparison has found the key", func(t *testing.T) {
+		r := under(t)
+		r.compared("b")
+		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
+		r.fails(storagetest.ErrBroken, answer)
+		r.restart()
+		require.Equal(t, 2, r.compared("b").Record.Version)
+		require.Zero(t, r.live())
+	})
+	t.Run("another node has written", func(t *testing.T) {
+		r := answered(t)
+		r.store.Forget()
+		require.Zero(t, r.live())
+	})
 	t.Run("the process dies before the key is stored", func(t *testing.T) {
 		r := under(t)
 		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))

@@ -13,9 +13,11 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
+	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
 func TestObtainOnTheTermsOfTheReader(t *testing.T) {
@@ -160,4 +162,44 @@ func TestPaceOfRegenerations(t *testing.T) {
 	}
 	require.Equal(t, 40, r.posts())
 	require.Equal(t, 39*time.Second, r.time().Sub(begun))
+}
+
+// A reader who leaves while the key or the report of its success is being stored leaves no
+// lease, although one was recorded meanwhile.
+func TestReaderWhoLeavesDuringTheStoring(t *testing.T) {
+	for during, put := range map[string]struct {
+		key string
+		nth int
+	}{
+		"of the key":    {accesskey.StorageKey, 2}, // the first is the intent
+		"of the report": {health.StorageKey, 1},
+	} {
+		t.Run(during, func(t *testing.T) {
+			r := configured(t, nil)
+			r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
+			_ = r.fails(alone) // so that a success is reported
+			r.advance(time.Hour)
+			ctx, leave := context.WithCancel(r.ctx)
+			left, reached := make(chan error, 1), make(chan struct{})
+			at := storagetest.Nth(put.nth, "put", put.key)
+			r.storage.FailWhen(func(op, key string) bool {
+				if at(op, key) {
+					close(reached)
+					leave()
+					require.ErrorIs(t, <-left, context.Canceled)
+				}
+				return false
+			})
+			go func() {
+				_, err := r.manager.Obtain(ctx, alone)
+				left <- err
+			}()
+			<-reached
+			require.NoError(t, r.flights.Alone(t.Context(), flight.Schedule, func(context.Context) error { return nil }))
+			live, err := r.keys.Live(t.Context())
+			require.NoError(t, err)
+			require.Zero(t, live)
+			require.Equal(t, 1, r.record().Version)
+		})
+	}
 }

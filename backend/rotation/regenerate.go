@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	// postBudget is the part of a flight that Graph gets for regenerating.
+	// postBudget is the part of a flight that Graph gets for regenerating, and storage for the
+	// intent.
 	postBudget = 30 * time.Second
 
 	// outcomeBudget bounds the storing of an outcome, which must not be lost because the
