@@ -218,7 +218,7 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 	if d.short {
 		ttl = min(ttl, ShortTTL)
 	}
-	id, err := s.reservedOr(rec.Version, ttl, func() (string, error) { return s.add(ctx, rec.Version, ttl, 0) })
+	id, err := s.reservedOr(rec.Version, ttl, func() (string, error) { return s.add(ctx, rec.Version, ttl) })
 	if err != nil {
 		return nil, err
 	}
@@ -226,8 +226,8 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 	return &Lease{Record: rec, TTL: ttl, ID: id, Short: d.short, Unconfirmed: d.unconfirmed}, nil
 }
 
-func (s *Store) add(ctx context.Context, version int, ttl, later time.Duration) (id string, err error) {
-	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+later+lease.Grace))
+func (s *Store) add(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
+	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+lease.Grace))
 }
 
 // Unreserve withdraws the lease that was recorded for a reader who waited, if none has it yet.
@@ -241,7 +241,7 @@ func (s *Store) Unreserve() {
 // withdraws that lease, if there is one, and adds another.
 func (s *Store) reservedOr(version int, ttl time.Duration, add func() (string, error)) (id string, err error) {
 	l := s.reserved.Swap(nil)
-	if l != nil && l.Record.Version == version && l.TTL == ttl {
+	if l != nil && l.Record.Version == version && l.TTL == ttl && s.now().Sub(l.Record.RegeneratedAt).Abs() < reservedFor {
 		return l.ID, nil
 	}
 	if l != nil {
@@ -441,9 +441,9 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
 }
 
-// reserveFor is how much later than the reader it was made for another can take a reserved
-// lease: the rest of a flight.
-const reserveFor = 20 * time.Second
+// reservedFor is how long a lease is reserved. Its record ends in the time of a lease that
+// was handed out when it was made: core's clock for it must not start much later.
+const reservedFor = time.Second
 
 // reserve records a lease on a new key for a reader who waits for it, while the next record is
 // being stored. If the process dies between the two, nobody has the lease, nor the version
@@ -458,7 +458,7 @@ func (s *Store) reserve(ctx context.Context, e Event, rec, next Record) (ready f
 	}
 	var added sync.WaitGroup
 	added.Go(func() {
-		if id, err := s.add(ctx, next.Version, ttl, reserveFor); err == nil { // else the reader tries again
+		if id, err := s.add(ctx, next.Version, ttl); err == nil { // else the reader tries again
 			s.reserved.Store(&Lease{Record: next, TTL: ttl, ID: id})
 		}
 	})

@@ -631,6 +631,14 @@ func TestLeaseInAdvance(t *testing.T) {
 		require.Equal(t, time.Minute, r.lease(accesskey.Terms{TTL: time.Minute, Fresh: 2}).TTL)
 		require.Equal(t, 1, r.live())
 	})
+	t.Run("one who comes later", func(t *testing.T) {
+		r := answered(t)
+		r.now = r.now.Add(time.Minute)
+		later := r.lease(fresh)
+		r.now = r.now.Add(time.Hour + lease.Grace - time.Second)
+		require.Equal(t, 1, r.live(), "a lease lasts from when it is handed out")
+		require.NoError(t, r.revoke(later))
+	})
 	t.Run("nobody is left", func(t *testing.T) {
 		r := answered(t)
 		r.store.Unreserve()
