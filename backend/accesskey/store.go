@@ -218,9 +218,12 @@ func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, 
 	if d.short {
 		ttl = min(ttl, ShortTTL)
 	}
-	id, err := s.reservedOr(rec.Version, ttl, func() (string, error) { return s.add(ctx, rec.Version, ttl) })
-	if err != nil {
-		return nil, err
+	id := s.takeReserved(rec.Version, ttl)
+	if id == "" {
+		var err error
+		if id, err = s.add(ctx, rec.Version, ttl); err != nil {
+			return nil, err
+		}
 	}
 	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
 	return &Lease{Record: rec, TTL: ttl, ID: id, Short: d.short, Unconfirmed: d.unconfirmed}, nil
@@ -237,17 +240,18 @@ func (s *Store) Unreserve() {
 	}
 }
 
-// reservedOr returns the id of the lease that is reserved, if it is as wanted. Otherwise it
-// withdraws that lease, if there is one, and adds another.
-func (s *Store) reservedOr(version int, ttl time.Duration, add func() (string, error)) (id string, err error) {
+// takeReserved returns the id of the lease that is reserved, or "" if there is none. One that
+// is not as wanted is withdrawn.
+func (s *Store) takeReserved(version int, ttl time.Duration) (id string) {
 	l := s.reserved.Swap(nil)
-	if l != nil && l.Record.Version == version && l.TTL == ttl && s.now().Sub(l.Record.RegeneratedAt).Abs() < reservedFor {
-		return l.ID, nil
+	switch {
+	case l == nil:
+		return ""
+	case l.Record.Version == version && l.TTL == ttl && s.now().Sub(l.Record.RegeneratedAt).Abs() < reservedFor:
+		return l.ID
 	}
-	if l != nil {
-		s.Withdraw(l)
-	}
-	return add()
+	s.Withdraw(l)
+	return ""
 }
 
 // Revoke removes the record of a lease, and reports whether it may have been the last on

@@ -119,14 +119,14 @@ func (l *Ledger) join(s logical.Storage, c *change) *change {
 // waits for more removals and for the other, but only for the other if a lease is to be
 // added: a reader is waiting. The caller holds mu.
 func (l *Ledger) begin(s logical.Storage) {
+	if l.storing.TryAcquire(1) {
+		l.hurry = func() {} // it does not wait
+		go l.writeBatch(s)
+		return
+	}
 	more, hurry := context.WithTimeout(context.Background(), min(gatherFor*l.took, gatherMost))
 	if l.hurry = hurry; time.Since(l.gathered) < gatherAgain {
 		hurry()
-	}
-	if l.storing.TryAcquire(1) {
-		hurry()
-		go l.writeBatch(s)
-		return
 	}
 	go func() {
 		<-more.Done()
