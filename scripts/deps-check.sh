@@ -14,22 +14,22 @@ MODULE=example.com/vault-plugin-secrets-mdi
 # not listed is an error.
 IMPORTS='
 backend          accesskey config credential event field flight format graph health lease role rootrotation rotation status
-accesskey        lease lock
-config           accesskey credential field graph lock schedule
+accesskey        lease store
+config           accesskey credential field graph schedule store
 credential       field graph
 event            graph
 field
 flight
-format
+format           store
 graph
-health           graph lock
-lease
-lock
-role             accesskey field lock
+health           graph store
+lease            store
+role             accesskey field store
 rootrotation     config credential event field flight graph health
 rotation         accesskey config event field flight graph health
 schedule         field
 status           accesskey config credential field health
+store
 '
 
 main() {

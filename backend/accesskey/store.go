@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
-	"example.com/vault-plugin-secrets-mdi/backend/lock"
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 var (
@@ -73,9 +73,9 @@ type Store struct {
 	now     func() time.Time
 	ledger  *lease.Ledger
 
-	lock   lock.Lock // of what follows
-	record *Record   // never changed; nil if it is not known
-	dirty  bool      // what is stored is not, or may not be, the record
+	lock   store.Lock // of what follows
+	record *Record    // never changed; nil if it is not known
+	dirty  bool       // what is stored is not, or may not be, the record
 	asked  asked
 
 	posts atomic.Int64 // see Posts
@@ -104,7 +104,7 @@ type door struct {
 
 // New returns the store of a mount.
 func New(storage logical.Storage, now func() time.Time) *Store {
-	return &Store{storage: storage, now: now, ledger: lease.New(), lock: lock.New()}
+	return &Store{storage: storage, now: now, ledger: lease.New(), lock: store.NewLock()}
 }
 
 func (s *Store) at() door {
@@ -640,17 +640,9 @@ func (s *Store) seen(rec Record) Record {
 }
 
 func (s *Store) read(ctx context.Context) (Record, error) {
-	entry, err := s.storage.Get(ctx, StorageKey)
-	if err != nil {
-		return Record{}, fmt.Errorf("reading the key record: %w", err)
-	}
 	rec := newRecord()
-	if entry != nil {
-		if err := entry.DecodeJSON(&rec); err != nil {
-			return Record{}, ErrUnreadable
-		}
-	}
-	return rec, nil
+	_, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable)
+	return rec, err
 }
 
 // healed begins anew where the record is damaged. Its version is higher than that of any
@@ -683,11 +675,7 @@ func (s *Store) healed(ctx context.Context) (Record, error) {
 // content of storage is unknown, and unstored is what is known.
 func (s *Store) save(ctx context.Context, rec, unstored Record) error {
 	s.record, s.dirty = &unstored, true
-	entry, err := logical.StorageEntryJSON(StorageKey, rec)
-	if err != nil {
-		return ErrUnreadable
-	}
-	if err := s.storage.Put(ctx, entry); err != nil {
+	if err := store.Save(ctx, s.storage, StorageKey, rec); err != nil {
 		return fmt.Errorf("storing the key record: %w", err)
 	}
 	s.record, s.dirty = &rec, false

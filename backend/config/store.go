@@ -15,7 +15,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
-	"example.com/vault-plugin-secrets-mdi/backend/lock"
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 // verifyBudget bounds the sign-in and the call by which a configuration is verified.
@@ -78,13 +78,13 @@ type Store struct {
 	system  func() logical.SystemView
 	now     func() time.Time
 
-	mu      lock.Lock
+	mu      store.Lock
 	current *Connection
 }
 
 // New returns the store of a mount. The version is the engine's, for Microsoft's logs.
 func New(storage logical.Storage, keys *accesskey.Store, version string, system func() logical.SystemView, now func() time.Time) *Store {
-	return &Store{storage: storage, keys: keys, agent: "vault-plugin-secrets-mdi/" + strings.TrimPrefix(version, "v"), system: system, now: now, mu: lock.New()}
+	return &Store{storage: storage, keys: keys, agent: "vault-plugin-secrets-mdi/" + strings.TrimPrefix(version, "v"), system: system, now: now, mu: store.NewLock()}
 }
 
 // Stored returns the stored configuration, nil if there is none.
@@ -99,17 +99,13 @@ func (s *Store) Stored(ctx context.Context) (*Config, error) {
 
 // load reads the configuration. The caller holds the lock.
 func (s *Store) load(ctx context.Context) (*Config, error) {
-	entry, err := s.storage.Get(ctx, StorageKey)
+	cfg := &Config{GraphAPIVersion: graph.Beta} // of one stored without it, whose default was beta
+	found, err := store.Load(ctx, s.storage, StorageKey, cfg, ErrUnreadable)
 	if err != nil {
 		return nil, err
 	}
-	var cfg *Config
-	if entry != nil {
-		cfg = &Config{GraphAPIVersion: graph.Beta} // of one stored without it, whose default was beta
-		if err := entry.DecodeJSON(cfg); err != nil {
-			return nil, ErrUnreadable
-		}
-		cfg.Root = cfg.Root.With(cfg.Credential)
+	if cfg.Root = cfg.Root.With(cfg.Credential); !found {
+		cfg = nil
 	}
 	s.announce(ctx, cfg)
 	return cfg, nil
@@ -268,11 +264,7 @@ func (s *Store) Save(ctx context.Context, conn *Connection) error {
 	// Dropped first: a failed write may have been carried out nevertheless, and then
 	// what holds is what storage says at the next request.
 	s.current = nil
-	entry, err := logical.StorageEntryJSON(StorageKey, conn.Config)
-	if err != nil {
-		return err
-	}
-	if err := s.storage.Put(ctx, entry); err != nil {
+	if err := store.Save(ctx, s.storage, StorageKey, conn.Config); err != nil {
 		s.announce(ctx, nil) // until it has been read
 		return err
 	}

@@ -18,6 +18,8 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 // StorageKey is where the number is stored.
@@ -52,13 +54,9 @@ func (e *NewerError) Error() string {
 // is higher and the node may write. The error is a [*NewerError] if this version is too
 // old.
 func Check(ctx context.Context, s logical.Storage, writable func() bool) error {
-	entry, err := s.Get(ctx, StorageKey)
-	if err != nil {
-		return err
-	}
 	stored := mark{Format: 1, ReadableFrom: 1}
-	if entry != nil && entry.DecodeJSON(&stored) != nil {
-		return errUnreadable
+	if _, err := store.Load(ctx, s, StorageKey, &stored, errUnreadable); err != nil {
+		return err
 	}
 	if stored.ReadableFrom > Number {
 		return &NewerError{stored.ReadableFrom}
@@ -66,9 +64,5 @@ func Check(ctx context.Context, s logical.Storage, writable func() bool) error {
 	if stored.Format >= Number || !writable() {
 		return nil
 	}
-	entry, err = logical.StorageEntryJSON(StorageKey, mark{Number, readableFrom})
-	if err != nil {
-		return err
-	}
-	return s.Put(ctx, entry)
+	return store.Save(ctx, s, StorageKey, mark{Number, readableFrom})
 }

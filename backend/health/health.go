@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
-	"example.com/vault-plugin-secrets-mdi/backend/lock"
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 // StorageKey is where the report is stored.
@@ -128,7 +128,7 @@ type Tracker struct {
 	storage logical.Storage
 	now     func() time.Time
 
-	lock   lock.Lock
+	lock   store.Lock
 	report *Report // nil if it is not known
 
 	connection atomic.Int64 // see Connection
@@ -142,7 +142,7 @@ type Tracker struct {
 
 // New returns the tracker of a mount.
 func New(storage logical.Storage, now func() time.Time) *Tracker {
-	return &Tracker{storage: storage, now: now, lock: lock.New()}
+	return &Tracker{storage: storage, now: now, lock: store.NewLock()}
 }
 
 // Failed records a failed attempt to regenerate the key. Unattended work is not tried
@@ -481,11 +481,7 @@ func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool))
 	}
 	stored := *t.report
 	stored.Deceived = stored.ProbeFailed
-	entry, err := logical.StorageEntryJSON(StorageKey, stored)
-	if err != nil {
-		return err
-	}
-	return t.storage.Put(ctx, entry)
+	return store.Save(ctx, t.storage, StorageKey, stored)
 }
 
 func (t *Tracker) load(ctx context.Context) error {
@@ -493,15 +489,9 @@ func (t *Tracker) load(ctx context.Context) error {
 		t.report.correct(t.now())
 		return nil
 	}
-	entry, err := t.storage.Get(ctx, StorageKey)
-	if err != nil {
-		return err
-	}
 	report := &Report{}
-	if entry != nil {
-		if err := entry.DecodeJSON(report); err != nil {
-			return ErrUnreadable
-		}
+	if _, err := store.Load(ctx, t.storage, StorageKey, report, ErrUnreadable); err != nil {
+		return err
 	}
 	report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
 	report.correct(t.now())

@@ -5,6 +5,7 @@ package lease
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math/bits"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 const (
@@ -104,45 +107,31 @@ func (p *page) store(ctx context.Context, s logical.Storage, key string) error {
 	if p.bits.count() == 0 {
 		return s.Delete(ctx, key)
 	}
-	return put(ctx, s, key, pageEntry{Live: p.bits})
-}
-
-func put(ctx context.Context, s logical.Storage, key string, content any) error {
-	entry, err := logical.StorageEntryJSON(key, content)
-	if err != nil {
-		return err
-	}
-	return s.Put(ctx, entry)
+	return store.Save(ctx, s, key, pageEntry{Live: p.bits})
 }
 
 // loadPage reads a page. Without a storage entry it is empty.
 func loadPage(ctx context.Context, s logical.Storage, key string) (*page, error) {
-	entry, err := s.Get(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("reading the leases: %w", err)
-	}
-	if entry == nil {
-		return &page{}, nil
-	}
 	var stored pageEntry
-	if err := entry.DecodeJSON(&stored); err != nil {
+	switch found, err := store.Load(ctx, s, key, &stored, errUnreadable); {
+	case errors.Is(err, errUnreadable):
 		return &page{unreadable: true}, nil
-	}
-	if len(stored.Live) == 0 {
+	case err != nil:
+		return nil, fmt.Errorf("reading the leases: %w", err)
+	case found && len(stored.Live) == 0:
 		return &page{bits: bitset{1}, single: true}, nil
+	default:
+		return &page{bits: stored.Live}, nil
 	}
-	return &page{bits: stored.Live}, nil
 }
+
+var errUnreadable = errors.New("the page of leases cannot be decoded")
 
 // loadRemoved reads a sibling. One that is gone or cannot be decoded removes nothing.
 func loadRemoved(ctx context.Context, s logical.Storage, key string) (bitset, error) {
-	entry, err := s.Get(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("reading the ended leases: %w", err)
-	}
 	var stored siblingEntry
-	if entry != nil {
-		_ = entry.DecodeJSON(&stored)
+	if _, err := store.Load(ctx, s, key, &stored, errUnreadable); err != nil && !errors.Is(err, errUnreadable) {
+		return nil, fmt.Errorf("reading the ended leases: %w", err)
 	}
 	return stored.Removed, nil
 }

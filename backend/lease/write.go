@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/errgroup"
+
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 const (
@@ -289,7 +291,7 @@ func (d *pageWrite) store(ctx context.Context, s logical.Storage) (err error) {
 	case d.page.single:
 		return s.Delete(ctx, p.key())
 	default:
-		return put(ctx, s, pageKey(p.version, d.sibling), siblingEntry{Removed: d.removed})
+		return store.Save(ctx, s, pageKey(p.version, d.sibling), siblingEntry{Removed: d.removed})
 	}
 }
 

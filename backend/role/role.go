@@ -15,7 +15,7 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
-	"example.com/vault-plugin-secrets-mdi/backend/lock"
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 // Prefix is where roles are stored, by name.
@@ -96,13 +96,13 @@ func (r *Role) Terms(base accesskey.Terms) accesskey.Terms {
 type Store struct {
 	storage logical.Storage
 
-	mu    lock.Lock
+	mu    store.Lock
 	known map[string]*Role
 }
 
 // NewStore returns the store of a mount.
 func NewStore(storage logical.Storage) *Store {
-	return &Store{storage: storage, known: map[string]*Role{}, mu: lock.New()}
+	return &Store{storage: storage, known: map[string]*Role{}, mu: store.NewLock()}
 }
 
 // Get returns a role, nil if there is none of that name.
@@ -121,17 +121,13 @@ func (s *Store) Get(ctx context.Context, name string) (*Role, error) {
 // load reads a role. The caller holds the lock. Names that do not exist are not
 // remembered: there is no end of them.
 func (s *Store) load(ctx context.Context, name string) (*Role, error) {
-	entry, err := s.storage.Get(ctx, Prefix+name)
-	if err != nil || entry == nil {
+	role := &Role{}
+	unreadable := fmt.Errorf("the storage entry %s of this mount cannot be decoded: delete the role and create it again", Prefix+name)
+	if found, err := store.Load(ctx, s.storage, Prefix+name, role, unreadable); err != nil || !found {
 		return nil, err
 	}
-	found := &Role{}
-	if err := entry.DecodeJSON(found); err != nil {
-		// Without the decoder's error, which could quote the entry.
-		return nil, fmt.Errorf("the storage entry %s of this mount cannot be decoded: delete the role and create it again", Prefix+name)
-	}
-	s.known[name] = found
-	return found, nil
+	s.known[name] = role
+	return role, nil
 }
 
 // Change stores what edit makes of a role, which is nil if there is none.
@@ -149,12 +145,8 @@ func (s *Store) Change(ctx context.Context, name string, edit func(*Role) (*Role
 	if err != nil {
 		return nil, err
 	}
-	entry, err := logical.StorageEntryJSON(Prefix+name, next)
-	if err != nil {
-		return nil, err
-	}
 	delete(s.known, name) // a failed write may have been carried out
-	if err := s.storage.Put(ctx, entry); err != nil {
+	if err := store.Save(ctx, s.storage, Prefix+name, next); err != nil {
 		return nil, err
 	}
 	s.known[name] = next

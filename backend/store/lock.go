@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-// Package lock has a lock for many readers or one writer, for which nobody waits longer
-// than their context lasts. Who holds it may be waiting for slow storage, and a request
-// must end within its bound all the same.
-package lock
+package store
 
 import (
 	"context"
@@ -13,11 +10,13 @@ import (
 
 const writer = 1 << 30
 
-// Lock is the lock. Those who wait get it in their order.
+// Lock is for many readers or one writer, and nobody waits for it longer than their context
+// lasts: its holder may be waiting for slow storage, and a request must end within its bound
+// all the same. Those who wait get it in their order.
 type Lock struct{ held *semaphore.Weighted }
 
-// New returns a lock that nobody holds.
-func New() Lock { return Lock{semaphore.NewWeighted(writer)} }
+// NewLock returns a lock that nobody holds.
+func NewLock() Lock { return Lock{semaphore.NewWeighted(writer)} }
 
 // Write takes the lock alone. The error is the context's.
 func (l Lock) Write(ctx context.Context) (unlock func(), err error) { return l.take(ctx, writer) }

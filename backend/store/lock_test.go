@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-package lock_test
+package store_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"example.com/vault-plugin-secrets-mdi/backend/lock"
+	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 // holder takes a lock, holds it for some time and notes when it had it.
@@ -24,7 +24,7 @@ type holder struct {
 }
 
 // hold has a holder take the lock in the background.
-func hold(ctx context.Context, l lock.Lock, writes bool, d time.Duration, start time.Time) *holder {
+func hold(ctx context.Context, l store.Lock, writes bool, d time.Duration, start time.Time) *holder {
 	h := &holder{writes: writes}
 	go func() {
 		take := l.Read
@@ -73,7 +73,7 @@ func TestOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l, start := lock.New(), time.Now()
+				l, start := store.NewLock(), time.Now()
 				holders := make([]*holder, len(c.holders))
 				for i, writes := range c.holders {
 					holders[i] = hold(t.Context(), l, writes, time.Second, start)
@@ -98,7 +98,7 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(held, writes), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					l, start := lock.New(), time.Now()
+					l, start := store.NewLock(), time.Now()
 					slow := hold(t.Context(), l, held, time.Minute, start)
 					late := hold(hasty(t, time.Second), l, writes, time.Second, start)
 					gone, hangUp := context.WithCancel(t.Context())
@@ -124,7 +124,7 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 
 // A context that has ended gets no lock, so that nobody works in vain.
 func TestEndedContext(t *testing.T) {
-	l := lock.New()
+	l := store.NewLock()
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	for _, take := range []func(context.Context) (func(), error){l.Read, l.Write} {
@@ -141,7 +141,7 @@ func TestEndedContext(t *testing.T) {
 func TestAtRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a seed makes it repeatable
-		l, start := lock.New(), time.Now()
+		l, start := store.NewLock(), time.Now()
 		var all []*holder
 		for range 2000 {
 			all = append(all, hold(hasty(t, time.Duration(1+random.IntN(20))*time.Millisecond), l, random.IntN(4) == 0, time.Duration(1+random.IntN(5))*time.Millisecond, start))
@@ -170,7 +170,7 @@ func TestAtRandom(t *testing.T) {
 
 // What readers see is what the last writer left: the race detector watches.
 func TestWhatItProtects(t *testing.T) {
-	l, counter := lock.New(), 0
+	l, counter := store.NewLock(), 0
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
