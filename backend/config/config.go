@@ -120,7 +120,7 @@ func (c *Config) complete() error {
 // place than c does, or "".
 func (c *Config) redirectedBy(next *Config) string {
 	for _, f := range Fields() {
-		if f.Redirects && f.Get(c) != f.Get(next) {
+		if f.Redirects && f.Shown(c) != f.Shown(next) {
 			return f.Name
 		}
 	}

@@ -48,88 +48,72 @@ func Fields() []field.Spec[Config] {
 		{
 			Name: FieldTenantID, Title: "Tenant ID", Type: framework.TypeString, Redirects: true,
 			Description: "Directory (tenant) ID of the Entra tenant, a GUID.",
-			Set:         func(c *Config, value any) error { return setGUID(&c.TenantID, value) },
-			Get:         func(c *Config) any { return c.TenantID },
+			At:          func(c *Config) any { return &c.TenantID }, Check: guid,
 		},
 		{
 			Name: FieldClientID, Title: "Client ID", Type: framework.TypeString, Redirects: true,
 			Description: "Application (client) ID of the app registration, a GUID.",
-			Set:         func(c *Config, value any) error { return setGUID(&c.ClientID, value) },
-			Get:         func(c *Config) any { return c.ClientID },
+			At:          func(c *Config) any { return &c.ClientID }, Check: guid,
 		},
 		{
 			Name: FieldApplicationObjectID, Title: "Application object ID", Type: framework.TypeString,
 			Description: "Object ID of the app registration (not of the enterprise application), for rotating a certificate without any permission.",
-			Set:         func(c *Config, value any) error { return setGUID(&c.ObjectID, value) },
-			Get:         func(c *Config) any { return c.ObjectID },
+			At:          func(c *Config) any { return &c.ObjectID }, Check: guid,
 		},
 		{
 			Name: FieldEnvironment, Title: "Environment", Type: framework.TypeString, Default: graph.AzurePublicCloud, Allowed: graph.CloudNames(), Redirects: true,
 			Description: "The Microsoft cloud of the tenant.",
-			Set:         (*Config).setEnvironment,
-			Get:         func(c *Config) any { return c.Environment },
+			At:          func(c *Config) any { return &c.Environment }, Check: environment,
 		},
 		{
 			Name: FieldGraphEndpoint, Title: "Graph endpoint", Group: "Network", Type: framework.TypeString, Redirects: true,
 			Description: "Root of an https endpoint to use instead of the cloud's Microsoft Graph, such as a private endpoint.",
-			Set:         func(c *Config, value any) error { return setEndpoint(&c.GraphEndpoint, value) },
-			Get:         func(c *Config) any { return c.GraphEndpoint },
+			At:          func(c *Config) any { return &c.GraphEndpoint }, Check: graph.ParseEndpoint,
 		},
 		{
 			Name: FieldAuthorityHost, Title: "Authority host", Group: "Network", Type: framework.TypeString, Redirects: true,
 			Description: "Root of an https endpoint to use instead of the cloud's Entra sign-in.",
-			Set:         func(c *Config, value any) error { return setEndpoint(&c.AuthorityHost, value) },
-			Get:         func(c *Config) any { return c.AuthorityHost },
+			At:          func(c *Config) any { return &c.AuthorityHost }, Check: graph.ParseEndpoint,
 		},
 		{
 			Name: FieldCACertificate, Title: "CA certificate", Group: "Network", Type: framework.TypeString, Multiline: true, Redirects: true,
 			Description: "PEM certificates to trust in addition to the system's, such as that of a TLS-inspecting proxy.",
-			Set:         (*Config).setCACertificate,
-			Get:         func(c *Config) any { return c.CACertificate },
+			At:          func(c *Config) any { return &c.CACertificate }, Check: certificates,
 		},
 		{
 			Name: FieldGraphAPIVersion, Title: "Graph API version", Group: "Network", Type: framework.TypeString, Default: graph.V1, Allowed: []string{graph.V1, graph.Beta},
 			Description: "Version of Microsoft Graph to call. Microsoft does not support beta in production.",
-			Set:         func(c *Config, value any) error { c.GraphAPIVersion = value.(string); return nil },
-			Get:         func(c *Config) any { return c.GraphAPIVersion },
+			At:          func(c *Config) any { return &c.GraphAPIVersion },
 		},
 		{
 			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond, Default: int(DefaultTTL.Seconds()),
 			Description: "Duration of the leases on the key, capped by the mount's max-lease-ttl. The mount's default-lease-ttl (vault secrets tune) has no effect.",
-			Set:         func(c *Config, value any) error { return field.Duration(&c.TTL, value, time.Second) },
-			Get:         func(c *Config) any { return field.Seconds(c.TTL) },
+			At:          func(c *Config) any { return &c.TTL }, Shortest: time.Second,
 		},
 		{
 			Name: FieldMaxKeyAge, Title: "Maximum key age", Type: framework.TypeDurationSecond, Default: 0,
 			Description: "How old a key may be for a read of key to share it; 0 regenerates it at every read. Roles have their own.",
-			Set:         func(c *Config, value any) error { return field.Duration(&c.MaxKeyAge, value, 0) },
-			Get:         func(c *Config) any { return field.Seconds(c.MaxKeyAge) },
+			At:          func(c *Config) any { return &c.MaxKeyAge },
 		},
 		{
 			Name: FieldDriftCheckInterval, Title: "Drift check interval", Type: framework.TypeDurationSecond, Default: int(DefaultDriftCheckInterval.Seconds()),
 			Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0: reads ask for none. The engine itself compares after a regeneration without an answer, before it retires a key, and once a day.",
-			Set:         func(c *Config, value any) error { return field.Duration(&c.DriftCheckInterval, value, 0) },
-			Get:         func(c *Config) any { return field.Seconds(c.DriftCheckInterval) },
+			At:          func(c *Config) any { return &c.DriftCheckInterval },
 		},
 		{
 			Name: FieldRegenerateOnRevoke, Title: "Regenerate on revoke", Type: framework.TypeBool, Default: true,
 			Description: "Whether the key is regenerated when its last lease has ended.",
-			Set:         func(c *Config, value any) error { c.RegenerateOnRevoke = value.(bool); return nil },
-			Get:         func(c *Config) any { return c.RegenerateOnRevoke },
+			At:          func(c *Config) any { return &c.RegenerateOnRevoke },
 		},
 		{
 			Name: FieldDisableAutomatedRotation, Title: "Disable automated rotation", Group: "Rotation", Type: framework.TypeBool,
 			Description: "Pauses the rotation by schedule and the retirement of keys without leases.",
-			Set:         func(c *Config, value any) error { c.DisableRotation = value.(bool); return nil },
-			Get:         func(c *Config) any { return c.DisableRotation },
+			At:          func(c *Config) any { return &c.DisableRotation },
 		},
 		{
 			Name: FieldRootRotationPeriod, Title: "Root rotation period", Group: "Rotation", Type: framework.TypeDurationSecond,
 			Description: "How often the client secret or certificate is replaced automatically, 1h at least; 0: not.",
-			Set: func(c *Config, value any) error {
-				return field.Period(&c.Root.Period, value, credential.ShortestPeriod)
-			},
-			Get: func(c *Config) any { return field.Seconds(c.Root.Period) },
+			At:          func(c *Config) any { return &c.Root.Period }, Shortest: credential.ShortestPeriod, OrNone: true,
 		},
 		{
 			Name: FieldVerifyConnection, Title: "Verify connection", Type: framework.TypeBool, Default: true,
@@ -140,28 +124,20 @@ func Fields() []field.Spec[Config] {
 	return append(fields, field.In(schedule.Fields(), func(c *Config) *schedule.Schedule { return &c.Schedule })...)
 }
 
-// setGUID takes "" as well: complete checks what is required.
-func setGUID(target *string, value any) error {
-	*target = strings.ToLower(value.(string))
-	if *target != "" && (len(*target) != len(uuid.Nil.String()) || uuid.Validate(*target) != nil) {
-		return errors.New("must be a GUID such as " + uuid.Nil.String() + ", as the app registration's overview shows it")
+// guid takes "" as well: complete checks what is required.
+func guid(text string) (string, error) {
+	if text != "" && (len(text) != len(uuid.Nil.String()) || uuid.Validate(text) != nil) {
+		return "", errors.New("must be a GUID such as " + uuid.Nil.String() + ", as the app registration's overview shows it")
 	}
-	return nil
+	return strings.ToLower(text), nil
 }
 
-func setEndpoint(target *string, value any) (err error) {
-	*target, err = graph.ParseEndpoint(value.(string))
-	return err
+func environment(name string) (string, error) {
+	cloud, err := graph.CloudNamed(name)
+	return cloud.Name, err
 }
 
-func (c *Config) setEnvironment(value any) error {
-	cloud, err := graph.CloudNamed(value.(string))
-	c.Environment = cloud.Name
-	return err
-}
-
-func (c *Config) setCACertificate(value any) error {
-	c.CACertificate = value.(string)
-	_, err := graph.ParseCertificates(c.CACertificate)
-	return err
+func certificates(text string) (string, error) {
+	_, err := graph.ParseCertificates(text)
+	return text, err
 }

@@ -21,16 +21,21 @@ func TestEachFieldIsDeclaredInFull(t *testing.T) {
 		seen[f.Name] = true
 		require.NotEmpty(t, f.Title, f.Name)
 		require.Regexp(t, `^\S.*\.$`, f.Description, f.Name)
-		require.False(t, f.Secret && f.Get != nil, "%s is secret and read back", f.Name)
-		require.False(t, f.Redirects && f.Get == nil, "%s redirects and cannot be compared", f.Name)
-		if f.Set == nil || f.Default == nil {
+		require.False(t, f.Secret && f.Shown(&config.Config{}) != nil, "%s is secret and read back", f.Name)
+		require.False(t, f.Redirects && f.Shown(&config.Config{}) == nil, "%s redirects and cannot be compared", f.Name)
+		if f.At == nil || f.Default == nil {
 			continue
 		}
+		set := func(cfg *config.Config, value any) error {
+			d := data(nil)
+			d.Raw = map[string]any{f.Name: value}
+			return field.Write([]field.Spec[config.Config]{f}, cfg, d, false)
+		}
 		cfg := &config.Config{}
-		require.NoError(t, f.Set(cfg, data(nil).GetDefaultOrZero(f.Name)), "the default of %s", f.Name)
+		require.NoError(t, set(cfg, data(nil).GetDefaultOrZero(f.Name)), "the default of %s", f.Name)
 		for _, value := range f.Allowed {
-			require.NoError(t, f.Set(cfg, value), "%s of %s", value, f.Name)
-			require.Equal(t, value, f.Get(cfg), f.Name)
+			require.NoError(t, set(cfg, value), "%s of %s", value, f.Name)
+			require.Equal(t, value, f.Shown(cfg), f.Name)
 		}
 	}
 }

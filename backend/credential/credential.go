@@ -100,24 +100,24 @@ func Fields() []field.Spec[Credential] {
 		{
 			Name: FieldSecret, Title: "Client secret", Type: framework.TypeString, Secret: true,
 			Description: "A client secret of the app registration: its value, not its ID. Never read back.",
-			Set:         (*Credential).setSecret,
+			At:          func(c *Credential) any { return &c.Secret }, Check: checkSecret,
 		},
 		{
 			Name: FieldCertificate, Title: "Client certificate", Type: framework.TypeString, Secret: true, Multiline: true,
 			Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back.",
-			Set:         (*Credential).setCertificate,
+			At:          func(c *Credential) any { return &c.Certificate }, Check: checkCertificate,
 		},
 		{
 			Name: FieldAudience, Title: "Identity token audience", Type: framework.TypeString, Default: defaultAudience, Optional: true,
 			Description: "Audience of the identity tokens that Vault issues for vault_identity_token.",
-			Set:         func(c *Credential, value any) error { c.Audience = value.(string); return nil },
+			At:          func(c *Credential) any { return &c.Audience },
 			Get:         func(c *Credential) any { return c.ofTokens(c.Audience) },
 		},
 		{
 			Name: FieldTokenTTL, Title: "Identity token TTL", Type: framework.TypeDurationSecond, Default: int(defaultTokenTTL.Seconds()), Optional: true,
 			Description: "How long these tokens are valid.",
-			Set:         func(c *Credential, value any) error { return field.Duration(&c.TokenTTL, value, time.Minute) },
-			Get:         func(c *Credential) any { return c.ofTokens(field.Seconds(c.TokenTTL)) },
+			At:          func(c *Credential) any { return &c.TokenTTL }, Shortest: time.Minute,
+			Get: func(c *Credential) any { return c.ofTokens(int64(c.TokenTTL.Seconds())) },
 		},
 	}
 }
@@ -228,19 +228,17 @@ func (c Credential) endsAt() time.Time {
 	return info.NotAfter
 }
 
-func (c *Credential) setSecret(value any) error {
-	c.Secret = value.(string)
-	if uuid.Validate(c.Secret) == nil { // with or without hyphens and braces
-		return errors.New("is a GUID, as the ID of a secret is: write the secret's value, which the portal shows once, when the secret is made")
+func checkSecret(text string) (string, error) {
+	if uuid.Validate(text) == nil { // with or without hyphens and braces
+		return "", errors.New("is a GUID, as the ID of a secret is: write the secret's value, which the portal shows once, when the secret is made")
 	}
-	return nil
+	return text, nil
 }
 
-func (c *Credential) setCertificate(value any) error {
-	c.Certificate = value.(string)
-	_, err := graph.ParseCertificate(c.Certificate)
+func checkCertificate(text string) (string, error) {
+	_, err := graph.ParseCertificate(text)
 	if refused, ok := errors.AsType[*graph.ConfigError](err); ok {
-		return errors.New(refused.Problem)
+		err = errors.New(refused.Problem)
 	}
-	return err
+	return text, err
 }

@@ -53,12 +53,16 @@ type Spec[T any] struct {
 	// it takes the credential in the same write.
 	Redirects bool
 
-	// Set checks a value and stores it in a T, which is of no use after an error. The error
-	// lacks the field's name. It is
-	// nil for a field that takes more than its own value to check: the owner of T does.
-	Set func(*T, any) error
-	// Get returns what a read shows. It is nil for a field that is not stored, and for a
-	// secret.
+	// At returns where a T keeps the value: a *string, a *bool, a *time.Duration or, for a
+	// duration that can be unset, a **time.Duration. It is nil for a field that is only read
+	// or not stored, and for one that takes more than its own value to check: the owner of T does.
+	At func(*T) any
+	// Check returns what to store of a text. Its error lacks the field's name.
+	Check func(text string) (string, error)
+	// Shortest bounds a duration, which can also be 0 if that means none.
+	Shortest time.Duration
+	OrNone   bool
+	// Get returns what a read shows, if that is not just the value; nil leaves the field out.
 	Get func(*T) any
 }
 
@@ -70,10 +74,10 @@ func In[T, P any](specs []Spec[P], part func(*T) *P) []Spec[T] {
 			Name: s.Name, Title: s.Title, Group: s.Group, Type: s.Type, Default: s.Default, Description: s.Description,
 			Allowed: s.Allowed, Multiline: s.Multiline, Secret: s.Secret, Optional: s.Optional, Redirects: s.Redirects,
 		}
-		if s.Get != nil {
-			l.Get = func(t *T) any { return s.Get(part(t)) }
+		if s.isRead() {
+			l.Get = func(t *T) any { return s.Shown(part(t)) }
 		}
-		lifted[i] = l // without Set: the part checks its own
+		lifted[i] = l // without At: the part checks its own
 	}
 	return lifted
 }
@@ -107,7 +111,7 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 
 // ReadSchema returns the fields of a read.
 func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
-	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec[T]) bool { return s.Get == nil })
+	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec[T]) bool { return !s.isRead() })
 	schema := Schema(shown)
 	for _, s := range shown {
 		schema[s.Name].Required = !s.Optional
@@ -275,18 +279,39 @@ func likely(schema map[string]*framework.FieldSchema, name string) (hint string)
 	return hint
 }
 
-// Read returns what a read of t shows. A Get that returns nil leaves the field out.
+// Read returns what a read of t shows.
 func Read[T any](specs []Spec[T], t *T) map[string]any {
 	data := map[string]any{}
 	for _, s := range specs {
-		if s.Get == nil {
-			continue
-		}
-		if value := s.Get(t); value != nil {
+		if value := s.Shown(t); value != nil {
 			data[s.Name] = value
 		}
 	}
 	return data
+}
+
+func (s Spec[T]) isRead() bool { return s.Get != nil || s.At != nil && !s.Secret }
+
+// Shown returns the field as a read of t shows it, nil if it is left out.
+func (s Spec[T]) Shown(t *T) any {
+	if !s.isRead() {
+		return nil
+	} else if s.Get != nil {
+		return s.Get(t)
+	}
+	switch at := s.At(t).(type) {
+	case *string:
+		return *at
+	case *bool:
+		return *at
+	case *time.Duration:
+		return int64(at.Seconds())
+	case **time.Duration:
+		if *at != nil {
+			return int64((*at).Seconds())
+		}
+	}
+	return nil
 }
 
 // Write sets the fields of t that d names: a JSON null asks for the default. If t is new,
@@ -294,10 +319,10 @@ func Read[T any](specs []Spec[T], t *T) map[string]any {
 func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) error {
 	for _, s := range specs {
 		value, given := Value(d, s.Name)
-		if s.Set == nil || !given && (!isNew || s.Default == nil) {
+		if s.At == nil || !given && (!isNew || s.Default == nil) {
 			continue
 		}
-		if err := s.Set(t, value); err != nil {
+		if err := s.store(t, value); err != nil {
 			return &Error{s.Name, err.Error()}
 		}
 		if text, _ := value.(string); s.Allowed != nil && !slices.Contains(s.Allowed, text) {
@@ -305,6 +330,40 @@ func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) err
 		}
 	}
 	return nil
+}
+
+// store checks a value and stores it in a T, which is of no use after an error.
+func (s Spec[T]) store(t *T, value any) (err error) {
+	switch at := s.At(t).(type) {
+	case *string:
+		if *at = value.(string); s.Check != nil {
+			*at, err = s.Check(*at)
+		}
+	case *bool:
+		*at = value.(bool)
+	case *time.Duration:
+		*at, err = s.duration(value.(int))
+	case **time.Duration:
+		*at = new(time.Duration)
+		**at, err = s.duration(value.(int))
+	}
+	return err
+}
+
+// longest is far beyond the life of a key that is needed for one installation. A longer
+// duration is a mistake in the unit.
+const longest = 366 * 24 * time.Hour
+
+func (s Spec[T]) duration(seconds int) (time.Duration, error) {
+	d := time.Duration(seconds) * time.Second
+	if d >= s.Shortest && seconds <= int(longest.Seconds()) || s.OrNone && seconds == 0 {
+		return d, nil
+	}
+	orNone := ""
+	if s.OrNone {
+		orNone = ", or 0 for none"
+	}
+	return 0, fmt.Errorf("must be between %s and %dh%s", s.Shortest, int(longest.Hours()), orNone)
 }
 
 // Value returns the value of a field, which for a JSON null is the default, and whether
@@ -316,35 +375,6 @@ func Value(d *framework.FieldData, name string) (value any, given bool) {
 	}
 	return d.Get(name), given
 }
-
-// longest is far beyond the life of a key that is needed for one installation. A longer
-// duration is a mistake in the unit.
-const longest = 366 * 24 * time.Hour
-
-// Duration stores a TypeDurationSecond of at least shortest in target.
-func Duration(target *time.Duration, value any, shortest time.Duration) error {
-	seconds := value.(int)
-	if seconds < int(shortest.Seconds()) || seconds > int(longest.Seconds()) {
-		return fmt.Errorf("must be between %s and %dh", shortest, int(longest.Hours()))
-	}
-	*target = time.Duration(seconds) * time.Second
-	return nil
-}
-
-// Period stores a TypeDurationSecond of at least shortest, or 0 for none, in target.
-func Period(target *time.Duration, value any, shortest time.Duration) error {
-	if value.(int) == 0 {
-		*target = 0
-		return nil
-	}
-	if err := Duration(target, value, shortest); err != nil {
-		return fmt.Errorf("%w, or 0 for none", err)
-	}
-	return nil
-}
-
-// Seconds returns a duration as a read shows it.
-func Seconds(d time.Duration) any { return int64(d.Seconds()) }
 
 // Always declares a field that is only read.
 func Always[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {

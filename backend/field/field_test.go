@@ -32,33 +32,31 @@ func specs() []field.Spec[house] {
 	return append([]field.Spec[house]{
 		{
 			Name: "name", Title: "Name", Type: framework.TypeString, Description: "What it is called.", Redirects: true, Multiline: true,
-			Set: func(h *house, value any) error {
-				if value == "" {
-					return errors.New("must not be empty")
+			At: func(h *house) any { return &h.Name },
+			Check: func(text string) (string, error) {
+				if text == "" {
+					return "", errors.New("must not be empty")
 				}
-				h.Name = value.(string)
-				return nil
+				return strings.ToLower(text), nil
 			},
-			Get: func(h *house) any { return h.Name },
 		},
 		{
 			Name: "rest", Title: "Rest", Group: "Time", Type: framework.TypeDurationSecond, Default: 5400, Description: "How long it is quiet.", Optional: true,
-			Set: func(h *house, value any) error { return field.Period(&h.Rest, value, time.Minute) },
+			At: func(h *house) any { return &h.Rest }, Shortest: time.Minute, OrNone: true,
 			Get: func(h *house) any {
 				if h.Rest == 0 {
 					return nil
 				}
-				return field.Seconds(h.Rest)
+				return int64(h.Rest.Seconds())
 			},
 		},
 		{
 			Name: "colour", Type: framework.TypeString, Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
-			Set: func(h *house, value any) error { h.Colour = value.(string); return nil },
+			At: func(h *house) any { return &h.Colour },
 		},
 		{Name: "check", Type: framework.TypeBool, Default: true, Description: "Not stored."},
 	}, field.In([]field.Spec[cellar]{{
 		Name: "depth", Title: "Depth", Type: framework.TypeInt, Description: "Of the cellar.",
-		Set: func(c *cellar, value any) error { c.Depth = value.(int); return nil },
 		Get: func(c *cellar) any { return c.Depth },
 	}, {Name: "vault", Type: framework.TypeString, Secret: true, Description: "In the cellar."}}, func(h *house) *cellar { return &h.Cellar })...)
 }
@@ -216,7 +214,7 @@ func TestLine(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	h := house{Colour: "red"}
-	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"name": "x", "depth": 3}), true))
+	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"name": "X", "depth": 3}), true))
 	require.Equal(t, house{Name: "x", Colour: "white", Rest: 90 * time.Minute}, h, "defaults, and not what a part checks itself")
 	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"rest": "1m", "colour": "red"}), false))
 	require.Equal(t, house{Name: "x", Colour: "red", Rest: time.Minute}, h)
@@ -246,32 +244,58 @@ func TestValue(t *testing.T) {
 	}
 }
 
-func TestDurationAndPeriod(t *testing.T) {
+// Each kind of value is stored where At says, and is read from there.
+func TestKindsOfValues(t *testing.T) {
+	type state struct {
+		text     string
+		flag     bool
+		duration time.Duration
+		unset    *time.Duration
+	}
+	specs := []field.Spec[state]{
+		{Name: "text", Type: framework.TypeString, At: func(s *state) any { return &s.text }},
+		{Name: "flag", Type: framework.TypeBool, At: func(s *state) any { return &s.flag }},
+		{Name: "duration", Type: framework.TypeDurationSecond, At: func(s *state) any { return &s.duration }},
+		{Name: "unset", Type: framework.TypeDurationSecond, At: func(s *state) any { return &s.unset }},
+		{Name: "secret", Type: framework.TypeString, Secret: true, At: func(s *state) any { return &s.text }},
+	}
+	s := state{}
+	require.Equal(t, map[string]any{"text": "", "flag": false, "duration": int64(0)}, field.Read(specs, &s))
+	d := &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"text": "x", "flag": true, "duration": 60, "unset": 0}}
+	require.NoError(t, field.Write(specs, &s, d, false))
+	require.Equal(t, map[string]any{"text": "x", "flag": true, "duration": int64(60), "unset": int64(0)}, field.Read(specs, &s))
+	require.Equal(t, state{"x", true, time.Minute, new(time.Duration)}, s)
+}
+
+func TestDurations(t *testing.T) {
 	const year = 366 * 24 * 60 * 60
 	for name, c := range map[string]struct {
-		set     func(*time.Duration, any, time.Duration) error
+		orNone  bool
 		seconds int
 		problem string
 	}{
-		"shortest":          {field.Duration, 60, ""},
-		"too short":         {field.Duration, 59, "must be between 1m0s and 8784h"},
-		"longest":           {field.Duration, year, ""},
-		"too long":          {field.Duration, year + 1, "must be between 1m0s and 8784h"},
-		"no duration":       {field.Duration, 0, "must be between 1m0s and 8784h"},
-		"shortest period":   {field.Period, 60, ""},
-		"too short, period": {field.Period, 59, "must be between 1m0s and 8784h, or 0 for none"},
-		"no period":         {field.Period, 0, ""},
+		"shortest":          {false, 60, ""},
+		"too short":         {false, 59, "must be between 1m0s and 8784h"},
+		"longest":           {false, year, ""},
+		"too long":          {false, year + 1, "must be between 1m0s and 8784h"},
+		"no duration":       {false, 0, "must be between 1m0s and 8784h"},
+		"shortest period":   {true, 60, ""},
+		"too short, period": {true, 59, "must be between 1m0s and 8784h, or 0 for none"},
+		"no period":         {true, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := 7 * time.Second
-			err := c.set(&got, c.seconds, time.Minute)
+			var got time.Duration
+			specs := []field.Spec[time.Duration]{{
+				Name: "d", Type: framework.TypeDurationSecond, Shortest: time.Minute, OrNone: c.orNone,
+				At: func(d *time.Duration) any { return d },
+			}}
+			err := field.Write(specs, &got, &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"d": c.seconds}}, false)
 			if c.problem != "" {
-				require.EqualError(t, err, c.problem)
-				require.Equal(t, 7*time.Second, got)
+				require.EqualError(t, err, "d: "+c.problem)
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, int64(c.seconds), field.Seconds(got))
+			require.Equal(t, map[string]any{"d": int64(c.seconds)}, field.Read(specs, &got))
 		})
 	}
 }

@@ -39,28 +39,14 @@ func Fields() []field.Spec[Role] {
 		{
 			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond,
 			Description: "Duration of the leases, capped by the mount's max-lease-ttl; 0 or unset takes the configuration's. The mount's default-lease-ttl has no effect.",
-			Set:         func(r *Role, value any) error { return field.Duration(&r.TTL, value, 0) },
-			Get:         func(r *Role) any { return field.Seconds(r.TTL) },
+			At:          func(r *Role) any { return &r.TTL },
 		},
 		{
 			Name: FieldMaxKeyAge, Title: "Maximum key age", Type: framework.TypeDurationSecond, Optional: true,
 			Description: "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read.",
-			Set:         (*Role).setMaxKeyAge,
-			Get:         (*Role).maxKeyAge,
+			At:          func(r *Role) any { return &r.MaxKeyAge },
 		},
 	}
-}
-
-func (r *Role) setMaxKeyAge(value any) error {
-	r.MaxKeyAge = new(time.Duration)
-	return field.Duration(r.MaxKeyAge, value, 0)
-}
-
-func (r *Role) maxKeyAge() any {
-	if r.MaxKeyAge == nil {
-		return nil
-	}
-	return field.Seconds(*r.MaxKeyAge)
 }
 
 // Update returns the role that results from writing the fields of d over r, which is nil

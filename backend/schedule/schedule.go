@@ -58,30 +58,26 @@ func Fields() []field.Spec[Schedule] {
 		{
 			Name: FieldPeriod, Title: "Rotation period", Group: "Rotation", Type: framework.TypeDurationSecond,
 			Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule.",
-			Set:         func(s *Schedule, value any) error { return field.Period(&s.Period, value, shortestPeriod) },
-			Get:         func(s *Schedule) any { return field.Seconds(s.Period) },
+			At:          func(s *Schedule) any { return &s.Period }, Shortest: shortestPeriod, OrNone: true,
 		},
 		{
 			Name: FieldCron, Title: "Rotation schedule", Group: "Rotation", Type: framework.TypeString,
 			Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period.",
-			Set:         (*Schedule).setCron,
-			Get:         func(s *Schedule) any { return s.Cron },
+			At:          func(s *Schedule) any { return &s.Cron }, Check: cron,
 		},
 		{
 			Name: FieldWindow, Title: "Rotation window", Group: "Rotation", Type: framework.TypeDurationSecond,
 			Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has.",
-			Set:         func(s *Schedule, value any) error { return field.Period(&s.Window, value, shortestWindow) },
-			Get:         func(s *Schedule) any { return field.Seconds(s.Window) },
+			At:          func(s *Schedule) any { return &s.Window }, Shortest: shortestWindow, OrNone: true,
 		},
 	}
 }
 
-func (s *Schedule) setCron(value any) error {
-	s.Cron = value.(string)
-	if s.Cron == "" {
-		return nil
+func cron(text string) (string, error) {
+	if text == "" {
+		return "", nil
 	}
-	return checkCron(s.Cron)
+	return text, checkCron(text)
 }
 
 func checkCron(expression string) error {
