@@ -48,28 +48,21 @@ var Version = "v0.0.0-dev"
 // sealing or stepping down.
 const requestBudget = 19 * time.Second
 
-// Names of fields of log lines. Each line has the ID of a request, the same as in Vault's
-// audit log, or of the work that no request has asked for.
-const (
-	logRequestID = "request_id"
-	logWorkID    = "work_id"
-)
-
 type backend struct {
 	*framework.Backend
 
-	now        func() time.Time
-	keys       *accesskey.Store
-	configs    *config.Store
-	roles      *role.Store
-	health     *health.Tracker
-	events     *event.Sender
-	flights    *flight.Group // work with the key, and changes of the configuration
-	rotation   *rotation.Manager
-	root       *rootrotation.Rotator
-	retirement *retirement
-	stop       context.CancelFunc
-	core       *system // set by Setup
+	now            func() time.Time
+	keys           *accesskey.Store
+	configs        *config.Store
+	roles          *role.Store
+	health         *health.Tracker
+	events         *event.Sender
+	flights        *flight.Group // work with the key, and changes of the configuration
+	rotation       *rotation.Manager
+	root           *rootrotation.Rotator
+	wakeRetirement func() // has retireIfDue run soon
+	stop           context.CancelFunc
+	core           *system // set by Setup
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is
@@ -113,25 +106,21 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		MaxTTL:  func() time.Duration { return b.core.maxTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
-	turn := func(ctx context.Context, work func(context.Context) error) error {
-		return b.flights.Alone(ctx, flight.Configuration, work)
-	}
 	b.root = &rootrotation.Rotator{
-		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, graph.Detach), Exclusive: turn,
-		Now: now, Sleep: graph.Sleep,
+		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, graph.Detach), Now: now, Sleep: graph.Sleep,
+		Exclusive: func(ctx context.Context, work func(context.Context) error) error {
+			return b.flights.Alone(ctx, flight.Configuration, work)
+		},
 	}
-	b.retirement = newRetirement(ctx, b.retireIfDue)
+	b.wakeRetirement = coalesced(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		Paths:          paths(),
-		PathsSpecial: &logical.Paths{
-			// What holds the credential or the key. Exact names: globs do not
-			// work here.
-			SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey},
-		},
-		Secrets:        []*framework.Secret{secretKey()},
+		// What holds the credential or the key. Exact names: globs do not work here.
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey}},
+		Secrets:        []*framework.Secret{secretKey},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
@@ -153,7 +142,7 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 // HandleRequest bounds a request, and tells its client of fields that do not exist,
 // whether it succeeds or not: the one that is missing may have been mistyped.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
-	ctx, cancel := context.WithTimeout(b.ofRequest(context.WithValue(ctx, mountKey{}, b), req), requestBudget)
+	ctx, cancel := context.WithTimeout(b.logged(context.WithValue(ctx, mountKey{}, b), req.ID), requestBudget)
 	defer cancel()
 	unknown := ""
 	if path := b.Route(req.Path); path == nil {
@@ -161,9 +150,10 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	} else if req.Secret == nil { // what comes with a lease is core's
 		req.Data, unknown, err = field.Clean(path.Fields, req.Data)
 	}
-	if err = refusal(err); err == nil {
+	if err == nil {
 		resp, err = b.Backend.HandleRequest(ctx, req)
 	}
+	err = refusal(err)
 	warn(resp, unknown)
 	if coded, ok := errors.AsType[logical.HTTPCodedError](err); ok && unknown != "" {
 		first, second := err.Error(), unknown
@@ -180,18 +170,14 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	return resp, err
 }
 
-// ofRequest returns a context whose log lines name a request. Requests that core makes of
-// its own, to revoke a lease or for the periodic tick, have no ID.
-func (b *backend) ofRequest(ctx context.Context, req *logical.Request) context.Context {
-	if req.ID == "" {
-		return b.ofWork(ctx)
+// logged returns a context whose log lines have the ID of a request, the same as in Vault's
+// audit log, or a new one of work that no request has asked for. Requests that core makes of
+// its own, to revoke a lease or for the periodic tick, have none.
+func (b *backend) logged(ctx context.Context, requestID string) context.Context {
+	if requestID == "" {
+		return hclog.WithContext(ctx, b.Logger(), "work_id", uuid.NewString())
 	}
-	return hclog.WithContext(ctx, b.Logger(), logRequestID, req.ID)
-}
-
-// ofWork returns a context whose log lines name a piece of work by a new ID.
-func (b *backend) ofWork(ctx context.Context) context.Context {
-	return hclog.WithContext(ctx, b.Logger(), logWorkID, uuid.NewString())
+	return hclog.WithContext(ctx, b.Logger(), "request_id", requestID)
 }
 
 // invalidate drops what is remembered of a storage entry that another node has written.

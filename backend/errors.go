@@ -34,25 +34,17 @@ func refusal(err error) error {
 	switch {
 	case has[*field.Error](err), has[*graph.ConfigError](err), errors.Is(err, config.ErrUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case has[*health.HeldError](err):
-		return logical.CodedError(heldStatus(remote), err.Error())
 	case has[*rotation.UnsettledError](err), has[*health.ThrottledError](err), slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
-	case isRemote && has[*config.VerificationError](err): // which has explained itself
-		return logical.CodedError(statusFor(remote), err.Error())
-	case isRemote:
-		return logical.CodedError(statusFor(remote), graph.Explain(err)+advice(remote))
-	default:
+	case !isRemote:
 		return err
+	case has[*health.HeldError](err) && remote.MayHaveHappened(): // the failure for which readers have to wait
+		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case has[*health.HeldError](err), has[*config.VerificationError](err): // which have explained themselves
+		return logical.CodedError(statusFor(remote), err.Error())
+	default:
+		return logical.CodedError(statusFor(remote), graph.Explain(err)+advice(remote))
 	}
-}
-
-// heldStatus is that of the failure for which readers have to wait, which may be nil.
-func heldStatus(remote *graph.Error) int {
-	if remote != nil && !remote.MayHaveHappened() {
-		return statusFor(remote)
-	}
-	return http.StatusServiceUnavailable
 }
 
 // has reports whether there is an E in the chain of err.

@@ -12,18 +12,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
-const (
-	keyVersionPath = "key-version"
-
-	keyVersionHelpSynopsis = `Read which version of the deployment access key is current, without the key.`
-
-	keyVersionHelpDescription = `
-For a host that has a key and is about to use it: a key whose key_version is not the
-current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
-a key that was regenerated in the Defender portal shows only after the next comparison.
-Give hosts read on this path beside that on the key.
-`
-)
+const keyVersionPath = "key-version"
 
 // keyVersionFields are the fields of the answer.
 var keyVersionFields = []field.Spec[accesskey.Record]{
@@ -33,7 +22,12 @@ var keyVersionFields = []field.Spec[accesskey.Record]{
 }
 
 func pathKeyVersion() *framework.Path {
-	return path(keyVersionPath+"$", keyVersionHelpSynopsis, keyVersionHelpDescription, map[logical.Operation]framework.OperationHandler{
+	return path(keyVersionPath, `Read which version of the deployment access key is current, without the key.`, `
+For a host that has a key and is about to use it: a key whose key_version is not the
+current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
+a key that was regenerated in the Defender portal shows only after the next comparison.
+Give hosts read on this path beside that on the key.
+`, operations{
 		logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
 			returning("The version of the current key.", field.ReadSchema(keyVersionFields))),
 	})
@@ -42,7 +36,7 @@ func pathKeyVersion() *framework.Path {
 // keyVersionRead serves GET mdi/key-version.
 func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	if _, err := b.configs.Current(ctx); err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
 	rec, err := b.keys.Record(ctx)
 	if err != nil {

@@ -20,25 +20,10 @@ const (
 
 	roleName   = "ASCII letters, digits and _, with - and dots between them"
 	nameOfRole = "Name of the role: " + roleName + "."
-
-	rolesHelpSynopsis    = `List the roles.`
-	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`
-
-	roleHelpSynopsis    = `Manage the roles under which the key is shared.`
-	roleHelpDescription = `
-A role says on which terms its readers get the key at key/:role: for how long, and
-how old a key may be to be shared with them. Without max_key_age a key of any age
-is shared until something replaces it, which suits many hosts that install within
-the same days; a duration bounds its age; an explicit 0 regenerates it at every
-read, so that readers break each other's installations.
-
-Roles are the unit of policy: path "mdi/key/sensor-hosts" { capabilities = ["read"] }.
-Deleting a role leaves the leases that were given under it as they are.
-`
 )
 
 func pathRoles() *framework.Path {
-	p := path(rolesPath+"?$", rolesHelpSynopsis, rolesHelpDescription, map[logical.Operation]framework.OperationHandler{
+	p := path(rolesPath+"?", `List the roles.`, `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`, operations{
 		logical.ListOperation: local("list roles", (*backend).rolesList, "List the roles.", returning("The names of the roles.", map[string]*framework.FieldSchema{
 			"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."},
 		})),
@@ -53,7 +38,16 @@ func pathRoles() *framework.Path {
 
 func pathRole() *framework.Path {
 	stored := returningNothing("The role has been stored.")
-	p := path(rolesPath+framework.GenericNameRegex(fieldName)+"$", roleHelpSynopsis, roleHelpDescription, map[logical.Operation]framework.OperationHandler{
+	p := path(rolesPath+framework.GenericNameRegex(fieldName), `Manage the roles under which the key is shared.`, `
+A role says on which terms its readers get the key at key/:role: for how long, and
+how old a key may be to be shared with them. Without max_key_age a key of any age
+is shared until something replaces it, which suits many hosts that install within
+the same days; a duration bounds its age; an explicit 0 regenerates it at every
+read, so that readers break each other's installations.
+
+Roles are the unit of policy: path "mdi/key/sensor-hosts" { capabilities = ["read"] }.
+Deleting a role leaves the leases that were given under it as they are.
+`, operations{
 		logical.CreateOperation: forwarded("write role", (*backend).roleWrite, "Create a role.", stored),
 		logical.UpdateOperation: forwarded("write role", (*backend).roleWrite, "Change a role; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch role", (*backend).roleWrite, "Change the named fields of a role; null unsets one.", stored),
@@ -99,12 +93,10 @@ func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framew
 		return old.Update(d)
 	})
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
 	b.events.Send(ctx, event.RoleWrite, rolesPath+name)
-	resp := &logical.Response{}
-	warn(resp, b.core.warningOfMax(written.TTL))
-	return resp, nil
+	return warn(&logical.Response{}, b.core.warningOfMax(written.TTL)), nil
 }
 
 // roleDelete serves DELETE mdi/roles/:name.

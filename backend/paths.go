@@ -17,9 +17,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
-// operationPrefix begins the names of operations in Vault's OpenAPI document.
-const operationPrefix = "mdi"
-
 // paths are those of every mount. They are made once for all mounts of a process, since they
 // take more memory than everything else that a mount needs at first.
 var paths = sync.OnceValue(func() []*framework.Path {
@@ -57,13 +54,15 @@ func ofMount[R any](m method[R]) func(context.Context, *logical.Request, *framew
 // responses declares what an operation returns, by status.
 type responses = map[int][]framework.Response
 
+// operations are those of a path.
+type operations = map[logical.Operation]framework.OperationHandler
+
 // path declares a path of the engine.
-// The pattern lacks only the ^, which the framework would add: while another mount reads it.
-func path(pattern, synopsis, description string, operations map[logical.Operation]framework.OperationHandler) *framework.Path {
+func path(pattern, synopsis, description string, all operations) *framework.Path {
 	return &framework.Path{
-		Pattern:         "^" + pattern,
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations:      operations,
+		Pattern:         "^" + pattern + "$",                                  // complete: the framework would add the ^ while another mount reads it
+		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: "mdi"}, // of names in Vault's OpenAPI document
+		Operations:      all,
 		HelpSynopsis:    synopsis,
 		HelpDescription: strings.TrimSpace(description),
 	}
@@ -98,8 +97,7 @@ func returning(description string, fields map[string]*framework.FieldSchema) res
 // answers describes the fields that only responses of a path have, in the form in which
 // path-help shows parameters: it leaves out responses.
 func answers(p *framework.Path) string {
-	var text strings.Builder
-	fields := map[string]*framework.FieldSchema{}
+	text, fields := "", map[string]*framework.FieldSchema{}
 	for _, o := range p.Operations {
 		for _, r := range o.Properties().Responses[http.StatusOK] {
 			maps.Copy(fields, r.Fields)
@@ -107,13 +105,13 @@ func answers(p *framework.Path) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if f := fields[name]; p.Fields[name] == nil {
-			fmt.Fprintf(&text, "\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
+			text += fmt.Sprintf("\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
 		}
 	}
-	if text.Len() == 0 {
-		return ""
+	if text != "" {
+		text = "\n\n## RESPONSE" + text
 	}
-	return "\n\n## RESPONSE" + text.String()
+	return text
 }
 
 // badName refuses the name of a role that no route takes: the framework would call the
