@@ -17,6 +17,8 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,8 +62,7 @@ type backend struct {
 	flights        *flight.Group // work with the key, and changes of the configuration
 	rotation       *rotation.Manager
 	root           *rootrotation.Rotator
-	wakeRetirement func() // has retireIfDue run soon
-	stop           context.CancelFunc
+	wakeRetirement func()  // has retireIfDue run soon
 	core           *system // set by Setup
 }
 
@@ -96,7 +97,6 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		roles:   role.NewStore(storage),
 		health:  health.New(storage, now),
 		flights: flight.New(ctx, graph.Detach),
-		stop:    stop,
 	}
 	b.events = event.New(b)
 	b.configs = config.New(storage, b.keys, Version, func() logical.SystemView { return b.System() }, now)
@@ -118,13 +118,14 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		Paths:          paths(),
-		// What holds the credential or the key. Exact names: globs do not work here.
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey}},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey}}, // exact names: globs do not work
 		Secrets:        []*framework.Secret{secretKey},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
-		Clean:          b.clean,
+		// It waits for no work apart from requests: it keeps Vault from every mount of the process.
+		// Work that is cut off leaves an intent, which the next work with the key settles.
+		Clean: func(context.Context) { stop() },
 	}
 	return b
 }
@@ -194,11 +195,64 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	}
 }
 
-// clean stops the work that runs apart from requests and waits for none of it: Vault
-// blocks every mount of the plugin process while this runs. Work that is cut off leaves an
-// intent, which the next work with the key settles.
-func (b *backend) clean(context.Context) {
-	b.stop()
+// repeatable are errors that repeating the request may cure.
+var repeatable = []error{
+	flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChanged, rotation.ErrUnconfirmed,
+	accesskey.ErrClosed, accesskey.ErrTurning, accesskey.ErrInDoubt, context.DeadlineExceeded,
+}
+
+// refusal turns an error into the answer for the client. It is 400 for what the client has
+// to change first; never 401 or 403, which clients of Vault take for their own token's;
+// 502 or 503 where repeating is harmless. The errors are returned naked, since core looks
+// at no wrapped one.
+func refusal(err error) error {
+	remote, isRemote := errors.AsType[*graph.Error](err)
+	held := isRemote && has[*health.HeldError](err) // who has to wait, after this failure
+	switch {
+	case has[*field.Error](err), has[*graph.ConfigError](err), errors.Is(err, config.ErrUnconfigured):
+		return logical.CodedError(http.StatusBadRequest, err.Error())
+	case held && remote.MayHaveHappened(), has[*rotation.UnsettledError](err), has[*health.ThrottledError](err),
+		slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
+		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case !isRemote:
+		return err
+	case held, has[*config.VerificationError](err): // which have explained themselves
+		return logical.CodedError(statusFor(remote), err.Error())
+	default:
+		return logical.CodedError(statusFor(remote), graph.Explain(err)+advice(remote))
+	}
+}
+
+// has reports whether there is an E in the chain of err.
+func has[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// advice says what a failure that passes means for the client: nothing but to try again.
+// What may have been carried out is an UnsettledError, so a regeneration that failed in
+// another way has left the key alone.
+func advice(remote *graph.Error) string {
+	switch {
+	case statusFor(remote) == http.StatusBadRequest:
+		return ""
+	case remote.Op == graph.OpRegenerate:
+		return ": the key has not been changed; try again"
+	default:
+		return ": try again"
+	}
+}
+
+// statusFor returns the status for a failure of Entra or Graph.
+func statusFor(e *graph.Error) int {
+	switch {
+	case e.Kind == graph.Refused:
+		return http.StatusBadRequest
+	case e.Kind == graph.Throttled, e.Kind == graph.Timeout, e.Status == 0, e.Status == http.StatusServiceUnavailable, e.Status == http.StatusGone:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadGateway
+	}
 }
 
 const backendHelp = `

@@ -122,7 +122,7 @@ func (m *mount) now() time.Time { return m.clock.now().Add(-m.ahead) }
 func (m *mount) restart() {
 	if m.engine != nil {
 		m.disk.crash()
-		m.engine.clean(m.t.Context())
+		m.engine.Cleanup(m.t.Context())
 	}
 	m.notes.restarted()
 	m.disk = &disk{kept: m.kept}

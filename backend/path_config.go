@@ -35,7 +35,7 @@ and before the configuration is deleted, a key that has been handed out is
 regenerated with the old configuration; if that fails, the response warns that the key
 lives on. Credentials that rotate-root has made stay at the app then; the response names
 their ids. The credential is never read back.
-`, operations{
+`, field.Schema(config.Fields()), operations{
 		logical.CreateOperation: forwarded("configure configuration", (*backend).configWrite, "Store the configuration.", stored),
 		logical.UpdateOperation: forwarded("configure configuration", (*backend).configWrite, "Change the configuration; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch configuration", (*backend).configWrite, "Change the named fields of the configuration; null restores a default.", stored),
@@ -44,7 +44,7 @@ their ids. The credential is never read back.
 		logical.DeleteOperation: forwarded("delete configuration", (*backend).configDelete, "Retire a key that has been handed out, and delete the configuration.",
 			returningNothing("There is no configuration.")),
 	})
-	p.Fields, p.ExistenceCheck = field.Schema(config.Fields()), ofMount((*backend).configExists)
+	p.ExistenceCheck = ofMount((*backend).configExists)
 	return p
 }
 
@@ -59,10 +59,7 @@ func (b *backend) configExists(ctx context.Context, _ *logical.Request, _ *frame
 // configRead serves GET mdi/config.
 func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	cfg, err := b.configs.Stored(ctx)
-	if err != nil || cfg == nil {
-		return nil, err
-	}
-	return &logical.Response{Data: field.Read(config.Fields(), cfg)}, nil
+	return shown(config.Fields(), cfg, err)
 }
 
 // configWrite serves POST and PATCH mdi/config.
@@ -145,14 +142,4 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 		return nil, err // and resp may still be written
 	}
 	return resp, nil
-}
-
-// warn adds those of some warnings to a response, if there is one, that are not "".
-func warn(resp *logical.Response, warnings ...string) *logical.Response {
-	for _, warning := range warnings {
-		if resp != nil && warning != "" {
-			resp.AddWarning(warning)
-		}
-	}
-	return resp
 }

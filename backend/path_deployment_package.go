@@ -32,7 +32,7 @@ together. Graph names the address; it is passed on only if it is https on one of
 Microsoft's documented hosts, unless graph_endpoint is overridden, and then with a
 warning. The app registration needs SecurityIdentitiesSensors.Read.All for this,
 besides the permission for the key.
-`, operations{
+`, nil, operations{
 		// It changes nothing, but the active node has the token already.
 		logical.ReadOperation: forwarded("read deployment-package", (*backend).deploymentPackageRead, "Read the address and version of the sensor's installer.",
 			returning("Where the installer is.", field.ReadSchema(packageFields))),
@@ -53,15 +53,13 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 		return nil, err
 	}
 	resp := &logical.Response{Data: field.Read(packageFields, &found)}
-	switch {
-	case found.Documented():
+	if found.Documented() {
 		return resp, nil
-	case conn.Config.GraphEndpoint != "" && strings.HasPrefix(found.DownloadURL, "https://"):
-		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + config.FieldGraphEndpoint + ": check it before you run what is there.")
-		return resp, nil
-	default:
+	}
+	if conn.Config.GraphEndpoint == "" || !strings.HasPrefix(found.DownloadURL, "https://") {
 		hclog.FromContext(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")
 		return nil, logical.CodedError(http.StatusBadGateway, "Graph named an address for the deployment package that is not https on a host that Microsoft documents for the sensor ("+
 			strings.Join(graph.PackageHosts, ", ")+"), so it is not passed on")
 	}
+	return warn(resp, "The address is not on a host that Microsoft documents for the sensor. It comes from "+config.FieldGraphEndpoint+": check it before you run what is there."), nil
 }

@@ -61,25 +61,23 @@ useless for new installations, unless max_key_age of the configuration lets it b
 shared. Reads that overlap share one regeneration. The lease cannot be renewed. When
 the last lease on the current key has ended or has been revoked, the key is
 regenerated once more, so that the one that was handed out stops working.
-`, operations{
+`, nil, operations{
 		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
 			returning("The key and its lease.", field.ReadSchema(keyFields))),
 	})
 }
 
 func pathRoleKey() *framework.Path {
-	p := path(keyPath+"/"+framework.GenericNameRegex(fieldRole), `Return the deployment access key under a role's terms, shared if they allow it.`, `
+	return path(keyPath+"/"+framework.GenericNameRegex(fieldRole), `Return the deployment access key under a role's terms, shared if they allow it.`, `
 Readers of the role get the current key as long as the role's max_key_age allows
 it, and otherwise a new one, so any number of hosts can hold the same key. A key is
 compared with the tenant's before it is shared, if the last comparison is older
 than drift_check_interval. The lease cannot be renewed, and lasts for the role's
 ttl. When the last lease on the current key has ended, the key is regenerated.
-`, operations{
+`, fields{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}, operations{
 		logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
 			returning("The key and its lease.", field.ReadSchema(keyFields))),
 	})
-	p.Fields = map[string]*framework.FieldSchema{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}
-	return p
 }
 
 // keyRead serves GET mdi/key.
@@ -118,11 +116,6 @@ func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Respons
 	if err != nil {
 		return nil, err
 	}
-	return b.keyResponse(got), nil
-}
-
-// keyResponse makes the answer to a read of the key.
-func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	l := got.Lease
 	resp := secretKey.Response(field.Read(keyFields, got), map[string]any{
 		internalKeyVersion: l.Record.Version,
@@ -136,7 +129,7 @@ func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	if got.Unconfirmed != "" {
 		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
 	}
-	return warn(resp, b.core.warningOfDefault(l.TTL))
+	return warn(resp, b.core.warningOfDefault(l.TTL)), nil
 }
 
 // revokeKey ends a lease: it removes the lease's record, and wakes the retirement, because
@@ -161,16 +154,14 @@ func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framew
 	return nil, err
 }
 
-// leaseOf reads what keyResponse stored in a lease. Core keeps it as JSON, so the version
+// leaseOf reads what obtain stored in a lease. Core keeps it as JSON, so the version
 // comes back as some kind of number.
 func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
 	var kept struct {
 		Version int    `json:"key_version"`
 		ID      string `json:"ledger_id"`
 	}
-	stored, err := json.Marshal(secret.InternalData)
-	if err != nil || json.Unmarshal(stored, &kept) != nil {
-		return 0, "", false
-	}
-	return kept.Version, kept.ID, kept.Version > 0 && kept.ID != ""
+	stored, _ := json.Marshal(secret.InternalData) // from which it came
+	err := json.Unmarshal(stored, &kept)
+	return kept.Version, kept.ID, err == nil && kept.Version > 0 && kept.ID != ""
 }

@@ -27,7 +27,7 @@ For a host that has a key and is about to use it: a key whose key_version is not
 current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
 a key that was regenerated in the Defender portal shows only after the next comparison.
 Give hosts read on this path beside that on the key.
-`, operations{
+`, nil, operations{
 		logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
 			returning("The version of the current key.", field.ReadSchema(keyVersionFields))),
 	})
@@ -39,8 +39,5 @@ func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *fra
 		return nil, err
 	}
 	rec, err := b.keys.Record(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &logical.Response{Data: field.Read(keyVersionFields, &rec)}, nil
+	return shown(keyVersionFields, &rec, err)
 }

@@ -30,7 +30,7 @@ for new installations, at once, whatever leases there are on it. Installed senso
 are not affected. The new key is returned to nobody; readers get one when they
 read again. If Microsoft Graph does not confirm it in time, the answer is an error,
 and the engine goes on until it does: see wanted_since in status.
-`, operations{
+`, nil, operations{
 		logical.UpdateOperation: forwarded("rotate key", (*backend).rotateKey, "Regenerate the deployment access key and disclose nothing.",
 			returning("The key has been regenerated.", field.ReadSchema(rotateKeyFields))),
 	})

@@ -23,7 +23,7 @@ remove by hand the one that you configured at first.
 A client secret needs the permission Application.ReadWrite.OwnedBy, and the app as an
 owner of itself. A certificate needs no permission, if application_object_id is
 configured.
-`, operations{
+`, nil, operations{
 		logical.UpdateOperation: forwarded("rotate root-credential", (*backend).rotateRoot, "Replace the app's own client secret or certificate.",
 			returningNothing("The credential has been replaced.")),
 	})

@@ -23,7 +23,7 @@ func pathStatus() *framework.Path {
 It is read from storage alone, so it answers whatever state Graph is in. What has no
 value is left out. Alert on state, which begins with the worst of what is wrong: ok,
 attention, failing or unconfigured.
-`, operations{
+`, nil, operations{
 		logical.ReadOperation: forwarded("read status", (*backend).statusRead, "Read the state of the engine.", returning("The state of the engine.", status.Fields())),
 	})
 }
