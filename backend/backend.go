@@ -123,7 +123,7 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
-		// It waits for no work apart from requests: it keeps Vault from every mount of the process.
+		// It waits for no work, since Vault blocks every mount of the plugin process meanwhile.
 		// Work that is cut off leaves an intent, which the next work with the key settles.
 		Clean: func(context.Context) { stop() },
 	}
