@@ -43,8 +43,8 @@ their ids. The credential is never read back.
 // The fields of the configuration, as it is written and read. All mounts share them: they are
 // a fifth of the memory that each one takes.
 var (
-	configWritten = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.Schema(config.Fields()) })
-	configShown   = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.ReadSchema(config.Fields()) })
+	configWritten = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.Schema(new(config.Config).Fields()) })
+	configShown   = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.ReadSchema(new(config.Config).Fields()) })
 )
 
 func pathConfig() *framework.Path {
@@ -76,7 +76,7 @@ func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil || cfg == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: field.Read(config.Fields(), cfg)}, nil
+	return &logical.Response{Data: field.Read(cfg.Fields())}, nil
 }
 
 // configWrite serves POST and PATCH mdi/config.

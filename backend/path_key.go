@@ -40,14 +40,14 @@ ttl. When the last lease on the current key has ended, the key is regenerated.
 func pathKey() *framework.Path {
 	return path(keyPath+"$", keyHelpSynopsis, keyHelpDescription, map[logical.Operation]framework.OperationHandler{
 		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
-			returning("The key and its lease.", field.ReadSchema(keyFields))),
+			returning("The key and its lease.", secretKey().Fields)),
 	})
 }
 
 func pathRoleKey() *framework.Path {
 	p := path(keyPath+"/"+framework.GenericNameRegex(fieldRole)+"$", roleKeyHelpSynopsis, roleKeyHelpDescription, map[logical.Operation]framework.OperationHandler{
 		logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
-			returning("The key and its lease.", field.ReadSchema(keyFields))),
+			returning("The key and its lease.", secretKey().Fields)),
 	})
 	p.Fields = map[string]*framework.FieldSchema{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}
 	return p

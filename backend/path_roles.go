@@ -58,10 +58,10 @@ func pathRole() *framework.Path {
 		logical.UpdateOperation: forwarded("write role", (*backend).roleWrite, "Change a role; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch role", (*backend).roleWrite, "Change the named fields of a role; null unsets one.", stored),
 		logical.DeleteOperation: forwarded("delete role", (*backend).roleDelete, "Delete a role.", returningNothing("There is no such role.")),
-		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(role.Fields()))),
+		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(new(role.Role).Fields()))),
 	})
 	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"
-	p.Fields, p.ExistenceCheck = field.Schema(role.Fields()), ofMount((*backend).roleExists)
+	p.Fields, p.ExistenceCheck = field.Schema(new(role.Role).Fields()), ofMount((*backend).roleExists)
 	p.Fields[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
 	return p
 }
@@ -86,7 +86,7 @@ func (b *backend) roleRead(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil || found == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: field.Read(role.Fields(), found)}, nil
+	return &logical.Response{Data: field.Read(found.Fields())}, nil
 }
 
 // roleWrite serves POST and PATCH mdi/roles/:name.

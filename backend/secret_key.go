@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
@@ -36,28 +37,30 @@ const (
 var secretKey = sync.OnceValue(func() *framework.Secret {
 	return &framework.Secret{
 		Type:   secretTypeKey,
-		Fields: field.ReadSchema(keyFields),
+		Fields: field.ReadSchema(keyFields(accesskey.Record{}, false)),
 		Revoke: ofMount((*backend).revokeKey),
 	}
 })
 
 // keyFields are the fields of an answer with a key. Core stores a copy of them with every
 // lease, so they are few.
-var keyFields = []field.Spec[rotation.Answer]{
-	{
-		Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
-		Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
-		Get:         func(a *rotation.Answer) any { return a.Lease.Record.Key },
-	},
-	field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
-	field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(a *rotation.Answer) any { return field.Time(a.Lease.Record.RegeneratedAt) }),
-	field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
+func keyFields(rec accesskey.Record, reused bool) []field.Spec {
+	return []field.Spec{
+		{
+			Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
+			Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
+			Get:         func() any { return rec.Key },
+		},
+		field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", rec.Version),
+		field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", field.Time(rec.RegeneratedAt)),
+		field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", reused),
+	}
 }
 
 // keyResponse makes the answer to a read of the key.
 func (b *backend) keyResponse(got *rotation.Answer) *logical.Response {
 	l := got.Lease
-	resp := b.Secret(secretTypeKey).Response(field.Read(keyFields, got), map[string]any{
+	resp := b.Secret(secretTypeKey).Response(field.Read(keyFields(l.Record, got.Reused)), map[string]any{
 		internalKeyVersion: l.Record.Version,
 		internalLeaseID:    l.ID,
 	})

@@ -58,16 +58,13 @@ type Config struct {
 // which is nil if none is stored. Fields that d does not name keep their value; a JSON
 // null asks for the default. Its error is a [*field.Error].
 func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) {
-	old := &Config{}
-	if c != nil {
-		old = c
-	}
+	old := cmp.Or(c, &Config{})
 	next := *old
 	var err error
 	if next.Credential, err = old.Credential.Update(d); err != nil {
 		return nil, err
 	}
-	err = cmp.Or(field.Write(Fields(), &next, d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), next.complete())
+	err = cmp.Or(field.Write(next.own(), d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), next.complete())
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +116,9 @@ func (c *Config) complete() error {
 // redirectedBy names the field by which next would use the credential of c in another
 // place than c does, or "".
 func (c *Config) redirectedBy(next *Config) string {
-	for _, f := range Fields() {
-		if f.Redirects && f.Shown(c) != f.Shown(next) {
+	there := next.own()
+	for i, f := range c.own() {
+		if f.Redirects && f.Shown() != there[i].Shown() {
 			return f.Name
 		}
 	}

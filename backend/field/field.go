@@ -37,13 +37,13 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Field + ": " + e.Problem }
 
-// Spec declares one field of a T.
-type Spec[T any] struct {
+// Spec declares one field and says where its value is.
+type Spec struct {
 	Name        string
 	Title       string // for user interfaces; "" for a field that is only read
 	Group       string // likewise; "" for none
 	Type        framework.FieldType
-	Default     any // nil: none. A write that creates a T and leaves the field out sets it
+	Default     any // nil: none. The first write sets it if it leaves the field out
 	Description string
 	Allowed     []string // values; nil: not a choice
 	Multiline   bool     // a PEM text
@@ -53,38 +53,22 @@ type Spec[T any] struct {
 	// it takes the credential in the same write.
 	Redirects bool
 
-	// At returns where a T keeps the value: a *string, a *bool, a *time.Duration or, for a
-	// duration that can be unset, a **time.Duration. It is nil for a field that is only read
-	// or not stored, and for one that takes more than its own value to check: the owner of T does.
-	At func(*T) any
+	// At is where the value is kept: a *string, a *bool, a *time.Duration or, for a duration
+	// that can be unset, a **time.Duration. It is nil for a field that is only read or not
+	// stored, and for one that takes more than its own value to check: its owner does.
+	At any
 	// Check returns what to store of a text. Its error lacks the field's name.
 	Check func(text string) (string, error)
 	// Shortest bounds a duration, which can also be 0 if that means none.
 	Shortest time.Duration
 	OrNone   bool
 	// Get returns what a read shows, if that is not just the value; nil leaves the field out.
-	Get func(*T) any
-}
-
-// In turns the specs of a part of T into specs of T.
-func In[T, P any](specs []Spec[P], part func(*T) *P) []Spec[T] {
-	lifted := make([]Spec[T], len(specs))
-	for i, s := range specs {
-		l := Spec[T]{
-			Name: s.Name, Title: s.Title, Group: s.Group, Type: s.Type, Default: s.Default, Description: s.Description,
-			Allowed: s.Allowed, Multiline: s.Multiline, Secret: s.Secret, Optional: s.Optional, Redirects: s.Redirects,
-		}
-		if s.isRead() {
-			l.Get = func(t *T) any { return s.Shown(part(t)) }
-		}
-		lifted[i] = l // without At: the part checks its own
-	}
-	return lifted
+	Get func() any
 }
 
 // Schema returns the fields of a write. Descriptions name the allowed values and the
 // default, which path-help does not show otherwise.
-func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
+func Schema(specs []Spec) map[string]*framework.FieldSchema {
 	schema := map[string]*framework.FieldSchema{}
 	for _, s := range specs {
 		f := &framework.FieldSchema{Type: s.Type, Default: s.Default, Description: s.Description}
@@ -110,8 +94,8 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 }
 
 // ReadSchema returns the fields of a read.
-func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
-	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec[T]) bool { return !s.isRead() })
+func ReadSchema(specs []Spec) map[string]*framework.FieldSchema {
+	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool { return s.Get == nil && (s.At == nil || s.Secret) })
 	schema := Schema(shown)
 	for _, s := range shown {
 		schema[s.Name].Required = !s.Optional
@@ -120,7 +104,7 @@ func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 }
 
 // shownDefault returns the default as a person would write it: 1h and not 3600.
-func (s Spec[T]) shownDefault() string {
+func (s Spec) shownDefault() string {
 	seconds, isNumber := s.Default.(int)
 	if s.Type != framework.TypeDurationSecond || !isNumber || seconds == 0 {
 		return fmt.Sprint(s.Default)
@@ -279,27 +263,25 @@ func likely(schema map[string]*framework.FieldSchema, name string) (hint string)
 	return hint
 }
 
-// Read returns what a read of t shows.
-func Read[T any](specs []Spec[T], t *T) map[string]any {
+// Read returns what a read shows.
+func Read(specs []Spec) map[string]any {
 	data := map[string]any{}
 	for _, s := range specs {
-		if value := s.Shown(t); value != nil {
+		if value := s.Shown(); value != nil {
 			data[s.Name] = value
 		}
 	}
 	return data
 }
 
-func (s Spec[T]) isRead() bool { return s.Get != nil || s.At != nil && !s.Secret }
-
-// Shown returns the field as a read of t shows it, nil if it is left out.
-func (s Spec[T]) Shown(t *T) any {
-	if !s.isRead() {
+// Shown returns the field as a read shows it, nil if it is left out.
+func (s Spec) Shown() any {
+	if s.Get != nil {
+		return s.Get()
+	} else if s.Secret {
 		return nil
-	} else if s.Get != nil {
-		return s.Get(t)
 	}
-	switch at := s.At(t).(type) {
+	switch at := s.At.(type) {
 	case *string:
 		return *at
 	case *bool:
@@ -314,15 +296,30 @@ func (s Spec[T]) Shown(t *T) any {
 	return nil
 }
 
-// Write sets the fields of t that d names: a JSON null asks for the default. If t is new,
-// it also sets those that have a default and that d leaves out. Its error is an [*Error].
-func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) error {
+// Write sets the fields that d names: a JSON null asks for the default. A first write also
+// sets those that have a default and that d leaves out. Its error is an [*Error], after
+// which what has been set is of no use.
+func Write(specs []Spec, d *framework.FieldData, first bool) error {
 	for _, s := range specs {
 		value, given := Value(d, s.Name)
-		if s.At == nil || !given && (!isNew || s.Default == nil) {
+		if s.At == nil || !given && (!first || s.Default == nil) {
 			continue
 		}
-		if err := s.store(t, value); err != nil {
+		var err error
+		switch at := s.At.(type) {
+		case *string:
+			if *at = value.(string); s.Check != nil {
+				*at, err = s.Check(*at)
+			}
+		case *bool:
+			*at = value.(bool)
+		case *time.Duration:
+			*at, err = s.duration(value.(int))
+		case **time.Duration:
+			*at = new(time.Duration)
+			**at, err = s.duration(value.(int))
+		}
+		if err != nil {
 			return &Error{s.Name, err.Error()}
 		}
 		if text, _ := value.(string); s.Allowed != nil && !slices.Contains(s.Allowed, text) {
@@ -332,29 +329,11 @@ func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) err
 	return nil
 }
 
-// store checks a value and stores it in a T, which is of no use after an error.
-func (s Spec[T]) store(t *T, value any) (err error) {
-	switch at := s.At(t).(type) {
-	case *string:
-		if *at = value.(string); s.Check != nil {
-			*at, err = s.Check(*at)
-		}
-	case *bool:
-		*at = value.(bool)
-	case *time.Duration:
-		*at, err = s.duration(value.(int))
-	case **time.Duration:
-		*at = new(time.Duration)
-		**at, err = s.duration(value.(int))
-	}
-	return err
-}
-
 // longest is far beyond the life of a key that is needed for one installation. A longer
 // duration is a mistake in the unit.
 const longest = 366 * 24 * time.Hour
 
-func (s Spec[T]) duration(seconds int) (time.Duration, error) {
+func (s Spec) duration(seconds int) (time.Duration, error) {
 	d := time.Duration(seconds) * time.Second
 	if d >= s.Shortest && seconds <= int(longest.Seconds()) || s.OrNone && seconds == 0 {
 		return d, nil
@@ -377,15 +356,13 @@ func Value(d *framework.FieldData, name string) (value any, given bool) {
 }
 
 // Always declares a field that is only read.
-func Always[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {
-	return Spec[T]{Name: name, Type: kind, Description: description, Get: get}
+func Always(name string, kind framework.FieldType, description string, value any) Spec {
+	return Spec{Name: name, Type: kind, Description: description, Get: func() any { return value }}
 }
 
-// IfKnown declares a field that is only read, and is left out while get returns nil.
-func IfKnown[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {
-	spec := Always(name, kind, description, get)
-	spec.Optional = true
-	return spec
+// IfKnown declares a field that is only read, and is left out if its value is nil.
+func IfKnown(name string, kind framework.FieldType, description string, value any) Spec {
+	return Spec{Name: name, Type: kind, Description: description, Optional: true, Get: func() any { return value }}
 }
 
 // Time is the value of a time as it is read, nil if it is zero.

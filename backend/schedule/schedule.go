@@ -53,23 +53,11 @@ const (
 )
 
 // Fields are the fields of a schedule.
-func Fields() []field.Spec[Schedule] {
-	return []field.Spec[Schedule]{
-		{
-			Name: FieldPeriod, Title: "Rotation period", Group: "Rotation", Type: framework.TypeDurationSecond,
-			Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule.",
-			At:          func(s *Schedule) any { return &s.Period }, Shortest: shortestPeriod, OrNone: true,
-		},
-		{
-			Name: FieldCron, Title: "Rotation schedule", Group: "Rotation", Type: framework.TypeString,
-			Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period.",
-			At:          func(s *Schedule) any { return &s.Cron }, Check: cron,
-		},
-		{
-			Name: FieldWindow, Title: "Rotation window", Group: "Rotation", Type: framework.TypeDurationSecond,
-			Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has.",
-			At:          func(s *Schedule) any { return &s.Window }, Shortest: shortestWindow, OrNone: true,
-		},
+func (s *Schedule) Fields() []field.Spec {
+	return []field.Spec{
+		{Name: FieldPeriod, Title: "Rotation period", Group: "Rotation", Type: framework.TypeDurationSecond, At: &s.Period, Shortest: shortestPeriod, OrNone: true, Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule."},
+		{Name: FieldCron, Title: "Rotation schedule", Group: "Rotation", Type: framework.TypeString, At: &s.Cron, Check: cron, Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period."},
+		{Name: FieldWindow, Title: "Rotation window", Group: "Rotation", Type: framework.TypeDurationSecond, At: &s.Window, Shortest: shortestWindow, OrNone: true, Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has."},
 	}
 }
 
@@ -171,7 +159,7 @@ func (s *Schedule) Due(last, now time.Time) time.Time {
 // Update writes the fields of d over s, which was old before. Setting a period clears the
 // cron expression and its window, and the other way round. Its error is a [*field.Error].
 func (s *Schedule) Update(d *framework.FieldData, old Schedule, now time.Time) error {
-	if err := field.Write(Fields(), s, d, false); err != nil {
+	if err := field.Write(s.Fields(), d, false); err != nil {
 		return err
 	}
 	setsPeriod, setsCron, setsWindow := d.Raw[FieldPeriod] != nil && s.Period != 0, d.Raw[FieldCron] != nil && s.Cron != "", d.Raw[FieldWindow] != nil && s.Window != 0
