@@ -5,6 +5,7 @@
 package role
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -45,10 +46,7 @@ func (r *Role) Fields() []field.Spec {
 // for a new one. Fields that d does not name keep their value; a JSON null unsets. Its
 // error is a [*field.Error].
 func (r *Role) Update(d *framework.FieldData) (*Role, error) {
-	next := Role{}
-	if r != nil {
-		next = *r
-	}
+	next := *cmp.Or(r, &Role{})
 	if err := field.Write(next.Fields(), d, false); err != nil {
 		return nil, err
 	}

@@ -103,13 +103,10 @@ func (s *Schedule) Next(last, now time.Time) (next, missed time.Time) {
 	if last.After(now) {
 		last = now // a clock was ahead: a negative age counts as zero
 	}
-	switch {
-	case s.Period == 0 && s.Cron == "":
-		return time.Time{}, time.Time{}
-	case s.Period > 0:
+	if s.Period > 0 {
 		return last.Add(s.Period), time.Time{}
 	}
-	// What is stored has been parsed before.
+	// What is stored has been parsed before, unless it is no schedule at all.
 	parsed, err := rotation.DefaultScheduler.Parse(s.Cron)
 	if err != nil {
 		return time.Time{}, time.Time{}
@@ -163,20 +160,15 @@ func (s *Schedule) Update(d *framework.FieldData, old Schedule, now time.Time) e
 		return err
 	}
 	setsPeriod, setsCron, setsWindow := d.Raw[FieldPeriod] != nil && s.Period != 0, d.Raw[FieldCron] != nil && s.Cron != "", d.Raw[FieldWindow] != nil && s.Window != 0
-	if setsPeriod && setsCron {
+	switch {
+	case setsPeriod && setsCron:
 		return &field.Error{Field: FieldCron, Problem: "cannot be combined with " + FieldPeriod + ": set one of them"}
-	}
-	if setsPeriod {
-		s.Cron = ""
-	}
-	if setsCron {
+	case setsWindow && (setsPeriod || s.Cron == ""):
+		return &field.Error{Field: FieldWindow, Problem: "needs " + FieldCron + ": a rotation by period can happen at any time after it is due"}
+	case setsCron:
 		s.Period = 0
-	}
-	if s.Cron == "" {
-		if setsWindow {
-			return &field.Error{Field: FieldWindow, Problem: "needs " + FieldCron + ": a rotation by period can happen at any time after it is due"}
-		}
-		s.Window = 0
+	case setsPeriod || s.Cron == "":
+		s.Cron, s.Window = "", 0
 	}
 	if s.Period != old.Period || s.Cron != old.Cron {
 		s.Since = now
