@@ -186,8 +186,8 @@ func (c *Config) complete() error {
 // redirectedBy names the field by which next would use the credential of c in another
 // place than c does, or "".
 func (c *Config) redirectedBy(next *Config) string {
-	there := next.own()
-	for i, f := range c.own() {
+	there := next.Fields()
+	for i, f := range c.Fields() {
 		if f.Redirects && f.Shown() != there[i].Shown() {
 			return f.Name
 		}
@@ -221,10 +221,9 @@ func (c *Config) Policy() accesskey.Policy {
 	p := accesskey.Policy{
 		Workspace:          accesskey.Workspace{TenantID: c.TenantID, GraphRoot: cmp.Or(c.GraphEndpoint, c.cloud().GraphRoot)},
 		DriftCheckInterval: c.DriftCheckInterval,
-		Retire:             c.RegenerateOnRevoke && !c.DisableRotation,
 	}
 	if !c.DisableRotation {
-		p.Rotation = c.Schedule.Due
+		p.Retire, p.Rotation = c.RegenerateOnRevoke, c.Schedule.Due
 	}
 	return p
 }

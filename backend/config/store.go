@@ -170,10 +170,7 @@ func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, e
 		return nil, err
 	}
 	conn, err := s.Connect(next)
-	if err != nil {
-		return nil, err
-	}
-	if verifies(d, old, next) {
+	if err == nil && verifies(d, old, next) {
 		err = verify(ctx, conn, next.Credential.Unsent(d))
 		conn.Verified = err == nil
 	}

@@ -54,7 +54,7 @@ type Spec struct {
 	Redirects bool
 
 	// At is where the value is kept: a *string, a *bool, a *time.Duration or, for a duration
-	// that can be unset, a **time.Duration. It is nil for a field that is only read or not
+	// that a null unsets, a **time.Duration. It is nil for a field that is only read or not
 	// stored, and for one that takes more than its own value to check: its owner does.
 	At any
 	// Check returns what to store of a text. Its error lacks the field's name.
@@ -138,11 +138,35 @@ const maxStrangers = 10
 // most secrets do, and a secret is taken for a name where its own is missing.
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_-]{1,40}$`) })
 
-func stranger(schema map[string]*framework.FieldSchema, name string) string {
-	if !plainName().MatchString(name) {
+// stranger says that a field is not known, and which ones may be meant: those whose names
+// contain its name. Without any, it is the one that has most pairs of adjacent letters in
+// common with it, if they are half of all at least.
+func stranger(schema map[string]*framework.FieldSchema, written string) string {
+	if !plainName().MatchString(written) {
 		return "an unknown field, which is not named since it may be a secret"
 	}
-	return "unknown field " + name + likely(schema, name)
+	name, hint, most := strings.ToLower(written), "", 0.5
+	var longer []string
+	for _, known := range slices.Sorted(maps.Keys(schema)) {
+		if len(name) > 2 && strings.Contains(known, name) {
+			longer = append(longer, known)
+		}
+		common := 0
+		for _, names := range [][2]string{{name, known}, {known, name}} {
+			for i := range len(names[0]) - 1 {
+				if strings.Contains(names[1], names[0][i:i+2]) {
+					common++
+				}
+			}
+		}
+		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
+			hint, most = known, share
+		}
+	}
+	if hint = cmp.Or(strings.Join(longer, " or "), hint); hint != "" {
+		hint = " (did you mean " + hint + "?)"
+	}
+	return "unknown field " + written + hint
 }
 
 // mistyped says what the values of a type are.
@@ -235,34 +259,6 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	return ""
 }
 
-// likely names the fields whose names contain a name. Without any, it is the one that has
-// most pairs of adjacent letters in common with it, if they are half of all at least.
-func likely(schema map[string]*framework.FieldSchema, name string) (hint string) {
-	name = strings.ToLower(name)
-	most := 0.5
-	var longer []string
-	for _, known := range slices.Sorted(maps.Keys(schema)) {
-		if len(name) > 2 && strings.Contains(known, name) {
-			longer = append(longer, known)
-		}
-		common := 0
-		for _, names := range [][2]string{{name, known}, {known, name}} {
-			for i := range len(names[0]) - 1 {
-				if strings.Contains(names[1], names[0][i:i+2]) {
-					common++
-				}
-			}
-		}
-		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
-			hint, most = known, share
-		}
-	}
-	if hint = cmp.Or(strings.Join(longer, " or "), hint); hint != "" {
-		hint = " (did you mean " + hint + "?)"
-	}
-	return hint
-}
-
 // Read returns what a read shows.
 func Read(specs []Spec) map[string]any {
 	data := map[string]any{}
@@ -316,8 +312,10 @@ func Write(specs []Spec, d *framework.FieldData, first bool) error {
 		case *time.Duration:
 			*at, err = s.duration(value.(int))
 		case **time.Duration:
-			*at = new(time.Duration)
-			**at, err = s.duration(value.(int))
+			if *at = nil; d.Raw[s.Name] != nil {
+				*at = new(time.Duration)
+				**at, err = s.duration(value.(int))
+			}
 		}
 		if err != nil {
 			return &Error{s.Name, err.Error()}

@@ -267,6 +267,9 @@ func TestKindsOfValues(t *testing.T) {
 	require.NoError(t, field.Write(specs, d, false))
 	require.Equal(t, map[string]any{"text": "x", "flag": true, "duration": int64(60), "unset": int64(0)}, field.Read(specs))
 	require.Equal(t, state{"x", true, time.Minute, new(time.Duration)}, s)
+	d.Raw = map[string]any{"unset": nil, "duration": nil}
+	require.NoError(t, field.Write(specs, d, false))
+	require.Equal(t, state{"x", true, 0, nil}, s, "null unsets what can be unset")
 }
 
 func TestDurations(t *testing.T) {

@@ -47,13 +47,7 @@ func (r *Role) Fields() []field.Spec {
 // error is a [*field.Error].
 func (r *Role) Update(d *framework.FieldData) (*Role, error) {
 	next := *cmp.Or(r, &Role{})
-	if err := field.Write(next.Fields(), d, false); err != nil {
-		return nil, err
-	}
-	if raw, given := d.Raw[FieldMaxKeyAge]; given && raw == nil {
-		next.MaxKeyAge = nil
-	}
-	return &next, nil
+	return &next, field.Write(next.Fields(), d, false)
 }
 
 // Terms returns the terms of the role's readers, given those of a read without a role.

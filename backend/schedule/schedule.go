@@ -61,36 +61,32 @@ func (s *Schedule) Fields() []field.Spec {
 	}
 }
 
-func cron(text string) (string, error) {
-	if text == "" {
+func cron(expression string) (string, error) {
+	if expression == "" {
 		return "", nil
 	}
-	return text, checkCron(text)
-}
-
-func checkCron(expression string) error {
 	if strings.Contains(expression, "=") {
 		// The parser takes TZ=… and then ignores it, and panics if nothing follows.
-		return errors.New("a time zone cannot be named: the times are UTC")
+		return "", errors.New("a time zone cannot be named: the times are UTC")
 	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
 		// The parser's error quotes parts of the value.
-		return errors.New("must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)")
+		return "", errors.New("must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)")
 	}
 	if parsed.Next(time.Unix(0, 0)).IsZero() {
-		return errors.New("never falls due: there is no such date")
+		return "", errors.New("never falls due: there is no such date")
 	}
 	for i, part := range strings.Fields(expression) {
 		for _, step := range strings.Split(part, "/")[1:] {
 			var n int
 			_, _ = fmt.Sscan(step, &n) // up to a comma; what is no number has been refused
 			if values := [...]int{60, 24, 31, 12, 7}[i]; n > values {
-				return fmt.Errorf("a step of more than %d is never taken in field %d, since counting begins anew: use %s", values, i+1, FieldPeriod)
+				return "", fmt.Errorf("a step of more than %d is never taken in field %d, since counting begins anew: use %s", values, i+1, FieldPeriod)
 			}
 		}
 	}
-	return nil
+	return expression, nil
 }
 
 // Next returns when a key that was last regenerated at last (zero: never) is due to be
