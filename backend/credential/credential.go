@@ -98,23 +98,23 @@ func (c *Credential) Fields() []field.Spec {
 			Get:         func() any { return c.Type },
 		},
 		{
-			Name: FieldSecret, Title: "Client secret", Type: framework.TypeString, Secret: true,
+			Name: FieldSecret, Title: "Client secret", Secret: true,
 			Description: "A client secret of the app registration: its value, not its ID. Never read back.",
 			At:          &c.Secret, Check: checkSecret,
 		},
 		{
-			Name: FieldCertificate, Title: "Client certificate", Type: framework.TypeString, Secret: true, Multiline: true,
+			Name: FieldCertificate, Title: "Client certificate", Secret: true, Multiline: true,
 			Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back.",
 			At:          &c.Certificate, Check: checkCertificate,
 		},
 		{
-			Name: FieldAudience, Title: "Identity token audience", Type: framework.TypeString, Default: defaultAudience, Optional: true,
+			Name: FieldAudience, Title: "Identity token audience", Default: defaultAudience, Optional: true,
 			Description: "Audience of the identity tokens that Vault issues for vault_identity_token.",
 			At:          &c.Audience,
 			Get:         func() any { return c.ofTokens(c.Audience) },
 		},
 		{
-			Name: FieldTokenTTL, Title: "Identity token TTL", Type: framework.TypeDurationSecond, Default: int(defaultTokenTTL.Seconds()), Optional: true,
+			Name: FieldTokenTTL, Title: "Identity token TTL", Default: int(defaultTokenTTL.Seconds()), Optional: true,
 			Description: "How long these tokens are valid.",
 			At:          &c.TokenTTL, Shortest: time.Minute,
 			Get: func() any { return c.ofTokens(int64(c.TokenTTL.Seconds())) },

@@ -40,10 +40,10 @@ func (e *Error) Error() string { return e.Field + ": " + e.Problem }
 // Spec declares one field and says where its value is.
 type Spec struct {
 	Name        string
-	Title       string // for user interfaces; "" for a field that is only read
-	Group       string // likewise; "" for none
-	Type        framework.FieldType
-	Default     any // nil: none. The first write sets it if it leaves the field out
+	Title       string              // for user interfaces; "" for a field that is only read
+	Group       string              // likewise; "" for none
+	Type        framework.FieldType // of a field without At
+	Default     any                 // nil: none. The first write sets it if it leaves the field out
 	Description string
 	Allowed     []string // values; nil: not a choice
 	Multiline   bool     // a PEM text
@@ -71,7 +71,7 @@ type Spec struct {
 func Schema(specs []Spec) map[string]*framework.FieldSchema {
 	schema := map[string]*framework.FieldSchema{}
 	for _, s := range specs {
-		f := &framework.FieldSchema{Type: s.Type, Default: s.Default, Description: s.Description}
+		f := &framework.FieldSchema{Type: s.kind(), Default: s.Default, Description: s.Description}
 		attributes := framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
 		if s.Multiline {
 			attributes.EditType = textArea
@@ -103,10 +103,23 @@ func ReadSchema(specs []Spec) map[string]*framework.FieldSchema {
 	return schema
 }
 
+// kind returns the type of the field, which is that of its value where one is kept.
+func (s Spec) kind() framework.FieldType {
+	switch s.At.(type) {
+	case *string:
+		return framework.TypeString
+	case *bool:
+		return framework.TypeBool
+	case *time.Duration, **time.Duration:
+		return framework.TypeDurationSecond
+	}
+	return s.Type
+}
+
 // shownDefault returns the default as a person would write it: 1h and not 3600.
 func (s Spec) shownDefault() string {
 	seconds, isNumber := s.Default.(int)
-	if s.Type != framework.TypeDurationSecond || !isNumber || seconds == 0 {
+	if s.kind() != framework.TypeDurationSecond || !isNumber || seconds == 0 {
 		return fmt.Sprint(s.Default)
 	}
 	return strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace((time.Duration(seconds) * time.Second).String())

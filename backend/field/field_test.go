@@ -29,7 +29,7 @@ type house struct {
 func (h *house) specs() []field.Spec {
 	return []field.Spec{
 		{
-			Name: "name", Title: "Name", Type: framework.TypeString, Description: "What it is called.", Redirects: true, Multiline: true,
+			Name: "name", Title: "Name", Description: "What it is called.", Redirects: true, Multiline: true,
 			At: &h.Name,
 			Check: func(text string) (string, error) {
 				if text == "" {
@@ -39,7 +39,7 @@ func (h *house) specs() []field.Spec {
 			},
 		},
 		{
-			Name: "rest", Title: "Rest", Group: "Time", Type: framework.TypeDurationSecond, Default: 5400, Description: "How long it is quiet.", Optional: true,
+			Name: "rest", Title: "Rest", Group: "Time", Default: 5400, Description: "How long it is quiet.", Optional: true,
 			At: &h.Rest, Shortest: time.Minute, OrNone: true,
 			Get: func() any {
 				if h.Rest == 0 {
@@ -49,7 +49,7 @@ func (h *house) specs() []field.Spec {
 			},
 		},
 		{
-			Name: "colour", Type: framework.TypeString, Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
+			Name: "colour", Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
 			At: &h.Colour,
 		},
 		{Name: "check", Type: framework.TypeBool, Default: true, Description: "Not stored."},
@@ -256,11 +256,11 @@ func TestKindsOfValues(t *testing.T) {
 	}
 	s := state{}
 	specs := []field.Spec{
-		{Name: "text", Type: framework.TypeString, At: &s.text},
-		{Name: "flag", Type: framework.TypeBool, At: &s.flag},
-		{Name: "duration", Type: framework.TypeDurationSecond, At: &s.duration},
-		{Name: "unset", Type: framework.TypeDurationSecond, At: &s.unset},
-		{Name: "secret", Type: framework.TypeString, Secret: true, At: &s.text},
+		{Name: "text", At: &s.text},
+		{Name: "flag", At: &s.flag},
+		{Name: "duration", At: &s.duration},
+		{Name: "unset", At: &s.unset},
+		{Name: "secret", Secret: true, At: &s.text},
 	}
 	require.Equal(t, map[string]any{"text": "", "flag": false, "duration": int64(0)}, field.Read(specs))
 	d := &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"text": "x", "flag": true, "duration": 60, "unset": 0}}
@@ -291,7 +291,7 @@ func TestDurations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got time.Duration
 			specs := []field.Spec{{
-				Name: "d", Type: framework.TypeDurationSecond, Shortest: time.Minute, OrNone: c.orNone,
+				Name: "d", Shortest: time.Minute, OrNone: c.orNone,
 				At: &got,
 			}}
 			err := field.Write(specs, &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"d": c.seconds}}, false)

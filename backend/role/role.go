@@ -37,8 +37,8 @@ type Role struct {
 // Fields are the fields of a role.
 func (r *Role) Fields() []field.Spec {
 	return []field.Spec{
-		{Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond, At: &r.TTL, Description: "Duration of the leases, capped by the mount's max-lease-ttl; 0 or unset takes the configuration's. The mount's default-lease-ttl has no effect."},
-		{Name: FieldMaxKeyAge, Title: "Maximum key age", Type: framework.TypeDurationSecond, Optional: true, At: &r.MaxKeyAge, Description: "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read."},
+		{Name: FieldTTL, Title: "TTL", At: &r.TTL, Description: "Duration of the leases, capped by the mount's max-lease-ttl; 0 or unset takes the configuration's. The mount's default-lease-ttl has no effect."},
+		{Name: FieldMaxKeyAge, Title: "Maximum key age", At: &r.MaxKeyAge, Optional: true, Description: "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read."},
 	}
 }
 

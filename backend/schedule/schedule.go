@@ -55,9 +55,9 @@ const (
 // Fields are the fields of a schedule.
 func (s *Schedule) Fields() []field.Spec {
 	return []field.Spec{
-		{Name: FieldPeriod, Title: "Rotation period", Group: "Rotation", Type: framework.TypeDurationSecond, At: &s.Period, Shortest: shortestPeriod, OrNone: true, Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule."},
-		{Name: FieldCron, Title: "Rotation schedule", Group: "Rotation", Type: framework.TypeString, At: &s.Cron, Check: cron, Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period."},
-		{Name: FieldWindow, Title: "Rotation window", Group: "Rotation", Type: framework.TypeDurationSecond, At: &s.Window, Shortest: shortestWindow, OrNone: true, Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has."},
+		{Name: FieldPeriod, Title: "Rotation period", At: &s.Period, Group: "Rotation", Shortest: shortestPeriod, OrNone: true, Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule."},
+		{Name: FieldCron, Title: "Rotation schedule", At: &s.Cron, Group: "Rotation", Check: cron, Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period."},
+		{Name: FieldWindow, Title: "Rotation window", At: &s.Window, Group: "Rotation", Shortest: shortestWindow, OrNone: true, Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has."},
 	}
 }
 
