@@ -17,6 +17,8 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,28 +50,20 @@ var Version = "v0.0.0-dev"
 // sealing or stepping down.
 const requestBudget = 19 * time.Second
 
-// Names of fields of log lines. Each line has the ID of a request, the same as in Vault's
-// audit log, or of the work that no request has asked for.
-const (
-	logRequestID = "request_id"
-	logWorkID    = "work_id"
-)
-
 type backend struct {
 	*framework.Backend
 
-	now        func() time.Time
-	keys       *accesskey.Store
-	configs    *config.Store
-	roles      *role.Store
-	health     *health.Tracker
-	events     *event.Sender
-	flights    *flight.Group // work with the key, and changes of the configuration
-	rotation   *rotation.Manager
-	root       *rootrotation.Rotator
-	retirement *retirement
-	stop       context.CancelFunc
-	core       *system // set by Setup
+	now            func() time.Time
+	keys           *accesskey.Store
+	configs        *config.Store
+	roles          *role.Store
+	health         *health.Tracker
+	events         *event.Sender
+	flights        *flight.Group // work with the key, and changes of the configuration
+	rotation       *rotation.Manager
+	root           *rootrotation.Rotator
+	wakeRetirement func()  // has retireIfDue run soon
+	core           *system // set by Setup
 }
 
 // Factory makes a backend for a mount. It is also called when the plugin is
@@ -103,7 +97,6 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		roles:   role.NewStore(storage),
 		health:  health.New(storage, now),
 		flights: flight.New(ctx, graph.Detach),
-		stop:    stop,
 	}
 	b.events = event.New(b)
 	b.configs = config.New(storage, b.keys, Version, func() logical.SystemView { return b.System() }, now)
@@ -113,29 +106,26 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		MaxTTL:  func() time.Duration { return b.core.maxTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
-	turn := func(ctx context.Context, work func(context.Context) error) error {
-		return b.flights.Alone(ctx, flight.Configuration, work)
-	}
 	b.root = &rootrotation.Rotator{
-		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, graph.Detach), Exclusive: turn,
-		Now: now, Sleep: graph.Sleep,
+		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, graph.Detach), Now: now, Sleep: graph.Sleep,
+		Exclusive: func(ctx context.Context, work func(context.Context) error) error {
+			return b.flights.Alone(ctx, flight.Configuration, work)
+		},
 	}
-	b.retirement = newRetirement(ctx, b.retireIfDue)
+	b.wakeRetirement = coalesced(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		Paths:          paths(),
-		PathsSpecial: &logical.Paths{
-			// What holds the credential or the key. Exact names: globs do not
-			// work here.
-			SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey},
-		},
-		Secrets:        []*framework.Secret{secretKey()},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey}}, // exact names: globs do not work
+		Secrets:        []*framework.Secret{secretKey},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
-		Clean:          b.clean,
+		// It waits for no work apart from requests: it keeps Vault from every mount of the process.
+		// Work that is cut off leaves an intent, which the next work with the key settles.
+		Clean: func(context.Context) { stop() },
 	}
 	return b
 }
@@ -153,7 +143,7 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 // HandleRequest bounds a request, and tells its client of fields that do not exist,
 // whether it succeeds or not: the one that is missing may have been mistyped.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
-	ctx, cancel := context.WithTimeout(b.ofRequest(context.WithValue(ctx, mountKey{}, b), req), requestBudget)
+	ctx, cancel := context.WithTimeout(b.logged(context.WithValue(ctx, mountKey{}, b), req.ID), requestBudget)
 	defer cancel()
 	unknown := ""
 	if path := b.Route(req.Path); path == nil {
@@ -161,9 +151,10 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	} else if req.Secret == nil { // what comes with a lease is core's
 		req.Data, unknown, err = field.Clean(path.Fields, req.Data)
 	}
-	if err = refusal(err); err == nil {
+	if err == nil {
 		resp, err = b.Backend.HandleRequest(ctx, req)
 	}
+	err = refusal(err)
 	warn(resp, unknown)
 	if coded, ok := errors.AsType[logical.HTTPCodedError](err); ok && unknown != "" {
 		first, second := err.Error(), unknown
@@ -180,18 +171,14 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	return resp, err
 }
 
-// ofRequest returns a context whose log lines name a request. Requests that core makes of
-// its own, to revoke a lease or for the periodic tick, have no ID.
-func (b *backend) ofRequest(ctx context.Context, req *logical.Request) context.Context {
-	if req.ID == "" {
-		return b.ofWork(ctx)
+// logged returns a context whose log lines have the ID of a request, the same as in Vault's
+// audit log, or a new one of work that no request has asked for. Requests that core makes of
+// its own, to revoke a lease or for the periodic tick, have none.
+func (b *backend) logged(ctx context.Context, requestID string) context.Context {
+	if requestID == "" {
+		return hclog.WithContext(ctx, b.Logger(), "work_id", uuid.NewString())
 	}
-	return hclog.WithContext(ctx, b.Logger(), logRequestID, req.ID)
-}
-
-// ofWork returns a context whose log lines name a piece of work by a new ID.
-func (b *backend) ofWork(ctx context.Context) context.Context {
-	return hclog.WithContext(ctx, b.Logger(), logWorkID, uuid.NewString())
+	return hclog.WithContext(ctx, b.Logger(), "request_id", requestID)
 }
 
 // invalidate drops what is remembered of a storage entry that another node has written.
@@ -208,11 +195,64 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	}
 }
 
-// clean stops the work that runs apart from requests and waits for none of it: Vault
-// blocks every mount of the plugin process while this runs. Work that is cut off leaves an
-// intent, which the next work with the key settles.
-func (b *backend) clean(context.Context) {
-	b.stop()
+// repeatable are errors that repeating the request may cure.
+var repeatable = []error{
+	flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChanged, rotation.ErrUnconfirmed,
+	accesskey.ErrClosed, accesskey.ErrTurning, accesskey.ErrInDoubt, context.DeadlineExceeded,
+}
+
+// refusal turns an error into the answer for the client. It is 400 for what the client has
+// to change first; never 401 or 403, which clients of Vault take for their own token's;
+// 502 or 503 where repeating is harmless. The errors are returned naked, since core looks
+// at no wrapped one.
+func refusal(err error) error {
+	remote, isRemote := errors.AsType[*graph.Error](err)
+	held := isRemote && has[*health.HeldError](err) // who has to wait, after this failure
+	switch {
+	case has[*field.Error](err), has[*graph.ConfigError](err), errors.Is(err, config.ErrUnconfigured):
+		return logical.CodedError(http.StatusBadRequest, err.Error())
+	case held && remote.MayHaveHappened(), has[*rotation.UnsettledError](err), has[*health.ThrottledError](err),
+		slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
+		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case !isRemote:
+		return err
+	case held, has[*config.VerificationError](err): // which have explained themselves
+		return logical.CodedError(statusFor(remote), err.Error())
+	default:
+		return logical.CodedError(statusFor(remote), graph.Explain(err)+advice(remote))
+	}
+}
+
+// has reports whether there is an E in the chain of err.
+func has[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// advice says what a failure that passes means for the client: nothing but to try again.
+// What may have been carried out is an UnsettledError, so a regeneration that failed in
+// another way has left the key alone.
+func advice(remote *graph.Error) string {
+	switch {
+	case statusFor(remote) == http.StatusBadRequest:
+		return ""
+	case remote.Op == graph.OpRegenerate:
+		return ": the key has not been changed; try again"
+	default:
+		return ": try again"
+	}
+}
+
+// statusFor returns the status for a failure of Entra or Graph.
+func statusFor(e *graph.Error) int {
+	switch {
+	case e.Kind == graph.Refused:
+		return http.StatusBadRequest
+	case e.Kind == graph.Throttled, e.Kind == graph.Timeout, e.Status == 0, e.Status == http.StatusServiceUnavailable, e.Status == http.StatusGone:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadGateway
+	}
 }
 
 const backendHelp = `

@@ -82,7 +82,7 @@ func configured(t *testing.T) *rig {
 func (r *rig) restart() {
 	r.t.Helper()
 	if r.engine != nil {
-		r.engine.clean(r.t.Context())
+		r.engine.Cleanup(r.t.Context())
 	}
 	r.engine = newBackend(r.storage, r.clock.now, r.clock.sleep)
 	err := r.engine.Setup(r.t.Context(), &logical.BackendConfig{
@@ -91,7 +91,7 @@ func (r *rig) restart() {
 		StorageView: r.storage,
 	})
 	require.NoError(r.t, err)
-	r.t.Cleanup(func() { r.engine.clean(context.Background()) })
+	r.t.Cleanup(func() { r.engine.Cleanup(context.Background()) })
 }
 
 // config returns the fields of a working configuration, changed by others; nil

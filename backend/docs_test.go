@@ -194,7 +194,7 @@ func TestGlossary(t *testing.T) {
 			require.True(t, strings.Contains(glossary, "\n| `"+name+"` | "), "docs/glossary.md lacks a word of mdi/status: %s", name)
 		}
 	}
-	for _, verdict := range regexp.MustCompile(`\{"(\w+): `).FindAllStringSubmatch(readText(t, "status/verdict.go"), -1) {
+	for _, verdict := range regexp.MustCompile(`\{"(\w+): `).FindAllStringSubmatch(readText(t, "status/status.go"), -1) {
 		require.True(t, strings.Contains(glossary, "\n| `"+verdict[1]+"` | "), "docs/glossary.md lacks a word of mdi/status: %s", verdict[1])
 	}
 	pages, err := filepath.Glob("../docs/*.md")

@@ -35,7 +35,7 @@ func fuzzedMount(t *testing.T) fuzzed {
 	storage := &logical.InmemStorage{}
 	clock := &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)}
 	b := newBackend(storage, clock.now, clock.sleep)
-	t.Cleanup(func() { b.clean(t.Context()) })
+	t.Cleanup(func() { b.Cleanup(t.Context()) })
 	require.NoError(t, b.Setup(t.Context(), &logical.BackendConfig{
 		Logger: hclog.NewNullLogger(), System: logical.TestSystemView(), StorageView: storage,
 	}))

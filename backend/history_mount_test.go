@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,7 @@ type mount struct {
 	disk   *disk           // how the running process reaches it
 	system *logical.StaticSystemView
 	engine *backend
+	woken  func() bool // see held
 }
 
 // rolesOfHistories maps the paths from which histories read to how old a key they
@@ -120,7 +122,7 @@ func (m *mount) now() time.Time { return m.clock.now().Add(-m.ahead) }
 func (m *mount) restart() {
 	if m.engine != nil {
 		m.disk.crash()
-		m.engine.clean(m.t.Context())
+		m.engine.Cleanup(m.t.Context())
 	}
 	m.notes.restarted()
 	m.disk = &disk{kept: m.kept}
@@ -129,8 +131,16 @@ func (m *mount) restart() {
 		Logger: m.world.logger, System: m.system, StorageView: m.disk,
 	}))
 	// The history decides when the goroutine that retires keys gets to run.
-	m.engine.retirement.once.Do(func() {})
+	m.woken = held(&m.engine.wakeRetirement)
 	m.warm()
+}
+
+// held keeps a function from having any effect but that woken returns whether it has been
+// called since woken was.
+func held(wake *func()) (woken func() bool) {
+	var called atomic.Bool
+	*wake = func() { called.Store(true) }
+	return func() bool { return called.Swap(false) }
 }
 
 // warm saves the engine a sign-in by giving it the world's client, which an equal
@@ -178,13 +188,10 @@ func (m *mount) revokes(secret *logical.Secret) error {
 
 // look lets the goroutine that retires keys run if it has been told to.
 func (m *mount) look() (told bool) {
-	select {
-	case <-m.engine.retirement.woken:
-		m.engine.retirement.check(m.engine.retirement.ctx)
-		return true
-	default:
-		return false
+	if told = m.woken(); told {
+		m.engine.retireIfDue(m.t.Context())
 	}
+	return told
 }
 
 // land waits until no work with Graph is under way.

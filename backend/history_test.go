@@ -101,7 +101,7 @@ func (w *world) live(t *rapid.T, all *tally) {
 
 // depart leaves the world in order, also if the history has failed.
 func (h *history) depart() {
-	h.engine.clean(h.t.Context())
+	h.engine.Cleanup(h.t.Context())
 	both := []*tenant{h.world.home, h.world.away}
 	for first := true; first || h.notes.pending() > 0; first = false {
 		for _, tn := range both {

@@ -48,7 +48,7 @@ var parameters = regexp.MustCompile(`\(\?P<.*>.*\)`)
 // drawInput draws one of all fields.
 func drawInput(t *rapid.T, sim *graphtest.Simulator) input {
 	engine := newBackend(&logical.InmemStorage{}, time.Now, nil)
-	defer engine.clean(t.Context())
+	defer engine.Cleanup(t.Context())
 	var all []input
 	for _, path := range engine.Paths {
 		request := strings.NewReplacer("^", "", "?", "", "$", "").Replace(parameters.ReplaceAllString(path.Pattern, "fleet"))
@@ -96,7 +96,7 @@ func (in input) send(t *rapid.T, value any) reply {
 	storage := &logical.InmemStorage{}
 	clock := &clock{at: time.Date(2027, 2, 28, 12, 0, 0, 0, time.UTC)}
 	b := newBackend(storage, clock.now, clock.sleep)
-	defer b.clean(t.Context())
+	defer b.Cleanup(t.Context())
 	require.NoError(t, b.Setup(t.Context(), &logical.BackendConfig{Logger: hclog.NewNullLogger(), System: logical.TestSystemView(), StorageView: storage}))
 	m := fuzzed{b, storage}
 	if in.spoiled {
@@ -360,7 +360,7 @@ func TestTheFieldsOfAllPathsAreDrawn(t *testing.T) {
 		drawn[in.path+" "+in.field] = true
 	}
 	engine := newBackend(&logical.InmemStorage{}, time.Now, nil)
-	defer engine.clean(t.Context())
+	defer engine.Cleanup(t.Context())
 	require.Greater(t, len(drawn), 25)
 	for _, f := range []string{configPath + " " + config.FieldTTL, rolesPath + "fleet " + role.FieldMaxKeyAge, rolesPath + " limit", "key/fleet role"} {
 		require.True(t, drawn[f], f)

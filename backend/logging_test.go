@@ -50,21 +50,21 @@ func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 
 	regenerated := r.logged("deployment access key regenerated")
 	require.Len(t, regenerated, 1)
-	require.Equal(t, "the-request", regenerated[0][logRequestID])
+	require.Equal(t, "the-request", regenerated[0]["request_id"])
 	require.NotEmpty(t, regenerated[0]["graph_request_id"])
 	asked := r.logged("answer from Microsoft")
 	require.Greater(t, len(asked), 2, "discovery, a token, and the key")
 	require.Equal(t, regenerated[0]["graph_request_id"], asked[len(asked)-1]["graph_request_id"])
 	for _, line := range asked {
-		require.Equal(t, "the-request", line[logRequestID], "also of the sign-in, which belongs to nobody")
+		require.Equal(t, "the-request", line["request_id"], "also of the sign-in, which belongs to nobody")
 	}
 
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 403})
 	r.revoke(resp)
 	r.eventually("the retirement is refused", func() bool { return len(r.logged("the deployment access key was not regenerated")) == 1 })
 	refused := r.logged("the deployment access key was not regenerated")[0]
-	require.NotEmpty(t, refused[logWorkID])
-	require.NotContains(t, refused, logRequestID)
+	require.NotEmpty(t, refused["work_id"])
+	require.NotContains(t, refused, "request_id")
 	require.Equal(t, "Forbidden", refused["code"])
 	require.NotEmpty(t, refused["graph_request_id"])
 	require.NotEqual(t, regenerated[0]["graph_request_id"], refused["graph_request_id"])
@@ -74,8 +74,8 @@ func TestLogLinesTellWhoseWorkTheyAre(t *testing.T) {
 	r.tick()
 	require.Len(t, r.logged("deployment access key regenerated"), 2)
 	for _, line := range r.logged("") {
-		_, ofRequest := line[logRequestID]
-		_, ofWork := line[logWorkID]
+		_, ofRequest := line["request_id"]
+		_, ofWork := line["work_id"]
 		require.NotEqual(t, ofRequest, ofWork, "%v", line)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -18,12 +17,11 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
 )
 
-const (
-	configPath = event.PathConfig
+const configPath = event.PathConfig
 
-	configHelpSynopsis = `Configure the tenant, the app registration and the lease of the key.`
-
-	configHelpDescription = `
+func pathConfig() *framework.Path {
+	stored := returningNothing("The configuration has been stored.")
+	p := path(configPath, `Configure the tenant, the app registration and the lease of the key.`, `
 The app registration needs the application permission
 SecurityIdentitiesSensors.ReadWrite.All of Microsoft Graph, with an
 administrator's consent. A write keeps the fields that it does not name; an empty
@@ -37,28 +35,16 @@ and before the configuration is deleted, a key that has been handed out is
 regenerated with the old configuration; if that fails, the response warns that the key
 lives on. Credentials that rotate-root has made stay at the app then; the response names
 their ids. The credential is never read back.
-`
-)
-
-// The fields of the configuration, as it is written and read. All mounts share them: they are
-// a fifth of the memory that each one takes.
-var (
-	configWritten = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.Schema(new(config.Config).Fields()) })
-	configShown   = sync.OnceValue(func() map[string]*framework.FieldSchema { return field.ReadSchema(new(config.Config).Fields()) })
-)
-
-func pathConfig() *framework.Path {
-	stored := returningNothing("The configuration has been stored.")
-	p := path(configPath+"$", configHelpSynopsis, configHelpDescription, map[logical.Operation]framework.OperationHandler{
+`, field.Schema(new(config.Config).Fields()), operations{
 		logical.CreateOperation: forwarded("configure configuration", (*backend).configWrite, "Store the configuration.", stored),
 		logical.UpdateOperation: forwarded("configure configuration", (*backend).configWrite, "Change the configuration; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch configuration", (*backend).configWrite, "Change the named fields of the configuration; null restores a default.", stored),
 		logical.ReadOperation: local("read configuration", (*backend).configRead, "Read the configuration, without its secrets.",
-			returning("The configuration.", configShown())),
+			returning("The configuration.", field.ReadSchema(new(config.Config).Fields()))),
 		logical.DeleteOperation: forwarded("delete configuration", (*backend).configDelete, "Retire a key that has been handed out, and delete the configuration.",
 			returningNothing("There is no configuration.")),
 	})
-	p.Fields, p.ExistenceCheck = configWritten(), ofMount((*backend).configExists)
+	p.ExistenceCheck = ofMount((*backend).configExists)
 	return p
 }
 
@@ -73,10 +59,7 @@ func (b *backend) configExists(ctx context.Context, _ *logical.Request, _ *frame
 // configRead serves GET mdi/config.
 func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	cfg, err := b.configs.Stored(ctx)
-	if err != nil || cfg == nil {
-		return nil, err
-	}
-	return &logical.Response{Data: field.Read(cfg.Fields())}, nil
+	return shown(cfg, (*config.Config).Fields, err)
 }
 
 // configWrite serves POST and PATCH mdi/config.
@@ -90,11 +73,11 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 	}
 	tried, err := b.configs.Try(ctx, d)
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
 	resp := &logical.Response{}
 	if err := b.flights.Alone(ctx, flight.Configuration, func(ctx context.Context) error { return b.replaceConfig(ctx, d, tried, resp) }); err != nil {
-		return nil, refusal(err)
+		return nil, err // and resp may still be written
 	}
 	return resp, nil
 }
@@ -108,26 +91,20 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		return err
 	}
 	next := conn.Config
-	warn(resp, tried.Warning)
-	warn(resp, next.EndUnknown(old))
-	warn(resp, next.Credential.Unsent(d))
-	save := func() error {
-		store := func() error { return b.configs.Save(ctx, conn) }
-		if tried.Verified || !old.SameConnection(next) {
-			return b.health.Replace(ctx, store)
-		}
-		return store()
+	save := func() error { return b.configs.Save(ctx, conn) }
+	if store := save; tried.Verified || !old.SameConnection(next) {
+		save = func() error { return b.health.Replace(ctx, store) }
 	}
+	livesOn := ""
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
-		var warning string
-		warning, err = b.rotation.TurnAway(ctx, save)
-		warn(resp, warning)
+		livesOn, err = b.rotation.TurnAway(ctx, save)
 	} else {
 		err = save()
 	}
 	if err != nil {
 		return err
 	}
+	warn(resp, tried.Warning, next.EndUnknown(old), next.Credential.Unsent(d), livesOn)
 	if old != nil {
 		warn(resp, b.root.WarnOfForgotten(ctx, old, next))
 	}
@@ -137,42 +114,32 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	}
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	b.events.Send(ctx, event.ConfigWrite, configPath)
-	b.retirement.wake()
+	b.wakeRetirement()
 	return nil
 }
 
 // configDelete serves DELETE mdi/config.
 func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	resp := &logical.Response{}
-	if err := b.flights.Alone(ctx, flight.Farewell, func(ctx context.Context) error { return b.removeConfig(ctx, resp) }); err != nil {
-		return nil, refusal(err)
+	err := b.flights.Alone(ctx, flight.Farewell, func(ctx context.Context) error {
+		old, unknown := b.configs.Current(ctx)
+		livesOn, err := b.rotation.TurnAway(ctx, func() error { return b.configs.Remove(ctx) })
+		if err != nil {
+			return err
+		}
+		warn(resp, livesOn)
+		switch {
+		case unknown == nil:
+			warn(resp, b.root.WarnOfForgotten(ctx, old.Config, nil))
+		case !errors.Is(unknown, config.ErrUnconfigured):
+			resp.AddWarning("Which credentials this engine has made cannot be read. Look for those named vault-plugin-secrets-mdi in the Entra portal.")
+		}
+		hclog.FromContext(ctx).Info("configuration deleted")
+		b.events.Send(ctx, event.ConfigDelete, configPath)
+		return nil
+	})
+	if err != nil {
+		return nil, err // and resp may still be written
 	}
 	return resp, nil
-}
-
-// removeConfig retires a key that has been handed out and deletes the configuration. It
-// runs alone.
-func (b *backend) removeConfig(ctx context.Context, resp *logical.Response) error {
-	old, unknown := b.configs.Current(ctx)
-	warning, err := b.rotation.TurnAway(ctx, func() error { return b.configs.Remove(ctx) })
-	if err != nil {
-		return err
-	}
-	warn(resp, warning)
-	switch {
-	case unknown == nil:
-		warn(resp, b.root.WarnOfForgotten(ctx, old.Config, nil))
-	case !errors.Is(unknown, config.ErrUnconfigured):
-		resp.AddWarning("Which credentials this engine has made cannot be read. Look for those named vault-plugin-secrets-mdi in the Entra portal.")
-	}
-	hclog.FromContext(ctx).Info("configuration deleted")
-	b.events.Send(ctx, event.ConfigDelete, configPath)
-	return nil
-}
-
-// warn adds a warning to a response, if there is one.
-func warn(resp *logical.Response, warning string) {
-	if resp != nil && warning != "" {
-		resp.AddWarning(warning)
-	}
 }

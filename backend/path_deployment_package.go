@@ -12,35 +12,32 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
-const (
-	deploymentPackagePath = "deployment-package"
+const deploymentPackagePath = "deployment-package"
 
-	fieldDownloadURL = "download_url"
-	fieldVersion     = "version"
+// packageFields are the fields of the answer.
+func packageFields(p *graph.Package) []field.Spec {
+	return []field.Spec{
+		field.Always("download_url", framework.TypeString, "Address to download the installer from.", p.DownloadURL),
+		field.Always("version", framework.TypeString, "Version of the installer.", p.Version),
+	}
+}
 
-	deploymentPackageHelpSynopsis = `Read where the sensor's installer can be downloaded, and its version.`
-
-	deploymentPackageHelpDescription = `
+func pathDeploymentPackage() *framework.Path {
+	return path(deploymentPackagePath, `Read where the sensor's installer can be downloaded, and its version.`, `
 The package carries the endpoints of the tenant's cloud, so key and package belong
 together. Graph names the address; it is passed on only if it is https on one of
 Microsoft's documented hosts, unless graph_endpoint is overridden, and then with a
 warning. The app registration needs SecurityIdentitiesSensors.Read.All for this,
 besides the permission for the key.
-`
-)
-
-func pathDeploymentPackage() *framework.Path {
-	return path(deploymentPackagePath+"$", deploymentPackageHelpSynopsis, deploymentPackageHelpDescription, map[logical.Operation]framework.OperationHandler{
+`, nil, operations{
 		// It changes nothing, but the active node has the token already.
 		logical.ReadOperation: forwarded("read deployment-package", (*backend).deploymentPackageRead, "Read the address and version of the sensor's installer.",
-			returning("Where the installer is.", map[string]*framework.FieldSchema{
-				fieldDownloadURL: {Type: framework.TypeString, Description: "Address to download the installer from.", Required: true},
-				fieldVersion:     {Type: framework.TypeString, Description: "Version of the installer.", Required: true},
-			})),
+			returning("Where the installer is.", field.ReadSchema(packageFields(&graph.Package{})))),
 	})
 }
 
@@ -48,25 +45,23 @@ func pathDeploymentPackage() *framework.Path {
 func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	conn, err := b.configs.Current(ctx)
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
 	if err := b.health.May(ctx, health.Rotation); err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
 	found, err := conn.Graph.DeploymentPackage(ctx)
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
-	resp := &logical.Response{Data: map[string]any{fieldDownloadURL: found.DownloadURL, fieldVersion: found.Version}}
-	switch {
-	case found.Documented():
+	resp := &logical.Response{Data: field.Read(packageFields(&found))}
+	if found.Documented() {
 		return resp, nil
-	case conn.Config.GraphEndpoint != "" && strings.HasPrefix(found.DownloadURL, "https://"):
-		resp.AddWarning("The address is not on a host that Microsoft documents for the sensor. It comes from " + config.FieldGraphEndpoint + ": check it before you run what is there.")
-		return resp, nil
-	default:
+	}
+	if conn.Config.GraphEndpoint == "" || !strings.HasPrefix(found.DownloadURL, "https://") {
 		hclog.FromContext(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")
 		return nil, logical.CodedError(http.StatusBadGateway, "Graph named an address for the deployment package that is not https on a host that Microsoft documents for the sensor ("+
 			strings.Join(graph.PackageHosts, ", ")+"), so it is not passed on")
 	}
+	return warn(resp, "The address is not on a host that Microsoft documents for the sensor. It comes from "+config.FieldGraphEndpoint+": check it before you run what is there."), nil
 }

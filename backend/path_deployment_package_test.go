@@ -17,7 +17,7 @@ func TestDeploymentPackage(t *testing.T) {
 	r := configured(t)
 	r.sim.Update(graphtest.WithPackage(microsoftsPackage, "2.240.1"))
 	resp := r.read(deploymentPackagePath)
-	require.Equal(t, map[string]any{fieldDownloadURL: microsoftsPackage, fieldVersion: "2.240.1"}, resp.Data)
+	require.Equal(t, map[string]any{"download_url": microsoftsPackage, "version": "2.240.1"}, resp.Data)
 	require.Empty(t, resp.Warnings)
 	require.Nil(t, resp.Secret)
 	require.Zero(t, r.posts())

@@ -4,10 +4,13 @@ package backend
 
 import (
 	"context"
+	"encoding/json"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
@@ -16,41 +19,68 @@ const (
 	keyPath   = "key"
 	fieldRole = "role"
 
-	keyHelpSynopsis = `Regenerate the deployment access key and return it under a lease.`
+	// secretTypeKey names the secret type in every lease. It must never change:
+	// leases of an older release have to stay revocable.
+	secretTypeKey = "deployment_access_key"
 
-	keyHelpDescription = `
+	fieldDeploymentAccessKey = "deployment_access_key"
+	fieldKeyVersion          = "key_version"
+	fieldRegeneratedAt       = "regenerated_at"
+	fieldReused              = "reused"
+
+	// What a lease remembers: the version of its key and the id of its record.
+	internalKeyVersion = "key_version"
+	internalLeaseID    = "ledger_id"
+)
+
+// keyFields are the fields of an answer with a key. Core stores a copy of them with every
+// lease, so they are few.
+func keyFields(rec accesskey.Record, reused bool) []field.Spec {
+	return []field.Spec{
+		{
+			Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
+			Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
+			Get:         func() any { return rec.Key },
+		},
+		field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", rec.Version),
+		field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", field.Time(rec.RegeneratedAt)),
+		field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", reused),
+	}
+}
+
+// secretKey is the lease on a deployment access key. It cannot be renewed: Vault
+// Agent then reads again at about 0.9 of its duration, which bounds how long a
+// host can hold a superseded key without knowing. Like the paths it is made once.
+var secretKey = &framework.Secret{
+	Type:   secretTypeKey,
+	Fields: field.ReadSchema(keyFields(accesskey.Record{}, false)),
+	Revoke: ofMount((*backend).revokeKey),
+}
+
+func pathKey() *framework.Path {
+	return path(keyPath, `Regenerate the deployment access key and return it under a lease.`, `
 Every read regenerates the key through Microsoft Graph, which makes every earlier key
 useless for new installations, unless max_key_age of the configuration lets it be
 shared. Reads that overlap share one regeneration. The lease cannot be renewed. When
 the last lease on the current key has ended or has been revoked, the key is
 regenerated once more, so that the one that was handed out stops working.
-`
+`, nil, operations{
+		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
+			returning("The key and its lease.", secretKey.Fields)),
+	})
+}
 
-	roleKeyHelpSynopsis = `Return the deployment access key under a role's terms, shared if they allow it.`
-
-	roleKeyHelpDescription = `
+func pathRoleKey() *framework.Path {
+	return path(keyPath+"/"+framework.GenericNameRegex(fieldRole), `Return the deployment access key under a role's terms, shared if they allow it.`, `
 Readers of the role get the current key as long as the role's max_key_age allows
 it, and otherwise a new one, so any number of hosts can hold the same key. A key is
 compared with the tenant's before it is shared, if the last comparison is older
 than drift_check_interval. The lease cannot be renewed, and lasts for the role's
 ttl. When the last lease on the current key has ended, the key is regenerated.
-`
-)
-
-func pathKey() *framework.Path {
-	return path(keyPath+"$", keyHelpSynopsis, keyHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
-			returning("The key and its lease.", secretKey().Fields)),
-	})
-}
-
-func pathRoleKey() *framework.Path {
-	p := path(keyPath+"/"+framework.GenericNameRegex(fieldRole)+"$", roleKeyHelpSynopsis, roleKeyHelpDescription, map[logical.Operation]framework.OperationHandler{
+`, fields{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}, operations{
 		logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
-			returning("The key and its lease.", secretKey().Fields)),
+			returning("The key and its lease.", secretKey.Fields)),
 	})
-	p.Fields = map[string]*framework.FieldSchema{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}
-	return p
 }
 
 // keyRead serves GET mdi/key.
@@ -68,9 +98,9 @@ func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *fram
 	if found == nil {
 		// What is to be done first is said first: a role needs a configuration.
 		if _, err := b.configs.Current(ctx); err != nil {
-			return nil, refusal(err)
+			return nil, err
 		}
-		return nil, refusal(&field.Error{Field: fieldRole, Problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name})
+		return nil, &field.Error{Field: fieldRole, Problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name}
 	}
 	return b.obtain(ctx, found)
 }
@@ -79,15 +109,62 @@ func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *fram
 // leaves no lease.
 func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Response, error) {
 	got, err := b.rotation.Obtain(ctx, r)
-	if err == nil && ctx.Err() != nil {
-		b.keys.Withdraw(got.Lease)
-		err = ctx.Err()
-	}
-	if ctx.Err() != nil {
-		b.retirement.wake() // a lease that was withdrawn may have been the last
+	if left := ctx.Err(); left != nil {
+		if err == nil {
+			b.keys.Withdraw(got.Lease)
+			err = left
+		}
+		b.wakeRetirement() // a lease that was withdrawn may have been the last
 	}
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
-	return b.keyResponse(got), nil
+	l := got.Lease
+	resp := secretKey.Response(field.Read(keyFields(l.Record, got.Reused)), map[string]any{
+		internalKeyVersion: l.Record.Version,
+		internalLeaseID:    l.ID,
+	})
+	resp.Secret.TTL = l.TTL
+	resp.Secret.MaxTTL = l.TTL // Response leaves it out
+	if l.Short {
+		resp.AddWarning("The lease is short: until a regeneration that got no answer is settled, or a key that Graph has named is confirmed, the key can be replaced at any time. Use it at once, and read again for anything that takes longer than the lease.")
+	}
+	if got.Unconfirmed != "" {
+		resp.AddWarning("The key could not be compared with the tenant's before it was shared; it is the one that Vault knows. The reason: " + got.Unconfirmed)
+	}
+	return warn(resp, b.core.warningOfDefault(l.TTL)), nil
+}
+
+// revokeKey ends a lease: it removes the lease's record, and wakes the retirement, because
+// it may have been the last. It needs neither a configuration nor Graph, and succeeds a
+// second time: a revocation that fails again and again would end as an irrevocable lease
+// and keep the mount from being disabled.
+func (b *backend) revokeKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	version, id, ok := leaseOf(req.Secret)
+	if !ok {
+		hclog.FromContext(ctx).Warn("a lease without a record was revoked; its key is retired when the leases that have one have ended")
+		return nil, nil
+	}
+	mayBeLast, err := b.keys.Revoke(ctx, version, id)
+	if mayBeLast {
+		b.wakeRetirement() // also after a failure: the lease has ended, and is removed later
+	}
+	// Asked after the failure and not before, because each revocation would pay for it with
+	// two calls to core.
+	if err != nil && !b.WriteSafeReplicationState() {
+		return nil, nil // the record ends by time
+	}
+	return nil, err
+}
+
+// leaseOf reads what obtain stored in a lease. Core keeps it as JSON, so the version
+// comes back as some kind of number.
+func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
+	var kept struct {
+		Version int    `json:"key_version"`
+		ID      string `json:"ledger_id"`
+	}
+	stored, _ := json.Marshal(secret.InternalData) // from which it came
+	err := json.Unmarshal(stored, &kept)
+	return kept.Version, kept.ID, err == nil && kept.Version > 0 && kept.ID != ""
 }

@@ -12,21 +12,10 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
-const (
-	keyVersionPath = "key-version"
-
-	keyVersionHelpSynopsis = `Read which version of the deployment access key is current, without the key.`
-
-	keyVersionHelpDescription = `
-For a host that has a key and is about to use it: a key whose key_version is not the
-current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
-a key that was regenerated in the Defender portal shows only after the next comparison.
-Give hosts read on this path beside that on the key.
-`
-)
+const keyVersionPath = "key-version"
 
 // keyVersionFields are the fields of the answer.
-func keyVersionFields(r accesskey.Record) []field.Spec {
+func keyVersionFields(r *accesskey.Record) []field.Spec {
 	return []field.Spec{
 		field.Always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", r.Version),
 		field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", field.Time(r.LastRegenerated())),
@@ -35,20 +24,22 @@ func keyVersionFields(r accesskey.Record) []field.Spec {
 }
 
 func pathKeyVersion() *framework.Path {
-	return path(keyVersionPath+"$", keyVersionHelpSynopsis, keyVersionHelpDescription, map[logical.Operation]framework.OperationHandler{
+	return path(keyVersionPath, `Read which version of the deployment access key is current, without the key.`, `
+For a host that has a key and is about to use it: a key whose key_version is not the
+current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
+a key that was regenerated in the Defender portal shows only after the next comparison.
+Give hosts read on this path beside that on the key.
+`, nil, operations{
 		logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
-			returning("The version of the current key.", field.ReadSchema(keyVersionFields(accesskey.Record{})))),
+			returning("The version of the current key.", field.ReadSchema(keyVersionFields(&accesskey.Record{})))),
 	})
 }
 
 // keyVersionRead serves GET mdi/key-version.
 func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	if _, err := b.configs.Current(ctx); err != nil {
-		return nil, refusal(err)
-	}
-	rec, err := b.keys.Record(ctx)
-	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: field.Read(keyVersionFields(rec))}, nil
+	rec, err := b.keys.Record(ctx)
+	return shown(&rec, keyVersionFields, err)
 }

@@ -20,12 +20,25 @@ const (
 
 	roleName   = "ASCII letters, digits and _, with - and dots between them"
 	nameOfRole = "Name of the role: " + roleName + "."
+)
 
-	rolesHelpSynopsis    = `List the roles.`
-	rolesHelpDescription = `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`
+func pathRoles() *framework.Path {
+	p := path(rolesPath+"?", `List the roles.`, `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`, fields{
+		"after": {Type: framework.TypeString, Description: "Name after which the list begins.", Query: true},
+		"limit": {Type: framework.TypeInt, Description: "How many names to list at most; 0 or less lists all.", Query: true},
+	}, operations{
+		logical.ListOperation: local("list roles", (*backend).rolesList, "List the roles.", returning("The names of the roles.", fields{
+			"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."},
+		})),
+	})
+	p.DisplayAttrs.Navigation, p.DisplayAttrs.ItemType = true, "Role"
+	return p
+}
 
-	roleHelpSynopsis    = `Manage the roles under which the key is shared.`
-	roleHelpDescription = `
+func pathRole() *framework.Path {
+	takes, stored := field.Schema(new(role.Role).Fields()), returningNothing("The role has been stored.")
+	takes[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
+	p := path(rolesPath+framework.GenericNameRegex(fieldName), `Manage the roles under which the key is shared.`, `
 A role says on which terms its readers get the key at key/:role: for how long, and
 how old a key may be to be shared with them. Without max_key_age a key of any age
 is shared until something replaces it, which suits many hosts that install within
@@ -34,26 +47,7 @@ read, so that readers break each other's installations.
 
 Roles are the unit of policy: path "mdi/key/sensor-hosts" { capabilities = ["read"] }.
 Deleting a role leaves the leases that were given under it as they are.
-`
-)
-
-func pathRoles() *framework.Path {
-	p := path(rolesPath+"?$", rolesHelpSynopsis, rolesHelpDescription, map[logical.Operation]framework.OperationHandler{
-		logical.ListOperation: local("list roles", (*backend).rolesList, "List the roles.", returning("The names of the roles.", map[string]*framework.FieldSchema{
-			"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."},
-		})),
-	})
-	p.DisplayAttrs.Navigation, p.DisplayAttrs.ItemType = true, "Role"
-	p.Fields = map[string]*framework.FieldSchema{
-		"after": {Type: framework.TypeString, Description: "Name after which the list begins.", Query: true},
-		"limit": {Type: framework.TypeInt, Description: "How many names to list at most; 0 or less lists all.", Query: true},
-	}
-	return p
-}
-
-func pathRole() *framework.Path {
-	stored := returningNothing("The role has been stored.")
-	p := path(rolesPath+framework.GenericNameRegex(fieldName)+"$", roleHelpSynopsis, roleHelpDescription, map[logical.Operation]framework.OperationHandler{
+`, takes, operations{
 		logical.CreateOperation: forwarded("write role", (*backend).roleWrite, "Create a role.", stored),
 		logical.UpdateOperation: forwarded("write role", (*backend).roleWrite, "Change a role; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch role", (*backend).roleWrite, "Change the named fields of a role; null unsets one.", stored),
@@ -61,8 +55,7 @@ func pathRole() *framework.Path {
 		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(new(role.Role).Fields()))),
 	})
 	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"
-	p.Fields, p.ExistenceCheck = field.Schema(new(role.Role).Fields()), ofMount((*backend).roleExists)
-	p.Fields[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
+	p.ExistenceCheck = ofMount((*backend).roleExists)
 	return p
 }
 
@@ -83,10 +76,7 @@ func (b *backend) rolesList(ctx context.Context, _ *logical.Request, d *framewor
 // roleRead serves GET mdi/roles/:name.
 func (b *backend) roleRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	found, err := b.roles.Get(ctx, d.Get(fieldName).(string))
-	if err != nil || found == nil {
-		return nil, err
-	}
-	return &logical.Response{Data: field.Read(found.Fields())}, nil
+	return shown(found, (*role.Role).Fields, err)
 }
 
 // roleWrite serves POST and PATCH mdi/roles/:name.
@@ -99,12 +89,10 @@ func (b *backend) roleWrite(ctx context.Context, req *logical.Request, d *framew
 		return old.Update(d)
 	})
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
 	b.events.Send(ctx, event.RoleWrite, rolesPath+name)
-	resp := &logical.Response{}
-	warn(resp, b.core.warningOfMax(written.TTL))
-	return resp, nil
+	return warn(&logical.Response{}, b.core.warningOfMax(written.TTL)), nil
 }
 
 // roleDelete serves DELETE mdi/roles/:name.

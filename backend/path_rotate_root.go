@@ -11,12 +11,10 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 )
 
-const (
-	rotateRootPath = event.PathRotateRoot
+const rotateRootPath = event.PathRotateRoot
 
-	rotateRootHelpSynopsis = `Replace the app's own client secret or certificate.`
-
-	rotateRootHelpDescription = `
+func pathRotateRoot() *framework.Path {
+	return path(rotateRootPath, `Replace the app's own client secret or certificate.`, `
 The engine adds a credential to the app registration, signs in with it several times,
 and uses it from then on; it is never shown. The one before is removed after a grace
 period, if the engine made it. Credentials that were made by others are never touched, so
@@ -25,11 +23,7 @@ remove by hand the one that you configured at first.
 A client secret needs the permission Application.ReadWrite.OwnedBy, and the app as an
 owner of itself. A certificate needs no permission, if application_object_id is
 configured.
-`
-)
-
-func pathRotateRoot() *framework.Path {
-	return path(rotateRootPath+"$", rotateRootHelpSynopsis, rotateRootHelpDescription, map[logical.Operation]framework.OperationHandler{
+`, nil, operations{
 		logical.UpdateOperation: forwarded("rotate root-credential", (*backend).rotateRoot, "Replace the app's own client secret or certificate.",
 			returningNothing("The credential has been replaced.")),
 	})
@@ -39,9 +33,7 @@ func pathRotateRoot() *framework.Path {
 func (b *backend) rotateRoot(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	warning, err := b.root.Rotate(ctx)
 	if err != nil {
-		return nil, refusal(err)
+		return nil, err
 	}
-	resp := &logical.Response{}
-	warn(resp, warning)
-	return resp, nil
+	return warn(&logical.Response{}, warning), nil
 }

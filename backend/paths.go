@@ -17,13 +17,10 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
-// operationPrefix begins the names of operations in Vault's OpenAPI document.
-const operationPrefix = "mdi"
-
 // paths are those of every mount. They are made once for all mounts of a process, since they
 // take more memory than everything else that a mount needs at first.
 var paths = sync.OnceValue(func() []*framework.Path {
-	all := []*framework.Path{
+	return []*framework.Path{
 		pathConfig(),
 		pathRoles(),
 		pathRole(),
@@ -35,10 +32,6 @@ var paths = sync.OnceValue(func() []*framework.Path {
 		pathStatus(),
 		pathDeploymentPackage(),
 	}
-	for _, p := range all {
-		p.HelpDescription += answers(p)
-	}
-	return all
 })
 
 // method is a method of the mount that a request is for.
@@ -57,15 +50,22 @@ func ofMount[R any](m method[R]) func(context.Context, *logical.Request, *framew
 // responses declares what an operation returns, by status.
 type responses = map[int][]framework.Response
 
-// path declares a path of the engine.
-// The pattern lacks only the ^, which the framework would add: while another mount reads it.
-func path(pattern, synopsis, description string, operations map[logical.Operation]framework.OperationHandler) *framework.Path {
+// fields are those of a request or a response.
+type fields = map[string]*framework.FieldSchema
+
+// operations are those of a path.
+type operations = map[logical.Operation]framework.OperationHandler
+
+// path declares a path of the engine, and what its requests may contain. The pattern is
+// complete: the framework would add the ^ while another mount reads it.
+func path(pattern, synopsis, description string, takes fields, does operations) *framework.Path {
 	return &framework.Path{
-		Pattern:         "^" + pattern,
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations:      operations,
+		Pattern:         "^" + pattern + "$",
+		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: "mdi"}, // of names in Vault's OpenAPI document
+		Fields:          takes,
+		Operations:      does,
 		HelpSynopsis:    synopsis,
-		HelpDescription: strings.TrimSpace(description),
+		HelpDescription: strings.TrimSpace(description) + answers(takes, does),
 	}
 }
 
@@ -82,8 +82,7 @@ func local(name string, serve method[*logical.Response], summary string, returns
 }
 
 // forwarded declares an operation that writes, calls Graph, or needs what only the active
-// node knows. Performance standbys and
-// secondaries forward it before it does anything.
+// node knows. Performance standbys and secondaries forward it before it does anything.
 func forwarded(name string, serve method[*logical.Response], summary string, returns responses) *framework.PathOperation {
 	o := local(name, serve, summary, returns)
 	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
@@ -91,29 +90,35 @@ func forwarded(name string, serve method[*logical.Response], summary string, ret
 }
 
 // returning declares a response with data.
-func returning(description string, fields map[string]*framework.FieldSchema) responses {
-	return responses{http.StatusOK: {{Description: description, Fields: fields}}}
+func returning(description string, with fields) responses {
+	return responses{http.StatusOK: {{Description: description, Fields: with}}}
+}
+
+// returningNothing declares a response without data: 204, or 200 if there are warnings.
+func returningNothing(description string) responses {
+	declared := returning(description+" There are warnings.", fields{})
+	declared[http.StatusNoContent] = []framework.Response{{Description: description, Fields: fields{}}}
+	return declared
 }
 
 // answers describes the fields that only responses of a path have, in the form in which
 // path-help shows parameters: it leaves out responses.
-func answers(p *framework.Path) string {
-	var text strings.Builder
-	fields := map[string]*framework.FieldSchema{}
-	for _, o := range p.Operations {
+func answers(takes fields, does operations) string {
+	text, answered := "", fields{}
+	for _, o := range does {
 		for _, r := range o.Properties().Responses[http.StatusOK] {
-			maps.Copy(fields, r.Fields)
+			maps.Copy(answered, r.Fields)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if f := fields[name]; p.Fields[name] == nil {
-			fmt.Fprintf(&text, "\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
+	for _, name := range slices.Sorted(maps.Keys(answered)) {
+		if f := answered[name]; takes[name] == nil {
+			text += fmt.Sprintf("\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
 		}
 	}
-	if text.Len() == 0 {
-		return ""
+	if text != "" {
+		text = "\n\n## RESPONSE" + text
 	}
-	return "\n\n## RESPONSE" + text.String()
+	return text
 }
 
 // badName refuses the name of a role that no route takes: the framework would call the
@@ -126,9 +131,20 @@ func badName(req *logical.Request) error {
 	return &field.Error{Field: name, Problem: "must be made of " + roleName}
 }
 
-// returningNothing declares a response without data: 204, or 200 if there are warnings.
-func returningNothing(description string) responses {
-	declared := returning(description+" There are warnings.", map[string]*framework.FieldSchema{})
-	declared[http.StatusNoContent] = []framework.Response{{Description: description, Fields: map[string]*framework.FieldSchema{}}}
-	return declared
+// shown answers a read with the fields of t, or, if that is nil, by saying that there is none.
+func shown[T any](t *T, fields func(*T) []field.Spec, err error) (*logical.Response, error) {
+	if err != nil || t == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: field.Read(fields(t))}, nil
+}
+
+// warn adds those of some warnings to a response, if there is one, that are not "".
+func warn(resp *logical.Response, warnings ...string) *logical.Response {
+	for _, warning := range warnings {
+		if resp != nil && warning != "" {
+			resp.AddWarning(warning)
+		}
+	}
+	return resp
 }

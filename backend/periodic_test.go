@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -170,4 +171,33 @@ func TestKeyIsComparedWhileItIsLeased(t *testing.T) {
 	r.revoke(held)
 	r.tickFor(time.Hour)
 	require.Equal(t, 1, r.posts())
+}
+
+// However often it is asked for during a check, one more is made.
+func TestChecksAreCoalesced(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	begun, ends := make(chan struct{}), make(chan struct{})
+	wake := coalesced(ctx, func(context.Context) {
+		begun <- struct{}{}
+		<-ends
+	})
+	wake()
+	<-begun
+	for range 3 {
+		wake()
+	}
+	select {
+	case <-begun:
+		t.Fatal("two at a time")
+	case ends <- struct{}{}:
+	}
+	<-begun
+	stop()
+	wake()
+	ends <- struct{}{}
+	select {
+	case <-begun:
+		t.Fatal("once more than asked for, or after the end")
+	case <-time.After(10 * time.Millisecond):
+	}
 }

@@ -284,7 +284,7 @@ func TestMovedMountRetiresTheKeyWhenGraphIsBack(t *testing.T) {
 func TestNothingIsDoneAfterClean(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.engine.clean(t.Context())
+	r.engine.Cleanup(t.Context())
 	before := r.sim.Calls(graphtest.Get).Started
 	r.revoke(held)
 	r.tick()

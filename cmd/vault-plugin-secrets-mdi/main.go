@@ -38,8 +38,7 @@ func main() {
 	// No TLSProviderFunc: servers that support AutoMTLS configure TLS themselves. Other
 	// arguments (-ca-cert, -tls-skip-verify, …) only mattered to older servers. They are
 	// ignored, because operators copy them from old instructions.
-	err := plugin.ServeMultiplex(&plugin.ServeOpts{BackendFactoryFunc: backend.Factory})
-	if err != nil {
+	if err := plugin.ServeMultiplex(&plugin.ServeOpts{BackendFactoryFunc: backend.Factory}); err != nil {
 		hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-secrets-mdi"}).Error("plugin shutting down", "error", err)
 		os.Exit(1)
 	}
