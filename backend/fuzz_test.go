@@ -111,7 +111,7 @@ func FuzzConfigWrite(f *testing.F) {
 	} {
 		f.Add([]byte(seed), uint8(i), "0 0 29 2 *", i, i%2 == 0)
 	}
-	fields := slices.Sorted(maps.Keys(field.Schema(config.Fields())))
+	fields := slices.Sorted(maps.Keys(field.Schema(new(config.Config).Fields())))
 	f.Fuzz(func(t *testing.T, body []byte, field uint8, value string, op int, onto bool) {
 		var data map[string]any
 		if json.Unmarshal(body, &data) != nil || data == nil {

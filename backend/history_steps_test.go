@@ -439,7 +439,7 @@ func (h *history) turn(o *course) (*logical.Response, error) {
 
 // fields are those of a configuration for the tenant.
 func (tn *tenant) fields() map[string]any {
-	fields := field.Read(config.Fields(), tn.config())
+	fields := field.Read(tn.config().Fields())
 	fields[credential.FieldSecret], fields[config.FieldVerifyConnection] = tn.sim.App().ClientSecret, false
 	return fields
 }

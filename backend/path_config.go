@@ -35,12 +35,12 @@ and before the configuration is deleted, a key that has been handed out is
 regenerated with the old configuration; if that fails, the response warns that the key
 lives on. Credentials that rotate-root has made stay at the app then; the response names
 their ids. The credential is never read back.
-`, field.Schema(config.Fields()), operations{
+`, field.Schema(new(config.Config).Fields()), operations{
 		logical.CreateOperation: forwarded("configure configuration", (*backend).configWrite, "Store the configuration.", stored),
 		logical.UpdateOperation: forwarded("configure configuration", (*backend).configWrite, "Change the configuration; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch configuration", (*backend).configWrite, "Change the named fields of the configuration; null restores a default.", stored),
 		logical.ReadOperation: local("read configuration", (*backend).configRead, "Read the configuration, without its secrets.",
-			returning("The configuration.", field.ReadSchema(config.Fields()))),
+			returning("The configuration.", field.ReadSchema(new(config.Config).Fields()))),
 		logical.DeleteOperation: forwarded("delete configuration", (*backend).configDelete, "Retire a key that has been handed out, and delete the configuration.",
 			returningNothing("There is no configuration.")),
 	})
@@ -59,7 +59,7 @@ func (b *backend) configExists(ctx context.Context, _ *logical.Request, _ *frame
 // configRead serves GET mdi/config.
 func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	cfg, err := b.configs.Stored(ctx)
-	return shown(config.Fields(), cfg, err)
+	return shown(cfg, (*config.Config).Fields, err)
 }
 
 // configWrite serves POST and PATCH mdi/config.

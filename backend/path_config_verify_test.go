@@ -79,7 +79,7 @@ func TestARefusalDoesNotWaitForARegeneration(t *testing.T) {
 // was.
 func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	r := configured(t)
-	d := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "beta"}, Schema: field.Schema(config.Fields())}
+	d := &framework.FieldData{Raw: map[string]any{config.FieldGraphAPIVersion: "beta"}, Schema: field.Schema(new(config.Config).Fields())}
 	tried, err := r.engine.configs.Try(t.Context(), d)
 	require.NoError(t, err)
 

@@ -20,9 +20,11 @@ import (
 const deploymentPackagePath = "deployment-package"
 
 // packageFields are the fields of the answer.
-var packageFields = []field.Spec[graph.Package]{
-	field.Always("download_url", framework.TypeString, "Address to download the installer from.", func(p *graph.Package) any { return p.DownloadURL }),
-	field.Always("version", framework.TypeString, "Version of the installer.", func(p *graph.Package) any { return p.Version }),
+func packageFields(p *graph.Package) []field.Spec {
+	return []field.Spec{
+		field.Always("download_url", framework.TypeString, "Address to download the installer from.", p.DownloadURL),
+		field.Always("version", framework.TypeString, "Version of the installer.", p.Version),
+	}
 }
 
 func pathDeploymentPackage() *framework.Path {
@@ -35,7 +37,7 @@ besides the permission for the key.
 `, nil, operations{
 		// It changes nothing, but the active node has the token already.
 		logical.ReadOperation: forwarded("read deployment-package", (*backend).deploymentPackageRead, "Read the address and version of the sensor's installer.",
-			returning("Where the installer is.", field.ReadSchema(packageFields))),
+			returning("Where the installer is.", field.ReadSchema(packageFields(&graph.Package{})))),
 	})
 }
 
@@ -52,7 +54,7 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 	if err != nil {
 		return nil, err
 	}
-	resp := &logical.Response{Data: field.Read(packageFields, &found)}
+	resp := &logical.Response{Data: field.Read(packageFields(&found))}
 	if found.Documented() {
 		return resp, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
@@ -34,15 +35,17 @@ const (
 
 // keyFields are the fields of an answer with a key. Core stores a copy of them with every
 // lease, so they are few.
-var keyFields = []field.Spec[rotation.Answer]{
-	{
-		Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
-		Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
-		Get:         func(a *rotation.Answer) any { return a.Lease.Record.Key },
-	},
-	field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", func(a *rotation.Answer) any { return a.Lease.Record.Version }),
-	field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(a *rotation.Answer) any { return field.Time(a.Lease.Record.RegeneratedAt) }),
-	field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", func(a *rotation.Answer) any { return a.Reused }),
+func keyFields(rec accesskey.Record, reused bool) []field.Spec {
+	return []field.Spec{
+		{
+			Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
+			Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
+			Get:         func() any { return rec.Key },
+		},
+		field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", rec.Version),
+		field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", field.Time(rec.RegeneratedAt)),
+		field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", reused),
+	}
 }
 
 // secretKey is the lease on a deployment access key. It cannot be renewed: Vault
@@ -50,7 +53,7 @@ var keyFields = []field.Spec[rotation.Answer]{
 // host can hold a superseded key without knowing. Like the paths it is made once.
 var secretKey = &framework.Secret{
 	Type:   secretTypeKey,
-	Fields: field.ReadSchema(keyFields),
+	Fields: field.ReadSchema(keyFields(accesskey.Record{}, false)),
 	Revoke: ofMount((*backend).revokeKey),
 }
 
@@ -63,7 +66,7 @@ the last lease on the current key has ended or has been revoked, the key is
 regenerated once more, so that the one that was handed out stops working.
 `, nil, operations{
 		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
-			returning("The key and its lease.", field.ReadSchema(keyFields))),
+			returning("The key and its lease.", secretKey.Fields)),
 	})
 }
 
@@ -76,7 +79,7 @@ than drift_check_interval. The lease cannot be renewed, and lasts for the role's
 ttl. When the last lease on the current key has ended, the key is regenerated.
 `, fields{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}, operations{
 		logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
-			returning("The key and its lease.", field.ReadSchema(keyFields))),
+			returning("The key and its lease.", secretKey.Fields)),
 	})
 }
 
@@ -117,7 +120,7 @@ func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Respons
 		return nil, err
 	}
 	l := got.Lease
-	resp := secretKey.Response(field.Read(keyFields, got), map[string]any{
+	resp := secretKey.Response(field.Read(keyFields(l.Record, got.Reused)), map[string]any{
 		internalKeyVersion: l.Record.Version,
 		internalLeaseID:    l.ID,
 	})

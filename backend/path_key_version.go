@@ -15,10 +15,12 @@ import (
 const keyVersionPath = "key-version"
 
 // keyVersionFields are the fields of the answer.
-var keyVersionFields = []field.Spec[accesskey.Record]{
-	field.Always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", func(r *accesskey.Record) any { return r.Version }),
-	field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", func(r *accesskey.Record) any { return field.Time(r.LastRegenerated()) }),
-	field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", func(r *accesskey.Record) any { return r.Watch != nil || r.Intent != nil }),
+func keyVersionFields(r *accesskey.Record) []field.Spec {
+	return []field.Spec{
+		field.Always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", r.Version),
+		field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", field.Time(r.LastRegenerated())),
+		field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", r.Watch != nil || r.Intent != nil),
+	}
 }
 
 func pathKeyVersion() *framework.Path {
@@ -29,7 +31,7 @@ a key that was regenerated in the Defender portal shows only after the next comp
 Give hosts read on this path beside that on the key.
 `, nil, operations{
 		logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
-			returning("The version of the current key.", field.ReadSchema(keyVersionFields))),
+			returning("The version of the current key.", field.ReadSchema(keyVersionFields(&accesskey.Record{})))),
 	})
 }
 
@@ -39,5 +41,5 @@ func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *fra
 		return nil, err
 	}
 	rec, err := b.keys.Record(ctx)
-	return shown(keyVersionFields, &rec, err)
+	return shown(&rec, keyVersionFields, err)
 }

@@ -36,7 +36,7 @@ func pathRoles() *framework.Path {
 }
 
 func pathRole() *framework.Path {
-	takes, stored := field.Schema(role.Fields()), returningNothing("The role has been stored.")
+	takes, stored := field.Schema(new(role.Role).Fields()), returningNothing("The role has been stored.")
 	takes[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
 	p := path(rolesPath+framework.GenericNameRegex(fieldName), `Manage the roles under which the key is shared.`, `
 A role says on which terms its readers get the key at key/:role: for how long, and
@@ -52,7 +52,7 @@ Deleting a role leaves the leases that were given under it as they are.
 		logical.UpdateOperation: forwarded("write role", (*backend).roleWrite, "Change a role; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch role", (*backend).roleWrite, "Change the named fields of a role; null unsets one.", stored),
 		logical.DeleteOperation: forwarded("delete role", (*backend).roleDelete, "Delete a role.", returningNothing("There is no such role.")),
-		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(role.Fields()))),
+		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(new(role.Role).Fields()))),
 	})
 	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"
 	p.ExistenceCheck = ofMount((*backend).roleExists)
@@ -76,7 +76,7 @@ func (b *backend) rolesList(ctx context.Context, _ *logical.Request, d *framewor
 // roleRead serves GET mdi/roles/:name.
 func (b *backend) roleRead(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	found, err := b.roles.Get(ctx, d.Get(fieldName).(string))
-	return shown(role.Fields(), found, err)
+	return shown(found, (*role.Role).Fields, err)
 }
 
 // roleWrite serves POST and PATCH mdi/roles/:name.

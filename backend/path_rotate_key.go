@@ -18,9 +18,11 @@ import (
 const rotateKeyPath = "rotate-key"
 
 // rotateKeyFields are the fields of the answer.
-var rotateKeyFields = []field.Spec[accesskey.Record]{
-	field.Always(fieldKeyVersion, framework.TypeInt, "Version of the new key.", func(r *accesskey.Record) any { return r.Version }),
-	field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", func(r *accesskey.Record) any { return field.Time(r.RegeneratedAt) }),
+func rotateKeyFields(r *accesskey.Record) []field.Spec {
+	return []field.Spec{
+		field.Always(fieldKeyVersion, framework.TypeInt, "Version of the new key.", r.Version),
+		field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", field.Time(r.RegeneratedAt)),
+	}
 }
 
 func pathRotateKey() *framework.Path {
@@ -32,7 +34,7 @@ read again. If Microsoft Graph does not confirm it in time, the answer is an err
 and the engine goes on until it does: see wanted_since in status.
 `, nil, operations{
 		logical.UpdateOperation: forwarded("rotate key", (*backend).rotateKey, "Regenerate the deployment access key and disclose nothing.",
-			returning("The key has been regenerated.", field.ReadSchema(rotateKeyFields))),
+			returning("The key has been regenerated.", field.ReadSchema(rotateKeyFields(&accesskey.Record{})))),
 	})
 }
 
@@ -40,7 +42,7 @@ and the engine goes on until it does: see wanted_since in status.
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	rec, err := b.rotation.Rotate(ctx)
 	if err == nil {
-		return &logical.Response{Data: field.Read(rotateKeyFields, &rec)}, nil
+		return &logical.Response{Data: field.Read(rotateKeyFields(&rec))}, nil
 	}
 	refused := refusal(err)
 	goesOn := !rec.WantedSince.IsZero() && !errors.Is(err, config.ErrUnconfigured)

@@ -132,11 +132,11 @@ func badName(req *logical.Request) error {
 }
 
 // shown answers a read with the fields of t, or, if that is nil, by saying that there is none.
-func shown[T any](specs []field.Spec[T], t *T, err error) (*logical.Response, error) {
+func shown[T any](t *T, fields func(*T) []field.Spec, err error) (*logical.Response, error) {
 	if err != nil || t == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: field.Read(specs, t)}, nil
+	return &logical.Response{Data: field.Read(fields(t))}, nil
 }
 
 // warn adds those of some warnings to a response, if there is one, that are not "".

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
@@ -28,6 +29,31 @@ import (
 
 // StorageKey is where the configuration is stored.
 const StorageKey = "config"
+
+// Names of the fields, besides those of packages credential and schedule.
+const (
+	FieldTenantID                 = "tenant_id"
+	FieldClientID                 = "client_id"
+	FieldApplicationObjectID      = "application_object_id"
+	FieldRootRotationPeriod       = "root_rotation_period"
+	FieldEnvironment              = "environment"
+	FieldGraphEndpoint            = "graph_endpoint"
+	FieldAuthorityHost            = "authority_host"
+	FieldCACertificate            = "ca_certificate"
+	FieldGraphAPIVersion          = "graph_api_version"
+	FieldTTL                      = "ttl"
+	FieldMaxKeyAge                = "max_key_age"
+	FieldDriftCheckInterval       = "drift_check_interval"
+	FieldRegenerateOnRevoke       = "regenerate_on_revoke"
+	FieldDisableAutomatedRotation = "disable_automated_rotation"
+	FieldVerifyConnection         = "verify_connection"
+)
+
+// Defaults.
+const (
+	DefaultTTL                = time.Hour
+	DefaultDriftCheckInterval = 10 * time.Minute
+)
 
 // Config is the stored configuration.
 type Config struct {
@@ -54,20 +80,63 @@ type Config struct {
 	Root     credential.Life `json:"root"`
 }
 
+// Fields are the fields of the configuration.
+func (c *Config) Fields() []field.Spec {
+	return slices.Concat(c.own(), c.Credential.Fields(), c.Schedule.Fields())
+}
+
+// own are the fields besides those of packages credential and schedule, which write their
+// own. A field is added here and, with what it stores, to Config: schema, write, read and API
+// reference follow.
+func (c *Config) own() []field.Spec {
+	return []field.Spec{
+		{Name: FieldTenantID, Title: "Tenant ID", At: &c.TenantID, Redirects: true, Check: guid, Description: "Directory (tenant) ID of the Entra tenant, a GUID."},
+		{Name: FieldClientID, Title: "Client ID", At: &c.ClientID, Redirects: true, Check: guid, Description: "Application (client) ID of the app registration, a GUID."},
+		{Name: FieldApplicationObjectID, Title: "Application object ID", At: &c.ObjectID, Check: guid, Description: "Object ID of the app registration (not of the enterprise application), for rotating a certificate without any permission."},
+		{Name: FieldEnvironment, Title: "Environment", At: &c.Environment, Default: graph.AzurePublicCloud, Allowed: graph.CloudNames(), Redirects: true, Check: environment, Description: "The Microsoft cloud of the tenant."},
+		{Name: FieldGraphEndpoint, Title: "Graph endpoint", At: &c.GraphEndpoint, Group: "Network", Redirects: true, Check: graph.ParseEndpoint, Description: "Root of an https endpoint to use instead of the cloud's Microsoft Graph, such as a private endpoint."},
+		{Name: FieldAuthorityHost, Title: "Authority host", At: &c.AuthorityHost, Group: "Network", Redirects: true, Check: graph.ParseEndpoint, Description: "Root of an https endpoint to use instead of the cloud's Entra sign-in."},
+		{Name: FieldCACertificate, Title: "CA certificate", At: &c.CACertificate, Group: "Network", Multiline: true, Redirects: true, Check: certificates, Description: "PEM certificates to trust in addition to the system's, such as that of a TLS-inspecting proxy."},
+		{Name: FieldGraphAPIVersion, Title: "Graph API version", At: &c.GraphAPIVersion, Group: "Network", Default: graph.V1, Allowed: []string{graph.V1, graph.Beta}, Description: "Version of Microsoft Graph to call. Microsoft does not support beta in production."},
+		{Name: FieldTTL, Title: "TTL", At: &c.TTL, Default: int(DefaultTTL.Seconds()), Shortest: time.Second, Description: "Duration of the leases on the key, capped by the mount's max-lease-ttl. The mount's default-lease-ttl (vault secrets tune) has no effect."},
+		{Name: FieldMaxKeyAge, Title: "Maximum key age", At: &c.MaxKeyAge, Default: 0, Description: "How old a key may be for a read of key to share it; 0 regenerates it at every read. Roles have their own."},
+		{Name: FieldDriftCheckInterval, Title: "Drift check interval", At: &c.DriftCheckInterval, Default: int(DefaultDriftCheckInterval.Seconds()), Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0: reads ask for none. The engine itself compares after a regeneration without an answer, before it retires a key, and once a day."},
+		{Name: FieldRegenerateOnRevoke, Title: "Regenerate on revoke", At: &c.RegenerateOnRevoke, Default: true, Description: "Whether the key is regenerated when its last lease has ended."},
+		{Name: FieldDisableAutomatedRotation, Title: "Disable automated rotation", At: &c.DisableRotation, Group: "Rotation", Description: "Pauses the rotation by schedule and the retirement of keys without leases."},
+		{Name: FieldRootRotationPeriod, Title: "Root rotation period", At: &c.Root.Period, Group: "Rotation", Shortest: credential.ShortestPeriod, OrNone: true, Description: "How often the client secret or certificate is replaced automatically, 1h at least; 0: not."},
+		{Name: FieldVerifyConnection, Title: "Verify connection", Type: framework.TypeBool, Default: true, Description: "Whether a write that changes how Graph is reached, or carries a credential, first signs in and calls Graph, and stores nothing if that fails; where a write says true, it does so whatever it changes. Not stored."},
+	}
+}
+
+// guid takes "" as well: complete checks what is required.
+func guid(text string) (string, error) {
+	if text != "" && (len(text) != len(uuid.Nil.String()) || uuid.Validate(text) != nil) {
+		return "", errors.New("must be a GUID such as " + uuid.Nil.String() + ", as the app registration's overview shows it")
+	}
+	return strings.ToLower(text), nil
+}
+
+func environment(name string) (string, error) {
+	cloud, err := graph.CloudNamed(name)
+	return cloud.Name, err
+}
+
+func certificates(text string) (string, error) {
+	_, err := graph.ParseCertificates(text)
+	return text, err
+}
+
 // update returns the configuration that results from writing the fields of d over c,
 // which is nil if none is stored. Fields that d does not name keep their value; a JSON
 // null asks for the default. Its error is a [*field.Error].
 func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) {
-	old := &Config{}
-	if c != nil {
-		old = c
-	}
+	old := cmp.Or(c, &Config{})
 	next := *old
 	var err error
 	if next.Credential, err = old.Credential.Update(d); err != nil {
 		return nil, err
 	}
-	err = cmp.Or(field.Write(Fields(), &next, d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), next.complete())
+	err = cmp.Or(field.Write(next.own(), d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), next.complete())
 	if err != nil {
 		return nil, err
 	}
@@ -80,25 +149,24 @@ func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) 
 
 // updateRoot sees to what concerns the app's own credential after its fields were written.
 func (c *Config) updateRoot(d *framework.FieldData, old *Config, now time.Time) error {
-	period := c.Root.Period
 	if redirected := old.redirectedBy(c) != ""; redirected || old.Credential != c.Credential {
-		c.Root, _ = old.Root.Apply(credential.Event{
+		c.Root, _ = c.Root.Apply(credential.Event{
 			Kind: credential.Configured, At: now, Old: old.Credential, New: c.Credential, SameApp: old.sameApp(c), Redirected: redirected,
 		})
 	}
-	c.Root.Period = period
-	ambient := c.Credential.Ambient()
-	if _, given := field.Value(d, FieldApplicationObjectID); given && c.ObjectID != "" && ambient {
+	_, named := d.Raw[FieldApplicationObjectID]
+	_, timed := d.Raw[FieldRootRotationPeriod]
+	switch ambient := c.Credential.Ambient(); {
+	case ambient && named && c.ObjectID != "":
 		return &field.Error{Field: FieldApplicationObjectID, Problem: "is for rotating a " + credential.ClientCertificate + "; " + c.Credential.Type + " has none"}
-	} else if !given && (ambient || !old.sameApp(c)) {
+	case ambient && timed && c.Root.Period != 0:
+		return &field.Error{Field: FieldRootRotationPeriod, Problem: "is for " + credential.ClientSecret + " and " + credential.ClientCertificate + "; other credentials renew themselves"}
+	case ambient:
+		c.ObjectID, c.Root.Period = "", 0
+	case !named && !old.sameApp(c):
 		c.ObjectID = ""
 	}
-	switch _, given := field.Value(d, FieldRootRotationPeriod); {
-	case ambient && !given:
-		c.Root.Period = 0
-	case ambient && period != 0:
-		return &field.Error{Field: FieldRootRotationPeriod, Problem: "is for " + credential.ClientSecret + " and " + credential.ClientCertificate + "; other credentials renew themselves"}
-	case period != old.Root.Period:
+	if c.Root.Period != old.Root.Period {
 		c.Root.Since = now
 	}
 	return nil
@@ -111,16 +179,16 @@ func (c *Config) complete() error {
 		return &field.Error{Field: FieldTenantID, Problem: "is required"}
 	case c.ClientID == "" && c.Credential.Type != credential.ManagedIdentity: // else it is the system-assigned one
 		return &field.Error{Field: FieldClientID, Problem: "is required"}
-	default:
-		return nil
 	}
+	return nil
 }
 
 // redirectedBy names the field by which next would use the credential of c in another
 // place than c does, or "".
 func (c *Config) redirectedBy(next *Config) string {
-	for _, f := range Fields() {
-		if f.Redirects && f.Shown(c) != f.Shown(next) {
+	there := next.Fields()
+	for i, f := range c.Fields() {
+		if f.Redirects && f.Shown() != there[i].Shown() {
 			return f.Name
 		}
 	}
@@ -153,10 +221,9 @@ func (c *Config) Policy() accesskey.Policy {
 	p := accesskey.Policy{
 		Workspace:          accesskey.Workspace{TenantID: c.TenantID, GraphRoot: cmp.Or(c.GraphEndpoint, c.cloud().GraphRoot)},
 		DriftCheckInterval: c.DriftCheckInterval,
-		Retire:             c.RegenerateOnRevoke && !c.DisableRotation,
 	}
 	if !c.DisableRotation {
-		p.Rotation = c.Schedule.Due
+		p.Retire, p.Rotation = c.RegenerateOnRevoke, c.Schedule.Due
 	}
 	return p
 }
@@ -178,14 +245,6 @@ func (c *Config) cloud() graph.Cloud {
 	return cloud
 }
 
-// identityField names the field that says what the engine signs in as.
-func (c *Config) identityField() string {
-	if c.ClientID == "" { // the machine's own identity
-		return credential.FieldType
-	}
-	return FieldClientID
-}
-
 // ErrUnreadable does not wrap the decoder's error, which could quote the configuration.
 var ErrUnreadable = errors.New("the storage entry " + StorageKey + " of this mount cannot be decoded: delete the configuration and write it again")
 
@@ -200,23 +259,20 @@ func (c *Config) checkHosts() error {
 	if !c.Credential.Ambient() {
 		return nil
 	}
-	if err := c.checkHost(FieldGraphEndpoint, c.GraphEndpoint, c.cloud().GraphRoot); err != nil {
-		return err
-	}
+	err := c.checkHost(FieldGraphEndpoint, c.GraphEndpoint, c.cloud().GraphRoot)
 	if c.Credential.Type == credential.ManagedIdentity && c.AuthorityHost == "" {
-		return nil // its tokens are Azure's, not Entra's
+		return err // its tokens are Azure's, not Entra's
 	}
-	return c.checkHost(FieldAuthorityHost, c.AuthorityHost, c.cloud().AuthorityHost)
+	return cmp.Or(err, c.checkHost(FieldAuthorityHost, c.AuthorityHost, c.cloud().AuthorityHost))
 }
 
 // checkHost checks the host of the writer's own root, or of Microsoft's if there is none. A
 // certificate authority of the writer's choice makes any host one of theirs, Microsoft's
 // included.
 func (c *Config) checkHost(chosenBy, own, microsofts string) error {
-	host, called := strings.TrimPrefix(own, "https://"), "the host" // an error must not quote what was written
+	host, called := strings.TrimPrefix(cmp.Or(own, microsofts), "https://"), "the host" // an error must not quote what was written
 	if own == "" {
-		host, chosenBy = strings.TrimPrefix(microsofts, "https://"), FieldCACertificate
-		called = host
+		chosenBy, called = FieldCACertificate, host
 	}
 	allowed := strings.FieldsFunc(strings.ToLower(os.Getenv(envAllowedHosts)), func(r rune) bool { return r == ',' || r == ' ' })
 	if own == "" && c.CACertificate == "" || slices.Contains(allowed, strings.ToLower(host)) {

@@ -72,7 +72,7 @@ func (r *rig) fields(changes ...map[string]any) map[string]any {
 
 // data returns fields as the engine hands them on.
 func data(fields map[string]any) *framework.FieldData {
-	d := &framework.FieldData{Schema: field.Schema(config.Fields())}
+	d := &framework.FieldData{Schema: field.Schema(new(config.Config).Fields())}
 	var err error
 	if d.Raw, _, err = field.Clean(d.Schema, fields); err != nil {
 		panic(err)
@@ -457,7 +457,7 @@ func TestMovingTheConnectionNeedsTheCredential(t *testing.T) {
 		config.FieldTenantID: guid, config.FieldClientID: guid, config.FieldEnvironment: "AzureUSGovernmentCloud",
 		config.FieldAuthorityHost: other.URL(), config.FieldGraphEndpoint: other.URL(), config.FieldCACertificate: other.CACertificate(),
 	}
-	for _, f := range config.Fields() {
+	for _, f := range new(config.Config).Fields() {
 		require.Equal(t, moves[f.Name] != nil, f.Redirects, f.Name)
 	}
 	for name, value := range moves {

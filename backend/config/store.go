@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/store"
@@ -34,25 +35,20 @@ type VerificationError struct {
 	unsent string // a warning that may name the cause, or ""
 }
 
+// Error names the fields that decide where a request goes that nothing answered.
 func (e *VerificationError) Error() string {
-	unsent := ""
+	text := graph.Explain(e.err)
+	if remote, ok := errors.AsType[*graph.Error](e.err); ok && remote.FoundNobody() {
+		name := FieldGraphEndpoint
+		if remote.Op == graph.OpSignIn {
+			name = FieldAuthorityHost
+		}
+		text += ": check " + name + ", " + FieldEnvironment + " and the proxy of the plugin's environment"
+	}
 	if e.unsent != "" {
-		unsent = "; " + strings.TrimSuffix(e.unsent, ".")
+		text += "; " + strings.TrimSuffix(e.unsent, ".")
 	}
-	return graph.Explain(e.err) + e.whereToLook() + unsent + "; nothing has been stored: to store it nevertheless, set " + FieldVerifyConnection + "=false"
-}
-
-// whereToLook names the fields that decide where a request goes that nothing answered.
-func (e *VerificationError) whereToLook() string {
-	remote, ok := errors.AsType[*graph.Error](e.err)
-	if !ok || !remote.FoundNobody() {
-		return ""
-	}
-	name := FieldGraphEndpoint
-	if remote.Op == graph.OpSignIn {
-		name = FieldAuthorityHost
-	}
-	return ": check " + name + ", " + FieldEnvironment + " and the proxy of the plugin's environment"
+	return text + "; nothing has been stored: to store it nevertheless, set " + FieldVerifyConnection + "=false"
 }
 
 func (e *VerificationError) Unwrap() error { return e.err }
@@ -133,12 +129,8 @@ func (s *Store) Current(ctx context.Context) (*Connection, error) {
 	if cfg == nil {
 		return nil, ErrUnconfigured
 	}
-	conn, err := s.Connect(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s.current = conn
-	return conn, nil
+	s.current, err = s.Connect(cfg)
+	return s.current, err
 }
 
 // Connect makes a connection of cfg, which is not the current one yet. It sends nothing.
@@ -178,10 +170,7 @@ func (s *Store) Try(ctx context.Context, d *framework.FieldData) (*Connection, e
 		return nil, err
 	}
 	conn, err := s.Connect(next)
-	if err != nil {
-		return nil, err
-	}
-	if verifies(d, old, next) {
+	if err == nil && verifies(d, old, next) {
 		err = verify(ctx, conn, next.Credential.Unsent(d))
 		conn.Verified = err == nil
 	}
@@ -248,7 +237,11 @@ func (conn *Connection) Granted(ctx context.Context) error {
 		return err
 	}
 	if roles, ok := conn.Graph.Roles(ctx); ok && !slices.Contains(roles, graph.Permission) {
-		return &field.Error{Field: conn.Config.identityField(), Problem: "the token does not carry the application permission " +
+		signsInAs := FieldClientID
+		if conn.Config.ClientID == "" { // the machine's own identity
+			signsInAs = credential.FieldType
+		}
+		return &field.Error{Field: signsInAs, Problem: "the token does not carry the application permission " +
 			graph.Permission + " of Microsoft Graph: " + conn.Graph.GrantHint(graph.Permission)}
 	}
 	return nil
@@ -256,6 +249,16 @@ func (conn *Connection) Granted(ctx context.Context) error {
 
 // Save stores the configuration of conn and makes conn the current connection.
 func (s *Store) Save(ctx context.Context, conn *Connection) error {
+	return s.replace(ctx, conn, func() error { return store.Save(ctx, s.storage, StorageKey, conn.Config) })
+}
+
+// Remove deletes the stored configuration.
+func (s *Store) Remove(ctx context.Context) error {
+	return s.replace(ctx, nil, func() error { return s.storage.Delete(ctx, StorageKey) })
+}
+
+// replace makes next, which may be nil, the current connection once it has been written.
+func (s *Store) replace(ctx context.Context, next *Connection, write func() error) error {
 	unlock, err := s.mu.Write(ctx)
 	if err != nil {
 		return err
@@ -264,29 +267,12 @@ func (s *Store) Save(ctx context.Context, conn *Connection) error {
 	// Dropped first: a failed write may have been carried out nevertheless, and then
 	// what holds is what storage says at the next request.
 	s.current = nil
-	if err := store.Save(ctx, s.storage, StorageKey, conn.Config); err != nil {
-		s.announce(ctx, nil) // until it has been read
-		return err
+	var cfg *Config // after a failure: until it has been read
+	if err = write(); err == nil && next != nil {
+		s.current, cfg = next, next.Config
 	}
-	s.current = conn
-	s.announce(ctx, conn.Config)
-	return nil
-}
-
-// Remove deletes the stored configuration.
-func (s *Store) Remove(ctx context.Context) error {
-	unlock, err := s.mu.Write(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	s.current = nil
-	if err := s.storage.Delete(ctx, StorageKey); err != nil {
-		s.announce(ctx, nil) // until it has been read
-		return err
-	}
-	s.announce(ctx, nil)
-	return nil
+	s.announce(ctx, cfg)
+	return err
 }
 
 // Forget drops the current connection; the next use reads what is stored.

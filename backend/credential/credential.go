@@ -90,34 +90,34 @@ var belongsTo = map[string]string{
 }
 
 // Fields are the fields of a credential.
-func Fields() []field.Spec[Credential] {
-	return []field.Spec[Credential]{
+func (c *Credential) Fields() []field.Spec {
+	return []field.Spec{
 		{
 			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds,
 			Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name.",
-			Get:         func(c *Credential) any { return c.Type },
+			Get:         func() any { return c.Type },
 		},
 		{
-			Name: FieldSecret, Title: "Client secret", Type: framework.TypeString, Secret: true,
+			Name: FieldSecret, Title: "Client secret", Secret: true,
 			Description: "A client secret of the app registration: its value, not its ID. Never read back.",
-			At:          func(c *Credential) any { return &c.Secret }, Check: checkSecret,
+			At:          &c.Secret, Check: checkSecret,
 		},
 		{
-			Name: FieldCertificate, Title: "Client certificate", Type: framework.TypeString, Secret: true, Multiline: true,
+			Name: FieldCertificate, Title: "Client certificate", Secret: true, Multiline: true,
 			Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back.",
-			At:          func(c *Credential) any { return &c.Certificate }, Check: checkCertificate,
+			At:          &c.Certificate, Check: checkCertificate,
 		},
 		{
-			Name: FieldAudience, Title: "Identity token audience", Type: framework.TypeString, Default: defaultAudience, Optional: true,
+			Name: FieldAudience, Title: "Identity token audience", Default: defaultAudience, Optional: true,
 			Description: "Audience of the identity tokens that Vault issues for vault_identity_token.",
-			At:          func(c *Credential) any { return &c.Audience },
-			Get:         func(c *Credential) any { return c.ofTokens(c.Audience) },
+			At:          &c.Audience,
+			Get:         func() any { return c.ofTokens(c.Audience) },
 		},
 		{
-			Name: FieldTokenTTL, Title: "Identity token TTL", Type: framework.TypeDurationSecond, Default: int(defaultTokenTTL.Seconds()), Optional: true,
+			Name: FieldTokenTTL, Title: "Identity token TTL", Default: int(defaultTokenTTL.Seconds()), Optional: true,
 			Description: "How long these tokens are valid.",
-			At:          func(c *Credential) any { return &c.TokenTTL }, Shortest: time.Minute,
-			Get: func(c *Credential) any { return c.ofTokens(int64(c.TokenTTL.Seconds())) },
+			At:          &c.TokenTTL, Shortest: time.Minute,
+			Get: func() any { return c.ofTokens(int64(c.TokenTTL.Seconds())) },
 		},
 	}
 }
@@ -142,8 +142,8 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 	if kind != c.Type {
 		next = Credential{Type: kind}
 	}
-	var own []field.Spec[Credential]
-	for _, spec := range Fields() {
+	var own []field.Spec
+	for _, spec := range next.Fields() {
 		switch of := belongsTo[spec.Name]; {
 		case of == kind:
 			own = append(own, spec)
@@ -151,7 +151,7 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + of + ", and not to " + kind}
 		}
 	}
-	if err := field.Write(own, &next, d, kind != c.Type); err != nil {
+	if err := field.Write(own, d, kind != c.Type); err != nil {
 		return c, err
 	}
 	return next, next.complete()

@@ -25,7 +25,7 @@ import (
 const tokenFile = "AZURE_FEDERATED_TOKEN_FILE"
 
 func update(c credential.Credential, fields map[string]any) (credential.Credential, error) {
-	schema := field.Schema(credential.Fields())
+	schema := field.Schema(new(credential.Credential).Fields())
 	cleaned, _, err := field.Clean(schema, fields)
 	if err != nil {
 		return c, err
@@ -91,9 +91,9 @@ func TestUpdate(t *testing.T) {
 }
 
 func TestWhatIsReadBack(t *testing.T) {
-	read := field.Read(credential.Fields(), &credential.Credential{Type: credential.IdentityToken, Audience: "a", TokenTTL: time.Minute})
+	read := field.Read((&credential.Credential{Type: credential.IdentityToken, Audience: "a", TokenTTL: time.Minute}).Fields())
 	require.Equal(t, map[string]any{"credential_type": "vault_identity_token", "identity_token_audience": "a", "identity_token_ttl": int64(60)}, read)
-	read = field.Read(credential.Fields(), &credential.Credential{Type: credential.ClientSecret, Secret: "s"})
+	read = field.Read((&credential.Credential{Type: credential.ClientSecret, Secret: "s"}).Fields())
 	require.NotContains(t, read, "client_secret")
 }
 

@@ -37,13 +37,13 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Field + ": " + e.Problem }
 
-// Spec declares one field of a T.
-type Spec[T any] struct {
+// Spec declares one field and says where its value is.
+type Spec struct {
 	Name        string
-	Title       string // for user interfaces; "" for a field that is only read
-	Group       string // likewise; "" for none
-	Type        framework.FieldType
-	Default     any // nil: none. A write that creates a T and leaves the field out sets it
+	Title       string              // for user interfaces; "" for a field that is only read
+	Group       string              // likewise; "" for none
+	Type        framework.FieldType // of a field without At
+	Default     any                 // nil: none. The first write sets it if it leaves the field out
 	Description string
 	Allowed     []string // values; nil: not a choice
 	Multiline   bool     // a PEM text
@@ -53,41 +53,25 @@ type Spec[T any] struct {
 	// it takes the credential in the same write.
 	Redirects bool
 
-	// At returns where a T keeps the value: a *string, a *bool, a *time.Duration or, for a
-	// duration that can be unset, a **time.Duration. It is nil for a field that is only read
-	// or not stored, and for one that takes more than its own value to check: the owner of T does.
-	At func(*T) any
+	// At is where the value is kept: a *string, a *bool, a *time.Duration or, for a duration
+	// that a null unsets, a **time.Duration. It is nil for a field that is only read or not
+	// stored, and for one that takes more than its own value to check: its owner does.
+	At any
 	// Check returns what to store of a text. Its error lacks the field's name.
 	Check func(text string) (string, error)
 	// Shortest bounds a duration, which can also be 0 if that means none.
 	Shortest time.Duration
 	OrNone   bool
 	// Get returns what a read shows, if that is not just the value; nil leaves the field out.
-	Get func(*T) any
-}
-
-// In turns the specs of a part of T into specs of T.
-func In[T, P any](specs []Spec[P], part func(*T) *P) []Spec[T] {
-	lifted := make([]Spec[T], len(specs))
-	for i, s := range specs {
-		l := Spec[T]{
-			Name: s.Name, Title: s.Title, Group: s.Group, Type: s.Type, Default: s.Default, Description: s.Description,
-			Allowed: s.Allowed, Multiline: s.Multiline, Secret: s.Secret, Optional: s.Optional, Redirects: s.Redirects,
-		}
-		if s.isRead() {
-			l.Get = func(t *T) any { return s.Shown(part(t)) }
-		}
-		lifted[i] = l // without At: the part checks its own
-	}
-	return lifted
+	Get func() any
 }
 
 // Schema returns the fields of a write. Descriptions name the allowed values and the
 // default, which path-help does not show otherwise.
-func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
+func Schema(specs []Spec) map[string]*framework.FieldSchema {
 	schema := map[string]*framework.FieldSchema{}
 	for _, s := range specs {
-		f := &framework.FieldSchema{Type: s.Type, Default: s.Default, Description: s.Description}
+		f := &framework.FieldSchema{Type: s.kind(), Default: s.Default, Description: s.Description}
 		attributes := framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
 		if s.Multiline {
 			attributes.EditType = textArea
@@ -110,8 +94,8 @@ func Schema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 }
 
 // ReadSchema returns the fields of a read.
-func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
-	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec[T]) bool { return !s.isRead() })
+func ReadSchema(specs []Spec) map[string]*framework.FieldSchema {
+	shown := slices.DeleteFunc(slices.Clone(specs), func(s Spec) bool { return s.Get == nil && (s.At == nil || s.Secret) })
 	schema := Schema(shown)
 	for _, s := range shown {
 		schema[s.Name].Required = !s.Optional
@@ -119,10 +103,23 @@ func ReadSchema[T any](specs []Spec[T]) map[string]*framework.FieldSchema {
 	return schema
 }
 
+// kind returns the type of the field, which is that of its value where one is kept.
+func (s Spec) kind() framework.FieldType {
+	switch s.At.(type) {
+	case *string:
+		return framework.TypeString
+	case *bool:
+		return framework.TypeBool
+	case *time.Duration, **time.Duration:
+		return framework.TypeDurationSecond
+	}
+	return s.Type
+}
+
 // shownDefault returns the default as a person would write it: 1h and not 3600.
-func (s Spec[T]) shownDefault() string {
+func (s Spec) shownDefault() string {
 	seconds, isNumber := s.Default.(int)
-	if s.Type != framework.TypeDurationSecond || !isNumber || seconds == 0 {
+	if s.kind() != framework.TypeDurationSecond || !isNumber || seconds == 0 {
 		return fmt.Sprint(s.Default)
 	}
 	return strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace((time.Duration(seconds) * time.Second).String())
@@ -154,11 +151,35 @@ const maxStrangers = 10
 // most secrets do, and a secret is taken for a name where its own is missing.
 var plainName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_-]{1,40}$`) })
 
-func stranger(schema map[string]*framework.FieldSchema, name string) string {
-	if !plainName().MatchString(name) {
+// stranger says that a field is not known, and which ones may be meant: those whose names
+// contain its name. Without any, it is the one that has most pairs of adjacent letters in
+// common with it, if they are half of all at least.
+func stranger(schema map[string]*framework.FieldSchema, written string) string {
+	if !plainName().MatchString(written) {
 		return "an unknown field, which is not named since it may be a secret"
 	}
-	return "unknown field " + name + likely(schema, name)
+	name, hint, most := strings.ToLower(written), "", 0.5
+	var longer []string
+	for _, known := range slices.Sorted(maps.Keys(schema)) {
+		if len(name) > 2 && strings.Contains(known, name) {
+			longer = append(longer, known)
+		}
+		common := 0
+		for _, names := range [][2]string{{name, known}, {known, name}} {
+			for i := range len(names[0]) - 1 {
+				if strings.Contains(names[1], names[0][i:i+2]) {
+					common++
+				}
+			}
+		}
+		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
+			hint, most = known, share
+		}
+	}
+	if hint = cmp.Or(strings.Join(longer, " or "), hint); hint != "" {
+		hint = " (did you mean " + hint + "?)"
+	}
+	return "unknown field " + written + hint
 }
 
 // mistyped says what the values of a type are.
@@ -251,55 +272,25 @@ func badText(display *framework.DisplayAttributes, text string) string {
 	return ""
 }
 
-// likely names the fields whose names contain a name. Without any, it is the one that has
-// most pairs of adjacent letters in common with it, if they are half of all at least.
-func likely(schema map[string]*framework.FieldSchema, name string) (hint string) {
-	name = strings.ToLower(name)
-	most := 0.5
-	var longer []string
-	for _, known := range slices.Sorted(maps.Keys(schema)) {
-		if len(name) > 2 && strings.Contains(known, name) {
-			longer = append(longer, known)
-		}
-		common := 0
-		for _, names := range [][2]string{{name, known}, {known, name}} {
-			for i := range len(names[0]) - 1 {
-				if strings.Contains(names[1], names[0][i:i+2]) {
-					common++
-				}
-			}
-		}
-		if share := float64(common) / float64(len(name)+len(known)-2); share >= most {
-			hint, most = known, share
-		}
-	}
-	if hint = cmp.Or(strings.Join(longer, " or "), hint); hint != "" {
-		hint = " (did you mean " + hint + "?)"
-	}
-	return hint
-}
-
-// Read returns what a read of t shows.
-func Read[T any](specs []Spec[T], t *T) map[string]any {
+// Read returns what a read shows.
+func Read(specs []Spec) map[string]any {
 	data := map[string]any{}
 	for _, s := range specs {
-		if value := s.Shown(t); value != nil {
+		if value := s.Shown(); value != nil {
 			data[s.Name] = value
 		}
 	}
 	return data
 }
 
-func (s Spec[T]) isRead() bool { return s.Get != nil || s.At != nil && !s.Secret }
-
-// Shown returns the field as a read of t shows it, nil if it is left out.
-func (s Spec[T]) Shown(t *T) any {
-	if !s.isRead() {
+// Shown returns the field as a read shows it, nil if it is left out.
+func (s Spec) Shown() any {
+	if s.Get != nil {
+		return s.Get()
+	} else if s.Secret {
 		return nil
-	} else if s.Get != nil {
-		return s.Get(t)
 	}
-	switch at := s.At(t).(type) {
+	switch at := s.At.(type) {
 	case *string:
 		return *at
 	case *bool:
@@ -314,15 +305,32 @@ func (s Spec[T]) Shown(t *T) any {
 	return nil
 }
 
-// Write sets the fields of t that d names: a JSON null asks for the default. If t is new,
-// it also sets those that have a default and that d leaves out. Its error is an [*Error].
-func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) error {
+// Write sets the fields that d names: a JSON null asks for the default. A first write also
+// sets those that have a default and that d leaves out. Its error is an [*Error], after
+// which what has been set is of no use.
+func Write(specs []Spec, d *framework.FieldData, first bool) error {
 	for _, s := range specs {
 		value, given := Value(d, s.Name)
-		if s.At == nil || !given && (!isNew || s.Default == nil) {
+		if s.At == nil || !given && (!first || s.Default == nil) {
 			continue
 		}
-		if err := s.store(t, value); err != nil {
+		var err error
+		switch at := s.At.(type) {
+		case *string:
+			if *at = value.(string); s.Check != nil {
+				*at, err = s.Check(*at)
+			}
+		case *bool:
+			*at = value.(bool)
+		case *time.Duration:
+			*at, err = s.duration(value.(int))
+		case **time.Duration:
+			if *at = nil; d.Raw[s.Name] != nil {
+				*at = new(time.Duration)
+				**at, err = s.duration(value.(int))
+			}
+		}
+		if err != nil {
 			return &Error{s.Name, err.Error()}
 		}
 		if text, _ := value.(string); s.Allowed != nil && !slices.Contains(s.Allowed, text) {
@@ -332,29 +340,11 @@ func Write[T any](specs []Spec[T], t *T, d *framework.FieldData, isNew bool) err
 	return nil
 }
 
-// store checks a value and stores it in a T, which is of no use after an error.
-func (s Spec[T]) store(t *T, value any) (err error) {
-	switch at := s.At(t).(type) {
-	case *string:
-		if *at = value.(string); s.Check != nil {
-			*at, err = s.Check(*at)
-		}
-	case *bool:
-		*at = value.(bool)
-	case *time.Duration:
-		*at, err = s.duration(value.(int))
-	case **time.Duration:
-		*at = new(time.Duration)
-		**at, err = s.duration(value.(int))
-	}
-	return err
-}
-
 // longest is far beyond the life of a key that is needed for one installation. A longer
 // duration is a mistake in the unit.
 const longest = 366 * 24 * time.Hour
 
-func (s Spec[T]) duration(seconds int) (time.Duration, error) {
+func (s Spec) duration(seconds int) (time.Duration, error) {
 	d := time.Duration(seconds) * time.Second
 	if d >= s.Shortest && seconds <= int(longest.Seconds()) || s.OrNone && seconds == 0 {
 		return d, nil
@@ -377,15 +367,13 @@ func Value(d *framework.FieldData, name string) (value any, given bool) {
 }
 
 // Always declares a field that is only read.
-func Always[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {
-	return Spec[T]{Name: name, Type: kind, Description: description, Get: get}
+func Always(name string, kind framework.FieldType, description string, value any) Spec {
+	return Spec{Name: name, Type: kind, Description: description, Get: func() any { return value }}
 }
 
-// IfKnown declares a field that is only read, and is left out while get returns nil.
-func IfKnown[T any](name string, kind framework.FieldType, description string, get func(*T) any) Spec[T] {
-	spec := Always(name, kind, description, get)
-	spec.Optional = true
-	return spec
+// IfKnown declares a field that is only read, and is left out if its value is nil.
+func IfKnown(name string, kind framework.FieldType, description string, value any) Spec {
+	return Spec{Name: name, Type: kind, Description: description, Optional: true, Get: func() any { return value }}
 }
 
 // Time is the value of a time as it is read, nil if it is zero.

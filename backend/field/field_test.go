@@ -23,16 +23,14 @@ type house struct {
 	Name   string
 	Rest   time.Duration
 	Colour string
-	Cellar cellar
+	Depth  int
 }
 
-type cellar struct{ Depth int }
-
-func specs() []field.Spec[house] {
-	return append([]field.Spec[house]{
+func (h *house) specs() []field.Spec {
+	return []field.Spec{
 		{
-			Name: "name", Title: "Name", Type: framework.TypeString, Description: "What it is called.", Redirects: true, Multiline: true,
-			At: func(h *house) any { return &h.Name },
+			Name: "name", Title: "Name", Description: "What it is called.", Redirects: true, Multiline: true,
+			At: &h.Name,
 			Check: func(text string) (string, error) {
 				if text == "" {
 					return "", errors.New("must not be empty")
@@ -41,9 +39,9 @@ func specs() []field.Spec[house] {
 			},
 		},
 		{
-			Name: "rest", Title: "Rest", Group: "Time", Type: framework.TypeDurationSecond, Default: 5400, Description: "How long it is quiet.", Optional: true,
-			At: func(h *house) any { return &h.Rest }, Shortest: time.Minute, OrNone: true,
-			Get: func(h *house) any {
+			Name: "rest", Title: "Rest", Group: "Time", Default: 5400, Description: "How long it is quiet.", Optional: true,
+			At: &h.Rest, Shortest: time.Minute, OrNone: true,
+			Get: func() any {
 				if h.Rest == 0 {
 					return nil
 				}
@@ -51,15 +49,19 @@ func specs() []field.Spec[house] {
 			},
 		},
 		{
-			Name: "colour", Type: framework.TypeString, Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
-			At: func(h *house) any { return &h.Colour },
+			Name: "colour", Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
+			At: &h.Colour,
 		},
 		{Name: "check", Type: framework.TypeBool, Default: true, Description: "Not stored."},
-	}, field.In([]field.Spec[cellar]{{
-		Name: "depth", Title: "Depth", Type: framework.TypeInt, Description: "Of the cellar.",
-		Get: func(c *cellar) any { return c.Depth },
-	}, {Name: "vault", Type: framework.TypeString, Secret: true, Description: "In the cellar."}}, func(h *house) *cellar { return &h.Cellar })...)
+		{
+			Name: "depth", Title: "Depth", Type: framework.TypeInt, Description: "Of the cellar.",
+			Get: func() any { return h.Depth },
+		},
+		{Name: "vault", Type: framework.TypeString, Secret: true, Description: "In the cellar."},
+	}
 }
+
+func specs() []field.Spec { return new(house).specs() }
 
 func data(fields map[string]any) *framework.FieldData {
 	return &framework.FieldData{Raw: fields, Schema: field.Schema(specs())}
@@ -92,10 +94,10 @@ func TestReadSchemaAndRead(t *testing.T) {
 		required[name] = s.Required
 	}
 	require.Equal(t, map[string]bool{"name": true, "rest": false, "depth": true}, required)
-	h := house{Name: "x", Colour: "red", Cellar: cellar{Depth: 3}}
-	require.Equal(t, map[string]any{"name": "x", "depth": 3}, field.Read(specs(), &h))
+	h := house{Name: "x", Colour: "red", Depth: 3}
+	require.Equal(t, map[string]any{"name": "x", "depth": 3}, field.Read(h.specs()))
 	h.Rest = time.Minute
-	require.Equal(t, map[string]any{"name": "x", "depth": 3, "rest": int64(60)}, field.Read(specs(), &h))
+	require.Equal(t, map[string]any{"name": "x", "depth": 3, "rest": int64(60)}, field.Read(h.specs()))
 }
 
 func TestClean(t *testing.T) {
@@ -214,16 +216,16 @@ func TestLine(t *testing.T) {
 
 func TestWrite(t *testing.T) {
 	h := house{Colour: "red"}
-	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"name": "X", "depth": 3}), true))
-	require.Equal(t, house{Name: "x", Colour: "white", Rest: 90 * time.Minute}, h, "defaults, and not what a part checks itself")
-	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"rest": "1m", "colour": "red"}), false))
+	require.NoError(t, field.Write(h.specs(), data(map[string]any{"name": "X", "depth": 3}), true))
+	require.Equal(t, house{Name: "x", Colour: "white", Rest: 90 * time.Minute}, h, "defaults, and not what its owner checks")
+	require.NoError(t, field.Write(h.specs(), data(map[string]any{"rest": "1m", "colour": "red"}), false))
 	require.Equal(t, house{Name: "x", Colour: "red", Rest: time.Minute}, h)
-	require.NoError(t, field.Write(specs(), &h, data(map[string]any{"colour": nil}), false))
+	require.NoError(t, field.Write(h.specs(), data(map[string]any{"colour": nil}), false))
 	require.Equal(t, house{Name: "x", Colour: "white", Rest: time.Minute}, h, "null asks for the default")
 
-	err := field.Write(specs(), &h, data(map[string]any{"colour": "blue"}), false)
+	err := field.Write(h.specs(), data(map[string]any{"colour": "blue"}), false)
 	require.EqualError(t, err, "colour: must be one of white, red")
-	err = field.Write(specs(), &h, data(map[string]any{"name": nil}), false)
+	err = field.Write(h.specs(), data(map[string]any{"name": nil}), false)
 	require.Equal(t, &field.Error{Field: "name", Problem: "must not be empty"}, err)
 	require.EqualError(t, err, "name: must not be empty")
 }
@@ -252,19 +254,22 @@ func TestKindsOfValues(t *testing.T) {
 		duration time.Duration
 		unset    *time.Duration
 	}
-	specs := []field.Spec[state]{
-		{Name: "text", Type: framework.TypeString, At: func(s *state) any { return &s.text }},
-		{Name: "flag", Type: framework.TypeBool, At: func(s *state) any { return &s.flag }},
-		{Name: "duration", Type: framework.TypeDurationSecond, At: func(s *state) any { return &s.duration }},
-		{Name: "unset", Type: framework.TypeDurationSecond, At: func(s *state) any { return &s.unset }},
-		{Name: "secret", Type: framework.TypeString, Secret: true, At: func(s *state) any { return &s.text }},
-	}
 	s := state{}
-	require.Equal(t, map[string]any{"text": "", "flag": false, "duration": int64(0)}, field.Read(specs, &s))
+	specs := []field.Spec{
+		{Name: "text", At: &s.text},
+		{Name: "flag", At: &s.flag},
+		{Name: "duration", At: &s.duration},
+		{Name: "unset", At: &s.unset},
+		{Name: "secret", Secret: true, At: &s.text},
+	}
+	require.Equal(t, map[string]any{"text": "", "flag": false, "duration": int64(0)}, field.Read(specs))
 	d := &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"text": "x", "flag": true, "duration": 60, "unset": 0}}
-	require.NoError(t, field.Write(specs, &s, d, false))
-	require.Equal(t, map[string]any{"text": "x", "flag": true, "duration": int64(60), "unset": int64(0)}, field.Read(specs, &s))
+	require.NoError(t, field.Write(specs, d, false))
+	require.Equal(t, map[string]any{"text": "x", "flag": true, "duration": int64(60), "unset": int64(0)}, field.Read(specs))
 	require.Equal(t, state{"x", true, time.Minute, new(time.Duration)}, s)
+	d.Raw = map[string]any{"unset": nil, "duration": nil}
+	require.NoError(t, field.Write(specs, d, false))
+	require.Equal(t, state{"x", true, 0, nil}, s, "null unsets what can be unset")
 }
 
 func TestDurations(t *testing.T) {
@@ -285,33 +290,31 @@ func TestDurations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got time.Duration
-			specs := []field.Spec[time.Duration]{{
-				Name: "d", Type: framework.TypeDurationSecond, Shortest: time.Minute, OrNone: c.orNone,
-				At: func(d *time.Duration) any { return d },
+			specs := []field.Spec{{
+				Name: "d", Shortest: time.Minute, OrNone: c.orNone,
+				At: &got,
 			}}
-			err := field.Write(specs, &got, &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"d": c.seconds}}, false)
+			err := field.Write(specs, &framework.FieldData{Schema: field.Schema(specs), Raw: map[string]any{"d": c.seconds}}, false)
 			if c.problem != "" {
 				require.EqualError(t, err, "d: "+c.problem)
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, map[string]any{"d": int64(c.seconds)}, field.Read(specs, &got))
+			require.Equal(t, map[string]any{"d": int64(c.seconds)}, field.Read(specs))
 		})
 	}
 }
 
 // Fields that are only read, and how a value that is missing is read.
 func TestFieldsThatAreOnlyRead(t *testing.T) {
-	type state struct {
-		at   time.Time
-		text string
+	shown := func(text string, at time.Time) map[string]any {
+		return field.Read([]field.Spec{
+			field.Always("text", framework.TypeString, "A text.", text),
+			field.IfKnown("known_text", framework.TypeString, "A text, if there is one.", field.Text(text)),
+			field.IfKnown("at", framework.TypeTime, "A time, if there is one.", field.Time(at)),
+		})
 	}
-	specs := []field.Spec[state]{
-		field.Always("text", framework.TypeString, "A text.", func(s *state) any { return s.text }),
-		field.IfKnown("known_text", framework.TypeString, "A text, if there is one.", func(s *state) any { return field.Text(s.text) }),
-		field.IfKnown("at", framework.TypeTime, "A time, if there is one.", func(s *state) any { return field.Time(s.at) }),
-	}
-	require.Equal(t, map[string]any{"text": ""}, field.Read(specs, &state{}))
-	full := field.Read(specs, &state{time.Date(2027, 2, 28, 13, 0, 0, 0, time.FixedZone("", 3600)), "x"})
+	require.Equal(t, map[string]any{"text": ""}, shown("", time.Time{}))
+	full := shown("x", time.Date(2027, 2, 28, 13, 0, 0, 0, time.FixedZone("", 3600)))
 	require.Equal(t, map[string]any{"text": "x", "known_text": "x", "at": "2027-02-28T12:00:00Z"}, full)
 }

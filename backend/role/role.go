@@ -5,6 +5,7 @@
 package role
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -34,18 +35,10 @@ type Role struct {
 }
 
 // Fields are the fields of a role.
-func Fields() []field.Spec[Role] {
-	return []field.Spec[Role]{
-		{
-			Name: FieldTTL, Title: "TTL", Type: framework.TypeDurationSecond,
-			Description: "Duration of the leases, capped by the mount's max-lease-ttl; 0 or unset takes the configuration's. The mount's default-lease-ttl has no effect.",
-			At:          func(r *Role) any { return &r.TTL },
-		},
-		{
-			Name: FieldMaxKeyAge, Title: "Maximum key age", Type: framework.TypeDurationSecond, Optional: true,
-			Description: "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read.",
-			At:          func(r *Role) any { return &r.MaxKeyAge },
-		},
+func (r *Role) Fields() []field.Spec {
+	return []field.Spec{
+		{Name: FieldTTL, Title: "TTL", At: &r.TTL, Description: "Duration of the leases, capped by the mount's max-lease-ttl; 0 or unset takes the configuration's. The mount's default-lease-ttl has no effect."},
+		{Name: FieldMaxKeyAge, Title: "Maximum key age", At: &r.MaxKeyAge, Optional: true, Description: "How old a key may be to be shared; unset shares a key of any age, 0 regenerates it at every read."},
 	}
 }
 
@@ -53,17 +46,8 @@ func Fields() []field.Spec[Role] {
 // for a new one. Fields that d does not name keep their value; a JSON null unsets. Its
 // error is a [*field.Error].
 func (r *Role) Update(d *framework.FieldData) (*Role, error) {
-	next := Role{}
-	if r != nil {
-		next = *r
-	}
-	if err := field.Write(Fields(), &next, d, false); err != nil {
-		return nil, err
-	}
-	if raw, given := d.Raw[FieldMaxKeyAge]; given && raw == nil {
-		next.MaxKeyAge = nil
-	}
-	return &next, nil
+	next := *cmp.Or(r, &Role{})
+	return &next, field.Write(next.Fields(), d, false)
 }
 
 // Terms returns the terms of the role's readers, given those of a read without a role.

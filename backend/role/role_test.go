@@ -20,7 +20,7 @@ import (
 )
 
 func data(fields map[string]any) *framework.FieldData {
-	return &framework.FieldData{Raw: fields, Schema: field.Schema(role.Fields())}
+	return &framework.FieldData{Raw: fields, Schema: field.Schema(new(role.Role).Fields())}
 }
 
 func TestUpdateAndTerms(t *testing.T) {
@@ -37,7 +37,7 @@ func TestUpdateAndTerms(t *testing.T) {
 	} {
 		next, err := r.Update(data(c.fields))
 		require.NoError(t, err)
-		require.Equal(t, c.shows, field.Read(role.Fields(), next))
+		require.Equal(t, c.shows, field.Read(next.Fields()))
 		require.Equal(t, c.terms, next.Terms(accesskey.Terms{TTL: time.Hour, MaxAge: 5 * time.Minute}))
 		r = next
 	}

@@ -161,7 +161,7 @@ func (e *engine) hours(n int) {
 // configure writes fields of the configuration, as mdi/config does, and returns the warning.
 func (e *engine) configure(fields map[string]any) (warning string) {
 	e.t.Helper()
-	d := &framework.FieldData{Raw: fields, Schema: field.Schema(config.Fields())}
+	d := &framework.FieldData{Raw: fields, Schema: field.Schema(new(config.Config).Fields())}
 	tried, err := e.configs.Try(e.ctx, d)
 	require.NoError(e.t, err)
 	require.NoError(e.t, e.exclusive(e.ctx, func(ctx context.Context) error {

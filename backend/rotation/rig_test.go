@@ -131,7 +131,7 @@ func (r *rig) configure(fields map[string]any) {
 	for name, value := range fields {
 		write[name] = value
 	}
-	d := &framework.FieldData{Raw: write, Schema: field.Schema(config.Fields())}
+	d := &framework.FieldData{Raw: write, Schema: field.Schema(new(config.Config).Fields())}
 	conn, err := r.configs.Try(r.ctx, d)
 	require.NoError(r.t, err)
 	require.NoError(r.t, r.configs.Save(r.ctx, conn))

@@ -5,14 +5,22 @@ package schedule
 import (
 	"testing"
 
+	"github.com/hashicorp/vault/sdk/rotation"
 	"github.com/stretchr/testify/require"
 )
+
+func checkCron(expression string) error {
+	_, err := cron(expression)
+	return err
+}
 
 func TestCheckCron(t *testing.T) {
 	for _, good := range []string{"* * * * *", "*/5 2-4 * * 1-5", "0 0 29 2 *", "30 3 1 1,7 *"} {
 		require.NoError(t, checkCron(good), good)
 	}
-	for _, bad := range []string{"", "* * * *", "* * * * * *", "61 * * * *", "@daily", "0 0 x * *"} {
+	_, err := rotation.DefaultScheduler.Parse("")
+	require.Error(t, err, "which Next relies on: no expression is no schedule")
+	for _, bad := range []string{"* * * *", "* * * * * *", "61 * * * *", "@daily", "0 0 x * *"} {
 		require.Error(t, checkCron(bad), bad)
 	}
 	require.EqualError(t, checkCron("0 0 hunter2 * *"), "must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)")

@@ -53,56 +53,40 @@ const (
 )
 
 // Fields are the fields of a schedule.
-func Fields() []field.Spec[Schedule] {
-	return []field.Spec[Schedule]{
-		{
-			Name: FieldPeriod, Title: "Rotation period", Group: "Rotation", Type: framework.TypeDurationSecond,
-			Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule.",
-			At:          func(s *Schedule) any { return &s.Period }, Shortest: shortestPeriod, OrNone: true,
-		},
-		{
-			Name: FieldCron, Title: "Rotation schedule", Group: "Rotation", Type: framework.TypeString,
-			Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period.",
-			At:          func(s *Schedule) any { return &s.Cron }, Check: cron,
-		},
-		{
-			Name: FieldWindow, Title: "Rotation window", Group: "Rotation", Type: framework.TypeDurationSecond,
-			Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has.",
-			At:          func(s *Schedule) any { return &s.Window }, Shortest: shortestWindow, OrNone: true,
-		},
+func (s *Schedule) Fields() []field.Spec {
+	return []field.Spec{
+		{Name: FieldPeriod, Title: "Rotation period", At: &s.Period, Group: "Rotation", Shortest: shortestPeriod, OrNone: true, Description: "How long after a regeneration the key is regenerated automatically, 60s at least; 0: not. Clears rotation_schedule."},
+		{Name: FieldCron, Title: "Rotation schedule", At: &s.Cron, Group: "Rotation", Check: cron, Description: "When the key is regenerated automatically: a cron expression of five fields, in UTC. Clears rotation_period."},
+		{Name: FieldWindow, Title: "Rotation window", At: &s.Window, Group: "Rotation", Shortest: shortestWindow, OrNone: true, Description: "How long after its time a rotation by rotation_schedule may still happen, 1h at least; 0: until it has."},
 	}
 }
 
-func cron(text string) (string, error) {
-	if text == "" {
+func cron(expression string) (string, error) {
+	if expression == "" {
 		return "", nil
 	}
-	return text, checkCron(text)
-}
-
-func checkCron(expression string) error {
 	if strings.Contains(expression, "=") {
 		// The parser takes TZ=… and then ignores it, and panics if nothing follows.
-		return errors.New("a time zone cannot be named: the times are UTC")
+		return "", errors.New("a time zone cannot be named: the times are UTC")
 	}
 	parsed, err := rotation.DefaultScheduler.Parse(expression)
 	if err != nil {
 		// The parser's error quotes parts of the value.
-		return errors.New("must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)")
+		return "", errors.New("must be a cron expression of five fields (minute, hour, day of month, month, day of week; UTC)")
 	}
 	if parsed.Next(time.Unix(0, 0)).IsZero() {
-		return errors.New("never falls due: there is no such date")
+		return "", errors.New("never falls due: there is no such date")
 	}
 	for i, part := range strings.Fields(expression) {
 		for _, step := range strings.Split(part, "/")[1:] {
 			var n int
 			_, _ = fmt.Sscan(step, &n) // up to a comma; what is no number has been refused
 			if values := [...]int{60, 24, 31, 12, 7}[i]; n > values {
-				return fmt.Errorf("a step of more than %d is never taken in field %d, since counting begins anew: use %s", values, i+1, FieldPeriod)
+				return "", fmt.Errorf("a step of more than %d is never taken in field %d, since counting begins anew: use %s", values, i+1, FieldPeriod)
 			}
 		}
 	}
-	return nil
+	return expression, nil
 }
 
 // Next returns when a key that was last regenerated at last (zero: never) is due to be
@@ -115,13 +99,10 @@ func (s *Schedule) Next(last, now time.Time) (next, missed time.Time) {
 	if last.After(now) {
 		last = now // a clock was ahead: a negative age counts as zero
 	}
-	switch {
-	case s.Period == 0 && s.Cron == "":
-		return time.Time{}, time.Time{}
-	case s.Period > 0:
+	if s.Period > 0 {
 		return last.Add(s.Period), time.Time{}
 	}
-	// What is stored has been parsed before.
+	// What is stored has been parsed before, unless it is no schedule at all.
 	parsed, err := rotation.DefaultScheduler.Parse(s.Cron)
 	if err != nil {
 		return time.Time{}, time.Time{}
@@ -171,24 +152,19 @@ func (s *Schedule) Due(last, now time.Time) time.Time {
 // Update writes the fields of d over s, which was old before. Setting a period clears the
 // cron expression and its window, and the other way round. Its error is a [*field.Error].
 func (s *Schedule) Update(d *framework.FieldData, old Schedule, now time.Time) error {
-	if err := field.Write(Fields(), s, d, false); err != nil {
+	if err := field.Write(s.Fields(), d, false); err != nil {
 		return err
 	}
 	setsPeriod, setsCron, setsWindow := d.Raw[FieldPeriod] != nil && s.Period != 0, d.Raw[FieldCron] != nil && s.Cron != "", d.Raw[FieldWindow] != nil && s.Window != 0
-	if setsPeriod && setsCron {
+	switch {
+	case setsPeriod && setsCron:
 		return &field.Error{Field: FieldCron, Problem: "cannot be combined with " + FieldPeriod + ": set one of them"}
-	}
-	if setsPeriod {
-		s.Cron = ""
-	}
-	if setsCron {
+	case setsWindow && (setsPeriod || s.Cron == ""):
+		return &field.Error{Field: FieldWindow, Problem: "needs " + FieldCron + ": a rotation by period can happen at any time after it is due"}
+	case setsCron:
 		s.Period = 0
-	}
-	if s.Cron == "" {
-		if setsWindow {
-			return &field.Error{Field: FieldWindow, Problem: "needs " + FieldCron + ": a rotation by period can happen at any time after it is due"}
-		}
-		s.Window = 0
+	case setsPeriod || s.Cron == "":
+		s.Cron, s.Window = "", 0
 	}
 	if s.Period != old.Period || s.Cron != old.Cron {
 		s.Since = now

@@ -97,7 +97,7 @@ var now = time.Date(2027, 1, 1, 10, 0, 0, 0, time.UTC)
 
 // update writes fields over a schedule.
 func update(old schedule.Schedule, fields map[string]any) (schedule.Schedule, error) {
-	next, schema := old, field.Schema(schedule.Fields())
+	next, schema := old, field.Schema(new(schedule.Schedule).Fields())
 	cleaned, _, err := field.Clean(schema, fields)
 	if err != nil {
 		return next, err
@@ -120,7 +120,7 @@ func TestSettingOneScheduleClearsTheOther(t *testing.T) {
 	} {
 		next, err := update(s, c.fields)
 		require.NoError(t, err)
-		require.Equal(t, c.want, field.Read(schedule.Fields(), &next))
+		require.Equal(t, c.want, field.Read(next.Fields()))
 		s = next
 	}
 }
