@@ -28,7 +28,7 @@ Give hosts read on this path beside that on the key.
 // keyVersionFields are the fields of the answer.
 var keyVersionFields = []field.Spec[accesskey.Record]{
 	field.Always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", func(r *accesskey.Record) any { return r.Version }),
-	field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", func(r *accesskey.Record) any { return field.Time(r.LastRegenerated()) }),
+	field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", func(r *accesskey.Record) any { return field.Time(r.RegeneratedAt) }),
 	field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", func(r *accesskey.Record) any { return r.Watch != nil || r.Intent != nil }),
 }
 

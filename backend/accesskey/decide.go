@@ -212,7 +212,7 @@ func due(r Record, s situation) []string {
 		work = append(work, WorkRetire)
 	}
 	if s.policy.Rotation != nil {
-		if next := s.policy.Rotation(r.LastRegenerated(), s.now); !next.IsZero() && !s.now.Before(next) {
+		if next := s.policy.Rotation(r.RegeneratedAt, s.now); !next.IsZero() && !s.now.Before(next) {
 			work = append(work, WorkRotate)
 		}
 	}

@@ -633,8 +633,8 @@ func (s *Store) view() Record {
 // seen returns a record as this process knows it to be: a key that was disclosed in
 // advance, and that no reader has, is not disclosed.
 func (s *Store) seen(rec Record) Record {
-	if rec.Disclosed && s.inAdvance.Load() == int64(rec.Version) {
-		return rec.undelivered()
+	if s.inAdvance.Load() == int64(rec.Version) {
+		rec.Disclosed = false
 	}
 	return rec
 }
