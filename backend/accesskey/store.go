@@ -205,13 +205,7 @@ func (s *Store) allowed(t Terms) (Record, decision, error) {
 	}
 	rec := s.view()
 	d := decide(rec, t, at.policy, s.asked, s.now())
-	return rec, d, firsts[d.verdict]
-}
-
-// firsts are the errors of the verdicts.
-var firsts = map[verdict]error{
-	waitFirst: ErrWaitFirst, compareFirst: ErrCompareFirst, regenerateFirst: ErrRegenerateFirst,
-	inDoubt: ErrInDoubt, refuse: ErrUnconfigured,
+	return rec, d, d.first
 }
 
 func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, d decision) (*Lease, error) {
