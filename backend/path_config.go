@@ -110,7 +110,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	}
 	warn(resp, b.core.warningOfMax(next.TTL))
 	if rec, unknown := b.keys.Record(ctx); unknown == nil {
-		warn(resp, next.Schedule.Upcoming(d, rec.LastRegenerated(), b.now(), next.DisableRotation))
+		warn(resp, next.Schedule.Upcoming(d, rec.RegeneratedAt, b.now(), next.DisableRotation))
 	}
 	hclog.FromContext(ctx).Info("configuration stored", "tenant_id", next.TenantID, "client_id", next.ClientID, "environment", next.Environment)
 	b.events.Send(ctx, event.ConfigWrite, configPath)

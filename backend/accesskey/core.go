@@ -3,7 +3,9 @@
 package accesskey
 
 import (
+	"cmp"
 	"crypto/hmac"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -48,24 +50,21 @@ const (
 
 // begin announces a regeneration.
 func (r Record) begin(now time.Time) Record {
-	next := intent{StartedAt: now}
+	next := intent{
+		StartedAt: now, UnderWay: true, BegunAt: now, Deadline: now.Add(postLife),
+		Newest: r.newest(), Wanted: !r.WantedSince.IsZero(),
+	}
 	if r.InDoubt() {
 		next.StartedAt, next.Doubt = r.Intent.StartedAt, true
 	}
-	next.UnderWay, next.BegunAt, next.Deadline = true, now, now.Add(postLife)
-	next.Newest, next.Wanted = r.newest(), !r.WantedSince.IsZero()
-	r.Intent = &next
-	return r
+	return r.intending(next)
 }
 
 // answered makes key the current version. All versions that were known when the
 // regeneration was sent are dead. If key is one of theirs, the regeneration has failed,
 // and nothing is proven.
 func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
-	at := intent{Newest: r.newest()}
-	if r.Intent != nil {
-		at = *r.Intent
-	}
+	at := cmp.Or(orZero(r.Intent), intent{Newest: r.newest()})
 	known, isKnown := r.known(key)
 	if isKnown && known.Version <= at.Newest || r.holds(r.Superseded, key) {
 		return r.lost(now), OldAnswer
@@ -95,34 +94,27 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 // refused ends a regeneration that is proven not to have been carried out. It proves
 // nothing about one before.
 func (r Record) refused() Record {
-	if !r.InDoubt() {
-		r.Intent = nil
-		return r
-	}
-	kept := *r.Intent
+	kept := orZero(r.Intent)
 	kept.UnderWay, kept.Wanted = false, false
-	r.Intent = &kept
-	return r
+	return r.intending(kept)
 }
 
 // lost leaves the record in doubt.
 func (r Record) lost(now time.Time) Record {
-	kept := intent{StartedAt: now, BegunAt: now}
-	if r.Intent != nil {
-		kept = *r.Intent
-	}
+	kept := cmp.Or(orZero(r.Intent), intent{StartedAt: now, BegunAt: now})
 	kept.Doubt, kept.UnderWay, kept.Wanted = true, false, false
-	r.Intent = &kept
-	return r.onWatch(now, true)
+	return r.intending(kept).onWatch(now, true)
 }
 
 // compared is what becomes of the record when Graph has named the tenant's key. Graph's
 // word counts, and since it may be stale, an unknown key puts the mount on watch.
 func (r Record) compared(key string, now time.Time) (Record, Finding) {
-	unproven := r.Intent != nil || r.Watch != nil && r.Watch.Unproven
-	ends := !r.UnderWay() && !r.InDoubt() && r.Watch != nil && !now.Before(r.Watch.Until)
-	if r.InDoubt() {
-		r = r.decided().onWatch(now, true)
+	unproven := r.Intent != nil || orZero(r.Watch).Unproven
+	ends := !r.UnderWay() && !r.InDoubt() && !now.Before(r.Watch.Ends())
+	if r.InDoubt() { // that ends, but not a regeneration that is under way
+		kept := *r.Intent
+		kept.Doubt, kept.StartedAt = false, kept.BegunAt
+		r = r.intending(kept).onWatch(now, true)
 	}
 	switch {
 	case r.Key != "" && r.holds([][]byte{r.mac(r.Key)}, key):
@@ -149,12 +141,6 @@ func (r Record) compared(key string, now time.Time) (Record, Finding) {
 // disclosed records that the key has been handed out.
 func (r Record) disclosed() Record {
 	r.Disclosed = true
-	return r
-}
-
-// undelivered records that a key disclosed in advance has reached no reader.
-func (r Record) undelivered() Record {
-	r.Disclosed = false
 	return r
 }
 
@@ -198,38 +184,37 @@ func (r Record) found(now time.Time) Record {
 }
 
 // ahead reports whether a clock ahead has left a time that is later than it can be.
-func (r Record) ahead(now time.Time) bool {
-	return r.RegeneratedAt.After(now) || r.ComparedAt.After(now) || r.WantedSince.After(now) ||
-		r.Intent != nil && (r.Intent.StartedAt.After(now) || r.Intent.BegunAt.After(now)) ||
-		r.Watch != nil && r.Watch.Until.After(now.Add(watchFor))
-}
+func (r Record) ahead(now time.Time) bool { return !reflect.DeepEqual(r, r.sane(now)) }
 
 // sane corrects the times that a clock ahead has left. A watch begins anew.
 func (r Record) sane(now time.Time) Record {
-	r.RegeneratedAt = notAfter(now, r.RegeneratedAt)
-	r.ComparedAt = notAfter(now, r.ComparedAt)
-	r.WantedSince = notAfter(now, r.WantedSince)
+	kept := orZero(r.Intent)
+	for _, t := range []*time.Time{&r.RegeneratedAt, &r.ComparedAt, &r.WantedSince, &kept.StartedAt, &kept.BegunAt} {
+		if t.After(now) {
+			*t = now
+		}
+	}
 	if r.Intent != nil {
-		kept := *r.Intent
-		kept.StartedAt, kept.BegunAt = notAfter(now, kept.StartedAt), notAfter(now, kept.BegunAt)
 		r.Intent = &kept
 	}
-	if r.Watch != nil && r.Watch.Until.After(now.Add(watchFor)) {
-		r = r.onWatch(now, false)
+	if r.Watch.Ends().After(now.Add(watchFor)) {
+		return r.onWatch(now, false)
 	}
 	return r
 }
 
-func notAfter(limit, t time.Time) time.Time {
-	if t.After(limit) {
-		return limit
+// intending returns the record with an intent, or with none if it says nothing.
+func (r Record) intending(next intent) Record {
+	r.Intent = nil
+	if next.UnderWay || next.Doubt {
+		r.Intent = &next
 	}
-	return t
+	return r
 }
 
 // onWatch begins or prolongs the watch.
 func (r Record) onWatch(now time.Time, unproven bool) Record {
-	r.Watch = &watch{Until: now.Add(watchFor), Unproven: unproven || r.Watch != nil && r.Watch.Unproven}
+	r.Watch = &watch{Until: now.Add(watchFor), Unproven: unproven || orZero(r.Watch).Unproven}
 	return r
 }
 
@@ -248,22 +233,10 @@ func (r Record) becomes(key, cause string, now time.Time) Record {
 	return r
 }
 
-// decided ends a doubt, but not a regeneration that is under way.
-func (r Record) decided() Record {
-	if !r.UnderWay() {
-		r.Intent = nil
-		return r
-	}
-	kept := *r.Intent
-	kept.Doubt, kept.StartedAt = false, kept.BegunAt
-	r.Intent = &kept
-	return r
-}
-
-// versions returns the record's version and the displaced ones.
+// versions returns the record's version and the displaced ones. Without a key there are none.
 func (r Record) versions() []displaced {
 	if r.Key == "" {
-		return slices.Clone(r.Displaced)
+		return nil
 	}
 	own := displaced{Version: r.Version, MAC: r.mac(r.Key), RegeneratedAt: r.RegeneratedAt, Cause: r.Cause, Disclosed: r.Disclosed}
 	return slices.Concat([]displaced{own}, r.Displaced)

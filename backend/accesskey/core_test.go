@@ -109,7 +109,6 @@ func TestTransitions(t *testing.T) {
 		}},
 
 		"disclosed":    {settled, settled.disclosed(), func(r *Record) { r.Disclosed = true }},
-		"undelivered":  {settled.disclosed(), settled.disclosed().undelivered(), func(r *Record) { r.Disclosed = false }},
 		"wanted":       {settled, settled.wanted(noon), func(r *Record) { r.WantedSince = noon }},
 		"wanted twice": {settled.wanted(noon), settled.wanted(noon).wanted(later), func(*Record) {}},
 
@@ -309,9 +308,9 @@ func TestSane(t *testing.T) {
 
 func TestFingerprintIdentifiesAKeyAndDoesNotShowIt(t *testing.T) {
 	require.Empty(t, had().Fingerprint())
-	require.Zero(t, had().LastRegenerated())
+	require.Zero(t, had().RegeneratedAt)
 	one := had("a")
-	require.Equal(t, noon, one.LastRegenerated())
+	require.Equal(t, noon, one.RegeneratedAt)
 	require.Len(t, one.Fingerprint(), 32)
 	require.Equal(t, one.Fingerprint(), had("b", "a").Fingerprint())
 	require.NotEqual(t, one.Fingerprint(), had("b").Fingerprint())

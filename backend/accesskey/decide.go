@@ -85,85 +85,52 @@ func (a asked) within(d time.Duration, now time.Time) bool {
 	return !a.at.IsZero() && age >= 0 && age < d
 }
 
-// verdict says what has to happen before a reader can have the key.
-type verdict int
-
-const (
-	take verdict = iota
-	waitFirst
-	compareFirst
-	regenerateFirst
-	inDoubt // nobody can tell which key is the tenant's
-	refuse  // nothing is configured
-)
-
 // decision is what a reader may have.
 type decision struct {
-	verdict
-	short       bool // the lease is a short one
-	unconfirmed bool // Graph has not confirmed the key, though it should have
+	first       error // what has to happen first, or why the reader cannot have the key
+	short       bool  // the lease is a short one
+	unconfirmed bool  // Graph has not confirmed the key, though it should have
 }
 
 // decide says what a reader may have at a time.
 func decide(r Record, t Terms, p Policy, a asked, now time.Time) decision {
+	meets, recent := r.meets(t, now), a.within(watchFresh, now)
+	doubt := r.InDoubt() && !r.UnderWay()
 	switch {
 	case !p.configured():
-		return decision{verdict: refuse}
+		return decision{first: ErrUnconfigured}
 	case r.fresh(t):
-		return decision{verdict: take, short: r.Watch != nil}
-	case !r.meets(t, now) && r.UnderWay():
-		return decision{verdict: regenerateFirst} // which joins it
+		return decision{short: r.Watch != nil}
+	case !meets && r.UnderWay():
+		return decision{first: ErrRegenerateFirst} // which joins it
 	case r.UnderWay() && !t.Waited:
-		return decision{verdict: waitFirst}
-	case r.InDoubt() && !r.UnderWay():
-		return doubtful(r, a, now)
-	case !r.meets(t, now):
-		return decision{verdict: regenerateFirst}
-	case r.UnderWay():
-		return beside(a, now)
-	case r.Watch != nil:
-		return watched(a, now)
-	case !r.compareDue(p.DriftCheckInterval, now), !a.failed && a.within(watchFresh, now):
-		return decision{verdict: take} // the second if Graph lags behind
+		return decision{first: ErrWaitFirst}
+
+	// Nobody knows which key is the tenant's. Graph is asked; if it goes on failing, a new
+	// key settles that as well.
+	case doubt && !(a.failed && recent):
+		return decision{first: ErrCompareFirst}
+	case doubt && now.Sub(r.Intent.StartedAt) < DoubtFor:
+		return decision{first: ErrInDoubt}
+	case doubt, !meets:
+		return decision{first: ErrRegenerateFirst}
+
+	// The reader shares, beside another's regeneration or on watch. The former can replace
+	// the key at any time, so nothing but Graph's word will do.
+	case (r.UnderWay() || r.Watch != nil) && !recent:
+		return decision{first: ErrCompareFirst}
+	case r.UnderWay() && a.failed:
+		return decision{first: ErrInDoubt}
+	case r.UnderWay(), r.Watch != nil:
+		return decision{short: true, unconfirmed: a.failed}
+
+	case !r.compareDue(p.DriftCheckInterval, now), !a.failed && recent:
+		return decision{} // the second if Graph lags behind
 	case a.failed && a.within(retryCompare, now):
-		return decision{verdict: take, unconfirmed: true}
+		return decision{unconfirmed: true}
 	default:
-		return decision{verdict: compareFirst}
+		return decision{first: ErrCompareFirst}
 	}
-}
-
-// doubtful is for a reader while nobody knows which key is the tenant's. Graph is asked;
-// if it goes on failing, a new key settles that as well.
-func doubtful(r Record, a asked, now time.Time) decision {
-	switch {
-	case !a.failed || !a.within(watchFresh, now):
-		return decision{verdict: compareFirst}
-	case now.Sub(r.Intent.StartedAt) < DoubtFor:
-		return decision{verdict: inDoubt}
-	default:
-		return decision{verdict: regenerateFirst}
-	}
-}
-
-// beside is for a reader who shares while another's regeneration is under way. It can
-// replace the key at any time, so nothing but Graph's word will do.
-func beside(a asked, now time.Time) decision {
-	switch {
-	case !a.within(watchFresh, now):
-		return decision{verdict: compareFirst}
-	case a.failed:
-		return decision{verdict: inDoubt}
-	default:
-		return decision{verdict: take, short: true}
-	}
-}
-
-// watched is for a reader who shares while the mount is on watch.
-func watched(a asked, now time.Time) decision {
-	if !a.within(watchFresh, now) {
-		return decision{verdict: compareFirst}
-	}
-	return decision{verdict: take, short: true, unconfirmed: a.failed}
 }
 
 // fresh reports whether the key is one that was made for the reader, or later.
@@ -212,7 +179,7 @@ func due(r Record, s situation) []string {
 		work = append(work, WorkRetire)
 	}
 	if s.policy.Rotation != nil {
-		if next := s.policy.Rotation(r.LastRegenerated(), s.now); !next.IsZero() && !s.now.Before(next) {
+		if next := s.policy.Rotation(r.RegeneratedAt, s.now); !next.IsZero() && !s.now.Before(next) {
 			work = append(work, WorkRotate)
 		}
 	}
@@ -229,9 +196,6 @@ func retirementDue(r Record, s situation) bool {
 	all := r.versions()
 	if r.Watch == nil || !s.asked.failed && !s.turning {
 		all = all[:min(len(all), 1)]
-		if r.Key == "" {
-			all = nil
-		}
 	}
 	given, held := s.turning && !r.WantedSince.IsZero(), false
 	for _, d := range all {
@@ -243,24 +207,15 @@ func retirementDue(r Record, s situation) bool {
 
 // engineCompares reports whether the engine compares the key without being asked.
 func engineCompares(r Record, s situation) bool {
-	switch {
-	case r.Watch != nil:
+	if r.Watch != nil {
 		return !s.asked.within(watchTick, s.now)
-	case r.Key == "":
-		return false
-	case r.compareDue(s.policy.DriftCheckInterval, s.now) && s.leased(r.Version):
-		return true
-	default:
-		return r.compareDue(compareIdle+idleSpread*time.Duration(r.mac("")[0])/256, s.now)
 	}
+	idle := compareIdle + idleSpread*time.Duration(r.mac("")[0])/256
+	return r.Key != "" && (r.compareDue(idle, s.now) || r.compareDue(s.policy.DriftCheckInterval, s.now) && s.leased(r.Version))
 }
 
 // compareDue reports whether the last comparison is older than the interval, 0 meaning
 // never. Graph's answer to the regeneration counts as one.
 func (r Record) compareDue(interval time.Duration, now time.Time) bool {
-	last := r.RegeneratedAt
-	if r.ComparedAt.After(last) {
-		last = r.ComparedAt
-	}
-	return interval > 0 && now.Sub(last) >= interval
+	return interval > 0 && min(now.Sub(r.RegeneratedAt), now.Sub(r.ComparedAt)) >= interval
 }

@@ -23,7 +23,7 @@ var (
 func TestDecide(t *testing.T) {
 	const interval = 10 * time.Minute
 	full, short, blind := decision{}, decision{short: true}, decision{short: true, unconfirmed: true}
-	first := func(v verdict) decision { return decision{verdict: v} }
+	first := func(err error) decision { return decision{first: err} }
 	old := had("a").disclosed()
 	beside, doubt := old.begin(noon), old.begin(noon).lost(noon)
 	watched := named(old, "x").disclosed()
@@ -35,60 +35,60 @@ func TestDecide(t *testing.T) {
 		after  time.Duration
 		want   decision
 	}{
-		"no key":                         {had(), shared, asked{}, 0, first(regenerateFirst)},
+		"no key":                         {had(), shared, asked{}, 0, first(ErrRegenerateFirst)},
 		"any age":                        {old, shared, asked{}, interval - 1, full},
-		"alone":                          {old, alone, asked{}, 0, first(regenerateFirst)},
+		"alone":                          {old, alone, asked{}, 0, first(ErrRegenerateFirst)},
 		"young enough":                   {old, Terms{MaxAge: time.Minute}, asked{}, time.Minute - 1, full},
-		"too old":                        {old, Terms{MaxAge: time.Minute}, asked{}, time.Minute, first(regenerateFirst)},
+		"too old":                        {old, Terms{MaxAge: time.Minute}, asked{}, time.Minute, first(ErrRegenerateFirst)},
 		"from a clock that was ahead":    {old, Terms{MaxAge: time.Minute}, asked{}, -time.Hour, full},
-		"comparison due":                 {old, shared, asked{}, interval, first(compareFirst)},
-		"too old to be compared":         {old, Terms{MaxAge: interval}, asked{}, interval, first(regenerateFirst)},
+		"comparison due":                 {old, shared, asked{}, interval, first(ErrCompareFirst)},
+		"too old to be compared":         {old, Terms{MaxAge: interval}, asked{}, interval, first(ErrRegenerateFirst)},
 		"comparison has failed":          {old, shared, asked{noon.Add(interval), true}, interval + time.Minute - 1, decision{unconfirmed: true}},
-		"comparison failed too long ago": {old, shared, asked{noon.Add(interval - time.Minute), true}, interval, first(compareFirst)},
+		"comparison failed too long ago": {old, shared, asked{noon.Add(interval - time.Minute), true}, interval, first(ErrCompareFirst)},
 
 		"made for the reader":         {old, Terms{Fresh: 1}, asked{}, time.Hour, full},
 		"newer than made for it":      {had("a", "b"), Terms{Fresh: 1}, asked{}, time.Hour, full},
-		"older than made for it":      {old, Terms{Fresh: 2}, asked{}, 0, first(regenerateFirst)},
+		"older than made for it":      {old, Terms{Fresh: 2}, asked{}, 0, first(ErrRegenerateFirst)},
 		"made for it, on watch":       {named(old, "x", "a"), Terms{Fresh: 1}, asked{}, 0, short},
-		"adopted since":               {watched, Terms{Fresh: 1}, succeed, 0, first(regenerateFirst)},
-		"made for it, in doubt":       {doubt, Terms{Fresh: 1}, asked{}, 0, first(compareFirst)},
-		"made for it, being replaced": {beside, Terms{Fresh: 1}, asked{}, 0, first(regenerateFirst)},
+		"adopted since":               {watched, Terms{Fresh: 1}, succeed, 0, first(ErrRegenerateFirst)},
+		"made for it, in doubt":       {doubt, Terms{Fresh: 1}, asked{}, 0, first(ErrCompareFirst)},
+		"made for it, being replaced": {beside, Terms{Fresh: 1}, asked{}, 0, first(ErrRegenerateFirst)},
 		"undelivered":                 {had("a"), alone, asked{}, undeliveredFor - 1, full},
-		"undelivered for too long":    {had("a"), alone, asked{}, undeliveredFor, first(regenerateFirst)},
-		"undelivered, on watch":       {named(had("a"), "x", "a"), alone, asked{}, 0, first(compareFirst)},
-		"made for no reader":          {rotated, alone, asked{}, 0, first(regenerateFirst)},
-		"adopted":                     {named(old, "x"), alone, succeed, 0, first(regenerateFirst)},
+		"undelivered for too long":    {had("a"), alone, asked{}, undeliveredFor, first(ErrRegenerateFirst)},
+		"undelivered, on watch":       {named(had("a"), "x", "a"), alone, asked{}, 0, first(ErrCompareFirst)},
+		"made for no reader":          {rotated, alone, asked{}, 0, first(ErrRegenerateFirst)},
+		"adopted":                     {named(old, "x"), alone, succeed, 0, first(ErrRegenerateFirst)},
 
-		"under way":                 {beside, shared, succeed, 0, first(waitFirst)},
-		"under way, alone":          {beside, alone, succeed, 0, first(regenerateFirst)},
-		"waited":                    {beside, waited, asked{}, 0, first(compareFirst)},
+		"under way":                 {beside, shared, succeed, 0, first(ErrWaitFirst)},
+		"under way, alone":          {beside, alone, succeed, 0, first(ErrRegenerateFirst)},
+		"waited":                    {beside, waited, asked{}, 0, first(ErrCompareFirst)},
 		"waited, compared":          {beside, waited, succeed, watchFresh - 1, short},
-		"waited, compared long ago": {beside, waited, succeed, watchFresh, first(compareFirst)},
-		"waited, GET fails":         {beside, waited, failed, watchFresh - 1, first(inDoubt)},
-		"under way in doubt":        {doubt.begin(noon), shared, asked{}, 0, first(waitFirst)},
+		"waited, compared long ago": {beside, waited, succeed, watchFresh, first(ErrCompareFirst)},
+		"waited, GET fails":         {beside, waited, failed, watchFresh - 1, first(ErrInDoubt)},
+		"under way in doubt":        {doubt.begin(noon), shared, asked{}, 0, first(ErrWaitFirst)},
 
-		"in doubt":                    {doubt, shared, asked{}, 0, first(compareFirst)},
-		"in doubt, compared before":   {doubt, shared, succeed, 0, first(compareFirst)},
-		"in doubt, GET fails":         {doubt, shared, failed, watchFresh - 1, first(inDoubt)},
-		"in doubt, GET failed before": {doubt, shared, failed, watchFresh, first(compareFirst)},
-		"in doubt for too long":       {doubt, shared, asked{noon.Add(DoubtFor), true}, DoubtFor, first(regenerateFirst)},
-		"in doubt, alone":             {doubt, alone, asked{}, 0, first(compareFirst)},
-		"in doubt, alone, GET fails":  {doubt, alone, failed, 0, first(inDoubt)},
+		"in doubt":                    {doubt, shared, asked{}, 0, first(ErrCompareFirst)},
+		"in doubt, compared before":   {doubt, shared, succeed, 0, first(ErrCompareFirst)},
+		"in doubt, GET fails":         {doubt, shared, failed, watchFresh - 1, first(ErrInDoubt)},
+		"in doubt, GET failed before": {doubt, shared, failed, watchFresh, first(ErrCompareFirst)},
+		"in doubt for too long":       {doubt, shared, asked{noon.Add(DoubtFor), true}, DoubtFor, first(ErrRegenerateFirst)},
+		"in doubt, alone":             {doubt, alone, asked{}, 0, first(ErrCompareFirst)},
+		"in doubt, alone, GET fails":  {doubt, alone, failed, 0, first(ErrInDoubt)},
 
-		"on watch":                      {watched, shared, asked{}, 0, first(compareFirst)},
+		"on watch":                      {watched, shared, asked{}, 0, first(ErrCompareFirst)},
 		"on watch, compared":            {watched, shared, succeed, watchFresh - 1, short},
-		"on watch, compared long ago":   {watched, shared, succeed, watchFresh, first(compareFirst)},
+		"on watch, compared long ago":   {watched, shared, succeed, watchFresh, first(ErrCompareFirst)},
 		"on watch, GET fails":           {watched, shared, failed, 0, blind},
 		"on watch past its end":         {watched, shared, failed, watchFresh - 1, blind},
-		"on watch, asked in the future": {watched, shared, asked{at: noon.Add(time.Hour)}, 0, first(compareFirst)},
+		"on watch, asked in the future": {watched, shared, asked{at: noon.Add(time.Hour)}, 0, first(ErrCompareFirst)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, c.want, decide(c.record, c.terms, policy, c.asked, noon.Add(c.after)))
 		})
 	}
-	require.Equal(t, first(refuse), decide(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
+	require.Equal(t, first(ErrUnconfigured), decide(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
 	require.Equal(t, full, decide(old, shared, Policy{Workspace: home}, asked{}, noon.Add(8760*time.Hour)))
-	require.Equal(t, first(compareFirst), decide(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
+	require.Equal(t, first(ErrCompareFirst), decide(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
 }
 
 // Each mount compares a key that nobody holds at a time of its own.
@@ -203,13 +203,13 @@ func TestClockThatWasAheadDelaysNothing(t *testing.T) {
 		r, _ := had().answered("a", CauseRead, wrong)
 		settled := r.disclosed().sane(noon)
 		seen := asked{at: wrong, failed: true}
-		require.Equal(t, compareFirst, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).verdict)
-		require.Equal(t, take, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).verdict)
+		require.Equal(t, ErrCompareFirst, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).first)
+		require.NoError(t, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).first)
 
 		doubt := r.disclosed().begin(wrong).lost(wrong).sane(noon)
-		require.Equal(t, compareFirst, decide(doubt, shared, policy, seen, noon).verdict, "a comparison in the future does not count")
+		require.Equal(t, ErrCompareFirst, decide(doubt, shared, policy, seen, noon).first, "a comparison in the future does not count")
 		fails := asked{at: noon.Add(DoubtFor), failed: true}
-		require.Equal(t, regenerateFirst, decide(doubt, shared, policy, fails, noon.Add(DoubtFor)).verdict)
+		require.Equal(t, ErrRegenerateFirst, decide(doubt, shared, policy, fails, noon.Add(DoubtFor)).first)
 
 		settledAgain, _ := doubt.compared("a", noon)
 		for _, c := range []struct {

@@ -3,6 +3,7 @@
 package accesskey
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -124,7 +125,7 @@ var mutations = []mutation{
 	{"an adopted key is given to who wants a new one", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
 			if t.MaxAge == 0 && r.adopted() && !r.Disclosed && r.Intent == nil {
-				d.verdict = take
+				d.first = nil
 			}
 			return d
 		})
@@ -132,7 +133,7 @@ var mutations = []mutation{
 	{"a disclosed key is given to who wants a new one", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
 			if t.MaxAge == 0 && r.Disclosed && !r.adopted() && r.Intent == nil {
-				d.verdict = take
+				d.first = nil
 			}
 			return d
 		})
@@ -142,7 +143,7 @@ var mutations = []mutation{
 	}, faults{lost: 1}, "I2 late", false},
 	{"the record's key is shared in doubt", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, _ Terms) decision {
-			if d.verdict == inDoubt && r.Key != "" {
+			if errors.Is(d.first, ErrInDoubt) && r.Key != "" {
 				return decision{short: true, unconfirmed: true}
 			}
 			return d
@@ -151,7 +152,7 @@ var mutations = []mutation{
 	{"on watch nothing is shared without GET", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, _ Terms) decision {
 			if r.Watch != nil && d.unconfirmed {
-				return decision{verdict: inDoubt}
+				return decision{first: ErrInDoubt}
 			}
 			return d
 		})
@@ -159,7 +160,7 @@ var mutations = []mutation{
 	{"who shares waits for the POST of another", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
 			if r.UnderWay() && t.Waited {
-				return decision{verdict: inDoubt}
+				return decision{first: ErrInDoubt}
 			}
 			return d
 		})

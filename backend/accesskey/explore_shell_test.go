@@ -2,7 +2,10 @@
 
 package accesskey
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // stepper takes a step of the world. What the step does returns the invariant that it
 // breaks, or "".
@@ -352,21 +355,21 @@ func (x *explorer) read(t *world, terms Terms, g uint8) string {
 	for range 4 {
 		m := &x.all[t.memory]
 		d := x.decide(m.Record, terms, explorePolicy, askedAt(t.asked, t.askedFailed), noon)
-		switch d.verdict {
-		case take:
+		switch {
+		case d.first == nil:
 			return x.lease(t, terms, d)
-		case waitFirst:
+		case errors.Is(d.first, ErrWaitFirst):
 			terms.Waited = true
-		case compareFirst:
+		case errors.Is(d.first, ErrCompareFirst):
 			if x.hasAsked {
 				return "I3 nobody pays: a comparison is not enough"
 			}
 			if broken, stored := x.get(t, g); broken != "" || !stored {
 				return broken
 			}
-		case regenerateFirst:
+		case errors.Is(d.first, ErrRegenerateFirst):
 			return x.readerPOSTs(t, terms, g)
-		case inDoubt:
+		case errors.Is(d.first, ErrInDoubt):
 			return x.refuseReader(t, terms, g)
 		default:
 			return "I3 nobody pays: a reader is refused"

@@ -49,8 +49,8 @@ type Record struct {
 	// highest that a key has had, or may have had.
 	Version       int       `json:"version"`
 	Newest        int       `json:"newest"`
-	Key           string    `json:"key"` // "" if the workspace has no known key
-	RegeneratedAt time.Time `json:"regenerated_at"`
+	Key           string    `json:"key"`            // "" if the workspace has no known key
+	RegeneratedAt time.Time `json:"regenerated_at"` // zero without a key
 	Cause         string    `json:"cause"`
 	// ComparedAt is when the key was last found to be the tenant's.
 	ComparedAt time.Time `json:"compared_at"`
@@ -127,19 +127,17 @@ func (r Record) InDoubt() bool { return r.Intent != nil && r.Intent.Doubt }
 
 // Started returns when the first regeneration began that no answer has followed, zero if
 // there is none.
-func (i *intent) Started() time.Time {
-	if i == nil {
-		return time.Time{}
-	}
-	return i.StartedAt
-}
+func (i *intent) Started() time.Time { return orZero(i).StartedAt }
 
 // Ends returns until when the mount is on watch at least, zero if it is not.
-func (w *watch) Ends() time.Time {
-	if w == nil {
-		return time.Time{}
+func (w *watch) Ends() time.Time { return orZero(w).Until }
+
+// orZero returns what a pointer points to, a zero value if that is nothing.
+func orZero[T any](p *T) (value T) {
+	if p != nil {
+		value = *p
 	}
-	return w.Until
+	return value
 }
 
 // newRecord returns the record of a mount that has had no key yet.
@@ -168,12 +166,4 @@ func (r Record) mac(key string) []byte {
 func (r Record) holds(macs [][]byte, key string) bool {
 	mac := r.mac(key)
 	return slices.ContainsFunc(macs, func(other []byte) bool { return hmac.Equal(mac, other) })
-}
-
-// LastRegenerated returns when the key was regenerated, zero if there is none.
-func (r Record) LastRegenerated() time.Time {
-	if r.Key == "" {
-		return time.Time{}
-	}
-	return r.RegeneratedAt
 }

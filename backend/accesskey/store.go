@@ -3,6 +3,7 @@
 package accesskey
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,6 +74,11 @@ type Store struct {
 	now     func() time.Time
 	ledger  *lease.Ledger
 
+	// What decides, beside the record, whether anything is handed out.
+	policy  atomic.Pointer[Policy]
+	closed  atomic.Bool // the mount is going away
+	turning atomic.Bool // the engine turns away from the workspace
+
 	lock   store.Lock // of what follows
 	record *Record    // never changed; nil if it is not known
 	dirty  bool       // what is stored is not, or may not be, the record
@@ -84,9 +90,6 @@ type Store struct {
 	// while none is has lost it.
 	flying atomic.Bool
 
-	gate sync.Mutex // of what follows, which no I/O is made under
-	door door
-
 	// inAdvance is the version that was stored as disclosed for readers who wait, until
 	// one of them has a lease. If none ends up with a lease, it counts as undisclosed.
 	inAdvance atomic.Int64
@@ -95,22 +98,11 @@ type Store struct {
 	reserved atomic.Pointer[Lease]
 }
 
-// door is what decides, beside the record, whether anything is handed out.
-type door struct {
-	policy  Policy
-	closed  bool // the mount is going away
-	turning bool // the engine turns away from the workspace
-}
-
 // New returns the store of a mount.
 func New(storage logical.Storage, now func() time.Time) *Store {
-	return &Store{storage: storage, now: now, ledger: lease.New(), lock: store.NewLock()}
-}
-
-func (s *Store) at() door {
-	s.gate.Lock()
-	defer s.gate.Unlock()
-	return s.door
+	s := &Store{storage: storage, now: now, ledger: lease.New(), lock: store.NewLock()}
+	s.policy.Store(&Policy{})
+	return s
 }
 
 // Lease is what a reader gets.
@@ -148,24 +140,33 @@ var errNeedsLock = errors.New("the lease changes the record")
 // lease hands out the key. If it has been handed out before, that changes nothing but the
 // ledger, and readers need not be alone.
 func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) {
-	unlock, err := s.known(ctx, alone)
-	if err != nil {
-		return nil, err
-	}
+	_, unlock, err := s.known(ctx, alone)
 	defer unlock()
+	if err != nil {
+		return nil, err
+	}
 	unchanged := s.record.Disclosed && !s.dirty
-	if !unchanged && !alone {
+	p := *s.policy.Load()
+	rec := s.view() // after p: no key is handed out under the policy of another workspace
+	d := decide(rec, t, p, s.asked, s.now())
+	switch {
+	case !unchanged && !alone:
 		return nil, errNeedsLock
+	case s.closed.Load():
+		return nil, ErrClosed
+	case s.turning.Load():
+		return nil, ErrTurning
+	case d.first != nil:
+		return nil, d.first
 	}
-	rec, d, err := s.allowed(t)
-	if err != nil {
+	l := &Lease{Record: rec.disclosed(), TTL: t.TTL, Short: d.short, Unconfirmed: d.unconfirmed}
+	if d.short {
+		l.TTL = min(l.TTL, ShortTTL)
+	}
+	if l.ID, err = s.recordLease(ctx, rec.Version, l.TTL); err != nil {
 		return nil, err
 	}
-	l, err := s.recordLease(ctx, rec, t.TTL, d)
-	if err != nil {
-		return nil, err
-	}
-	l.Record = rec.disclosed()
+	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
 	if unchanged {
 		return l, nil
 	}
@@ -176,57 +177,39 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	return l, nil
 }
 
-// known takes the lock, alone or beside other readers, when the record is known.
-func (s *Store) known(ctx context.Context, alone bool) (unlock func(), err error) {
+// known returns the record as it concerns the configured workspace, and holds the lock,
+// alone or beside other readers, until unlock is called. That is also to be called after an
+// error.
+func (s *Store) known(ctx context.Context, alone bool) (rec Record, unlock func(), err error) {
 	if !alone {
-		if unlock, err = s.lock.Read(ctx); err != nil || s.isLoaded() {
-			return unlock, err
+		unlock, err = s.lock.Read(ctx)
+		switch {
+		case err != nil:
+			return Record{}, func() {}, err
+		case s.isLoaded():
+			return s.view(), unlock, nil
 		}
 		unlock()
 	}
 	if unlock, err = s.lock.Write(ctx); err != nil {
-		return nil, err
+		return Record{}, func() {}, err
 	}
-	if _, err = s.load(ctx); err != nil {
-		unlock()
+	if err := s.load(ctx); err != nil {
+		return Record{}, unlock, err
 	}
-	return unlock, err
+	return s.view(), unlock, nil
 }
 
-// allowed returns the record, which is loaded, if a reader may have its key now. The
-// caller holds a lock.
-func (s *Store) allowed(t Terms) (Record, decision, error) {
-	at := s.at()
-	switch {
-	case at.closed:
-		return Record{}, decision{}, ErrClosed
-	case at.turning:
-		return Record{}, decision{}, ErrTurning
-	}
-	rec := s.view()
-	d := decide(rec, t, at.policy, s.asked, s.now())
-	return rec, d, firsts[d.verdict]
-}
-
-// firsts are the errors of the verdicts.
-var firsts = map[verdict]error{
-	waitFirst: ErrWaitFirst, compareFirst: ErrCompareFirst, regenerateFirst: ErrRegenerateFirst,
-	inDoubt: ErrInDoubt, refuse: ErrUnconfigured,
-}
-
-func (s *Store) recordLease(ctx context.Context, rec Record, ttl time.Duration, d decision) (*Lease, error) {
-	if d.short {
-		ttl = min(ttl, ShortTTL)
-	}
-	id := s.takeReserved(rec.Version, ttl)
-	if id == "" {
-		var err error
-		if id, err = s.add(ctx, rec.Version, ttl); err != nil {
-			return nil, err
+// recordLease records a lease and returns its id. If one is reserved that is as wanted, it is
+// that; if it is not, it is withdrawn.
+func (s *Store) recordLease(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
+	if l := s.reserved.Swap(nil); l != nil {
+		if l.Record.Version == version && l.TTL == ttl && s.now().Sub(l.Record.RegeneratedAt).Abs() < reservedFor {
+			return l.ID, nil
 		}
+		s.Withdraw(l)
 	}
-	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
-	return &Lease{Record: rec, TTL: ttl, ID: id, Short: d.short, Unconfirmed: d.unconfirmed}, nil
+	return s.add(ctx, version, ttl)
 }
 
 func (s *Store) add(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
@@ -238,20 +221,6 @@ func (s *Store) Unreserve() {
 	if l := s.reserved.Swap(nil); l != nil {
 		s.Withdraw(l)
 	}
-}
-
-// takeReserved returns the id of the lease that is reserved, or "" if there is none. One that
-// is not as wanted is withdrawn.
-func (s *Store) takeReserved(version int, ttl time.Duration) (id string) {
-	l := s.reserved.Swap(nil)
-	switch {
-	case l == nil:
-		return ""
-	case l.Record.Version == version && l.TTL == ttl && s.now().Sub(l.Record.RegeneratedAt).Abs() < reservedFor:
-		return l.ID
-	}
-	s.Withdraw(l)
-	return ""
 }
 
 // Revoke removes the record of a lease, and reports whether it may have been the last on
@@ -276,39 +245,25 @@ func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast b
 // Record returns the record as it concerns the configured workspace. Without a
 // configuration it is that of the workspace before.
 func (s *Store) Record(ctx context.Context) (Record, error) {
-	unlock, err := s.known(ctx, false)
-	if err != nil {
-		return Record{}, err
-	}
+	rec, unlock, err := s.known(ctx, false)
 	defer unlock()
-	return s.view(), nil
+	return rec, err
 }
 
 // Due returns what the engine has to do with the key, the most urgent first.
 func (s *Store) Due(ctx context.Context) (Record, []string, error) {
-	unlock, err := s.known(ctx, false)
+	rec, unlock, err := s.known(ctx, false)
+	defer unlock()
 	if err != nil {
 		return Record{}, nil, err
 	}
-	defer unlock()
-	rec := s.view()
 	work, err := s.due(ctx, rec)
 	return rec, work, err
 }
 
 // due is what there is to do with a record. The caller holds a lock.
 func (s *Store) due(ctx context.Context, rec Record) ([]string, error) {
-	leased, err := s.leased(ctx, rec)
-	if err != nil {
-		return nil, err
-	}
-	at := s.at()
-	return due(rec, situation{policy: at.policy, leased: leased, asked: s.asked, turning: at.turning || at.closed, now: s.now()}), nil
-}
-
-// leased returns whether a lease is live on each version that may be the tenant's.
-func (s *Store) leased(ctx context.Context, rec Record) (func(version int) bool, error) {
-	live := map[int]bool{}
+	live := map[int]bool{} // the versions that may be the tenant's, and whether they are leased
 	for _, d := range rec.versions() {
 		held, err := s.ledger.Held(ctx, s.storage, d.Version, s.now())
 		if err != nil {
@@ -316,7 +271,10 @@ func (s *Store) leased(ctx context.Context, rec Record) (func(version int) bool,
 		}
 		live[d.Version] = held
 	}
-	return func(version int) bool { return live[version] }, nil
+	return due(rec, situation{
+		policy: *s.policy.Load(), leased: func(version int) bool { return live[version] }, asked: s.asked,
+		turning: s.turning.Load() || s.closed.Load(), now: s.now(),
+	}), nil
 }
 
 // Live returns the number of live leases on the current key.
@@ -332,24 +290,15 @@ func (s *Store) Live(ctx context.Context) (int, error) {
 // It goes by a record that is stored: after a crash, leases on the version that is found
 // then must still be known.
 func (s *Store) Prune(ctx context.Context) error {
-	rec, err := s.settled(ctx)
+	rec, unlock, err := s.known(ctx, true)
+	if err == nil && s.dirty {
+		err = s.save(ctx, *s.record, *s.record)
+	}
+	unlock()
 	if err != nil {
 		return err
 	}
 	return s.ledger.Prune(ctx, s.storage, rec.mayLive, s.now())
-}
-
-// settled stores the record if that has failed so far, and returns it.
-func (s *Store) settled(ctx context.Context) (Record, error) {
-	unlock, err := s.known(ctx, true)
-	if err != nil {
-		return Record{}, err
-	}
-	defer unlock()
-	if s.dirty {
-		err = s.save(ctx, *s.record, *s.record)
-	}
-	return s.view(), err
 }
 
 // mayLive reports whether a version may be the tenant's key, now or later.
@@ -415,89 +364,67 @@ type Applied struct {
 // and ErrOvertaken for a comparison that says nothing. If storage fails, what the event has
 // made known is kept in memory.
 func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
-	if s.opens(e) {
-		if e.Kind == Turning || e.Kind == Closed {
-			s.drain(ctx)
-		}
+	if s.opens(ctx, e) {
 		return Applied{}, nil
 	}
-	unlock, err := s.lock.Write(ctx)
-	if err != nil {
-		s.miss(e)
-		return Applied{}, err
-	}
+	rec, unlock, err := s.known(ctx, true)
 	defer unlock()
-	rec, err := s.load(ctx)
 	if errors.Is(err, ErrUnreadable) && e.Kind == Wanted {
 		rec, err = s.healed(ctx)
 	}
 	if err != nil {
-		s.miss(e)
+		// A regeneration whose outcome is missed counts as lost from the next look at the record.
+		if e.Kind == Answered || e.Kind == Refused || e.Kind == Lost {
+			s.flying.Store(false)
+		}
 		return Applied{Before: rec, Record: rec}, err
 	}
 	next, finding, err := s.step(ctx, rec, e)
 	if err != nil {
 		return Applied{Before: rec, Record: rec}, err
 	}
-	reserved := s.reserve(ctx, e, rec, next)
+	var reserved sync.WaitGroup
+	if e.Awaited && e.TTL != 0 && next.Version > rec.newest() { // else a comparison has found the key
+		reserved.Go(func() { s.reserve(ctx, next, e.TTL) })
+	}
 	err = s.keep(ctx, e, rec, next)
-	reserved()
-	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
+	reserved.Wait()
+	return Applied{Before: rec, Record: s.view(), Finding: finding}, err
 }
 
 // reservedFor is how long a lease is reserved. Its record ends in the time of a lease that
 // was handed out when it was made: core's clock for it must not start much later.
 const reservedFor = time.Second
 
-// reserve records a lease on a new key for a reader who waits for it, while the next record is
+// reserve records a lease on a new key for a reader who waits for it, while the record is
 // being stored. If the process dies between the two, nobody has the lease, nor the version
-// that it is on: see found. The caller waits for it with ready.
-func (s *Store) reserve(ctx context.Context, e Event, rec, next Record) (ready func()) {
-	if !e.Awaited || e.TTL == 0 || next.Version <= rec.newest() { // a comparison has found the key
-		return func() {}
-	}
-	ttl := e.TTL
+// that it is on: see found.
+func (s *Store) reserve(ctx context.Context, next Record, ttl time.Duration) {
 	if next.Watch != nil {
 		ttl = min(ttl, ShortTTL)
 	}
-	var added sync.WaitGroup
-	added.Go(func() {
-		if id, err := s.add(ctx, next.Version, ttl); err == nil { // else the reader tries again
-			s.reserved.Store(&Lease{Record: next, TTL: ttl, ID: id})
-		}
-	})
-	return added.Wait
-}
-
-// miss notes that an event could not be applied. A regeneration whose outcome was missed
-// counts as lost from the next look at the record.
-func (s *Store) miss(e Event) {
-	if e.Kind == Answered || e.Kind == Refused || e.Kind == Lost {
-		s.flying.Store(false)
+	if id, err := s.add(ctx, next.Version, ttl); err == nil { // else the reader tries again
+		s.reserved.Store(&Lease{Record: next, TTL: ttl, ID: id})
 	}
 }
 
-// drain waits for the readers who were in before the door was closed: what they have been
-// given counts as disclosed only then.
-func (s *Store) drain(ctx context.Context) {
-	if unlock, err := s.lock.Write(ctx); err == nil {
-		unlock()
-	}
-}
-
-// opens handles the events that open and close the door.
-func (s *Store) opens(e Event) bool {
-	s.gate.Lock()
-	defer s.gate.Unlock()
+// opens handles the events that open and close the door. Before it is closed, it waits for
+// the readers who are in: what they have been given counts as disclosed only then.
+func (s *Store) opens(ctx context.Context, e Event) bool {
 	switch e.Kind {
 	case Configured:
-		s.door.policy = e.Policy
+		s.policy.Store(&e.Policy)
 	case Closed, Reopened:
-		s.door.closed = e.Kind == Closed
+		s.closed.Store(e.Kind == Closed)
 	case Turning, Turned:
-		s.door.turning = e.Kind == Turning
+		s.turning.Store(e.Kind == Turning)
 	default:
 		return false
+	}
+	if e.Kind == Turning || e.Kind == Closed {
+		if unlock, err := s.lock.Write(ctx); err == nil {
+			unlock()
+		}
 	}
 	return true
 }
@@ -525,54 +452,40 @@ func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 
 // step is the transition for an event.
 func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, found Finding, err error) {
-	now := s.now()
-	if s.overtook(e) {
-		return rec, "", ErrOvertaken
-	}
+	next, now := rec, s.now()
 	switch e.Kind {
 	case Begun:
 		if err := s.stillDue(ctx, rec, e.OnlyIf); err != nil {
 			return rec, "", err
 		}
 		next = rec.begin(now)
-		s.outdate()
 	case Answered:
 		next, found = rec.answered(e.Key, e.Cause, now)
 		if e.Awaited && found == Renewed {
 			next = next.disclosed() // which spares those who wait a write
 		}
-		s.outdate()
 	case Refused:
 		next = rec.refused()
 	case Lost:
 		next = rec.lost(now)
-		s.outdate()
 	case Wanted:
 		next = rec.wanted(now)
-	case Unnamed:
-		next, s.asked = rec, asked{at: now, failed: true}
-	case Compared:
-		next, found = rec.compared(e.Key, now)
-		s.asked = asked{at: now}
+	case Compared, Unnamed:
+		if e.Posts != s.posts.Load() || e.Workspace != (Workspace{}) && e.Workspace != s.policy.Load().Workspace {
+			return rec, "", ErrOvertaken
+		}
+		s.asked = asked{at: now, failed: e.Kind == Unnamed}
+		if e.Kind == Compared {
+			next, found = rec.compared(e.Key, now)
+		}
 	default:
-		err = fmt.Errorf("no event of the key: %q", e.Kind)
+		return rec, "", fmt.Errorf("no event of the key: %q", e.Kind)
 	}
-	return next, found, err
-}
-
-// outdate makes every comparison so far, and each that is under way, say nothing.
-func (s *Store) outdate() {
-	s.asked = asked{}
-	s.posts.Add(1)
-}
-
-// overtook reports whether a comparison, answered or not, was made before a regeneration
-// was sent, answered or lost, or in a workspace that has been left meanwhile.
-func (s *Store) overtook(e Event) bool {
-	if e.Kind != Compared && e.Kind != Unnamed {
-		return false
+	if e.Kind == Begun || e.Kind == Answered || e.Kind == Lost {
+		s.asked = asked{} // no comparison so far says anything, nor one that is under way
+		s.posts.Add(1)
 	}
-	return e.Posts != s.posts.Load() || e.Workspace != (Workspace{}) && e.Workspace != s.at().policy.Workspace
+	return next, found, nil
 }
 
 // Posts counts when regenerations of this process were sent, answered and lost. A comparison
@@ -592,26 +505,25 @@ func (s *Store) stillDue(ctx context.Context, rec Record, work string) error {
 	return err
 }
 
-// load loads the record, if it is not known, and returns it as it concerns the configured
-// workspace. The caller holds the write lock.
-func (s *Store) load(ctx context.Context) (Record, error) {
+// load loads the record if it is not known, and corrects it. The caller holds the write lock.
+func (s *Store) load(ctx context.Context) error {
 	isNew := s.record == nil
 	if isNew {
-		rec, err := s.read(ctx)
-		if err != nil {
-			return Record{}, err
+		rec := newRecord()
+		if _, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable); err != nil {
+			return err
 		}
 		s.record = &rec
 	}
-	if rec := *s.record; (isNew || rec.UnderWay()) && !s.flying.Load() {
+	rec := *s.record
+	if (isNew || rec.UnderWay()) && !s.flying.Load() {
 		rec = rec.found(s.now())
-		s.record = &rec
 	}
-	if s.record.ahead(s.now()) {
-		rec := s.record.sane(s.now())
-		s.record, s.dirty = &rec, true
+	if rec.ahead(s.now()) {
+		rec, s.dirty = rec.sane(s.now()), true
 	}
-	return s.view(), nil
+	s.record = &rec
+	return nil
 }
 
 // isLoaded reports whether the record is known, and nothing in it has to be corrected. The
@@ -620,29 +532,17 @@ func (s *Store) isLoaded() bool {
 	return s.record != nil && !s.record.ahead(s.now()) && (!s.record.UnderWay() || s.flying.Load())
 }
 
-// view returns the record, which is known, as it concerns the configured workspace. The
-// caller holds a lock.
+// view returns the record, which is known, as it concerns the configured workspace. A key that
+// was disclosed in advance, and that no reader has, is not disclosed. The caller holds a lock.
 func (s *Store) view() Record {
-	rec := s.seen(*s.record)
-	if to := s.at().policy.Workspace; to != (Workspace{}) {
+	rec := *s.record
+	if s.inAdvance.Load() == int64(rec.Version) {
+		rec.Disclosed = false
+	}
+	if to := s.policy.Load().Workspace; to != (Workspace{}) {
 		rec = rec.turnedAway(to, s.now())
 	}
 	return rec
-}
-
-// seen returns a record as this process knows it to be: a key that was disclosed in
-// advance, and that no reader has, is not disclosed.
-func (s *Store) seen(rec Record) Record {
-	if rec.Disclosed && s.inAdvance.Load() == int64(rec.Version) {
-		return rec.undelivered()
-	}
-	return rec
-}
-
-func (s *Store) read(ctx context.Context) (Record, error) {
-	rec := newRecord()
-	_, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable)
-	return rec, err
 }
 
 // healed begins anew where the record is damaged. Its version is higher than that of any
@@ -660,13 +560,8 @@ func (s *Store) healed(ctx context.Context) (Record, error) {
 		n, _ := strconv.Atoi(strings.Trim(string(raw), `" `))
 		rec.Version = max(rec.Version, n)
 	}
-	if rec.Version <= 0 {
-		rec.Version = int(s.now().Unix())
-	}
-	rec.Newest = rec.Version
-	if to := s.at().policy.Workspace; to != (Workspace{}) {
-		rec.Workspace = to
-	}
+	rec.Version = cmp.Or(rec.Version, int(s.now().Unix()))
+	rec.Newest, rec.Workspace = rec.Version, s.policy.Load().Workspace
 	s.dirty = true
 	return rec.onWatch(s.now(), true), nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -28,7 +29,6 @@ type index struct {
 	listed  bool // pages has them all
 	pages   map[string]*pageInfo
 	open    map[int64]*pageInfo // the page that leases are added to, by its end
-	orphans []string            // siblings whose page is gone
 }
 
 // pageInfo is what the ledger remembers of a page.
@@ -130,8 +130,9 @@ func (l *Ledger) remove(p *pageInfo) {
 	}
 }
 
-// list returns the index of a version with all its pages, which are listed again if need be.
-func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (*index, error) {
+// list returns the index of a version with all its pages, which are listed again if need be,
+// and, if they are, the siblings whose page is gone.
+func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (b *index, orphans []string, err error) {
 	known := func() (*index, bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -139,30 +140,30 @@ func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again
 		return b, b.listed && !again
 	}
 	if b, listed := known(); listed {
-		return b, nil
+		return b, nil, nil
 	}
 	if err := l.storing.Acquire(ctx, 1); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer l.storing.Release(1)
 	b, listed := known()
 	if listed { // by another request meanwhile
-		return b, nil
+		return b, nil, nil
 	}
 	names, err := s.List(ctx, pageKey(version, ""))
 	if err != nil {
-		return nil, fmt.Errorf("listing the leases: %w", err)
+		return nil, nil, fmt.Errorf("listing the leases: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.merge(b, names)
 	b.listed = true
-	return b, nil
+	return b, l.merge(b, names), nil
 }
 
 // merge adapts an index to what storage has; the caller holds mu. A page that is not listed
-// is gone, unless this process is writing it, or may have written it without knowing.
-func (l *Ledger) merge(b *index, names []string) {
+// is gone, unless this process is writing it, or may have written it without knowing. It
+// returns the siblings whose page is gone.
+func (l *Ledger) merge(b *index, names []string) (orphans []string) {
 	siblings := map[string][]string{}
 	for _, p := range b.pages {
 		p.listed = false
@@ -190,23 +191,33 @@ func (l *Ledger) merge(b *index, names []string) {
 		p.siblings = found
 		delete(siblings, name)
 	}
-	b.orphans = nil
-	for _, names := range siblings {
-		b.orphans = append(b.orphans, names...)
-	}
+	return slices.Concat(slices.Collect(maps.Values(siblings))...)
 }
 
 // survey returns the number of live leases on a version. Unless it is to count them, it
 // returns any number above zero as soon as it knows of one.
 func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now time.Time, count bool) (int, error) {
-	b, err := l.list(ctx, s, version, false)
+	b, _, err := l.list(ctx, s, version, false)
 	if err != nil {
 		return 0, err
 	}
-	live, unsure := l.sort(b, now, count)
-	if live > 0 && !count {
-		return live, nil
+	live := 0
+	var unsure []*pageInfo
+	l.mu.Lock()
+	for _, p := range b.pages {
+		switch {
+		case !p.end.After(now):
+		case p.isUnsure(count):
+			unsure = append(unsure, p)
+		default:
+			live += p.live()
+		}
+		if live > 0 && !count {
+			unsure = nil
+			break
+		}
 	}
+	l.mu.Unlock()
 	if err := l.read(ctx, s, unsure); err != nil {
 		return 0, err
 	}
@@ -216,23 +227,6 @@ func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now
 		live += p.live()
 	}
 	return live, nil
-}
-
-func (l *Ledger) sort(b *index, now time.Time, count bool) (live int, unsure []*pageInfo) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range b.pages {
-		switch {
-		case !p.end.After(now):
-		case p.isUnsure(count):
-			unsure = append(unsure, p)
-		default:
-			if live += p.live(); live > 0 && !count {
-				return live, nil
-			}
-		}
-	}
-	return live, unsure
 }
 
 // read reads pages with their siblings.

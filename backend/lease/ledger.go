@@ -69,9 +69,8 @@ func New() *Ledger {
 // id of its record. If it fails there is no record, or none for long; that includes a context
 // that ends first.
 func (l *Ledger) Add(ctx context.Context, s logical.Storage, version int, end time.Time) (string, error) {
-	c := add(version, end)
 	l.mu.Lock()
-	l.join(s, c)
+	c := l.join(s, &change{version: version, end: end})
 	l.mu.Unlock()
 	if err := c.wait(ctx); err != nil {
 		l.abandon(s, c)
@@ -184,31 +183,35 @@ func (l *Ledger) drop(ctx context.Context, s logical.Storage, version int) error
 
 // tidy deletes the pages of a version that are of no use any longer, with their siblings.
 func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, now time.Time) error {
-	b, err := l.list(ctx, s, version, true)
+	b, orphans, err := l.list(ctx, s, version, true)
 	if err != nil {
 		return err
 	}
-	ended := l.names(b, func(p *pageInfo) bool { return !p.end.After(now) })
-	if err := l.delete(ctx, s, version, append(ended, l.orphans(b)...)); err != nil {
+	_, ended := l.choose(b, func(p *pageInfo) bool { return !p.end.After(now) })
+	if err := l.delete(ctx, s, version, append(ended, orphans...)); err != nil {
 		return err
 	}
-	if err := l.read(ctx, s, l.choose(b, func(p *pageInfo) bool { return p.isUnsure(false) })); err != nil {
+	unsure, _ := l.choose(b, func(p *pageInfo) bool { return p.isUnsure(false) })
+	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	if err := l.delete(ctx, s, version, l.names(b, (*pageInfo).isDead)); err != nil {
+	_, dead := l.choose(b, (*pageInfo).isDead)
+	if err := l.delete(ctx, s, version, dead); err != nil {
 		return err
 	}
-	return l.repeat(ctx, s, b)
+	return l.repeat(ctx, s, version)
 }
 
 // repeat stores the removals from the pages of a version that could not be stored.
-func (l *Ledger) repeat(ctx context.Context, s logical.Storage, b *index) error {
+func (l *Ledger) repeat(ctx context.Context, s logical.Storage, version int) error {
 	var changes []*change
-	for _, p := range l.choose(b, func(p *pageInfo) bool { return l.behind[p] }) {
-		l.mu.Lock()
-		changes = append(changes, l.join(s, removal(p)))
-		l.mu.Unlock()
+	l.mu.Lock()
+	for p := range l.behind {
+		if p.version == version {
+			changes = append(changes, l.join(s, &change{page: p}))
+		}
 	}
+	l.mu.Unlock()
 	for _, c := range changes {
 		if err := c.wait(ctx); err != nil {
 			return err
@@ -217,35 +220,18 @@ func (l *Ledger) repeat(ctx context.Context, s logical.Storage, b *index) error 
 	return nil
 }
 
-// choose returns the pages that satisfy is. It takes mu, and calls is under it.
-func (l *Ledger) choose(b *index, is func(*pageInfo) bool) (chosen []*pageInfo) {
+// choose returns the pages that satisfy is, and their names with those of their siblings, the
+// page first: without it its siblings mean nothing. It takes mu, and calls is under it.
+func (l *Ledger) choose(b *index, is func(*pageInfo) bool) (chosen []*pageInfo, names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range b.pages {
 		if is(p) {
 			chosen = append(chosen, p)
+			names = slices.AppendSeq(append(names, p.name), maps.Keys(p.siblings))
 		}
 	}
-	return chosen
-}
-
-// names returns the names of such pages and of their siblings, the page first: without it
-// its siblings mean nothing.
-func (l *Ledger) names(b *index, is func(*pageInfo) bool) (names []string) {
-	for _, p := range l.choose(b, is) {
-		names = append(names, p.name)
-		l.mu.Lock()
-		names = slices.AppendSeq(names, maps.Keys(p.siblings))
-		l.mu.Unlock()
-	}
-	return names
-}
-
-// orphans returns the siblings whose page is gone.
-func (l *Ledger) orphans(b *index) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return b.orphans
+	return chosen, names
 }
 
 // delete deletes pages and siblings of a version.
@@ -255,22 +241,15 @@ func (l *Ledger) delete(ctx context.Context, s logical.Storage, version int, nam
 			return err
 		}
 		err := s.Delete(ctx, pageKey(version, name))
-		if err == nil {
-			l.gone(version, name)
+		l.mu.Lock()
+		if b := l.known[version]; err == nil && b != nil && b.pages[name] != nil {
+			l.remove(b.pages[name])
 		}
+		l.mu.Unlock()
 		l.storing.Release(1)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// gone drops a page that has been deleted.
-func (l *Ledger) gone(version int, name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if b := l.known[version]; b != nil && b.pages[name] != nil {
-		l.remove(b.pages[name])
-	}
 }

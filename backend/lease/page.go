@@ -4,7 +4,6 @@ package lease
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -90,25 +89,7 @@ func (b bitset) count() int {
 	return count
 }
 
-// take reserves a slot for a lease.
-func (p *page) take() int {
-	slot := p.slots
-	p.slots++
-	p.bits = p.bits.with(slot)
-	return slot
-}
-
-func (p *page) isFull() bool { return p.slots >= pageSlots }
-
 func (p *page) isGone() bool { return !p.unreadable && p.bits.count() == 0 }
-
-// store writes a page, or deletes it if no lease on it is live.
-func (p *page) store(ctx context.Context, s logical.Storage, key string) error {
-	if p.bits.count() == 0 {
-		return s.Delete(ctx, key)
-	}
-	return store.Save(ctx, s, key, pageEntry{Live: p.bits})
-}
 
 // loadPage reads a page. Without a storage entry it is empty.
 func loadPage(ctx context.Context, s logical.Storage, key string) (*page, error) {
@@ -140,20 +121,8 @@ func pageKey(version int, name string) string {
 	return Prefix + strconv.Itoa(version) + "/" + name
 }
 
-// pageEndFor returns the end of the page that a lease belongs to.
-func pageEndFor(end time.Time) time.Time {
-	return end.Add(PageSpan - time.Nanosecond).Truncate(PageSpan)
-}
-
-// newPageName names a page. The name contains the end, so that pruning reads no page.
-func newPageName(end time.Time) string {
-	return fmt.Sprintf("%d-%s", end.Unix(), rand.Text())
-}
-
-// newSiblingName names a sibling of a page. It is listed next to the page, and ends with it.
-func newSiblingName(page string) string { return page + "-" + rand.Text() }
-
-// siblingOf returns the name of the page that an entry is a sibling of.
+// siblingOf returns the name of the page that an entry is a sibling of. It is listed next to
+// the page, and ends with it.
 func siblingOf(name string) (page string, isSibling bool) {
 	if strings.Count(name, "-") < 2 {
 		return "", false

@@ -3,8 +3,13 @@
 package lease
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,8 +48,8 @@ const (
 
 // change adds the record of a lease, or removes some.
 type change struct {
-	version int
-	end     time.Time // of the lease to add
+	version int       // of the lease to add
+	end     time.Time // of the lease to add; zero: some are removed
 	page    *pageInfo // nil: one has to be found for the lease. A removal is in its unstored
 	slot    int       // of the lease to add
 
@@ -53,17 +58,7 @@ type change struct {
 	done      chan struct{} // closed when err is known
 }
 
-// add makes the change that adds a lease.
-func add(version int, end time.Time) *change {
-	return &change{version: version, end: end, done: make(chan struct{})}
-}
-
-// removal makes the change that stores what is to be removed from a page.
-func removal(p *pageInfo) *change {
-	return &change{version: p.version, page: p, slot: -1, done: make(chan struct{})}
-}
-
-func (c *change) isAdd() bool { return c.slot >= 0 }
+func (c *change) isAdd() bool { return !c.end.IsZero() }
 
 // wait returns when a change has been stored.
 func (c *change) wait(ctx context.Context) error {
@@ -84,7 +79,7 @@ func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
 	}
 	p := l.index(version).info(name)
 	p.unstored = p.unstored.with(slot)
-	return l.join(s, removal(p))
+	return l.join(s, &change{page: p})
 }
 
 // abandon ends a lease that nobody waits for any longer: it is dropped if it has not been
@@ -107,6 +102,7 @@ func (l *Ledger) abandon(s logical.Storage, c *change) {
 // goroutine with a context of its own, so that no request that ends early fails the
 // others. The caller holds mu.
 func (l *Ledger) join(s logical.Storage, c *change) *change {
+	c.done = make(chan struct{})
 	if l.next == nil {
 		l.begin(s)
 	}
@@ -130,8 +126,7 @@ func (l *Ledger) begin(s logical.Storage) {
 	if l.hurry = hurry; time.Since(l.gathered) < gatherAgain {
 		hurry()
 	}
-	go func() {
-		<-more.Done()
+	context.AfterFunc(more, func() {
 		hurry()
 		l.mu.Lock()
 		if errors.Is(more.Err(), context.DeadlineExceeded) && len(l.next) < gatherMin {
@@ -140,7 +135,7 @@ func (l *Ledger) begin(s logical.Storage) {
 		l.mu.Unlock()
 		_ = l.storing.Acquire(context.Background(), 1) // never fails: its holder has a budget
 		l.writeBatch(s)
-	}()
+	})
 }
 
 // writeBatch stores the next batch, and lets the one after be stored. Until it begins,
@@ -154,8 +149,7 @@ func (l *Ledger) writeBatch(s logical.Storage) {
 	pages.SetLimit(pagesAtOnce)
 	for _, d := range l.pageWrites() {
 		pages.Go(func() error {
-			err := d.store(ctx, s)
-			l.finish(s, d, err)
+			l.finish(s, d, d.store(ctx, s))
 			return nil
 		})
 	}
@@ -165,17 +159,14 @@ func (l *Ledger) writeBatch(s logical.Storage) {
 	l.mu.Unlock()
 }
 
-// pageWrite is the changes of one page that a batch stores.
+// pageWrite is what a batch does to one page.
 type pageWrite struct {
-	info      *pageInfo
-	changes   []*change
-	own, made bool   // of info
-	before    *page  // as it is known; nil: it has not been read
-	page      *page  // to be stored if it is own; else as it is known
-	ending    bitset // the leases that are removed
-	sibling   string // stores removed, if the page is not own
-	removed   bitset
-	found     bool // the page was read by this write
+	info    *pageInfo
+	was     pageInfo // info when the batch began. The leases that are unstored then are removed
+	changes []*change
+	page    *page  // to be stored if it is own; else as it is known; nil: it has not been read
+	sibling string // stores removed, if the page is not own
+	removed bitset
 }
 
 // pageWrites takes the next batch and groups it by page. Pages with additions come first,
@@ -187,7 +178,8 @@ func (l *Ledger) pageWrites() []*pageWrite {
 	for _, c := range l.next {
 		if c.isAdd() && !c.abandoned {
 			d := l.openPage(c, &g)
-			c.page, c.slot = d.info, d.page.take()
+			c.page, c.slot = d.info, d.page.slots
+			d.page.slots, d.page.bits = c.slot+1, d.page.bits.with(c.slot)
 			d.changes = append(d.changes, c)
 		}
 	}
@@ -198,26 +190,14 @@ func (l *Ledger) pageWrites() []*pageWrite {
 		}
 	}
 	l.next = nil
-	l.repeatSome(&g)
-	for _, d := range g.writes {
-		d.end()
-	}
-	return g.writes
-}
-
-// repeatSome adds pages whose removals could not be stored, if it is time.
-func (l *Ledger) repeatSome(g *grouped) {
-	if len(l.behind) == 0 || time.Since(l.repeated) < repeatEvery {
-		return
-	}
-	l.repeated = time.Now()
-	some := 0
-	for p := range l.behind {
-		g.of(p)
-		if some++; some == pagesAtOnce {
-			return
+	if len(l.behind) > 0 && time.Since(l.repeated) >= repeatEvery {
+		l.repeated = time.Now()
+		some := slices.Collect(maps.Keys(l.behind))
+		for _, p := range some[:min(len(some), pagesAtOnce)] {
+			g.of(p)
 		}
 	}
+	return g.writes
 }
 
 // grouped are the writes of a batch, in their order.
@@ -226,72 +206,58 @@ type grouped struct {
 	byPage map[*pageInfo]*pageWrite
 }
 
-// of returns the write of a page.
+// of returns the write of a page. What is stored of it is without the leases that have ended.
 func (g *grouped) of(p *pageInfo) *pageWrite {
 	d := g.byPage[p]
 	if d == nil {
-		d = &pageWrite{info: p, own: p.own, made: p.made, before: p.page, page: p.page}
+		d = &pageWrite{info: p, was: *p, page: p.page, sibling: cmp.Or(p.sibling, p.name+"-"+rand.Text())}
 		if p.made {
-			c := *p.page
-			d.page = &c
+			d.page = &page{slots: p.page.slots, bits: p.page.bits.without(p.removed())}
 		}
+		d.removed = p.siblings[d.sibling].union(p.unstored)
 		g.writes, g.byPage[p] = append(g.writes, d), d
 	}
 	return d
 }
 
 // openPage returns the write of a page with room for a lease. It is always a page that
-// this process has made not long ago: see settled.
+// this process has made not long ago: see settled. Its name contains its end, so that pruning
+// reads no page.
 func (l *Ledger) openPage(c *change, g *grouped) *pageWrite {
-	b, end := l.index(c.version), pageEndFor(c.end)
+	b, end := l.index(c.version), c.end.Add(PageSpan-time.Nanosecond).Truncate(PageSpan)
 	if p := b.open[end.Unix()]; p != nil && p.own && time.Since(p.since) < openFor {
 		page := p.page
 		if d := g.byPage[p]; d != nil {
 			page = d.page
 		}
-		if !page.isFull() {
+		if page.slots < pageSlots {
 			return g.of(p)
 		}
 	}
-	p := b.info(newPageName(end))
+	p := b.info(fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
 	p.made, p.own, p.page = true, true, &page{}
 	b.open[end.Unix()] = p
 	return g.of(p)
 }
 
-// end takes the leases that have ended off the page; the caller holds mu.
-func (d *pageWrite) end() {
-	p := d.info
-	d.ending = p.unstored
-	if d.made {
-		d.page.bits = d.page.bits.without(p.removed())
-	}
-	d.sibling = p.sibling
-	if d.sibling == "" {
-		d.sibling = newSiblingName(p.name)
-	}
-	d.removed = p.siblings[d.sibling].union(d.ending)
-}
-
 // store writes the page, if this process still may, else the sibling. A page that other
 // processes write is not deleted, since its owner may be adding to it.
 func (d *pageWrite) store(ctx context.Context, s logical.Storage) (err error) {
-	p := d.info
 	if d.page == nil {
-		if d.page, err = loadPage(ctx, s, p.key()); err != nil {
+		if d.page, err = loadPage(ctx, s, d.info.key()); err != nil {
 			return err
 		}
-		d.found = true
 	}
+	gone := d.page.isGone()
 	switch {
-	case d.own, d.made && d.page.isGone():
-		return d.page.store(ctx, s, p.key())
-	case d.page.isGone(), d.page.unreadable:
+	case d.was.made && gone, d.page.single:
+		return s.Delete(ctx, d.info.key())
+	case d.was.own:
+		return store.Save(ctx, s, d.info.key(), pageEntry{Live: d.page.bits})
+	case gone, d.page.unreadable:
 		return nil
-	case d.page.single:
-		return s.Delete(ctx, p.key())
 	default:
-		return store.Save(ctx, s, pageKey(p.version, d.sibling), siblingEntry{Removed: d.removed})
+		return store.Save(ctx, s, pageKey(d.info.version, d.sibling), siblingEntry{Removed: d.removed})
 	}
 }
 
@@ -307,7 +273,7 @@ func (l *Ledger) finish(s logical.Storage, d *pageWrite, err error) {
 	for _, c := range d.changes {
 		c.err = err
 		close(c.done)
-		if err == nil && c.isAdd() && c.abandoned {
+		if err == nil && c.abandoned {
 			l.strike(s, c.version, recordID(c.page.name, c.slot))
 		}
 	}
@@ -315,17 +281,17 @@ func (l *Ledger) finish(s logical.Storage, d *pageWrite, err error) {
 
 // stored updates the index after a write that succeeded; the caller holds mu.
 func (l *Ledger) stored(d *pageWrite) {
-	p := d.info
-	p.unstored = p.unstored.without(d.ending)
+	p, gone := d.info, d.page.isGone()
+	p.unstored = p.unstored.without(d.was.unstored)
 	delete(l.behind, p)
 	switch {
-	case d.own && d.page.isGone(), !d.made && (d.page.isGone() || d.page.single):
+	case gone && (d.was.own || !d.was.made), d.page.single:
 		p.page = &page{}
 		l.remove(p)
-	case d.own, d.made && d.page.isGone(): // the latter is remembered, in case it comes back
+	case d.was.own, gone: // the latter is remembered, in case it comes back
 		p.page = d.page
 	default:
-		if d.found {
+		if d.was.page == nil {
 			p.page, p.read = d.page, time.Now()
 		}
 		if !d.page.unreadable {
@@ -340,16 +306,17 @@ func (l *Ledger) stored(d *pageWrite) {
 // caller holds mu.
 func (l *Ledger) failed(d *pageWrite, err error) {
 	p := d.info
-	if isReadOnly(err) {
-		p.unstored = p.unstored.without(d.ending)
+	// This node must not write. The error has come over gRPC, which leaves only its text.
+	if errors.Is(err, logical.ErrReadOnly) || strings.Contains(err.Error(), logical.ErrReadOnly.Error()) {
+		p.unstored = p.unstored.without(d.was.unstored)
 		return
 	}
 	p.own, p.sibling = false, ""
 	switch {
-	case d.made:
+	case d.was.made:
 		p.made, p.since = true, time.Now()
-		p.page = &page{bits: d.before.bits.union(d.page.bits)}
-	case d.found && d.page != nil:
+		p.page = &page{bits: d.was.page.bits.union(d.page.bits)}
+	case d.was.page == nil && d.page != nil:
 		p.page, p.read = d.page, time.Now()
 	}
 	for _, c := range d.changes {
@@ -362,10 +329,4 @@ func (l *Ledger) failed(d *pageWrite, err error) {
 	} else {
 		l.behind[p] = true
 	}
-}
-
-// isReadOnly reports whether a write failed because this node must not write. The error has
-// come over gRPC, which leaves only its text.
-func isReadOnly(err error) bool {
-	return errors.Is(err, logical.ErrReadOnly) || strings.Contains(err.Error(), logical.ErrReadOnly.Error())
 }

@@ -140,7 +140,7 @@ func (m *Manager) configured(ctx context.Context) (*config.Connection, error) {
 
 // noticeMissed reports, once, a rotation whose window has passed.
 func (m *Manager) noticeMissed(ctx context.Context, cfg *config.Config, rec accesskey.Record) {
-	next, missed := cfg.Schedule.Next(rec.LastRegenerated(), m.Now())
+	next, missed := cfg.Schedule.Next(rec.RegeneratedAt, m.Now())
 	if missed.IsZero() || cfg.DisableRotation {
 		return
 	}
