@@ -146,9 +146,6 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 		return nil, err
 	}
 	unchanged := s.record.Disclosed && !s.dirty
-	p := *s.policy.Load()
-	rec := s.view() // after p: no key is handed out under the policy of another workspace
-	d := decide(rec, t, p, s.asked, s.now())
 	switch {
 	case !unchanged && !alone:
 		return nil, errNeedsLock
@@ -156,7 +153,13 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 		return nil, ErrClosed
 	case s.turning.Load():
 		return nil, ErrTurning
-	case d.first != nil:
+	}
+	// In this order: from here on, whoever turns away waits for the lock, and no key is
+	// handed out under the policy of another workspace.
+	p := *s.policy.Load()
+	rec := s.view()
+	d := decide(rec, t, p, s.asked, s.now())
+	if d.first != nil {
 		return nil, d.first
 	}
 	l := &Lease{Record: rec.disclosed(), TTL: t.TTL, Short: d.short, Unconfirmed: d.unconfirmed}
@@ -389,7 +392,7 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	}
 	err = s.keep(ctx, e, rec, next)
 	reserved.Wait()
-	return Applied{Before: rec, Record: s.view(), Finding: finding}, err
+	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
 }
 
 // reservedFor is how long a lease is reserved. Its record ends in the time of a lease that
@@ -532,15 +535,21 @@ func (s *Store) isLoaded() bool {
 	return s.record != nil && !s.record.ahead(s.now()) && (!s.record.UnderWay() || s.flying.Load())
 }
 
-// view returns the record, which is known, as it concerns the configured workspace. A key that
-// was disclosed in advance, and that no reader has, is not disclosed. The caller holds a lock.
+// view returns the record, which is known, as it concerns the configured workspace. The
+// caller holds a lock.
 func (s *Store) view() Record {
-	rec := *s.record
-	if s.inAdvance.Load() == int64(rec.Version) {
-		rec.Disclosed = false
-	}
+	rec := s.seen(*s.record)
 	if to := s.policy.Load().Workspace; to != (Workspace{}) {
 		rec = rec.turnedAway(to, s.now())
+	}
+	return rec
+}
+
+// seen returns a record as this process knows it to be: a key that was disclosed in
+// advance, and that no reader has, is not disclosed.
+func (s *Store) seen(rec Record) Record {
+	if s.inAdvance.Load() == int64(rec.Version) {
+		rec.Disclosed = false
 	}
 	return rec
 }
