@@ -154,17 +154,6 @@ func entraError(resp *http.Response, body []byte) *Error {
 // challenges have about a hundred.
 const maxClaims = 8 << 10
 
-// unauthorized is a 401, the only refusal that a new token may cure. It never leaves
-// the package.
-type unauthorized struct {
-	refusal *Error
-	claims  string // that the new token must have, as JSON; "" if Graph named none
-}
-
-// Error and Unwrap make it usable as the *Error that it contains.
-func (e *unauthorized) Error() string { return e.refusal.Error() }
-func (e *unauthorized) Unwrap() error { return e.refusal }
-
 // parameterPattern finds the parameters of a challenge, such as error="x"
 // (RFC 9110, section 11.2).
 var parameterPattern = sync.OnceValue(func() *regexp.Regexp {

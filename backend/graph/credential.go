@@ -5,22 +5,24 @@ package graph
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
+	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/managedidentity"
 )
 
 // Credential proves the engine's identity to Entra: a [ClientSecret], a
-// [ClientCertificate], a [ClientAssertion] or a [ManagedIdentity]. Each kind has its own
-// file.
+// [ClientCertificate], a [ClientAssertion] or a [ManagedIdentity].
 //
 // Printing or encoding a credential never shows its secret.
 type Credential interface {
-	// issuers returns a function that makes issuers, which have not signed in yet. The
-	// errors concern only the configuration and quote no secret.
-	issuers(cfg *Config, client *http.Client) (newIssuer func() (issuer, error), err error)
+	// issuer returns one that has not signed in yet. Its errors concern only the
+	// configuration and quote no secret.
+	issuer(cfg *Config, client *http.Client) (issuer, error)
 }
 
 // ClientSecret is a client secret's value (not its id).
@@ -44,12 +46,12 @@ func (ClientSecret) String() string { return redacted }
 // MarshalText keeps the secret out of JSON, structured logs included.
 func (ClientSecret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (s ClientSecret) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
+func (s ClientSecret) issuer(cfg *Config, client *http.Client) (issuer, error) {
 	cred, err := confidential.NewCredFromSecret(string(s))
 	if err != nil { // which takes any but an empty one
 		return nil, &ConfigError{"client_secret", "is missing"}
 	}
-	return signIns(cfg, cred, client), nil
+	return signIns(cfg, cred, client)
 }
 
 // claimsChallenges is the client capability that declares that this client answers
@@ -57,9 +59,8 @@ func (s ClientSecret) issuers(cfg *Config, client *http.Client) (func() (issuer,
 // https://learn.microsoft.com/entra/identity-platform/claims-challenge#client-capabilities
 const claimsChallenges = "cp1"
 
-// signIns returns a function that makes issuers, which sign in through MSAL as an app
-// registration.
-func signIns(cfg *Config, cred confidential.Credential, client *http.Client) func() (issuer, error) {
+// signIns returns an issuer that signs in through MSAL as an app registration.
+func signIns(cfg *Config, cred confidential.Credential, client *http.Client) (issuer, error) {
 	options := []confidential.Option{
 		confidential.WithHTTPClient(client),
 		confidential.WithClientCapabilities([]string{claimsChallenges}),
@@ -73,19 +74,138 @@ func signIns(cfg *Config, cred confidential.Credential, client *http.Client) fun
 		// Otherwise MSAL asks login.microsoftonline.com about a host that it does not know.
 		options = append(options, confidential.WithInstanceDiscovery(false))
 	}
-	authority, clientID := cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost)+"/"+cfg.TenantID, cfg.ClientID
-	scopes := []string{cfg.Cloud.GraphRoot + "/.default"}
-	return func() (issuer, error) {
-		app, err := confidential.New(authority, clientID, cred, options...)
-		if err != nil {
-			return nil, &ConfigError{"tenant_id", "and authority_host do not form an authority that the sign-in library accepts"}
-		}
-		return func(ctx context.Context, claims string) (string, error) {
-			result, err := app.AcquireTokenByCredential(ctx, scopes, confidential.WithClaims(claims))
-			if err != nil {
-				return "", signInError(ctx, err)
-			}
-			return result.AccessToken, nil
-		}, nil
+	authority := cmp.Or(cfg.AuthorityHost, cfg.Cloud.AuthorityHost) + "/" + cfg.TenantID
+	app, err := confidential.New(authority, cfg.ClientID, cred, options...)
+	if err != nil {
+		return nil, &ConfigError{"tenant_id", "and authority_host do not form an authority that the sign-in library accepts"}
 	}
+	scopes := []string{cfg.Cloud.GraphRoot + "/.default"}
+	return func(ctx context.Context, claims string) (string, error) {
+		result, err := app.AcquireTokenByCredential(ctx, scopes, confidential.WithClaims(claims))
+		if err != nil {
+			return "", signInError(ctx, err)
+		}
+		return result.AccessToken, nil
+	}, nil
+}
+
+// ClientAssertion returns a JWT from an issuer for which the app registration has a
+// federated credential: the content of a workload identity's token file, or an identity
+// token of Vault. It is called for each request to Entra, possibly by several goroutines
+// at once, and its context ends with the sign-in.
+//
+// Its errors are never shown, since they may quote the assertion. Wrap an
+// [AssertionError] to say what went wrong.
+type ClientAssertion func(ctx context.Context) (string, error)
+
+// AssertionError is an error of a [ClientAssertion] that may be shown.
+type AssertionError struct {
+	Kind   Kind   // what it means for the sign-in; Refused if empty
+	Reason string // a sentence without secrets
+}
+
+// Error returns the reason.
+func (e *AssertionError) Error() string { return e.Reason }
+
+// Format implements fmt.Formatter.
+func (ClientAssertion) Format(f fmt.State, _ rune) { redact(f) }
+
+// String is for direct callers; package fmt uses Format.
+func (ClientAssertion) String() string { return redacted }
+
+// MarshalText makes it encodable as JSON, which a func is not.
+func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+func (a ClientAssertion) issuer(cfg *Config, client *http.Client) (issuer, error) {
+	if a == nil {
+		return nil, &ConfigError{"credential_type", "needs a source of client assertions"}
+	}
+	return signIns(cfg, confidential.NewCredFromAssertionCallback(a.checked), client)
+}
+
+// checked returns an assertion or an *Error.
+func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
+	assertion, err := a(ctx)
+	e := &Error{Op: OpSignIn, Kind: Refused, Reason: "no client assertion could be obtained"}
+	said, ok := errors.AsType[*AssertionError](err)
+	switch {
+	case err == nil && assertion != "":
+		return assertion, nil
+	case err == nil:
+		e.Reason = "the client assertion is empty"
+	case ok:
+		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
+	case ctx.Err() != nil:
+		e = interrupted(ctx, OpSignIn)
+	}
+	e.unsent = true
+	return "", e
+}
+
+// ManagedIdentity is the identity that Azure gave to the machine or service that runs
+// the engine. Environment variables say where to get its tokens, as on App Service.
+// Without them, tokens come from the metadata service of virtual machines, which has a
+// fixed address.
+//
+// It needs neither Config.TenantID nor Config.ClientID. The tokens are for Config.Cloud
+// like all others. A client cannot request claims in them, so Graph sends no claims
+// challenges to this kind of credential.
+type ManagedIdentity struct {
+	ClientID string // of a user-assigned identity; "" for the system-assigned one
+}
+
+func (m ManagedIdentity) issuer(cfg *Config, _ *http.Client) (issuer, error) {
+	return m.issuerFor(cfg.Cloud.GraphRoot, newMetadataClient(cfg))
+}
+
+// freshness is how long a cached token must still be valid to be used, as in MSAL.
+const freshness = 5 * time.Minute
+
+// issuerFor returns an issuer that asks for tokens for resource through client and caches
+// the token itself. MSAL's cache for managed identities belongs to the process: a token
+// could not be dropped from it, and a new configuration would keep using the token of the
+// old one.
+func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer, error) {
+	id := managedidentity.SystemAssigned()
+	if m.ClientID != "" {
+		if !namePattern().MatchString(m.ClientID) {
+			return nil, &ConfigError{"client_id", "must be the client id of a user-assigned managed identity"}
+		}
+		id = managedidentity.UserAssignedClientID(m.ClientID)
+	}
+	// MSAL would also retry failed connections. Outside Azure, where there is no such
+	// service, that takes too long.
+	identity, err := managedidentity.New(id, managedidentity.WithHTTPClient(client), managedidentity.WithRetryPolicyDisabled())
+	if err != nil {
+		return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
+	}
+	source, _ := managedidentity.GetSource() // never fails
+	var bearer string
+	var expires time.Time
+	return func(ctx context.Context, _ string) (string, error) {
+		if time.Until(expires) > freshness {
+			return bearer, nil
+		}
+		// The claims are not sent: they only make MSAL skip its cache.
+		result, err := identity.AcquireToken(ctx, resource, managedidentity.WithClaims("{}"))
+		if err != nil {
+			return "", m.refusal(ctx, err, source)
+		}
+		if result.AccessToken == "" {
+			return "", &Error{Op: OpSignIn, Kind: Unreadable, Reason: "the answer contains no token", managed: true}
+		}
+		bearer, expires = result.AccessToken, result.ExpiresOn
+		return bearer, nil
+	}, nil
+}
+
+// refusal describes a token that was not issued. MSAL refuses the token of an agent of Azure
+// Arc that knows no user-assigned identities.
+func (m ManagedIdentity) refusal(ctx context.Context, err error, source managedidentity.Source) *Error {
+	e := signInError(ctx, err)
+	e.managed = true
+	if m.ClientID != "" && source == managedidentity.AzureArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
+		e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
+	}
+	return e
 }

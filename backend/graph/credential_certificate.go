@@ -61,7 +61,7 @@ func (ClientCertificate) String() string { return redacted }
 // MarshalText keeps the key out of JSON, structured logs included.
 func (ClientCertificate) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (c ClientCertificate) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
+func (c ClientCertificate) issuer(cfg *Config, client *http.Client) (issuer, error) {
 	bundle, err := parseBundle(c.PEM)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (c ClientCertificate) issuers(cfg *Config, client *http.Client) (func() (is
 	if err != nil {
 		return nil, certificateError("is not accepted by the sign-in library")
 	}
-	return signIns(cfg, cred, client), nil
+	return signIns(cfg, cred, client)
 }
 
 // NewCertificate makes a self-signed certificate with a new RSA key, for signing in. It is

@@ -63,11 +63,11 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 		r.URL.Host = at.Host
 		return server.Client().Transport.RoundTrip(r)
 	})
-	newIssuer, err := ManagedIdentity{ClientID: clientID}.issuersFor(clouds[0].GraphRoot, metadata)
+	client.tokens, err = newTokenSource(func() (issuer, error) {
+		return ManagedIdentity{ClientID: clientID}.issuerFor(clouds[0].GraphRoot, metadata)
+	}, true)
 	require.NoError(t, err)
-	client.tokens, err = newTokenSource(newIssuer, true)
-	require.NoError(t, err)
-	client.tokens.retry.sleep = (&waits{}).sleep
+	client.tokens.sleep = (&waits{}).sleep
 	return seen
 }
 
@@ -399,7 +399,7 @@ func TestTheAgentOfAzureArcRefuses(t *testing.T) {
 			})
 			client, err := New(validConfig(managed(clientID)))
 			require.NoError(t, err)
-			client.tokens.retry.sleep = (&waits{}).sleep
+			client.tokens.sleep = (&waits{}).sleep
 			e := failed(t, client.SignIn(t.Context()))
 			name := fmt.Sprint(status, " ", clientID)
 			require.NotContains(t, everythingAbout(e), "hunter2", name)

@@ -50,12 +50,11 @@ type Error struct {
 	// client-request-id.
 	Signed bool
 
-	// unsent is set only if it is proven that no complete request was sent.
+	// unsent is set only if it is proven that no complete request was sent, such as for lack
+	// of a credential.
 	unsent bool
 	// managed is set if the client signs in as a managed identity.
 	managed bool
-	// local is set if the sign-in sent nothing, for lack of a credential.
-	local bool
 	// keyless is set if both versions of Graph's API answer the call with a 404.
 	keyless bool
 }
@@ -104,8 +103,8 @@ func (e *Error) MayHaveHappened() bool {
 // a managed identity's token do not count: they go to the machine itself. Nor do those
 // whose reason says what to do.
 func (e *Error) FoundNobody() bool {
-	ownMachine := e.managed && e.Op == OpSignIn
-	return e.Status == 0 && !e.local && !ownMachine && !strings.Contains(e.Reason, ": ")
+	local := e.Op == OpSignIn && (e.managed || e.unsent)
+	return e.Status == 0 && !local && !strings.Contains(e.Reason, ": ")
 }
 
 // NamesNoKey reports whether Graph itself answered that there is no key: with a 404 at both

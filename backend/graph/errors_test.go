@@ -205,7 +205,7 @@ func TestFoundNobody(t *testing.T) {
 		"Entra":                  {Error{Op: OpSignIn, Kind: Unavailable}, true},
 		"Graph":                  {Error{Op: OpGet, Kind: Timeout}, true},
 		"Entra answers":          {Error{Op: OpSignIn, Status: 400}, false},
-		"no credential":          {Error{Op: OpSignIn, local: true}, false},
+		"no credential":          {Error{Op: OpSignIn, unsent: true}, false},
 		"what to do is known":    {Error{Op: OpSignIn, Kind: Unavailable, Reason: "the server asks for a password: tell it"}, false},
 		"the machine's endpoint": {Error{Op: OpSignIn, Kind: Timeout, managed: true}, false},
 		"Graph, with its token":  {Error{Op: OpGet, Kind: Timeout, managed: true}, true},

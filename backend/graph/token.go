@@ -4,7 +4,6 @@ package graph
 
 import (
 	"context"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +16,10 @@ import (
 // to report what went wrong.
 const signInTimeout = 15 * time.Second
 
-// token is an access token and the generation of the session that got it.
+// token is an access token and the session that got it.
 type token struct {
-	bearer     string
-	generation int
+	bearer  string
+	session *session
 }
 
 // issuer requests a token with one kind of credential, unless it has one that is still
@@ -30,10 +29,11 @@ type issuer func(ctx context.Context, claims string) (bearer string, err error)
 
 // session is the time between two tokens that Graph refused. Each session has its own
 // issuer, so no cache keeps a refused token, and a sign-in that began earlier cannot
-// bring one back.
+// bring one back. It has its own flights, too: a caller that has just dropped a token must
+// not join one that is about to deliver the same token.
 type session struct {
-	generation int
-	issuer     issuer
+	flights singleflight.Group
+	issuer  issuer
 	// claims are requested with the first token. Only the session's flights touch them,
 	// and there is one at a time.
 	claims string
@@ -45,10 +45,11 @@ type session struct {
 // join a flight that has a context of its own.
 type tokenSource struct {
 	newIssuer func() (issuer, error)
-	retry     retrier
-	managed   bool // whether tokens come from a managed identity's endpoint
-	flights   singleflight.Group
-	session   atomic.Pointer[session]
+	sleep     sleeper
+	// managed is set for a managed identity. It has no app registration, so the advice
+	// about a refusal differs.
+	managed bool
+	session atomic.Pointer[session]
 }
 
 // newTokenSource returns an error only if newIssuer does.
@@ -57,7 +58,7 @@ func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSourc
 	if err != nil {
 		return nil, err
 	}
-	s := &tokenSource{newIssuer: newIssuer, retry: retrier{Sleep}, managed: managed}
+	s := &tokenSource{newIssuer: newIssuer, sleep: Sleep, managed: managed}
 	s.session.Store(&session{issuer: first})
 	return s, nil
 }
@@ -69,21 +70,14 @@ func (s *tokenSource) token(ctx context.Context) (token, error) {
 		return token{}, err
 	}
 	current := s.session.Load()
-	// One flight per generation: a caller that has just dropped a token must not join a
-	// flight that is about to deliver the same token.
-	flight := s.flights.DoChan(strconv.Itoa(current.generation), func() (any, error) {
-		return s.signIn(ctx, current)
-	})
+	flight := current.flights.DoChan("", func() (any, error) { return s.signIn(ctx, current) })
 	select {
 	case <-ctx.Done():
 		e := interrupted(ctx, OpSignIn)
 		e.managed = s.managed
 		return token{}, e
 	case result := <-flight:
-		if result.Err != nil {
-			return token{}, result.Err
-		}
-		return token{result.Val.(string), current.generation}, nil
+		return token{result.Val.(string), current}, result.Err
 	}
 }
 
@@ -97,7 +91,7 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 	// every later sign-in.
 	claims := in.claims
 	in.claims = ""
-	err = s.retry.do(ctx, true, func(ctx context.Context) error {
+	err = s.sleep.retry(ctx, true, func() error {
 		bearer, err = in.issuer(ctx, claims)
 		return err
 	})
@@ -108,13 +102,12 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 // a new one, requested with the claims that Graph demanded, if any. If Graph refused a
 // token to many callers, the first one drops it for all.
 func (s *tokenSource) drop(t token, claims string) {
-	current := s.session.Load()
-	if t.generation != current.generation {
+	if t.session != s.session.Load() {
 		return
 	}
 	// newIssuer has succeeded before with the same arguments, so no error is expected.
 	if next, err := s.newIssuer(); err == nil {
-		s.session.CompareAndSwap(current, &session{generation: t.generation + 1, issuer: next, claims: claims})
+		s.session.CompareAndSwap(t.session, &session{issuer: next, claims: claims})
 	}
 }
 

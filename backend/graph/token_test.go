@@ -220,7 +220,7 @@ func TestAfterADropTheOldSignInIsNotJoined(t *testing.T) {
 	go func() { old <- client.SignIn(t.Context()) }()
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started == 1 }))
 
-	client.tokens.drop(token{generation: 0}, "")
+	client.tokens.drop(token{session: client.tokens.session.Load()}, "")
 	require.NoError(t, client.SignIn(t.Context()), "while the old sign-in is still held")
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
 	sim.Clear()
