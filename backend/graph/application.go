@@ -46,7 +46,7 @@ func (c *Client) Application(ctx context.Context) (found Application, err error)
 	err = c.call(ctx, operation{
 		name: OpApplication, method: http.MethodGet, idempotent: true,
 		url: c.app + "?$select=id,passwordCredentials,keyCredentials",
-	}, decode(&found, reasonNoApplication, func() bool { return found.ID != "" }))
+	}, decode(&found, "the answer does not describe the application", func() bool { return found.ID != "" }))
 	return found, err
 }
 

@@ -77,7 +77,7 @@ func TestNoAssertion(t *testing.T) {
 	}{
 		"an error": {
 			func(context.Context) (string, error) { return "", errors.New("hunter2") },
-			Error{Kind: Refused, Reason: reasonNoAssertion},
+			Error{Kind: Refused, Reason: "no client assertion could be obtained"},
 		},
 		"an error with words": {
 			func(context.Context) (string, error) {
@@ -91,7 +91,7 @@ func TestNoAssertion(t *testing.T) {
 		},
 		"nothing": {
 			func(context.Context) (string, error) { return "", nil },
-			Error{Kind: Refused, Reason: reasonEmptyAssertion},
+			Error{Kind: Refused, Reason: "the client assertion is empty"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

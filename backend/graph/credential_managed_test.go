@@ -222,9 +222,9 @@ func TestAnswersOfTheMetadataService(t *testing.T) {
 		"too slow":       {408, bad, 2, nil, false},
 		"broken":         {500, bad, 2, nil, false},
 		"refused":        {400, bad, 1, &Error{Kind: Refused, Status: 400}, true},
-		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: reasonRedirect}, false},
+		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: "a redirect was refused"}, false},
 		"a page":         {200, "<html>hunter2", 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
-		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: reasonNoToken}, false},
+		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: "the answer contains no token"}, false},
 		"no end":         {200, `{"access_token":"hunter2"}`, 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"without an end": {200, strings.Repeat(" ", maxBodyBytes+1), 1, &Error{Kind: Unreadable, Reason: "the answer is larger than 1 MiB"}, false},
 	} {

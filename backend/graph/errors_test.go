@@ -68,7 +68,7 @@ func TestNamesNoKey(t *testing.T) {
 		"404 of one version": {Error{Op: OpGet, Status: 404, Signed: true}, false},
 		"404 of a proxy":     {Error{Op: OpGet, Status: 404}, false},
 		"200 without a key":  {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey, Signed: true}, true},
-		"200, unusable":      {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnusableKey, Signed: true}, false},
+		"200, unusable":      {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: "the answer contains a key that cannot be one", Signed: true}, false},
 		"a proxy's JSON":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
 		"200 of a proxy":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"no key from a POST": {Error{Op: OpRegenerate, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},

@@ -16,7 +16,7 @@ import (
 	"unicode/utf8"
 )
 
-// maxKeyBytes is far above the 88 bytes in Microsoft's examples. Microsoft does not
+// maxKeyBytes bounds what can be a key, of which no format is assumed. It is far above the 88 bytes in Microsoft's examples. Microsoft does not
 // document a length.
 const maxKeyBytes = 4096
 
@@ -91,20 +91,13 @@ func parseKey(body []byte) (key, reason string) {
 	found = slices.Compact(found)
 	switch {
 	case len(found) > 1:
-		return "", reasonDifferentKeys
+		return "", "the answer contains two different keys"
 	case len(found) == 0:
 		return "", reasonNoKey
-	case !usableKey(found[0]):
-		return "", reasonUnusableKey
+	case len(found[0]) > maxKeyBytes, strings.TrimSpace(found[0]) == "", strings.ContainsFunc(found[0], unicode.IsControl):
+		return "", "the answer contains a key that cannot be one"
 	}
 	return found[0], ""
-}
-
-// usableKey rejects what cannot be a key, without assuming a format.
-func usableKey(key string) bool {
-	return len(key) <= maxKeyBytes &&
-		strings.TrimSpace(key) != "" &&
-		!strings.ContainsFunc(key, unicode.IsControl)
 }
 
 // Package says where to download the sensor's installer. The installer has the endpoints
@@ -139,7 +132,7 @@ func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
 		Package
 		Value Package `json:"value"`
 	}
-	err := c.call(ctx, op, decode(&answer, reasonNoPackage, func() bool {
+	err := c.call(ctx, op, decode(&answer, "the answer contains no address and version of a package", func() bool {
 		answer.Package = cmp.Or(answer.Package, answer.Value)
 		return answer.DownloadURL != "" && answer.Version != ""
 	}))

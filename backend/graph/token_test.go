@@ -130,7 +130,7 @@ func TestSignInFailures(t *testing.T) {
 		"throttled":     {graphtest.Fault{Status: 429, RetryAfter: "41"}, Error{Kind: Throttled, Code: "AADSTS90055", RetryAfter: 41 * time.Second}, 1},
 		"unavailable":   {graphtest.Fault{Status: 503}, Error{Kind: Unavailable, Code: "AADSTS90033"}, 3},
 		"gateway":       {graphtest.Fault{Status: 502, Body: graphtest.BodyHTML}, Error{Kind: Unavailable}, 2},
-		"redirect":      {graphtest.Fault{Status: 302}, Error{Kind: Refused, Code: "AADSTS90023", Reason: reasonRedirect}, 1},
+		"redirect":      {graphtest.Fault{Status: 302}, Error{Kind: Refused, Code: "AADSTS90023", Reason: "a redirect was refused"}, 1},
 		"page":          {graphtest.Fault{Body: graphtest.BodyHTML}, Error{Kind: Unreadable, Reason: reasonUnreadable}, 1},
 		"nothing":       {graphtest.Fault{Body: graphtest.BodyEmpty}, Error{Kind: Unreadable, Reason: reasonUnreadable}, 1},
 		"broken JSON":   {graphtest.Fault{Body: graphtest.BodyMalformed}, Error{Kind: Unreadable, Reason: reasonUnreadable}, 1},
