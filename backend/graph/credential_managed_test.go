@@ -57,12 +57,14 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 	require.NoError(t, err)
 	seen := &[]*http.Request{}
 	metadata := newMetadataClient(&Config{})
-	metadata.Transport.(*exchange).next = roundTrip(func(r *http.Request) (*http.Response, error) {
-		*seen = append(*seen, r)
-		r = r.Clone(r.Context())
-		r.URL.Host = at.Host
-		return server.Client().Transport.RoundTrip(r)
-	})
+	metadata.Transport.(*exchange).next = func() http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			*seen = append(*seen, r)
+			r = r.Clone(r.Context())
+			r.URL.Host = at.Host
+			return server.Client().Transport.RoundTrip(r)
+		})
+	}
 	client.tokens, err = newTokenSource(func() (issuer, error) {
 		return ManagedIdentity{ClientID: clientID}.issuerFor(clouds[0].GraphRoot, metadata)
 	}, true)
@@ -115,9 +117,9 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 
 // TestTheMetadataServiceNeedsNoProxy: for other requests, the environment decides.
 func TestTheMetadataServiceNeedsNoProxy(t *testing.T) {
-	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next }
+	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next() }
 	require.Nil(t, next(newMetadataClient(&Config{})).(*http.Transport).Proxy)
-	require.NotNil(t, next(clientOf(t, nil).http).(onDemand)().Proxy)
+	require.NotNil(t, next(clientOf(t, nil).http).(*http.Transport).Proxy)
 }
 
 // TestTokensOfManagedIdentitiesAreDropped: MSAL would cache them until the process ends.

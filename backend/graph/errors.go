@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -140,3 +141,14 @@ type ConfigError struct {
 
 // Error names the field and the problem.
 func (e *ConfigError) Error() string { return e.Field + " " + e.Problem }
+
+// LogArgs returns the arguments of a log line about err: the error, more, and, if there
+// is an [Error] in its chain, the code and the id by which Microsoft can find the
+// request.
+func LogArgs(err error, more ...any) []any {
+	args := append([]any{"error", err}, more...)
+	if e, ok := errors.AsType[*Error](err); ok {
+		args = append(args, "code", e.Code, "graph_request_id", e.RequestID)
+	}
+	return args
+}

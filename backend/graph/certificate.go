@@ -17,7 +17,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 	"github.com/golang-jwt/jwt/v5"
@@ -31,17 +34,14 @@ const (
 	// clockSkew is how far Microsoft's clock may be behind this machine's.
 	clockSkew = 5 * time.Minute
 
-	// proofAudience is the application id of Azure AD Graph, the same in all
-	// clouds.
-	proofAudience = "00000002-0000-0000-c000-000000000000"
-	// proofValidity is the longest that Microsoft accepts.
-	proofValidity = 10 * time.Minute
-
 	// maxChecks bounds the time for finding the chain, with maxSignature, and maxKey that
 	// for parsing a key. Both are in bytes, and more than RSA keys of 16384 bits need.
 	maxChecks    = 100
 	maxSignature = 2 << 10
 	maxKey       = 16 << 10
+	// maxBlocks is far beyond a chain and the bundle of an operating system, which people
+	// extend by their proxy's authority; it bounds the work on a text.
+	maxBlocks = 500
 )
 
 // ClientCertificate is a certificate of the app registration, and its private key.
@@ -66,10 +66,7 @@ func (c ClientCertificate) issuer(cfg *Config, client *http.Client) (issuer, err
 	if err != nil {
 		return nil, err
 	}
-	cred, err := confidential.NewCredFromCert(bundle.chain, bundle.key)
-	if err != nil {
-		return nil, certificateError("is not accepted by the sign-in library")
-	}
+	cred, _ := confidential.NewCredFromCert(bundle.chain, bundle.key) // never fails: the key is that of the first certificate
 	return signIns(cfg, cred, client)
 }
 
@@ -95,7 +92,7 @@ func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCer
 	if err != nil {
 		return ClientCertificate{}, fmt.Errorf("signing the certificate: %w", err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: cert})
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
 	text = append(text, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})...)
 	return ClientCertificate{PEM: string(text)}, nil
 }
@@ -110,11 +107,13 @@ func proofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 		return "", err
 	}
 	proof := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"aud": proofAudience, // a string: jwt.RegisteredClaims would write a list
+		// The application id of Azure AD Graph, the same in all clouds. It is a string:
+		// jwt.RegisteredClaims would write a list.
+		"aud": "00000002-0000-0000-c000-000000000000",
 		"iss": objectID,
 		"sub": objectID,
 		"nbf": now.Unix(),
-		"exp": now.Add(proofValidity).Unix(),
+		"exp": now.Add(10 * time.Minute).Unix(), // the longest that Microsoft accepts
 	})
 	thumbprint := bundle.thumbprint()
 	proof.Header["x5t"] = base64.RawURLEncoding.EncodeToString(thumbprint[:])
@@ -191,7 +190,7 @@ var foreign = map[string]string{
 }
 
 func (b *bundle) add(block *pem.Block) (err error) {
-	if block.Type == pemCertificate {
+	if block.Type == "CERTIFICATE" {
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return errors.New("cannot be parsed as an X.509 certificate")
@@ -293,4 +292,86 @@ func (b *bundle) thumbprint() (sum [sha1.Size]byte) {
 
 func certificateError(problem string) *ConfigError {
 	return &ConfigError{"client_certificate", problem}
+}
+
+// lineBreak also matches an escaped line break, and the indentation that YAML needs.
+var lineBreak = pattern(`[ \t]*(?:\r\n?|\n|(?:\\r)?\\n)[ \t]*`)
+
+// remains matches what shows, outside of all blocks, that the BEGIN line of one is damaged:
+// its END line, or the first line of its content. One dash may be lost, and editors join two;
+// remarks have fewer.
+var remains = pattern(`(?m)(?:-{4}|[–—]{2})(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)|(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)(?:-{4}|[–—]{2})|^MI[A-Za-z0-9+/]{30}`)
+
+// eachBlock calls use for the PEM blocks of a text, whatever stands around them, and
+// returns the first error, with the number of its block. It goes on after an error. The
+// error quotes nothing.
+//
+// Package pem skips what it cannot decode, so it gets one block at a time.
+func eachBlock(text string, use func(*pem.Block) error) (first error) {
+	const begin = "-----BEGIN "
+	if err := plainText(text); err != nil && !strings.Contains(text, begin) {
+		return err // in UTF-16, for example, nothing looks like a block
+	}
+	for n, part := range strings.Split(lineBreak().ReplaceAllString(text, "\n"), begin) {
+		block, after := pem.Decode([]byte(begin + part))
+		var err error
+		switch {
+		case n == 0: // what precedes the first block
+			after = []byte(part)
+		case block == nil:
+			content, _, _ := strings.Cut(part, "-----END ")
+			if err = plainText(content); err == nil {
+				err = errors.New("is damaged: a BEGIN line, lines of base64 and an END line of the same type must follow each other, without anything else")
+			}
+		case !strings.HasSuffix(block.Type, " PARAMETERS"): // those of a key
+			err = use(block)
+		}
+		if err == nil && remains().Match(after) {
+			n, err = n+1, errors.New("has no intact BEGIN line")
+		}
+		if err == nil && n > maxBlocks {
+			err = fmt.Errorf("is one too many: keep the certificates that are needed, %d blocks at most", maxBlocks)
+		}
+		if err != nil && first == nil {
+			first = fmt.Errorf("PEM block %d %w", n, err)
+		}
+	}
+	return first
+}
+
+// ParseCertificates returns the certificates of [Config.CACertificates], which is one or
+// more PEM blocks of type CERTIFICATE, or "" for none. With an error, which quotes
+// nothing, it returns those that it could read.
+func ParseCertificates(text string) ([]*x509.Certificate, error) {
+	var b bundle
+	err := eachBlock(text, func(block *pem.Block) error {
+		if block.Type != "CERTIFICATE" && (foreign[block.Type] == "" || strings.HasSuffix(block.Type, "KEY")) {
+			return errors.New("is not of type CERTIFICATE: remove it")
+		}
+		return b.add(block)
+	})
+	if err == nil && len(b.certs) == 0 && strings.TrimSpace(text) != "" {
+		err = errors.New("contains no certificate: it must be one or more PEM blocks of type CERTIFICATE")
+	}
+	return b.certs, err
+}
+
+// plainText returns what kind of character a text contains that PEM blocks, which are ASCII,
+// do not. It quotes nothing else.
+func plainText(text string) error {
+	for _, r := range text {
+		kind := "a character that is not ASCII"
+		switch {
+		case r < utf8.RuneSelf && (unicode.IsPrint(r) || unicode.IsSpace(r)):
+			continue
+		case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
+			return errors.New("is UTF-16 text: save it as UTF-8")
+		case r == 0:
+			kind = "a NUL character"
+		case !unicode.IsPrint(r):
+			kind = "an invisible character"
+		}
+		return fmt.Errorf("contains %s (%U): remove it, or copy the text anew", kind, r)
+	}
+	return nil
 }
