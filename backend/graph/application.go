@@ -5,6 +5,7 @@ package graph
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,15 +72,15 @@ func (a Application) Certificate(thumbprint string) (keyID string) {
 // thumbprintIn returns the SHA-1 thumbprint in a certificate's customKeyIdentifier,
 // or "" if it holds none. Older tools wrote it in hexadecimal instead of base64.
 func thumbprintIn(identifier string) string {
-	const hexDigits = 40
-	if sum, err := base64.StdEncoding.DecodeString(identifier); err == nil && 2*len(sum) == hexDigits {
-		return fmt.Sprintf("%X", sum)
+	const size = 20
+	sum, err := base64.StdEncoding.DecodeString(identifier)
+	if err != nil || len(sum) != size {
+		sum, err = hex.DecodeString(identifier)
 	}
-	upper := strings.ToUpper(identifier)
-	if len(upper) == hexDigits && strings.Trim(upper, "0123456789ABCDEF") == "" {
-		return upper
+	if err != nil || len(sum) != size {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%X", sum)
 }
 
 // has reports whether the registration has a credential with that id.

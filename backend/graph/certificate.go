@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ type ClientCertificate struct {
 }
 
 // Format implements fmt.Formatter.
-func (ClientCertificate) Format(f fmt.State, _ rune) { redact(f) }
+func (ClientCertificate) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String is for direct callers; package fmt uses Format.
 func (ClientCertificate) String() string { return redacted }
@@ -176,10 +177,25 @@ type bundle struct {
 func parseBundle(text string) (*bundle, error) {
 	b := &bundle{}
 	b.damage = eachBlock(text, b.add)
-	if err := b.arrange(); err != nil {
-		return nil, certificateError(cmp.Or(b.damage, err).Error())
+	others := func(cert *x509.Certificate) bool { return b.key == nil || !b.key.PublicKey.Equal(cert.PublicKey) }
+	ours := slices.DeleteFunc(slices.Clone(b.certs), others)
+	var problem error
+	switch {
+	case len(b.certs) == 0:
+		problem = errors.New("contains no certificate in PEM form")
+	case b.key == nil:
+		problem = errors.New("contains no private key in PEM form")
+	case b.key.N.BitLen() < minKeyBits:
+		problem = fmt.Errorf("needs an RSA key of %d bits or more", minKeyBits)
+	case len(ours) == 0:
+		problem = errors.New("contains no certificate that belongs to its private key")
+	case len(ours) > 1:
+		problem = errors.New("contains more than one certificate for its private key: keep the one that the app registration has")
+	default:
+		b.chain = b.climb(ours[0], map[*x509.Certificate]bool{})
+		return b, nil
 	}
-	return b, nil
+	return nil, certificateError(cmp.Or(b.damage, problem).Error())
 }
 
 // foreign says how to convert what PEM blocks of other formats contain.
@@ -227,26 +243,6 @@ func (b *bundle) add(block *pem.Block) (err error) {
 		return errors.New("is a second private key: keep the one that belongs to the certificate")
 	}
 	b.key = private
-	return nil
-}
-
-// arrange makes the chain, if the bundle is complete.
-func (b *bundle) arrange() error {
-	others := func(cert *x509.Certificate) bool { return b.key == nil || !b.key.PublicKey.Equal(cert.PublicKey) }
-	ours := slices.DeleteFunc(slices.Clone(b.certs), others)
-	switch {
-	case len(b.certs) == 0:
-		return errors.New("contains no certificate in PEM form")
-	case b.key == nil:
-		return errors.New("contains no private key in PEM form")
-	case b.key.N.BitLen() < minKeyBits:
-		return fmt.Errorf("needs an RSA key of %d bits or more", minKeyBits)
-	case len(ours) == 0:
-		return errors.New("contains no certificate that belongs to its private key")
-	case len(ours) > 1:
-		return errors.New("contains more than one certificate for its private key: keep the one that the app registration has")
-	}
-	b.chain = b.climb(ours[0], map[*x509.Certificate]bool{})
 	return nil
 }
 

@@ -182,15 +182,6 @@ func challengedClaims(h http.Header) string {
 	return ""
 }
 
-// interrupted returns the error of a call whose caller left or ran out of time.
-func interrupted(ctx context.Context, op string) *Error {
-	reason := "the caller did not wait for the answer"
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		reason = reasonNoAnswer
-	}
-	return &Error{Op: op, Kind: Timeout, Reason: reason}
-}
-
 // failures says, by their causes, what exchanges without an answer mean; the first that
 // fits counts. What is said of the server is said of the proxy if that is where it failed.
 var failures = []struct {
@@ -213,6 +204,7 @@ var failures = []struct {
 	{failedAt("proxyconnect"), Unavailable, "the proxy could not be reached"},
 	{func(err error) bool { return isTimeout(err) && failedAt("dial")(err) }, Timeout, "no connection within the time allowed"},
 	{isTimeout, Timeout, reasonNoAnswer},
+	{causedBy(context.Canceled), Timeout, "the caller did not wait for the answer"},
 	{caused[*net.DNSError], Unavailable, "the host name could not be resolved"},
 	{causedBy(syscall.ECONNREFUSED), Unavailable, "the connection was refused"},
 	{causedBy(syscall.EHOSTUNREACH, syscall.ENETUNREACH), Unavailable, "the host cannot be reached"},
@@ -220,16 +212,14 @@ var failures = []struct {
 	{caused[*url.Error], Unavailable, "the connection failed"},
 }
 
-// failure describes an exchange that ended without a complete answer. It drops the
-// error's text.
+// failure describes an exchange that ended without a complete answer, or whose caller left
+// or ran out of time. It drops the error's text.
 func failure(ctx context.Context, op string, err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok { // of the transport, or about an assertion
 		own.Op = op
 		return own
 	}
-	if ctx.Err() != nil {
-		return interrupted(ctx, op)
-	}
+	err = cmp.Or(ctx.Err(), err)
 	for _, f := range failures {
 		if f.is(err) {
 			reason := cmp.Or(f.reason, refusedCertificate(err))

@@ -120,7 +120,7 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 			!op.idempotent && (refusal.MayHaveHappened() || c.sleep(ctx, betweenPOSTs) != nil) {
 			return err
 		}
-		c.tokens.drop(t, claims)
+		_ = c.tokens.renew(t.session, claims) // it has succeeded before
 	}
 }
 

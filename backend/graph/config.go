@@ -5,7 +5,6 @@ package graph
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -126,15 +125,13 @@ var clouds = []Cloud{
 // CloudNamed returns the cloud with that name. Its error lists the valid names, or says
 // why an existing cloud is not supported, and never repeats the name: it may be a secret.
 func CloudNamed(name string) (Cloud, error) {
-	for _, c := range clouds {
-		if c.Name == name {
-			return c, nil
-		}
+	if i := slices.IndexFunc(clouds, func(c Cloud) bool { return c.Name == name }); i >= 0 {
+		return clouds[i], nil
 	}
 	if name == azureChinaCloud {
-		return Cloud{}, fmt.Errorf("%s: Microsoft does not offer the Defender for Identity sensors API there", azureChinaCloud)
+		return Cloud{}, errors.New(azureChinaCloud + ": Microsoft does not offer the Defender for Identity sensors API there")
 	}
-	return Cloud{}, fmt.Errorf("must be one of %s", strings.Join(CloudNames(), ", "))
+	return Cloud{}, errors.New("must be one of " + strings.Join(CloudNames(), ", "))
 }
 
 // owners are the clouds to which Microsoft's hosts belong, by the names of the hosts: those

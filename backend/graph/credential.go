@@ -30,15 +30,9 @@ type ClientSecret string
 
 const redacted = "[redacted]"
 
-// redact implements Format for secrets: package fmt prefers Format to every other way
-// of printing a value, %#v included.
-func redact(f fmt.State) {
-	// Format cannot report an error.
-	_, _ = io.WriteString(f, redacted)
-}
-
-// Format implements fmt.Formatter.
-func (ClientSecret) Format(f fmt.State, _ rune) { redact(f) }
+// Format implements fmt.Formatter, which package fmt prefers to every other way of printing
+// a value, %#v included. It cannot report an error.
+func (ClientSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String is for direct callers; package fmt uses Format.
 func (ClientSecret) String() string { return redacted }
@@ -108,7 +102,7 @@ type AssertionError struct {
 func (e *AssertionError) Error() string { return e.Reason }
 
 // Format implements fmt.Formatter.
-func (ClientAssertion) Format(f fmt.State, _ rune) { redact(f) }
+func (ClientAssertion) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String is for direct callers; package fmt uses Format.
 func (ClientAssertion) String() string { return redacted }
@@ -136,7 +130,7 @@ func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRe
 	case ok:
 		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
 	case ctx.Err() != nil:
-		e = interrupted(ctx, OpSignIn)
+		e = failure(ctx, OpSignIn, err)
 	}
 	e.unsent = true
 	return "", e

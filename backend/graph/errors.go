@@ -156,9 +156,10 @@ const (
 	codeBadProof = "Authentication_MissingOrMalformed"
 )
 
-// entraHints are for people: nothing in this package branches on these codes.
+// codeHints are for people: nothing in this package branches on these codes. Entra's are
+// those of the sign-in, Graph's those of calls that replace credentials.
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
-var entraHints = map[string]string{
+var codeHints = map[string]string{
 	"AADSTS7000215": "the client secret is wrong: check that it is the secret's value and not its id, and that it belongs to this app registration",
 	"AADSTS7000213": "the chain of the certificate is not valid: client_certificate has to hold the certificate and each of its issuers, up to the one that the app registration trusts",
 	"AADSTS7000222": "the client secret has expired: add a new one to the app registration and configure it",
@@ -183,11 +184,9 @@ var entraHints = map[string]string{
 	"AADSTS700211": hintFederation,
 	"AADSTS700212": hintFederation,
 	"AADSTS700213": hintFederation,
-}
 
-// policyHints explain refusals by the tenant's app management policy.
-// https://learn.microsoft.com/graph/api/resources/applicationauthenticationmethodpolicy
-var policyHints = map[string]string{
+	// Refusals by the tenant's app management policy.
+	// https://learn.microsoft.com/graph/api/resources/applicationauthenticationmethodpolicy
 	"CredentialInvalidLifetimeAsPerAppPolicy": "a policy of the tenant does not allow a credential to be valid for so long: shorten the validity, or exempt the application",
 	"CredentialTypeNotAllowedAsPerAppPolicy":  "a policy of the tenant does not allow this kind of credential: use another, or exempt the application",
 }
@@ -200,10 +199,8 @@ func (e *Error) Hint() string {
 		return e.managedHint()
 	case e.foreign():
 		return hintForeign
-	case e.Op == OpSignIn:
-		return entraHints[e.Code]
-	case e.replaces() && policyHints[e.Code] != "":
-		return policyHints[e.Code]
+	case e.Op == OpSignIn, e.replaces() && codeHints[e.Code] != "":
+		return codeHints[e.Code]
 	case e.keyless:
 		return "Graph knows no key of this tenant: it may have no Defender for Identity workspace, or no key yet"
 	case !e.replaces() && (e.Status == http.StatusNotFound || e.Status == http.StatusBadRequest):

@@ -143,7 +143,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 
 // Each hint begins with what is wrong; what to do about it comes after that.
 func TestHintsBeginWithTheCause(t *testing.T) {
-	codes := append(slices.Collect(maps.Keys(entraHints)), slices.Collect(maps.Keys(policyHints))...)
+	codes := slices.Collect(maps.Keys(codeHints))
 	for _, op := range []string{OpSignIn, OpRegenerate, OpGet, OpPackage, OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication} {
 		for _, status := range []int{0, 200, 302, 400, 401, 403, 404, 408, 409, 410, 429, 500, 503, 504} {
 			for _, code := range append(codes, "", codeBadProof) {

@@ -54,13 +54,8 @@ type tokenSource struct {
 
 // newTokenSource returns an error only if newIssuer does.
 func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSource, error) {
-	first, err := newIssuer()
-	if err != nil {
-		return nil, err
-	}
 	s := &tokenSource{newIssuer: newIssuer, sleep: Sleep, managed: managed}
-	s.session.Store(&session{issuer: first})
-	return s, nil
+	return s, s.renew(nil, "")
 }
 
 // token returns a token that should be valid, without a sign-in if possible. Its error is
@@ -73,7 +68,7 @@ func (s *tokenSource) token(ctx context.Context) (token, error) {
 	flight := current.flights.DoChan("", func() (any, error) { return s.signIn(ctx, current) })
 	select {
 	case <-ctx.Done():
-		e := interrupted(ctx, OpSignIn)
+		e := failure(ctx, OpSignIn, ctx.Err())
 		e.managed = s.managed
 		return token{}, e
 	case result := <-flight:
@@ -98,17 +93,15 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 	return bearer, err
 }
 
-// drop discards a token that Graph refused although it should be valid. The next token is
-// a new one, requested with the claims that Graph demanded, if any. If Graph refused a
-// token to many callers, the first one drops it for all.
-func (s *tokenSource) drop(t token, claims string) {
-	if t.session != s.session.Load() {
-		return
+// renew replaces the session that got a token which Graph refused although it should be
+// valid. The next token is a new one, requested with the claims that Graph demanded, if any.
+// If Graph refused a token to many callers, the first one renews the session for all.
+func (s *tokenSource) renew(old *session, claims string) error {
+	next, err := s.newIssuer()
+	if err == nil {
+		s.session.CompareAndSwap(old, &session{issuer: next, claims: claims})
 	}
-	// newIssuer has succeeded before with the same arguments, so no error is expected.
-	if next, err := s.newIssuer(); err == nil {
-		s.session.CompareAndSwap(t.session, &session{issuer: next, claims: claims})
-	}
+	return err
 }
 
 // Roles returns the application permissions in the access token and signs in if there is
@@ -122,15 +115,11 @@ func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	return rolesIn(t.bearer)
-}
-
-func rolesIn(bearer string) (roles []string, ok bool) {
 	var claims struct {
 		jwt.RegisteredClaims
 		Roles []string `json:"roles"`
 	}
-	_, _, err := jwt.NewParser().ParseUnverified(bearer, &claims)
+	_, _, err = jwt.NewParser().ParseUnverified(t.bearer, &claims)
 	if err != nil || claims.Issuer == "" {
 		return nil, false
 	}
