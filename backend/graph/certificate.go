@@ -32,9 +32,6 @@ const (
 	// the one that Microsoft's own tools choose for app registrations.
 	minKeyBits = 2048
 
-	// clockSkew is how far Microsoft's clock may be behind this machine's.
-	clockSkew = 5 * time.Minute
-
 	// maxChecks bounds the time for finding the chain, with maxSignature, and maxKey that
 	// for parsing a key. Both are in bytes, and more than RSA keys of 16384 bits need.
 	maxChecks    = 100
@@ -83,7 +80,7 @@ func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCer
 	}
 	template := &x509.Certificate{ // CreateCertificate chooses the serial number
 		Subject:               pkix.Name{CommonName: cn},
-		NotBefore:             now.Add(-clockSkew),
+		NotBefore:             now.Add(-5 * time.Minute), // Microsoft's clock may be so far behind
 		NotAfter:              now.Add(validity),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},

@@ -133,7 +133,7 @@ func signInError(ctx context.Context, err error) *Error {
 	var content struct {
 		Error         string `json:"error"`
 		Description   string `json:"error_description"`
-		Codes         []int  `json:"error_codes"`
+		Codes         [1]int `json:"error_codes"` // package json drops further ones
 		CorrelationID string `json:"correlation_id"`
 		TraceID       string `json:"trace_id"`
 	}
@@ -141,13 +141,8 @@ func signInError(ctx context.Context, err error) *Error {
 	// limit. What is left is a copy in memory, which cannot fail.
 	body, _ := io.ReadAll(call.Resp.Body)
 	e := answerError(OpSignIn, call.Resp)
-	if json.Unmarshal(body, &content) != nil {
-		return e
-	}
-	e.Code = cmp.Or(aadstsPattern().FindString(content.Description), plausible(content.Error))
-	if len(content.Codes) > 0 {
-		e.Code = "AADSTS" + strconv.Itoa(content.Codes[0])
-	}
+	_ = json.Unmarshal(body, &content) // of a page, nothing is read
+	e.Code = cmp.Or(known("AADSTS%d", content.Codes[0]), aadstsPattern().FindString(content.Description), plausible(content.Error))
 	e.RequestID = cmp.Or(plausible(content.CorrelationID), plausible(content.TraceID), e.RequestID)
 	return e
 }

@@ -80,7 +80,7 @@ func New(cfg Config) (*Client, error) {
 // SignIn makes sure that there is an access token, so that the next call goes straight
 // to Graph. The token may be from an earlier call.
 func (c *Client) SignIn(ctx context.Context) error {
-	_, err := c.tokens.token(ctx)
+	_, _, err := c.tokens.token(ctx)
 	return err
 }
 
@@ -104,13 +104,13 @@ type operation struct {
 // could do anything.
 func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
 	for repeated := false; ; repeated = true {
-		t, err := c.tokens.token(ctx)
+		bearer, from, err := c.tokens.token(ctx)
 		if err != nil {
 			return err
 		}
 		var claims string
 		err = c.sleep.retry(ctx, op.idempotent, func() (err error) {
-			claims, err = c.attempt(ctx, t, op, parse)
+			claims, err = c.attempt(ctx, bearer, op, parse)
 			return err
 		})
 		// Entra may have revoked the token early, or Graph demands more claims. The call is
@@ -120,7 +120,7 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 			!op.idempotent && (refusal.MayHaveHappened() || c.sleep(ctx, betweenPOSTs) != nil) {
 			return err
 		}
-		_ = c.tokens.renew(t.session, claims) // it has succeeded before
+		_ = c.tokens.renew(from, claims) // it has succeeded before
 	}
 }
 
@@ -140,7 +140,7 @@ func decode(answer any, missing string, complete func() bool) func(body []byte) 
 
 // attempt sends the request once. claims is what Graph demands of the next token, if it
 // refuses this one.
-func (c *Client) attempt(ctx context.Context, t token, op operation, parse func([]byte) string) (claims string, err error) {
+func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse func([]byte) string) (claims string, err error) {
 	// The hook runs before the last bytes of the request are sent, so while sent is
 	// false, Graph has not seen a complete request. When Do returns, either the hook
 	// has run or the connection is closed.
@@ -154,7 +154,7 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 			}
 		}
 	}
-	resp, err := c.http.Do(newRequest(httptrace.WithClientTrace(ctx, trace), t, op))
+	resp, err := c.http.Do(newRequest(httptrace.WithClientTrace(ctx, trace), bearer, op))
 	if err != nil && op.before != nil && op.before() != nil {
 		return "", op.before()
 	}
@@ -166,12 +166,12 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 	return challengedClaims(resp.Header), c.answer(ctx, op, resp, parse)
 }
 
-func newRequest(ctx context.Context, t token, op operation) *http.Request {
+func newRequest(ctx context.Context, bearer string, op operation) *http.Request {
 	req, _ := http.NewRequestWithContext(ctx, op.method, op.url, bytes.NewReader(op.body)) // never fails: the parts of the URL are checked
 	if op.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Header.Set("Authorization", "Bearer "+t.bearer)
+	req.Header.Set("Authorization", "Bearer "+bearer)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Cache-Control", "no-cache, no-store") // an old key would be taken for the tenant's
 	req.Header.Set(headerClientRequestID, uuid.NewString())
@@ -205,7 +205,7 @@ func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, 
 // tenant's audit log, so it can be repeated often during an outage. It does not
 // promise that a call will succeed.
 func (c *Client) Probe(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeBudget)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, c.sensors+OpGet, http.NoBody) // never fails, like newRequest
 	resp, err := c.http.Do(req)
@@ -217,8 +217,6 @@ func (c *Client) Probe(ctx context.Context) bool {
 }
 
 const (
-	// probeBudget is how long Graph has to answer a probe.
-	probeBudget = 5 * time.Second
 	// betweenPOSTs is the shortest time between two requests that change something.
 	betweenPOSTs   = time.Second
 	maxRepetitions = 2
@@ -287,12 +285,10 @@ func Backoff(first, last time.Duration, failures int) time.Duration {
 
 // Sleep waits for d, or returns the error of the context if that ends before.
 func Sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	}
 }

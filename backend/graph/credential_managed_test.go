@@ -127,21 +127,21 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	sim := graphtest.Start(t)
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
 	client, _ := simulated(t, sim, managed(""))
-	old, err := client.tokens.token(t.Context())
+	old, _, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
 
 	another, _ := simulated(t, sim, managed(""))
-	other, err := another.tokens.token(t.Context())
+	other, _, err := another.tokens.token(t.Context())
 	require.NoError(t, err)
-	require.NotEqual(t, old.bearer, other.bearer, "a new configuration gets a new token")
+	require.NotEqual(t, old, other, "a new configuration gets a new token")
 
 	// The client did not declare to understand challenges, so this is a plain 401.
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
 	_, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
-	fresh, err := client.tokens.token(t.Context())
+	fresh, _, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
-	require.NotEqual(t, old.bearer, fresh.bearer)
+	require.NotEqual(t, old, fresh)
 	require.Equal(t, 3, sim.Calls(graphtest.ManagedIdentity).Started)
 }
 

@@ -63,11 +63,7 @@ type Error struct {
 
 // Error returns the fields as one line.
 func (e *Error) Error() string {
-	text := joined(": ", e.Op, string(e.Kind), e.Reason)
-	if details := e.details(); details != "" {
-		text += " (" + details + ")"
-	}
-	return text
+	return joined(" ", joined(": ", e.Op, string(e.Kind), e.Reason), known("(%s)", e.details()))
 }
 
 func (e *Error) details() string {

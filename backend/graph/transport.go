@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -116,10 +117,8 @@ func certPool(extra []*x509.Certificate) *x509.CertPool {
 	if len(extra) == 0 {
 		return nil
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // the configured ones still count
-	}
+	system, _ := x509.SystemCertPool()
+	pool := cmp.Or(system, x509.NewCertPool()) // without the system's, the configured ones still count
 	for _, cert := range extra {
 		pool.AddCert(cert)
 	}
