@@ -180,7 +180,7 @@ func newRequest(ctx context.Context, bearer string, op operation) *http.Request 
 
 // answer reads what Graph sent and returns an error unless it is a usable success.
 func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, parse func([]byte) string) error {
-	answered(ctx, requestID(resp.Header))
+	traceIn(ctx).Store(requestID(resp.Header))
 	body, err := io.ReadAll(resp.Body)
 	// The body has been read to its end, or cannot be.
 	_ = resp.Body.Close()

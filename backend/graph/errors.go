@@ -264,13 +264,10 @@ func (e *Error) replaces() bool {
 // cause and what to do about it; what Microsoft's support asks for is behind.
 func Explain(err error) string {
 	e, ok := errors.AsType[*Error](err)
-	cause := ""
-	if ok {
-		cause = joined(": ", e.Reason, e.Hint())
-	}
-	if cause == "" {
+	if !ok || e.Reason == "" && e.Hint() == "" {
 		return err.Error()
 	}
+	cause := joined(": ", e.Reason, e.Hint())
 	return strings.Replace(err.Error(), e.Error(), cause+" ("+joined(", ", e.Op+": "+string(e.Kind), e.details())+")", 1)
 }
 

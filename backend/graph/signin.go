@@ -18,11 +18,6 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// signInTimeout limits a whole sign-in, repetitions included. It is long enough for
-// discovery and a token through a slow proxy, and short enough to leave the caller time
-// to report what went wrong.
-const signInTimeout = 15 * time.Second
-
 // issuer requests a token with one kind of credential, unless it has one that is still
 // valid. If claims (JSON) is not empty, the token is a new one, requested with them. Its
 // error is an *Error with OpSignIn. A session calls it from one goroutine at a time.
@@ -81,7 +76,9 @@ func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, er
 // signIn runs as a flight. It belongs to no caller: if one leaves early, the others still
 // get their token. It uses the values of ctx only to log.
 func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
+	// The time, for repetitions as well, is long enough for discovery and a token through a
+	// slow proxy, and short enough to leave the caller time to report what went wrong.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	// The claims are requested once, whatever the outcome: a token without them only
 	// leads to the same challenge again, but claims that Entra does not grant would fail
@@ -113,15 +110,12 @@ func (s *tokenSource) renew(old *session, claims string) error {
 // The result is a hint for an operator and proves nothing: the token's signature is not
 // verified, and it lacks permissions that were granted after the token was issued.
 func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
-	bearer, _, err := c.tokens.token(ctx)
-	if err != nil {
-		return nil, false
-	}
+	bearer, _, _ := c.tokens.token(ctx) // if it fails, nothing can be parsed
 	var claims struct {
 		jwt.RegisteredClaims
 		Roles []string `json:"roles"`
 	}
-	_, _, err = jwt.NewParser().ParseUnverified(bearer, &claims)
+	_, _, err := jwt.NewParser().ParseUnverified(bearer, &claims)
 	if err != nil || claims.Issuer == "" {
 		return nil, false
 	}
@@ -161,16 +155,13 @@ func (s ClientSecret) issuer(cfg *Config, client *http.Client) (issuer, error) {
 	return signIns(cfg, cred, client)
 }
 
-// claimsChallenges is the client capability that declares that this client answers
-// claims challenges. Graph sends them to no other client.
-// https://learn.microsoft.com/entra/identity-platform/claims-challenge#client-capabilities
-const claimsChallenges = "cp1"
-
 // signIns returns an issuer that signs in through MSAL as an app registration.
 func signIns(cfg *Config, cred confidential.Credential, client *http.Client) (issuer, error) {
 	options := []confidential.Option{
 		confidential.WithHTTPClient(client),
-		confidential.WithClientCapabilities([]string{claimsChallenges}),
+		// Declares that this client answers claims challenges. Graph sends them to no other.
+		// https://learn.microsoft.com/entra/identity-platform/claims-challenge#client-capabilities
+		confidential.WithClientCapabilities([]string{"cp1"}),
 		// Affects certificates only: Entra can then check their subject and issuer
 		// instead of the thumbprint.
 		confidential.WithX5C(),

@@ -178,15 +178,11 @@ func Detach(base, request context.Context) context.Context {
 // LastRequestID returns the request-id of Graph's last answer in a context, or "" if
 // there was none.
 func LastRequestID(ctx context.Context) string {
-	if trace, ok := ctx.Value(traceKey{}).(*atomic.Value); ok {
-		id, _ := trace.Load().(string) // nil at first
-		return id
-	}
-	return ""
+	id, _ := traceIn(ctx).Load().(string) // nil at first
+	return id
 }
 
-func answered(ctx context.Context, requestID string) {
-	if trace, ok := ctx.Value(traceKey{}).(*atomic.Value); ok {
-		trace.Store(requestID)
-	}
+func traceIn(ctx context.Context) *atomic.Value {
+	found, _ := ctx.Value(traceKey{}).(*atomic.Value)
+	return cmp.Or(found, &atomic.Value{}) // nobody reads one that is not in the context
 }
