@@ -44,8 +44,8 @@ type Config struct {
 // of sign-in URLs.
 var namePattern = pattern(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 
-// pattern returns a function that compiles a pattern for its first use: most processes of a
-// plugin end without one.
+// pattern returns a function that compiles a pattern for its first use, and so not while the
+// plugin starts.
 func pattern(text string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
