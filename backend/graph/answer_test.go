@@ -3,11 +3,13 @@
 package graph
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/errors"
 	"github.com/stretchr/testify/require"
 )
 
@@ -89,14 +91,15 @@ func TestEntraError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := &http.Response{StatusCode: 401, Header: http.Header{"X-Ms-Request-Id": {"head-1"}}}
-			e := entraError(resp, []byte(test.body))
+			resp.Body = io.NopCloser(strings.NewReader(test.body))
+			e := signInError(t.Context(), msal.CallErr{Resp: resp})
 			require.Equal(t, &Error{Op: OpSignIn, Kind: Refused, Status: 401, Code: test.code, RequestID: test.id}, e)
 		})
 	}
 }
 
 func TestAnswerErrorReasons(t *testing.T) {
-	for status, want := range map[int]string{204: reasonUnexpectedCode, 302: reasonRedirect, 404: "", 500: ""} {
+	for status, want := range map[int]string{204: "the answer has an unexpected status", 302: "a redirect was refused", 404: "", 500: ""} {
 		require.Equal(t, want, answerError(OpGet, &http.Response{StatusCode: status}).Reason)
 	}
 }

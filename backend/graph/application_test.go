@@ -222,7 +222,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 			return err
 		},
 	}
-	reasons := map[string]string{OpAddPassword: reasonNoCredential, OpAddKey: reasonNoCredential, OpApplication: reasonNoApplication}
+	reasons := map[string]string{OpAddPassword: reasonNoCredential, OpAddKey: reasonNoCredential, OpApplication: "the answer does not describe the application"}
 	for op, call := range calls {
 		for body, reason := range map[string]string{
 			`<html>hunter2`:            reasonUnreadable,
@@ -230,7 +230,7 @@ func TestUnusableAnswersAboutCredentials(t *testing.T) {
 			`{"secretText":"hunter2"}`: reasons[op],
 		} {
 			if op == OpApplication && body == `{"keyId":5}` {
-				reason = reasonNoApplication // the id of a key is elsewhere
+				reason = "the answer does not describe the application" // the id of a key is elsewhere
 			}
 			client := served(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }, withCertificate)
 			err := call(t, client)

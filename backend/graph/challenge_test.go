@@ -111,7 +111,7 @@ func TestRefusedClaimsDoNotStick(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	require.NoError(t, client.SignIn(t.Context()))
-	client.tokens.drop(token{}, `{"access_token":{"xms_cc":"not what MSAL can merge"}}`)
+	require.NoError(t, client.tokens.renew(client.tokens.session.Load(), `{"access_token":{"xms_cc":"not what MSAL can merge"}}`))
 	require.Equal(t, reasonUnreadable, failed(t, client.SignIn(t.Context())).Reason)
 	require.NoError(t, client.SignIn(t.Context()))
 }

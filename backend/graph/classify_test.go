@@ -60,8 +60,8 @@ func TestClassify(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, &Error{Op: OpGet, Kind: Timeout, Reason: reasonInterrupted}, interrupted(gone, OpGet))
+	require.Equal(t, &Error{Op: OpGet, Kind: Timeout, Reason: "the caller did not wait for the answer"}, failure(gone, OpGet, gone.Err()))
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	require.Equal(t, &Error{Op: OpGet, Kind: Timeout, Reason: reasonNoAnswer}, interrupted(late, OpGet))
+	require.Equal(t, &Error{Op: OpGet, Kind: Timeout, Reason: reasonNoAnswer}, failure(late, OpGet, late.Err()))
 }

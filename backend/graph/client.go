@@ -23,6 +23,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -38,12 +39,9 @@ type Client struct {
 	// the API and at the other.
 	sensors, elsewhere string
 
-	http   *http.Client
-	tokens *tokenSource
-	retry  retrier
-	// managed is set for a managed identity. It has no app registration, so the advice
-	// about a refusal differs.
-	managed     bool
+	http        *http.Client
+	tokens      *tokenSource
+	sleep       sleeper
 	certificate ClientCertificate // that signs in, if one does
 
 	applications string // URL of the app registrations, always in v1.0
@@ -59,12 +57,8 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	newIssuer, err := cfg.Credential.issuers(&cfg, client)
-	if err != nil {
-		return nil, err
-	}
 	_, managed := cfg.Credential.(ManagedIdentity)
-	tokens, err := newTokenSource(newIssuer, managed)
+	tokens, err := newTokenSource(func() (issuer, error) { return cfg.Credential.issuer(&cfg, client) }, managed)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +70,7 @@ func New(cfg Config) (*Client, error) {
 		elsewhere:    root + "/" + map[string]string{Beta: V1, V1: Beta}[cfg.APIVersion] + sensors,
 		http:         client,
 		tokens:       tokens,
-		retry:        retrier{Sleep},
-		managed:      managed,
+		sleep:        Sleep,
 		certificate:  certificate,
 		applications: applications,
 		app:          applications + "(appId='" + cfg.ClientID + "')",
@@ -87,7 +80,7 @@ func New(cfg Config) (*Client, error) {
 // SignIn makes sure that there is an access token, so that the next call goes straight
 // to Graph. The token may be from an earlier call.
 func (c *Client) SignIn(ctx context.Context) error {
-	_, err := c.tokens.token(ctx)
+	_, _, err := c.tokens.token(ctx)
 	return err
 }
 
@@ -104,38 +97,31 @@ type operation struct {
 	before func() error
 }
 
-// betweenPOSTs is the shortest time between two requests that change something.
-const betweenPOSTs = time.Second
-
 // call makes a Graph call and passes the body of the answer to parse, which returns a
 // reason if it cannot use the body.
 //
 // The error is an *Error, or the context's own if the context had ended before Graph
 // could do anything.
 func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
-	t, err := c.tokens.token(ctx)
-	if err != nil {
-		return err
+	for repeated := false; ; repeated = true {
+		bearer, from, err := c.tokens.token(ctx)
+		if err != nil {
+			return err
+		}
+		var claims string
+		err = c.sleep.retry(ctx, op.idempotent, func() (err error) {
+			claims, err = c.attempt(ctx, bearer, op, parse)
+			return err
+		})
+		// Entra may have revoked the token early, or Graph demands more claims. The call is
+		// repeated once with a new token, if that is harmless.
+		refusal, ok := errors.AsType[*Error](err)
+		if repeated || !ok || refusal.Status != http.StatusUnauthorized ||
+			!op.idempotent && (refusal.MayHaveHappened() || c.sleep(ctx, betweenPOSTs) != nil) {
+			return err
+		}
+		_ = c.tokens.renew(from, claims) // it has succeeded before
 	}
-	err = c.callWith(ctx, t, op, parse)
-	refused, ok := errors.AsType[*unauthorized](err)
-	if !ok {
-		return err
-	}
-	// Entra may have revoked the token early, or Graph demands more claims. The call is
-	// repeated once with a new token, if that is harmless.
-	if !op.idempotent && (refused.refusal.MayHaveHappened() || c.retry.sleep(ctx, betweenPOSTs) != nil) {
-		return refused.refusal
-	}
-	c.tokens.drop(t, refused.claims)
-	if t, err = c.tokens.token(ctx); err != nil {
-		return err
-	}
-	err = c.callWith(ctx, t, op, parse)
-	if refused, ok = errors.AsType[*unauthorized](err); ok {
-		return refused.refusal
-	}
-	return err
 }
 
 // decode returns a function that reads the body of an answer as JSON. If the answer is not
@@ -152,14 +138,9 @@ func decode(answer any, missing string, complete func() bool) func(body []byte) 
 	}
 }
 
-func (c *Client) callWith(ctx context.Context, t token, op operation, parse func([]byte) string) error {
-	return c.retry.do(ctx, op.idempotent, func(ctx context.Context) error {
-		return c.attempt(ctx, t, op, parse)
-	})
-}
-
-// attempt sends the request once.
-func (c *Client) attempt(ctx context.Context, t token, op operation, parse func([]byte) string) error {
+// attempt sends the request once. claims is what Graph demands of the next token, if it
+// refuses this one.
+func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse func([]byte) string) (claims string, err error) {
 	// The hook runs before the last bytes of the request are sent, so while sent is
 	// false, Graph has not seen a complete request. When Do returns, either the hook
 	// has run or the connection is closed.
@@ -173,78 +154,141 @@ func (c *Client) attempt(ctx context.Context, t token, op operation, parse func(
 			}
 		}
 	}
-	resp, err := c.send(httptrace.WithClientTrace(ctx, trace), t, op)
+	resp, err := c.http.Do(newRequest(httptrace.WithClientTrace(ctx, trace), bearer, op))
 	if err != nil && op.before != nil && op.before() != nil {
-		return op.before()
+		return "", op.before()
 	}
 	if err != nil {
 		e := failure(ctx, op.name, err)
-		e.unsent, e.managed = !sent.Load(), c.managed
-		return e
+		e.unsent, e.managed = !sent.Load(), c.tokens.managed
+		return "", e
 	}
-	return c.answer(ctx, op, resp, parse)
+	return challengedClaims(resp.Header), c.answer(ctx, op, resp, parse)
 }
 
-func (c *Client) send(ctx context.Context, t token, op operation) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, op.method, op.url, bytes.NewReader(op.body))
-	if err != nil {
-		return nil, err
-	}
+func newRequest(ctx context.Context, bearer string, op operation) *http.Request {
+	req, _ := http.NewRequestWithContext(ctx, op.method, op.url, bytes.NewReader(op.body)) // never fails: the parts of the URL are checked
 	if op.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Header.Set("Authorization", "Bearer "+t.bearer)
+	req.Header.Set("Authorization", "Bearer "+bearer)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Cache-Control", "no-cache, no-store") // an old key would be taken for the tenant's
 	req.Header.Set(headerClientRequestID, uuid.NewString())
-	return c.http.Do(req)
+	return req
 }
 
 // answer reads what Graph sent and returns an error unless it is a usable success.
 func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, parse func([]byte) string) error {
-	answered(ctx, requestID(resp.Header))
+	traceIn(ctx).Store(requestID(resp.Header))
 	body, err := io.ReadAll(resp.Body)
 	// The body has been read to its end, or cannot be.
 	_ = resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 299 || op.only200 && resp.StatusCode != http.StatusOK {
-		// The status decides, even if the body could not be read.
-		e := graphError(op.name, resp, body)
-		e.managed = c.managed
-		if resp.StatusCode == http.StatusUnauthorized {
-			return &unauthorized{e, challengedClaims(resp.Header)}
+	e := &Error{Op: op.name, Kind: Unreadable, Status: resp.StatusCode, RequestID: requestID(resp.Header), Signed: signed(resp, "")}
+	switch {
+	case resp.StatusCode < 200 || resp.StatusCode > 299 || op.only200 && resp.StatusCode != http.StatusOK:
+		e = graphError(op.name, resp, body) // the status decides, even if the body could not be read
+	case err != nil:
+		lost := failure(ctx, op.name, err)
+		e.Kind, e.Reason = lost.Kind, lost.Reason
+	default:
+		if e.Reason = parse(body); e.Reason == "" {
+			return nil
 		}
-		return e
 	}
-	var e *Error
-	if err != nil {
-		e = failure(ctx, op.name, err)
-	} else if reason := parse(body); reason != "" {
-		e = &Error{Op: op.name, Kind: Unreadable, Reason: reason}
-	} else {
-		return nil
-	}
-	e.Status, e.RequestID, e.managed, e.Signed = resp.StatusCode, requestID(resp.Header), c.managed, signed(resp, "")
+	e.managed = c.tokens.managed
 	return e
 }
-
-// probeBudget is how long Graph has to answer a probe.
-const probeBudget = 5 * time.Second
 
 // Probe reports whether Graph answers in an orderly way. It sends a request without
 // a token, which Graph must refuse: that costs neither a sign-in nor an entry in the
 // tenant's audit log, so it can be repeated often during an outage. It does not
 // promise that a call will succeed.
 func (c *Client) Probe(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeBudget)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.sensors+OpGet, http.NoBody)
-	if err != nil {
-		return false
-	}
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, c.sensors+OpGet, http.NoBody) // never fails, like newRequest
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return false
 	}
 	_ = resp.Body.Close() // unread, since only the status matters
 	return resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests
+}
+
+const (
+	// betweenPOSTs is the shortest time between two requests that change something.
+	betweenPOSTs   = time.Second
+	maxRepetitions = 2
+	// maxWait is the longest wait before a repetition. If the other side asks for more,
+	// the call fails at once instead of blocking its caller.
+	maxWait = 5 * time.Second
+	// codeConcurrency comes with a 409 if two requests changed the same directory object,
+	// such as an app registration, at once: Graph has not carried out this one.
+	codeConcurrency = "Directory_ConcurrencyViolation"
+)
+
+// sleeper waits, or returns an error if the context ends first.
+type sleeper func(ctx context.Context, d time.Duration) error
+
+// retry runs attempt until it succeeds or must not be repeated, and returns its last error,
+// even if the context ends during a wait: the attempt's error says more. Idempotent
+// attempts are repeated after more kinds of failure.
+func (sleep sleeper) retry(ctx context.Context, idempotent bool, attempt func() error) error {
+	var answered error // by the attempt before
+	for n := 0; ; n++ {
+		err := attempt()
+		e, ok := errors.AsType[*Error](err)
+		if idempotent && answered != nil && ctx.Err() != nil {
+			return answered // which says more than that time is up
+		}
+		if !ok || !repeatable(e, n, idempotent) {
+			return err
+		}
+		answered = err
+		wait := e.RetryAfter
+		if wait < betweenPOSTs {
+			wait = Backoff(betweenPOSTs, maxWait, n)
+		}
+		end, ends := ctx.Deadline()
+		if wait > maxWait || ends && time.Until(end) <= wait || sleep(ctx, wait) != nil {
+			return err
+		}
+	}
+}
+
+// repeatable reports whether an attempt that failed with e, after n repetitions, may be
+// repeated. It may if it is idempotent, or if it is proven that Graph has not carried it
+// out, and if the failure may pass.
+func repeatable(e *Error, n int, idempotent bool) bool {
+	switch {
+	case e.Status == http.StatusTooManyRequests, e.Status == http.StatusServiceUnavailable,
+		e.Status == http.StatusConflict && e.Code == codeConcurrency:
+		return n < maxRepetitions && (idempotent || !e.MayHaveHappened())
+	case e.managed && e.Op == OpSignIn && (e.Status == http.StatusNotFound || e.Status != 0 && e.Kind == Unavailable):
+		// Azure's metadata service is being updated, or overloaded.
+		return n < maxRepetitions
+	case e.Status == http.StatusInternalServerError, e.Status == http.StatusBadGateway,
+		e.Status == http.StatusGatewayTimeout, e.Reason == reasonConnLost:
+		return n == 0 && idempotent
+	}
+	return false
+}
+
+// Backoff returns how long to wait after so many failures in succession: first, then twice
+// as long each time up to last, and up to a fifth more, so that not all who failed
+// together come back together.
+func Backoff(first, last time.Duration, failures int) time.Duration {
+	wait := min(last, first<<min(failures, 16))
+	return wait + rand.N(wait/5) //nolint:gosec // nothing depends on this being hard to guess
+}
+
+// Sleep waits for d, or returns the error of the context if that ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }

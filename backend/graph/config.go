@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"regexp"
@@ -41,7 +42,13 @@ type Config struct {
 
 // namePattern matches GUIDs and domain names. It keeps everything else out of the paths
 // of sign-in URLs.
-var namePattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`) })
+var namePattern = pattern(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+
+// pattern returns a function that compiles a pattern for its first use, and so not while the
+// plugin starts.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
 
 func (cfg *Config) validate() error {
 	_, managed := cfg.Credential.(ManagedIdentity)
@@ -58,10 +65,7 @@ func (cfg *Config) validate() error {
 	case cfg.APIVersion != Beta && cfg.APIVersion != V1:
 		return &ConfigError{"graph_api_version", "must be " + Beta + " or " + V1}
 	}
-	if err := cfg.normalize("graph_endpoint", &cfg.GraphEndpoint); err != nil {
-		return err
-	}
-	return cfg.normalize("authority_host", &cfg.AuthorityHost)
+	return cmp.Or(cfg.normalize("graph_endpoint", &cfg.GraphEndpoint), cfg.normalize("authority_host", &cfg.AuthorityHost))
 }
 
 // normalize replaces an endpoint by its parsed form. It refuses Microsoft's hosts in
@@ -73,7 +77,7 @@ func (cfg *Config) normalize(field string, endpoint *string) error {
 	}
 	*endpoint = root
 	u := url.URL{Host: strings.TrimPrefix(root, "https://")}
-	if in := owners(strings.ToLower(u.Hostname())); len(in) > 0 && !slices.Contains(in, cfg.Cloud.Name) {
+	if in := owners[strings.ToLower(u.Hostname())]; len(in) > 0 && !slices.Contains(in, cfg.Cloud.Name) {
 		return &ConfigError{field, "is Microsoft's host for " + strings.Join(in, " and ") + ", and environment is " + cfg.Cloud.Name +
 			": set the environment that the tenant lives in, and leave the field empty"}
 	}
@@ -90,4 +94,68 @@ func ParseEndpoint(text string) (string, error) {
 		return "", errors.New("must be the root of an https endpoint such as https://graph.example.com, without path, query or user")
 	}
 	return root, nil
+}
+
+// The Microsoft clouds that offer the sensors API, by the names that Azure's
+// own tools use.
+const (
+	AzurePublicCloud          = "AzurePublicCloud"          // worldwide, GCC included
+	AzureUSGovernmentCloud    = "AzureUSGovernmentCloud"    // GCC High (L4)
+	AzureUSGovernmentDoDCloud = "AzureUSGovernmentDoDCloud" // DoD (L5)
+)
+
+// azureChinaCloud is known by its name and hosts only to explain why it is refused.
+const azureChinaCloud = "AzureChinaCloud"
+
+// Cloud is a Microsoft cloud with the addresses of its Graph and its sign-in.
+type Cloud struct {
+	Name          string
+	GraphRoot     string // https URL without a path; with "/.default" also the scope of a token
+	AuthorityHost string // https URL without a path
+}
+
+// clouds lists them as in
+// https://learn.microsoft.com/graph/deployments#microsoft-graph-and-graph-explorer-service-root-endpoints.
+var clouds = []Cloud{
+	{AzurePublicCloud, "https://graph.microsoft.com", "https://login.microsoftonline.com"},
+	{AzureUSGovernmentCloud, "https://graph.microsoft.us", "https://login.microsoftonline.us"},
+	{AzureUSGovernmentDoDCloud, "https://dod-graph.microsoft.us", "https://login.microsoftonline.us"},
+}
+
+// CloudNamed returns the cloud with that name. Its error lists the valid names, or says
+// why an existing cloud is not supported, and never repeats the name: it may be a secret.
+func CloudNamed(name string) (Cloud, error) {
+	if i := slices.IndexFunc(clouds, func(c Cloud) bool { return c.Name == name }); i >= 0 {
+		return clouds[i], nil
+	}
+	if name == azureChinaCloud {
+		return Cloud{}, errors.New(azureChinaCloud + ": Microsoft does not offer the Defender for Identity sensors API there")
+	}
+	return Cloud{}, errors.New("must be one of " + strings.Join(CloudNames(), ", "))
+}
+
+// owners are the clouds to which Microsoft's hosts belong, by the names of the hosts: those
+// of clouds, other names of Entra's sign-in, and those of the cloud that is not supported.
+// https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud
+var owners = map[string][]string{
+	"graph.microsoft.com":              {AzurePublicCloud},
+	"graph.microsoft.us":               {AzureUSGovernmentCloud},
+	"dod-graph.microsoft.us":           {AzureUSGovernmentDoDCloud},
+	"login.microsoftonline.com":        {AzurePublicCloud},
+	"login.microsoftonline.us":         {AzureUSGovernmentCloud, AzureUSGovernmentDoDCloud},
+	"login.windows.net":                {AzurePublicCloud},
+	"login.microsoft.com":              {AzurePublicCloud},
+	"sts.windows.net":                  {AzurePublicCloud},
+	"microsoftgraph.chinacloudapi.cn":  {azureChinaCloud},
+	"login.chinacloudapi.cn":           {azureChinaCloud},
+	"login.partner.microsoftonline.cn": {azureChinaCloud},
+}
+
+// CloudNames returns the names that CloudNamed accepts, the default first.
+func CloudNames() []string {
+	names := make([]string, 0, len(clouds))
+	for _, c := range clouds {
+		names = append(names, c.Name)
+	}
+	return names
 }

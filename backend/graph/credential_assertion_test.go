@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
@@ -76,7 +77,7 @@ func TestNoAssertion(t *testing.T) {
 	}{
 		"an error": {
 			func(context.Context) (string, error) { return "", errors.New("hunter2") },
-			Error{Kind: Refused, Reason: reasonNoAssertion},
+			Error{Kind: Refused, Reason: "no client assertion could be obtained"},
 		},
 		"an error with words": {
 			func(context.Context) (string, error) {
@@ -90,14 +91,14 @@ func TestNoAssertion(t *testing.T) {
 		},
 		"nothing": {
 			func(context.Context) (string, error) { return "", nil },
-			Error{Kind: Refused, Reason: reasonEmptyAssertion},
+			Error{Kind: Refused, Reason: "the client assertion is empty"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sim := graphtest.Start(t)
 			client, waited := simulated(t, sim, func(c *Config) { c.Credential = test.assertion })
 			err := client.SignIn(t.Context())
-			test.want.Op, test.want.local = OpSignIn, true
+			test.want.Op, test.want.unsent = OpSignIn, true
 			require.Equal(t, &test.want, failed(t, err))
 			require.NotContains(t, everythingAbout(err), "hunter2")
 			require.False(t, failed(t, err).FoundNobody(), "no request was sent")
@@ -116,8 +117,8 @@ func TestAnAssertionThatTakesTooLong(t *testing.T) {
 		<-ctx.Done()
 		return "", ctx.Err()
 	})
-	_, err := slow.checked(ctx)
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer, local: true}, failed(t, err))
+	_, err := slow.checked(ctx, confidential.AssertionRequestOptions{})
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer, unsent: true}, failed(t, err))
 }
 
 func TestAssertionIsChecked(t *testing.T) {

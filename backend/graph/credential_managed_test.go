@@ -57,17 +57,19 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 	require.NoError(t, err)
 	seen := &[]*http.Request{}
 	metadata := newMetadataClient(&Config{})
-	metadata.Transport.(*exchange).next = roundTrip(func(r *http.Request) (*http.Response, error) {
-		*seen = append(*seen, r)
-		r = r.Clone(r.Context())
-		r.URL.Host = at.Host
-		return server.Client().Transport.RoundTrip(r)
-	})
-	newIssuer, err := ManagedIdentity{ClientID: clientID}.issuersFor(clouds[0].GraphRoot, metadata)
+	metadata.Transport.(*exchange).next = func() http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			*seen = append(*seen, r)
+			r = r.Clone(r.Context())
+			r.URL.Host = at.Host
+			return server.Client().Transport.RoundTrip(r)
+		})
+	}
+	client.tokens, err = newTokenSource(func() (issuer, error) {
+		return ManagedIdentity{ClientID: clientID}.issuerFor(clouds[0].GraphRoot, metadata)
+	}, true)
 	require.NoError(t, err)
-	client.tokens, err = newTokenSource(newIssuer, true)
-	require.NoError(t, err)
-	client.tokens.retry.sleep = (&waits{}).sleep
+	client.tokens.sleep = (&waits{}).sleep
 	return seen
 }
 
@@ -115,9 +117,9 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 
 // TestTheMetadataServiceNeedsNoProxy: for other requests, the environment decides.
 func TestTheMetadataServiceNeedsNoProxy(t *testing.T) {
-	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next }
+	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next() }
 	require.Nil(t, next(newMetadataClient(&Config{})).(*http.Transport).Proxy)
-	require.NotNil(t, next(clientOf(t, nil).http).(onDemand)().Proxy)
+	require.NotNil(t, next(clientOf(t, nil).http).(*http.Transport).Proxy)
 }
 
 // TestTokensOfManagedIdentitiesAreDropped: MSAL would cache them until the process ends.
@@ -125,21 +127,21 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	sim := graphtest.Start(t)
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
 	client, _ := simulated(t, sim, managed(""))
-	old, err := client.tokens.token(t.Context())
+	old, _, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
 
 	another, _ := simulated(t, sim, managed(""))
-	other, err := another.tokens.token(t.Context())
+	other, _, err := another.tokens.token(t.Context())
 	require.NoError(t, err)
-	require.NotEqual(t, old.bearer, other.bearer, "a new configuration gets a new token")
+	require.NotEqual(t, old, other, "a new configuration gets a new token")
 
 	// The client did not declare to understand challenges, so this is a plain 401.
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
 	_, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
-	fresh, err := client.tokens.token(t.Context())
+	fresh, _, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
-	require.NotEqual(t, old.bearer, fresh.bearer)
+	require.NotEqual(t, old, fresh)
 	require.Equal(t, 3, sim.Calls(graphtest.ManagedIdentity).Started)
 }
 
@@ -222,9 +224,9 @@ func TestAnswersOfTheMetadataService(t *testing.T) {
 		"too slow":       {408, bad, 2, nil, false},
 		"broken":         {500, bad, 2, nil, false},
 		"refused":        {400, bad, 1, &Error{Kind: Refused, Status: 400}, true},
-		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: reasonRedirect}, false},
+		"redirected":     {302, bad, 1, &Error{Kind: Refused, Status: 302, Reason: "a redirect was refused"}, false},
 		"a page":         {200, "<html>hunter2", 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
-		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: reasonNoToken}, false},
+		"no token":       {200, `{"expires_in":"3600"}`, 1, &Error{Kind: Unreadable, Reason: "the answer contains no token"}, false},
 		"no end":         {200, `{"access_token":"hunter2"}`, 1, &Error{Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"without an end": {200, strings.Repeat(" ", maxBodyBytes+1), 1, &Error{Kind: Unreadable, Reason: "the answer is larger than 1 MiB"}, false},
 	} {
@@ -399,7 +401,7 @@ func TestTheAgentOfAzureArcRefuses(t *testing.T) {
 			})
 			client, err := New(validConfig(managed(clientID)))
 			require.NoError(t, err)
-			client.tokens.retry.sleep = (&waits{}).sleep
+			client.tokens.sleep = (&waits{}).sleep
 			e := failed(t, client.SignIn(t.Context()))
 			name := fmt.Sprint(status, " ", clientID)
 			require.NotContains(t, everythingAbout(e), "hunter2", name)

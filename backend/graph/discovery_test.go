@@ -121,7 +121,7 @@ func TestASlowInstanceDiscovery(t *testing.T) {
 	go func() { left <- client.SignIn(hasty) }()
 	<-arrived
 	leave()
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonInterrupted}, failed(t, <-left))
+	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: "the caller did not wait for the answer"}, failed(t, <-left))
 
 	patient := make(chan error, 1)
 	joined := make(chan struct{})

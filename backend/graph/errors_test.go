@@ -68,7 +68,7 @@ func TestNamesNoKey(t *testing.T) {
 		"404 of one version": {Error{Op: OpGet, Status: 404, Signed: true}, false},
 		"404 of a proxy":     {Error{Op: OpGet, Status: 404}, false},
 		"200 without a key":  {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey, Signed: true}, true},
-		"200, unusable":      {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnusableKey, Signed: true}, false},
+		"200, unusable":      {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: "the answer contains a key that cannot be one", Signed: true}, false},
 		"a proxy's JSON":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
 		"200 of a proxy":     {Error{Op: OpGet, Status: 200, Kind: Unreadable, Reason: reasonUnreadable}, false},
 		"no key from a POST": {Error{Op: OpRegenerate, Status: 200, Kind: Unreadable, Reason: reasonNoKey}, false},
@@ -143,7 +143,7 @@ func TestHintsAboutCredentials(t *testing.T) {
 
 // Each hint begins with what is wrong; what to do about it comes after that.
 func TestHintsBeginWithTheCause(t *testing.T) {
-	codes := append(slices.Collect(maps.Keys(entraHints)), slices.Collect(maps.Keys(policyHints))...)
+	codes := slices.Collect(maps.Keys(codeHints))
 	for _, op := range []string{OpSignIn, OpRegenerate, OpGet, OpPackage, OpAddPassword, OpRemovePassword, OpAddKey, OpRemoveKey, OpApplication} {
 		for _, status := range []int{0, 200, 302, 400, 401, 403, 404, 408, 409, 410, 429, 500, 503, 504} {
 			for _, code := range append(codes, "", codeBadProof) {
@@ -205,7 +205,7 @@ func TestFoundNobody(t *testing.T) {
 		"Entra":                  {Error{Op: OpSignIn, Kind: Unavailable}, true},
 		"Graph":                  {Error{Op: OpGet, Kind: Timeout}, true},
 		"Entra answers":          {Error{Op: OpSignIn, Status: 400}, false},
-		"no credential":          {Error{Op: OpSignIn, local: true}, false},
+		"no credential":          {Error{Op: OpSignIn, unsent: true}, false},
 		"what to do is known":    {Error{Op: OpSignIn, Kind: Unavailable, Reason: "the server asks for a password: tell it"}, false},
 		"the machine's endpoint": {Error{Op: OpSignIn, Kind: Timeout, managed: true}, false},
 		"Graph, with its token":  {Error{Op: OpGet, Kind: Timeout, managed: true}, true},

@@ -55,8 +55,8 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	}))
 	require.NoError(t, err)
 	waited := &waits{}
-	client.retry.sleep = waited.sleep
-	client.tokens.retry.sleep = waited.sleep
+	client.sleep = waited.sleep
+	client.tokens.sleep = waited.sleep
 	return client, waited
 }
 
@@ -103,7 +103,7 @@ func clientOf(t *testing.T, change func(*Config)) *Client {
 	client, err := New(validConfig(change))
 	require.NoError(t, err)
 	client.tokens, _ = fixedToken(t)
-	client.retry.sleep = (&waits{}).sleep
+	client.sleep = (&waits{}).sleep
 	return client
 }
 

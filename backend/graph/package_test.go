@@ -17,9 +17,9 @@ func TestPackageInAnswers(t *testing.T) {
 	}{
 		"root":       {`{"downloadUrl":"https://host/file.zip","version":"2.1"}`, ""},
 		"value":      {`{"value":{"downloadUrl":"https://host/file.zip","version":"2.1"}}`, ""},
-		"no version": {`{"downloadUrl":"https://host/file.zip"}`, reasonNoPackage},
-		"no address": {`{"value":{"version":"2.1"}}`, reasonNoPackage},
-		"nothing":    {`{}`, reasonNoPackage},
+		"no version": {`{"downloadUrl":"https://host/file.zip"}`, "the answer contains no address and version of a package"},
+		"no address": {`{"value":{"version":"2.1"}}`, "the answer contains no address and version of a package"},
+		"nothing":    {`{}`, "the answer contains no address and version of a package"},
 		"a page":     {`<html>`, reasonUnreadable},
 	} {
 		t.Run(name, func(t *testing.T) {

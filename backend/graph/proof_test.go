@@ -30,7 +30,7 @@ func answeredBy(t *testing.T, answer answering) (*Client, *waits) {
 	t.Helper()
 	client, waited := clientOf(t, nil), &waits{}
 	client.http = &http.Client{Transport: answer, CheckRedirect: client.http.CheckRedirect}
-	client.retry.sleep = waited.sleep
+	client.sleep = waited.sleep
 	return client, waited
 }
 
@@ -157,7 +157,7 @@ func TestOnly200NamesAKey(t *testing.T) {
 		} else {
 			require.Empty(t, key)
 			e := failed(t, err)
-			require.Equal(t, []any{status, Unreadable, reasonUnexpectedCode}, []any{e.Status, e.Kind, e.Reason})
+			require.Equal(t, []any{status, Unreadable, "the answer has an unexpected status"}, []any{e.Status, e.Kind, e.Reason})
 			require.True(t, e.MayHaveHappened())
 		}
 		_, err = client.AddPassword(t.Context(), "vault", time.Now())
@@ -206,7 +206,7 @@ func TestPaceOfPOSTs(t *testing.T) {
 			now = now.Add(time.Millisecond)
 			return resp
 		})
-		client.retry.sleep = func(_ context.Context, d time.Duration) error { now = now.Add(d); return nil }
+		client.sleep = func(_ context.Context, d time.Duration) error { now = now.Add(d); return nil }
 		var err error
 		if random.IntN(2) == 0 {
 			_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
@@ -228,7 +228,7 @@ func TestPaceOfPOSTs(t *testing.T) {
 func TestAChallengeThatComesTooLate(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
-	client.retry.sleep = func(context.Context, time.Duration) error { return context.DeadlineExceeded }
+	client.sleep = func(context.Context, time.Duration) error { return context.DeadlineExceeded }
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Claims: true})
 	_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	e := failed(t, err)

@@ -77,7 +77,7 @@ func TestRetry(t *testing.T) {
 					defer cancel()
 				}
 				attempts, start := 0, time.Now()
-				err := retrier{Sleep}.do(ctx, test.idempotent, func(context.Context) error {
+				err := sleeper(Sleep).retry(ctx, test.idempotent, func() error {
 					attempts++
 					if attempts <= test.times {
 						return test.failure
@@ -121,7 +121,7 @@ func TestRetryKeepsTheErrorIfTheCallerLeavesDuringTheWait(t *testing.T) {
 		time.AfterFunc(500*time.Millisecond, cancel)
 		refusal := refusal(429, 0)
 		start := time.Now()
-		err := retrier{Sleep}.do(ctx, false, func(context.Context) error { return refusal })
+		err := sleeper(Sleep).retry(ctx, false, func() error { return refusal })
 		require.Equal(t, refusal, err)
 		require.False(t, errors.Is(err, context.Canceled))
 		require.Equal(t, 500*time.Millisecond, time.Since(start))

@@ -50,7 +50,11 @@ func TestRolesInTokens(t *testing.T) {
 		"not JSON":        {jwt("x"), nil, false},
 		"another purpose": {jwt(`{}`), nil, false},
 	} {
-		roles, ok := rolesIn(test.bearer)
+		source, err := newTokenSource(func() (issuer, error) {
+			return func(context.Context, string) (string, error) { return test.bearer, nil }, nil
+		}, false)
+		require.NoError(t, err)
+		roles, ok := (&Client{tokens: source}).Roles(t.Context())
 		require.Equal(t, test.ok, ok, name)
 		require.Equal(t, test.roles, roles, name)
 	}

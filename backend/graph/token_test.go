@@ -130,7 +130,7 @@ func TestSignInFailures(t *testing.T) {
 		"throttled":     {graphtest.Fault{Status: 429, RetryAfter: "41"}, Error{Kind: Throttled, Code: "AADSTS90055", RetryAfter: 41 * time.Second}, 1},
 		"unavailable":   {graphtest.Fault{Status: 503}, Error{Kind: Unavailable, Code: "AADSTS90033"}, 3},
 		"gateway":       {graphtest.Fault{Status: 502, Body: graphtest.BodyHTML}, Error{Kind: Unavailable}, 2},
-		"redirect":      {graphtest.Fault{Status: 302}, Error{Kind: Refused, Code: "AADSTS90023", Reason: reasonRedirect}, 1},
+		"redirect":      {graphtest.Fault{Status: 302}, Error{Kind: Refused, Code: "AADSTS90023", Reason: "a redirect was refused"}, 1},
 		"page":          {graphtest.Fault{Body: graphtest.BodyHTML}, Error{Kind: Unreadable, Reason: reasonUnreadable}, 1},
 		"nothing":       {graphtest.Fault{Body: graphtest.BodyEmpty}, Error{Kind: Unreadable, Reason: reasonUnreadable}, 1},
 		"broken JSON":   {graphtest.Fault{Body: graphtest.BodyMalformed}, Error{Kind: Unreadable, Reason: reasonUnreadable}, 1},
@@ -198,14 +198,14 @@ func TestSignInReadsNoEndlessAnswer(t *testing.T) {
 func TestDroppingATokenTwiceDropsOne(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
-	old, err := client.tokens.token(t.Context())
+	old, session, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
-	client.tokens.drop(old, "")
-	fresh, err := client.tokens.token(t.Context())
+	require.NoError(t, client.tokens.renew(session, ""))
+	fresh, _, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
-	require.NotEqual(t, old.bearer, fresh.bearer)
-	client.tokens.drop(old, "")
-	again, err := client.tokens.token(t.Context())
+	require.NotEqual(t, old, fresh)
+	require.NoError(t, client.tokens.renew(session, ""))
+	again, _, err := client.tokens.token(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, fresh, again)
 }
@@ -220,7 +220,7 @@ func TestAfterADropTheOldSignInIsNotJoined(t *testing.T) {
 	go func() { old <- client.SignIn(t.Context()) }()
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started == 1 }))
 
-	client.tokens.drop(token{generation: 0}, "")
+	require.NoError(t, client.tokens.renew(client.tokens.session.Load(), ""))
 	require.NoError(t, client.SignIn(t.Context()), "while the old sign-in is still held")
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
 	sim.Clear()

@@ -3,6 +3,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,44 +13,28 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/net/http/httpproxy"
 )
 
-const (
-	// dialTimeout and handshakeTimeout are generous for a reachable host, and leave time
-	// to report an unreachable one while the caller still waits.
-	dialTimeout      = 5 * time.Second
-	handshakeTimeout = 5 * time.Second
-	// exchangeTimeout limits one exchange, from dialling to the last byte of the answer,
-	// whatever the caller allows.
-	exchangeTimeout = 30 * time.Second
+// maxBodyBytes is far above any answer of Entra or of these Graph calls. Without it
+// MSAL would read for as long as the other side sends.
+const maxBodyBytes = 1 << 20
 
-	maxHeaderBytes = 256 << 10
-	// maxBodyBytes is far above any answer of Entra or of these Graph calls. Without it
-	// MSAL would read for as long as the other side sends.
-	maxBodyBytes = 1 << 20
-)
-
-// newHTTPClient returns the client that MSAL and the Graph calls share. Its transport is made
-// for the first request: it takes tens of milliseconds to read the system's certificates,
-// and most requests of Vault need no call to Microsoft.
+// newHTTPClient returns the client that MSAL and the Graph calls share.
 func newHTTPClient(cfg *Config) (*http.Client, error) {
 	extra, err := ParseCertificates(cfg.CACertificates)
 	if len(extra) == 0 && err != nil { // earlier versions stored texts with a damaged block
 		return nil, &ConfigError{"ca_certificate", err.Error()}
 	}
-	next := onDemand(sync.OnceValue(func() *http.Transport { return newTransport(certPool(extra)) }))
-	return newClient(&exchange{next: next, userAgent: cfg.UserAgent}), nil
+	return newClient(&exchange{
+		next:      sync.OnceValue(func() http.RoundTripper { return newTransport(certPool(extra)) }),
+		userAgent: cfg.UserAgent,
+	}), nil
 }
-
-// onDemand makes a transport for the first request.
-type onDemand func() *http.Transport
-
-// RoundTrip implements http.RoundTripper.
-func (o onDemand) RoundTrip(req *http.Request) (*http.Response, error) { return o().RoundTrip(req) }
 
 // newMetadataClient returns the client that requests a managed identity's tokens. They
 // come from the machine itself or its host, mostly without TLS. A proxy must not take
@@ -57,13 +42,15 @@ func (o onDemand) RoundTrip(req *http.Request) (*http.Response, error) { return 
 func newMetadataClient(cfg *Config) *http.Client {
 	transport := newTransport(nil)
 	transport.Proxy = nil
-	return newClient(&exchange{next: transport, userAgent: cfg.UserAgent, plain: true})
+	return newClient(&exchange{next: func() http.RoundTripper { return transport }, userAgent: cfg.UserAgent, plain: true})
 }
 
 func newClient(x *exchange) *http.Client {
 	return &http.Client{
 		Transport: x,
-		Timeout:   exchangeTimeout,
+		// It limits one exchange, from dialling to the last byte of the answer, whatever the
+		// caller allows.
+		Timeout: 30 * time.Second,
 		// A redirect would send the token, or the client secret, to an address that is
 		// not configured.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -79,15 +66,17 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                  proxyFromEnvironment(),
 		OnProxyConnectResponse: checkTunnel,
-		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
 			RootCAs:    roots,
 			// Lets new connections resume TLS sessions and skip the full handshake.
 			ClientSessionCache: tls.NewLRUClientSessionCache(0),
 		},
-		TLSHandshakeTimeout:    handshakeTimeout,
-		MaxResponseHeaderBytes: maxHeaderBytes,
+		// Generous for a reachable host, and time is left to report an unreachable one while
+		// the caller still waits.
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
 		DisableKeepAlives:      true,
 	}
 }
@@ -128,10 +117,8 @@ func certPool(extra []*x509.Certificate) *x509.CertPool {
 	if len(extra) == 0 {
 		return nil
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // the configured ones still count
-	}
+	system, _ := x509.SystemCertPool()
+	pool := cmp.Or(system, x509.NewCertPool()) // without the system's, the configured ones still count
 	for _, cert := range extra {
 		pool.AddCert(cert)
 	}
@@ -141,12 +128,16 @@ func certPool(extra []*x509.Certificate) *x509.CertPool {
 // exchange enforces what every request needs, whether MSAL's or this package's: https,
 // a user agent, a log line and a limit on the size of the answer.
 type exchange struct {
-	next      http.RoundTripper
+	// next makes the transport for the first request: it takes tens of milliseconds to read
+	// the system's certificates, and most requests of Vault need no call to Microsoft.
+	next      func() http.RoundTripper
 	userAgent string
 	plain     bool // whether http is allowed
 }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. The log line says how the exchange went, with ids
+// and never a secret. It goes to the logger that the context carries, and lacks the error's
+// text: the caller reports the failure.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	// A discovery document says where to send the client secret: it must not be http.
 	if req.URL.Scheme != "https" && !x.plain {
@@ -155,11 +146,16 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context()) // a RoundTripper must not change the caller's
 	req.Header.Set("User-Agent", x.userAgent)
 	start := time.Now()
-	resp, err := x.next.RoundTrip(req)
-	logExchange(req, resp, time.Since(start))
+	resp, err := x.next().RoundTrip(req)
+	args := []any{
+		"method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
+		"client_request_id", req.Header.Get(headerClientRequestID), "duration_ms", time.Since(start).Milliseconds(),
+	}
 	if err != nil {
+		hclog.FromContext(req.Context()).Debug("no answer from Microsoft", args...)
 		return nil, err
 	}
+	hclog.FromContext(req.Context()).Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
 	if x.plain && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
 		_ = resp.Body.Close() // unread: MSAL would report neither the body nor always the status
 		return nil, answerError(OpSignIn, resp)
@@ -168,17 +164,25 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// logExchange says how an exchange went, with ids and never a secret, to the logger that
-// the context carries. It lacks the error's text: the caller reports the failure.
-func logExchange(req *http.Request, resp *http.Response, took time.Duration) {
-	logger := hclog.FromContext(req.Context())
-	args := []any{
-		"method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
-		"client_request_id", req.Header.Get(headerClientRequestID), "duration_ms", took.Milliseconds(),
-	}
-	if resp == nil {
-		logger.Debug("no answer from Microsoft", args...)
-		return
-	}
-	logger.Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
+// traceKey finds a trace in a context: the id that Graph gave to the last request that it
+// answered.
+type traceKey struct{}
+
+// Detach returns a context that ends with base, for work that outlives the request which
+// asked for it. Its log lines name that request, and it records the ids of Graph's answers,
+// for [LastRequestID].
+func Detach(base, request context.Context) context.Context {
+	return context.WithValue(hclog.WithContext(base, hclog.FromContext(request)), traceKey{}, &atomic.Value{})
+}
+
+// LastRequestID returns the request-id of Graph's last answer in a context, or "" if
+// there was none.
+func LastRequestID(ctx context.Context) string {
+	id, _ := traceIn(ctx).Load().(string) // nil at first
+	return id
+}
+
+func traceIn(ctx context.Context) *atomic.Value {
+	found, _ := ctx.Value(traceKey{}).(*atomic.Value)
+	return cmp.Or(found, &atomic.Value{}) // nobody reads one that is not in the context
 }

@@ -96,7 +96,7 @@ func (r *rig) restart() {
 			base, cancel = context.WithTimeout(base, r.flightTime)
 			r.t.Cleanup(cancel)
 		}
-		return graph.WithTrace(base)
+		return graph.Detach(base, base)
 	}
 	r.flights, r.compare = flight.New(r.ctx, detach), flight.New(r.ctx, detach)
 	r.manager = &rotation.Manager{

@@ -15,9 +15,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 	"github.com/golang-jwt/jwt/v5"
@@ -28,20 +32,14 @@ const (
 	// the one that Microsoft's own tools choose for app registrations.
 	minKeyBits = 2048
 
-	// clockSkew is how far Microsoft's clock may be behind this machine's.
-	clockSkew = 5 * time.Minute
-
-	// proofAudience is the application id of Azure AD Graph, the same in all
-	// clouds.
-	proofAudience = "00000002-0000-0000-c000-000000000000"
-	// proofValidity is the longest that Microsoft accepts.
-	proofValidity = 10 * time.Minute
-
 	// maxChecks bounds the time for finding the chain, with maxSignature, and maxKey that
 	// for parsing a key. Both are in bytes, and more than RSA keys of 16384 bits need.
 	maxChecks    = 100
 	maxSignature = 2 << 10
 	maxKey       = 16 << 10
+	// maxBlocks is far beyond a chain and the bundle of an operating system, which people
+	// extend by their proxy's authority; it bounds the work on a text.
+	maxBlocks = 500
 )
 
 // ClientCertificate is a certificate of the app registration, and its private key.
@@ -53,7 +51,7 @@ type ClientCertificate struct {
 }
 
 // Format implements fmt.Formatter.
-func (ClientCertificate) Format(f fmt.State, _ rune) { redact(f) }
+func (ClientCertificate) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String is for direct callers; package fmt uses Format.
 func (ClientCertificate) String() string { return redacted }
@@ -61,16 +59,13 @@ func (ClientCertificate) String() string { return redacted }
 // MarshalText keeps the key out of JSON, structured logs included.
 func (ClientCertificate) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-func (c ClientCertificate) issuers(cfg *Config, client *http.Client) (func() (issuer, error), error) {
+func (c ClientCertificate) issuer(cfg *Config, client *http.Client) (issuer, error) {
 	bundle, err := parseBundle(c.PEM)
 	if err != nil {
 		return nil, err
 	}
-	cred, err := confidential.NewCredFromCert(bundle.chain, bundle.key)
-	if err != nil {
-		return nil, certificateError("is not accepted by the sign-in library")
-	}
-	return signIns(cfg, cred, client), nil
+	cred, _ := confidential.NewCredFromCert(bundle.chain, bundle.key) // never fails: the key is that of the first certificate
+	return signIns(cfg, cred, client)
 }
 
 // NewCertificate makes a self-signed certificate with a new RSA key, for signing in. It is
@@ -85,7 +80,7 @@ func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCer
 	}
 	template := &x509.Certificate{ // CreateCertificate chooses the serial number
 		Subject:               pkix.Name{CommonName: cn},
-		NotBefore:             now.Add(-clockSkew),
+		NotBefore:             now.Add(-5 * time.Minute), // Microsoft's clock may be so far behind
 		NotAfter:              now.Add(validity),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -95,7 +90,7 @@ func NewCertificate(cn string, validity time.Duration, now time.Time) (ClientCer
 	if err != nil {
 		return ClientCertificate{}, fmt.Errorf("signing the certificate: %w", err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: pemCertificate, Bytes: cert})
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
 	text = append(text, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})...)
 	return ClientCertificate{PEM: string(text)}, nil
 }
@@ -110,11 +105,13 @@ func proofOfPossession(cert ClientCertificate, objectID string, now time.Time) (
 		return "", err
 	}
 	proof := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
-		"aud": proofAudience, // a string: jwt.RegisteredClaims would write a list
+		// The application id of Azure AD Graph, the same in all clouds. It is a string:
+		// jwt.RegisteredClaims would write a list.
+		"aud": "00000002-0000-0000-c000-000000000000",
 		"iss": objectID,
 		"sub": objectID,
 		"nbf": now.Unix(),
-		"exp": now.Add(proofValidity).Unix(),
+		"exp": now.Add(10 * time.Minute).Unix(), // the longest that Microsoft accepts
 	})
 	thumbprint := bundle.thumbprint()
 	proof.Header["x5t"] = base64.RawURLEncoding.EncodeToString(thumbprint[:])
@@ -177,10 +174,25 @@ type bundle struct {
 func parseBundle(text string) (*bundle, error) {
 	b := &bundle{}
 	b.damage = eachBlock(text, b.add)
-	if err := b.arrange(); err != nil {
-		return nil, certificateError(cmp.Or(b.damage, err).Error())
+	others := func(cert *x509.Certificate) bool { return b.key == nil || !b.key.PublicKey.Equal(cert.PublicKey) }
+	ours := slices.DeleteFunc(slices.Clone(b.certs), others)
+	var problem error
+	switch {
+	case len(b.certs) == 0:
+		problem = errors.New("contains no certificate in PEM form")
+	case b.key == nil:
+		problem = errors.New("contains no private key in PEM form")
+	case b.key.N.BitLen() < minKeyBits:
+		problem = fmt.Errorf("needs an RSA key of %d bits or more", minKeyBits)
+	case len(ours) == 0:
+		problem = errors.New("contains no certificate that belongs to its private key")
+	case len(ours) > 1:
+		problem = errors.New("contains more than one certificate for its private key: keep the one that the app registration has")
+	default:
+		b.chain = b.climb(ours[0], map[*x509.Certificate]bool{})
+		return b, nil
 	}
-	return b, nil
+	return nil, certificateError(cmp.Or(b.damage, problem).Error())
 }
 
 // foreign says how to convert what PEM blocks of other formats contain.
@@ -191,7 +203,7 @@ var foreign = map[string]string{
 }
 
 func (b *bundle) add(block *pem.Block) (err error) {
-	if block.Type == pemCertificate {
+	if block.Type == "CERTIFICATE" {
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			return errors.New("cannot be parsed as an X.509 certificate")
@@ -228,26 +240,6 @@ func (b *bundle) add(block *pem.Block) (err error) {
 		return errors.New("is a second private key: keep the one that belongs to the certificate")
 	}
 	b.key = private
-	return nil
-}
-
-// arrange makes the chain, if the bundle is complete.
-func (b *bundle) arrange() error {
-	others := func(cert *x509.Certificate) bool { return b.key == nil || !b.key.PublicKey.Equal(cert.PublicKey) }
-	ours := slices.DeleteFunc(slices.Clone(b.certs), others)
-	switch {
-	case len(b.certs) == 0:
-		return errors.New("contains no certificate in PEM form")
-	case b.key == nil:
-		return errors.New("contains no private key in PEM form")
-	case b.key.N.BitLen() < minKeyBits:
-		return fmt.Errorf("needs an RSA key of %d bits or more", minKeyBits)
-	case len(ours) == 0:
-		return errors.New("contains no certificate that belongs to its private key")
-	case len(ours) > 1:
-		return errors.New("contains more than one certificate for its private key: keep the one that the app registration has")
-	}
-	b.chain = b.climb(ours[0], map[*x509.Certificate]bool{})
 	return nil
 }
 
@@ -293,4 +285,86 @@ func (b *bundle) thumbprint() (sum [sha1.Size]byte) {
 
 func certificateError(problem string) *ConfigError {
 	return &ConfigError{"client_certificate", problem}
+}
+
+// lineBreak also matches an escaped line break, and the indentation that YAML needs.
+var lineBreak = pattern(`[ \t]*(?:\r\n?|\n|(?:\\r)?\\n)[ \t]*`)
+
+// remains matches what shows, outside of all blocks, that the BEGIN line of one is damaged:
+// its END line, or the first line of its content. One dash may be lost, and editors join two;
+// remarks have fewer.
+var remains = pattern(`(?m)(?:-{4}|[–—]{2})(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)|(?:BEGIN|END) [A-Z0-9 ]*(?:CERTIFICATE|KEY)(?:-{4}|[–—]{2})|^MI[A-Za-z0-9+/]{30}`)
+
+// eachBlock calls use for the PEM blocks of a text, whatever stands around them, and
+// returns the first error, with the number of its block. It goes on after an error. The
+// error quotes nothing.
+//
+// Package pem skips what it cannot decode, so it gets one block at a time.
+func eachBlock(text string, use func(*pem.Block) error) (first error) {
+	const begin = "-----BEGIN "
+	if err := plainText(text); err != nil && !strings.Contains(text, begin) {
+		return err // in UTF-16, for example, nothing looks like a block
+	}
+	for n, part := range strings.Split(lineBreak().ReplaceAllString(text, "\n"), begin) {
+		block, after := pem.Decode([]byte(begin + part))
+		var err error
+		switch {
+		case n == 0: // what precedes the first block
+			after = []byte(part)
+		case block == nil:
+			content, _, _ := strings.Cut(part, "-----END ")
+			if err = plainText(content); err == nil {
+				err = errors.New("is damaged: a BEGIN line, lines of base64 and an END line of the same type must follow each other, without anything else")
+			}
+		case !strings.HasSuffix(block.Type, " PARAMETERS"): // those of a key
+			err = use(block)
+		}
+		if err == nil && remains().Match(after) {
+			n, err = n+1, errors.New("has no intact BEGIN line")
+		}
+		if err == nil && n > maxBlocks {
+			err = fmt.Errorf("is one too many: keep the certificates that are needed, %d blocks at most", maxBlocks)
+		}
+		if err != nil && first == nil {
+			first = fmt.Errorf("PEM block %d %w", n, err)
+		}
+	}
+	return first
+}
+
+// ParseCertificates returns the certificates of [Config.CACertificates], which is one or
+// more PEM blocks of type CERTIFICATE, or "" for none. With an error, which quotes
+// nothing, it returns those that it could read.
+func ParseCertificates(text string) ([]*x509.Certificate, error) {
+	var b bundle
+	err := eachBlock(text, func(block *pem.Block) error {
+		if block.Type != "CERTIFICATE" && (foreign[block.Type] == "" || strings.HasSuffix(block.Type, "KEY")) {
+			return errors.New("is not of type CERTIFICATE: remove it")
+		}
+		return b.add(block)
+	})
+	if err == nil && len(b.certs) == 0 && strings.TrimSpace(text) != "" {
+		err = errors.New("contains no certificate: it must be one or more PEM blocks of type CERTIFICATE")
+	}
+	return b.certs, err
+}
+
+// plainText returns what kind of character a text contains that PEM blocks, which are ASCII,
+// do not. It quotes nothing else.
+func plainText(text string) error {
+	for _, r := range text {
+		kind := "a character that is not ASCII"
+		switch {
+		case r < utf8.RuneSelf && (unicode.IsPrint(r) || unicode.IsSpace(r)):
+			continue
+		case 4*strings.Count(text, "\x00") > utf8.RuneCountInString(text):
+			return errors.New("is UTF-16 text: save it as UTF-8")
+		case r == 0:
+			kind = "a NUL character"
+		case !unicode.IsPrint(r):
+			kind = "an invisible character"
+		}
+		return fmt.Errorf("contains %s (%U): remove it, or copy the text anew", kind, r)
+	}
+	return nil
 }
