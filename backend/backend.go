@@ -172,8 +172,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 }
 
 // logged returns a context whose log lines have the ID of a request, the same as in Vault's
-// audit log, or a new one of work that no request has asked for. Requests that core makes of
-// its own, to revoke a lease or for the periodic tick, have none.
+// audit log. Work that no request has asked for gets a new one, as do requests that core makes
+// of its own, to revoke a lease or for the periodic tick.
 func (b *backend) logged(ctx context.Context, requestID string) context.Context {
 	if requestID == "" {
 		return hclog.WithContext(ctx, b.Logger(), "work_id", uuid.NewString())

@@ -108,7 +108,7 @@ func decide(r Record, t Terms, p Policy, a asked, now time.Time) decision {
 
 	// Nobody knows which key is the tenant's. Graph is asked; if it goes on failing, a new
 	// key settles that as well.
-	case doubt && !(a.failed && recent):
+	case doubt && (!a.failed || !recent):
 		return decision{first: ErrCompareFirst}
 	case doubt && now.Sub(r.Intent.StartedAt) < DoubtFor:
 		return decision{first: ErrInDoubt}

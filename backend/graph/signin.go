@@ -76,8 +76,8 @@ func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, er
 // signIn runs as a flight. It belongs to no caller: if one leaves early, the others still
 // get their token. It uses the values of ctx only to log.
 func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
-	// The time, for repetitions as well, is long enough for discovery and a token through a
-	// slow proxy, and short enough to leave the caller time to report what went wrong.
+	// Repetitions included. That is long enough for discovery and a token through a slow
+	// proxy, and leaves the caller time to report what went wrong.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	// The claims are requested once, whatever the outcome: a token without them only
