@@ -92,42 +92,12 @@ var belongsTo = map[string]string{
 // Fields are the fields of a credential.
 func (c *Credential) Fields() []field.Spec {
 	return []field.Spec{
-		{
-			Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds,
-			Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name.",
-			Get:         func() any { return c.Type },
-		},
-		{
-			Name: FieldSecret, Title: "Client secret", Secret: true,
-			Description: "A client secret of the app registration: its value, not its ID. Never read back.",
-			At:          &c.Secret, Check: checkSecret,
-		},
-		{
-			Name: FieldCertificate, Title: "Client certificate", Secret: true, Multiline: true,
-			Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back.",
-			At:          &c.Certificate, Check: checkCertificate,
-		},
-		{
-			Name: FieldAudience, Title: "Identity token audience", Default: defaultAudience, Optional: true,
-			Description: "Audience of the identity tokens that Vault issues for vault_identity_token.",
-			At:          &c.Audience,
-			Get:         func() any { return c.ofTokens(c.Audience) },
-		},
-		{
-			Name: FieldTokenTTL, Title: "Identity token TTL", Default: int(defaultTokenTTL.Seconds()), Optional: true,
-			Description: "How long these tokens are valid.",
-			At:          &c.TokenTTL, Shortest: time.Minute,
-			Get: func() any { return c.ofTokens(int64(c.TokenTTL.Seconds())) },
-		},
+		{Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds, Get: func() any { return c.Type }, Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name."},
+		{Name: FieldSecret, Title: "Client secret", At: &c.Secret, Secret: true, Check: checkSecret, Description: "A client secret of the app registration: its value, not its ID. Never read back."},
+		{Name: FieldCertificate, Title: "Client certificate", At: &c.Certificate, Secret: true, Multiline: true, Check: checkCertificate, Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back."},
+		{Name: FieldAudience, Title: "Identity token audience", At: &c.Audience, Default: defaultAudience, Optional: true, Description: "Audience of the identity tokens that Vault issues for vault_identity_token."},
+		{Name: FieldTokenTTL, Title: "Identity token TTL", At: &c.TokenTTL, Default: int(defaultTokenTTL.Seconds()), Shortest: time.Minute, Optional: true, Description: "How long these tokens are valid."},
 	}
-}
-
-// ofTokens returns a value that only identity tokens have.
-func (c *Credential) ofTokens(value any) any {
-	if c.Type != IdentityToken {
-		return nil
-	}
-	return value
 }
 
 // Update returns the credential that results from writing the fields of d over c.

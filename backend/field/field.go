@@ -48,7 +48,7 @@ type Spec struct {
 	Allowed     []string // values; nil: not a choice
 	Multiline   bool     // a PEM text
 	Secret      bool     // never read back
-	Optional    bool     // a read may lack it
+	Optional    bool     // a read lacks it if it is zero, or unset if it can be
 	// Redirects says that the field decides where a credential is sent, so that changing
 	// it takes the credential in the same write.
 	Redirects bool
@@ -292,11 +292,15 @@ func (s Spec) Shown() any {
 	}
 	switch at := s.At.(type) {
 	case *string:
-		return *at
+		if *at != "" || !s.Optional {
+			return *at
+		}
 	case *bool:
 		return *at
 	case *time.Duration:
-		return int64(at.Seconds())
+		if *at != 0 || !s.Optional {
+			return int64(at.Seconds())
+		}
 	case **time.Duration:
 		if *at != nil {
 			return int64((*at).Seconds())

@@ -41,12 +41,6 @@ func (h *house) specs() []field.Spec {
 		{
 			Name: "rest", Title: "Rest", Group: "Time", Default: 5400, Description: "How long it is quiet.", Optional: true,
 			At: &h.Rest, Shortest: time.Minute, OrNone: true,
-			Get: func() any {
-				if h.Rest == 0 {
-					return nil
-				}
-				return int64(h.Rest.Seconds())
-			},
 		},
 		{
 			Name: "colour", Default: "white", Allowed: []string{"white", "red"}, Description: "Its colour.", Secret: true,
