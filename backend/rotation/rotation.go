@@ -13,7 +13,6 @@ package rotation
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -54,13 +53,12 @@ type Manager struct {
 
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
-	// MaxTTL asks core for the mount's maximum lease TTL, 0 if core cannot be asked.
+	// MaxTTL returns the mount's maximum lease TTL, 0 if core cannot be asked.
 	MaxTTL func() time.Duration
 	// Tainted asks core whether the mount is going away, and Writable whether this node may
 	// write.
 	Tainted, Writable func() bool
 
-	maxTTL   maxTTL
 	pace     pace
 	lookedAt time.Time // only the tick uses it
 }
@@ -141,7 +139,7 @@ func (m *Manager) take(ctx context.Context, role Role, asks *accesskey.Terms) (*
 		t = role.Terms(t)
 	}
 	t.Fresh, t.Waited = asks.Fresh, asks.Waited
-	if limit := m.maxTTL.get(m.Now(), m.MaxTTL); limit > 0 {
+	if limit := m.MaxTTL(); limit > 0 {
 		t.TTL = min(t.TTL, limit)
 	}
 	*asks = t
@@ -196,14 +194,6 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	}
 }
 
-// Load loads what every reader needs. What fails is tried again by the first.
-func (m *Manager) Load(ctx context.Context) {
-	var parts sync.WaitGroup
-	parts.Go(func() { _, _ = m.Configs.Current(ctx) })
-	parts.Go(func() { _, _ = m.Keys.Record(ctx) })
-	parts.Wait()
-}
-
 // Reopen allows disclosure again: the mount does not go away after all.
 func (m *Manager) Reopen(ctx context.Context) {
 	m.tell(ctx, accesskey.Reopened)
@@ -214,30 +204,4 @@ func logReport(ctx context.Context, err error) {
 	if err != nil {
 		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 	}
-}
-
-// maxTTLFor is how long the mount's maximum lease TTL is remembered: asking core for it
-// takes longer than anything else in a shared read but one. Core caps the lease in any
-// case; for as long, the ledger's records may end too late.
-const maxTTLFor = time.Minute
-
-// maxTTL remembers the mount's maximum lease TTL.
-type maxTTL struct {
-	mu    sync.Mutex
-	value time.Duration
-	until time.Time
-}
-
-func (m *maxTTL) get(now time.Time, ask func() time.Duration) time.Duration {
-	m.mu.Lock()
-	value, left := m.value, m.until.Sub(now)
-	m.mu.Unlock()
-	if value != 0 && left >= 0 && left <= maxTTLFor {
-		return value
-	}
-	value = ask() // not under the lock: core may be slow
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.value, m.until = value, now.Add(maxTTLFor)
-	return value
 }
