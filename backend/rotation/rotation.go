@@ -59,7 +59,7 @@ type Manager struct {
 	// write.
 	Tainted, Writable func() bool
 
-	pace     pace
+	postedAt time.Time // the last regeneration; only flights use it, one at a time
 	lookedAt time.Time // only the tick uses it
 }
 
@@ -86,11 +86,8 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 			m.Keys.Unreserve() // it may have been reserved for this reader
 		}
 	}()
-	var (
-		asks             accesskey.Terms // what this reader has waited for so far
-		release          func()
-		repeat, compared = true, false
-	)
+	var asks accesskey.Terms // what this reader has waited for so far
+	release, repeat, compared := func() {}, true, false
 	a := m.attempt("")
 	rec, unknown := m.Keys.Record(ctx)
 	if a.since = max(rec.Newest, rec.Version); unknown == nil {
@@ -98,10 +95,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 	}
 	for {
 		got, err := m.take(ctx, role, &asks)
-		if release != nil {
-			release()
-			release = nil
-		}
+		release()
 		switch {
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
@@ -172,9 +166,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	}
 	for {
 		release, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
-		if err == nil {
-			release()
-		}
+		release()
 		rec, failed := m.Keys.Record(ctx)
 		switch {
 		case failed == nil && rec.Workspace != applied.Record.Workspace:
