@@ -26,8 +26,11 @@ const initializeBudget = 5 * time.Second
 func (b *backend) initialize(ctx context.Context, req *logical.InitializationRequest) error {
 	ctx, cancel := context.WithTimeout(b.logged(ctx, ""), initializeBudget)
 	defer cancel()
-	var others sync.WaitGroup // these ask core beside it, in the time of one question
-	others.Go(func() { b.rotation.Load(ctx) })
+	// These ask core beside it, in the time of one question. What fails is tried again by
+	// the first reader.
+	var others sync.WaitGroup
+	others.Go(func() { _, _ = b.configs.Current(ctx) })
+	others.Go(func() { _, _ = b.keys.Record(ctx) })
 	others.Go(func() { b.core.ask() })
 	err := format.Check(ctx, req.Storage, b.WriteSafeReplicationState)
 	others.Wait()

@@ -14,8 +14,15 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/role"
 )
 
-// systemFor is how long core's answers are remembered.
-const systemFor = time.Second
+const (
+	// systemFor is how long core's answers about the node are remembered.
+	systemFor = time.Second
+
+	// maxTTLFor is how long the mount's maximum lease TTL is remembered: asking core for it
+	// takes longer than anything else in a shared read but one. Core caps the lease in any
+	// case; for as long, the ledger's records may end too late.
+	maxTTLFor = time.Minute
+)
 
 // mustForward are the states in which a node has the active one do the work.
 const mustForward = consts.ReplicationPerformanceStandby | consts.ReplicationPerformanceSecondary | consts.ReplicationDRSecondary
@@ -26,8 +33,9 @@ const mustForward = consts.ReplicationPerformanceStandby | consts.ReplicationPer
 // fails, before Graph is asked for anything.
 type system struct {
 	logical.SystemView
-	now  func() time.Time
-	last atomic.Pointer[place]
+	now   func() time.Time
+	place remembered[place]
+	limit remembered[time.Duration]
 
 	defaultTTL atomic.Int64 // default-lease-ttl, when maxTTL last asked for it
 	toldOfIt   atomic.Bool  // a reader has been told that it has no effect
@@ -35,22 +43,38 @@ type system struct {
 
 // place is what core says of the node and the mount.
 type place struct {
-	at    time.Time
 	state consts.ReplicationState
 	local bool
 }
 
-func (s *system) ask() place {
-	if last := s.last.Load(); last != nil {
-		if age := s.now().Sub(last.at); age >= 0 && age < systemFor {
-			return *last
+// remembered is an answer of core's, and when it was asked for.
+type remembered[T any] struct{ last atomic.Pointer[said[T]] }
+
+type said[T any] struct {
+	value T
+	at    time.Time
+}
+
+// get returns the answer of less than d ago, or asks for another, which it keeps if that may
+// be remembered. Several may ask at once: core may be slow.
+func (r *remembered[T]) get(now time.Time, d time.Duration, ask func() (value T, keep bool)) T {
+	if last := r.last.Load(); last != nil {
+		if age := now.Sub(last.at); age >= 0 && age < d {
+			return last.value
 		}
 	}
-	found := place{s.now(), s.SystemView.ReplicationState(), s.SystemView.LocalMount()}
-	if !found.state.HasState(mustForward) {
-		s.last.Store(&found)
+	value, keep := ask()
+	if keep {
+		r.last.Store(&said[T]{value, now})
 	}
-	return found
+	return value
+}
+
+func (s *system) ask() place {
+	return s.place.get(s.now(), systemFor, func() (place, bool) {
+		found := place{s.SystemView.ReplicationState(), s.SystemView.LocalMount()}
+		return found, !found.state.HasState(mustForward)
+	})
 }
 
 // ReplicationState implements logical.SystemView.
@@ -59,13 +83,17 @@ func (s *system) ReplicationState() consts.ReplicationState { return s.ask().sta
 // LocalMount implements logical.SystemView.
 func (s *system) LocalMount() bool { return s.ask().local }
 
-// maxTTL asks core for the mount's maximum lease TTL and, until a reader has been told that
-// it has no effect, for the default. That is once a minute: readers do not wait for core.
+// maxTTL returns the mount's maximum lease TTL, 0 if core cannot be asked. Until a reader has
+// been told that it has no effect, it asks for the default as well. That is once a minute:
+// readers do not wait for core.
 func (s *system) maxTTL() time.Duration {
-	if !s.toldOfIt.Load() {
-		s.defaultTTL.Store(int64(s.DefaultLeaseTTL()))
-	}
-	return s.MaxLeaseTTL()
+	return s.limit.get(s.now(), maxTTLFor, func() (time.Duration, bool) {
+		if !s.toldOfIt.Load() {
+			s.defaultTTL.Store(int64(s.DefaultLeaseTTL()))
+		}
+		limit := s.MaxLeaseTTL()
+		return limit, limit != 0
+	})
 }
 
 // warningOfDefault returns a warning, once, if Vault's default of default-lease-ttl was

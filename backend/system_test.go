@@ -50,6 +50,25 @@ func TestCoreIsAskedWhetherToForwardOnceASecond(t *testing.T) {
 	require.Equal(t, 4, core.locals, "the clock was put back")
 }
 
+// The mount's maximum is asked for once a minute, also by a clock that has been put back.
+func TestTheMaximumIsAskedForOnceAMinute(t *testing.T) {
+	clock := &clock{at: time.Unix(0, 0)}
+	core := &countingView{}
+	s := &system{SystemView: core, now: clock.now}
+	for _, c := range []struct{ after, maximum, want time.Duration }{
+		{0, 0, 0}, // core cannot be asked
+		{0, 2 * time.Minute, 2 * time.Minute},
+		{time.Minute - 1, 3 * time.Minute, 2 * time.Minute},
+		{1, 3 * time.Minute, 3 * time.Minute},
+		{-time.Hour, 4 * time.Minute, 4 * time.Minute},
+		{2 * time.Minute, 48 * time.Hour, 48 * time.Hour},
+	} {
+		clock.advance(c.after)
+		core.MaxLeaseTTLVal = c.maximum
+		require.Equal(t, c.want, s.maxTTL())
+	}
+}
+
 func TestANodeThatForwardsIsAskedEachTime(t *testing.T) {
 	for _, state := range []consts.ReplicationState{
 		consts.ReplicationPerformanceStandby, consts.ReplicationPerformanceSecondary, consts.ReplicationDRSecondary,

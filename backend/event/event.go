@@ -10,10 +10,10 @@ package event
 
 import (
 	"context"
-	"math"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -60,8 +60,6 @@ const (
 	Code      = "code"
 	RequestID = "request_id"
 	DueAt     = "due_at"
-
-	keyVersion = "key_version"
 )
 
 const (
@@ -79,32 +77,47 @@ type sink interface {
 	SendEvent(ctx context.Context, eventType logical.EventType, event *logical.EventData) error
 }
 
-// Sender sends events in the order in which they happen.
+// Sender sends events in the order in which they happen. Each waits for the one before,
+// which takes no goroutine.
 type Sender struct {
-	sink sink
+	sink    sink
+	waiting atomic.Int64
 
-	mu    sync.Mutex
-	queue []func()
-	busy  bool
+	mu   sync.Mutex
+	last context.Context // ends when the last event so far has been sent
 }
 
 // New returns a sender to a backend.
-func New(to sink) *Sender { return &Sender{sink: to} }
+func New(to sink) *Sender {
+	none, end := context.WithCancel(context.Background())
+	end()
+	return &Sender{sink: to, last: none}
+}
 
 // Send sends an event about a path, with metadata as pairs of names and values. It does
 // not wait, and what fails is logged at level trace.
 func (s *Sender) Send(ctx context.Context, event, path string, metadata ...string) {
 	ctx = context.WithoutCancel(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, name := range []string{event, formerNames[event]} {
-		if name != "" {
-			s.enqueue(mostWaiting, func() { s.sendNow(ctx, name, path, metadata) })
+		if name == "" || s.waiting.Load() >= mostWaiting {
+			continue
 		}
+		s.waiting.Add(1)
+		sent, end := context.WithCancel(context.Background())
+		context.AfterFunc(s.last, func() {
+			defer end()
+			s.waiting.Add(-1)
+			s.sendNow(ctx, name, path, metadata)
+		})
+		s.last = sent
 	}
 }
 
 // SendOfKey sends an event about a version of the key.
 func (s *Sender) SendOfKey(ctx context.Context, event string, version int, metadata ...string) {
-	s.Send(ctx, event, PathStatus, append([]string{keyVersion, strconv.Itoa(version)}, metadata...)...)
+	s.Send(ctx, event, PathStatus, append([]string{"key_version", strconv.Itoa(version)}, metadata...)...)
 }
 
 // Flush waits until all events so far have been sent, but not for long. The process may
@@ -112,10 +125,11 @@ func (s *Sender) SendOfKey(ctx context.Context, event string, version int, metad
 func (s *Sender) Flush(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*budget)
 	defer cancel()
-	done := make(chan struct{})
-	s.enqueue(math.MaxInt, func() { close(done) })
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
 	select {
-	case <-done:
+	case <-last.Done():
 	case <-ctx.Done():
 	}
 }
@@ -140,34 +154,4 @@ func briefly(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	return do(ctx)
-}
-
-// enqueue adds a task, unless most are waiting already. The goroutine that runs them
-// ends when there are none left.
-func (s *Sender) enqueue(most int, task func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) >= most {
-		return
-	}
-	s.queue = append(s.queue, task)
-	if !s.busy {
-		s.busy = true
-		go s.run()
-	}
-}
-
-func (s *Sender) run() {
-	for {
-		s.mu.Lock()
-		if len(s.queue) == 0 {
-			s.busy = false
-			s.mu.Unlock()
-			return
-		}
-		task := s.queue[0]
-		s.queue = s.queue[1:]
-		s.mu.Unlock()
-		task()
-	}
 }

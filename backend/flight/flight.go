@@ -12,6 +12,7 @@
 package flight
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -57,10 +58,10 @@ type Group struct {
 	base   context.Context
 	detach func(base, request context.Context) context.Context
 
-	mu       sync.Mutex
-	current  *flight
-	previous *flight // its waiters may still be reading the result
-	queue    []*flight
+	mu sync.Mutex
+	// flights are those that wait, after the one that is under way or whose result is not
+	// released by all. If there are any, the first has begun.
+	flights []*flight
 }
 
 // New returns a group whose work ends with base. detach makes the context of a piece of
@@ -72,51 +73,49 @@ func New(base context.Context, detach func(base, request context.Context) contex
 // flight is one piece of work.
 type flight struct {
 	Order
-	ctx     context.Context
-	work    func(context.Context) error
-	begun   bool          // see Group.mu
-	done    chan struct{} // closed when err is set
-	err     error
-	waiters int // those who share it and have not released the result; see Group.mu
+	ctx  context.Context
+	work func(context.Context) error
+	done chan struct{} // closed when err is set
+	err  error
+
+	begun, over bool // see Group.mu, also for what follows
+	waiters     int  // those who share it and have not released the result
 }
 
-// Share has work done, or joins it, and returns how it went. If the error is nil, the caller
-// must call release as soon as it has what it wanted. The error is the work's own,
-// ErrUnderWay, ErrNotBegun, or the context's.
+// Share has work done, or joins it, and returns how it went. The caller must call release
+// as soon as it has what it wanted. That does nothing if there is an error, nor a second
+// time. The error is the work's own, ErrUnderWay, ErrNotBegun, or the context's.
 func (g *Group) Share(ctx context.Context, o Order, work func(context.Context) error) (release func(), err error) {
 	f := g.enter(ctx, o, work)
-	if err = g.wait(ctx, f); err == nil {
-		err = f.err
+	release = sync.OnceFunc(func() { g.release(f) })
+	if err = g.wait(ctx, f); err != nil {
+		release()
 	}
-	if err != nil {
-		g.release(f)
-		return nil, err
-	}
-	return func() { g.release(f) }, nil
+	return release, err
 }
 
 // Alone runs work when its turn comes. No other request joins it. The error is the
 // work's own, ErrNotBegun if its turn did not come in time, ErrUnderWay, or the context's.
 func (g *Group) Alone(ctx context.Context, rank Rank, work func(context.Context) error) error {
 	release, err := g.Share(ctx, Order{Rank: rank}, work)
-	if err == nil {
-		release()
-	}
+	release()
 	return err
 }
 
 // Pause returns when no work is under way, or after d.
 func (g *Group) Pause(ctx context.Context, d time.Duration) {
-	g.mu.Lock()
-	current := g.current
-	g.mu.Unlock()
-	if current == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
+	var done chan struct{}
+	g.mu.Lock()
+	if len(g.flights) > 0 {
+		done = g.flights[0].done
+	} else {
+		cancel()
+	}
+	g.mu.Unlock()
 	select {
-	case <-current.done:
+	case <-done:
 	case <-ctx.Done():
 	}
 }
@@ -127,60 +126,53 @@ func (g *Group) Waiters(purpose string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
-	for _, f := range append(slices.Clone(g.queue), g.current) {
-		if f != nil && f.Purpose == purpose {
+	for _, f := range g.flights {
+		if f.Purpose == purpose && !f.over {
 			n += f.waiters
 		}
 	}
 	return n
 }
 
-// enter returns the flight that does what is ordered. If there is none, it joins the queue.
+// enter returns the flight that does what is ordered. If there is none, a new one waits
+// for its turn.
 func (g *Group) enter(ctx context.Context, o Order, work func(context.Context) error) *flight {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if f := g.joinable(o); f != nil {
-		f.waiters++
-		return f
+	for _, f := range g.flights {
+		if f.joins(o) {
+			f.waiters++
+			return f
+		}
 	}
 	f := &flight{Order: o, ctx: g.detach(g.base, ctx), work: work, done: make(chan struct{}), waiters: 1}
-	g.queue = append(g.queue, f)
-	g.begin()
+	g.flights = append(g.flights, f)
+	g.next()
 	return f
 }
 
-// joinable returns the flight that an order joins, nil if there is none. The caller holds
-// the lock.
-func (g *Group) joinable(o Order) *flight {
-	if o.Purpose == "" {
-		return nil
+// joins reports whether an order is served by a flight. The result of one that is over is
+// not: it may be older than the order.
+func (f *flight) joins(o Order) bool {
+	if o.Purpose == "" || f.Purpose == "" || f.over {
+		return false
 	}
-	if g.current != nil && g.current.Purpose != "" && (o.JoinAny || g.current.Purpose == o.Purpose) {
-		return g.current
-	}
-	if i := slices.IndexFunc(g.queue, func(f *flight) bool { return f.Purpose == o.Purpose }); i >= 0 {
-		return g.queue[i]
-	}
-	return nil
+	return f.Purpose == o.Purpose || o.JoinAny && f.begun
 }
 
-// begin starts the most urgent flight that waits, unless one is under way, or not all
-// waiters of the one before have released its result. That takes them no longer than their
-// handlers may run. The caller holds the lock.
-func (g *Group) begin() {
-	if g.current != nil || len(g.queue) == 0 || g.previous != nil && g.previous.waiters > 0 {
+// next drops what nobody waits for any longer, and begins the most urgent flight, unless
+// one is under way, or not all its waiters have released its result. That takes them no
+// longer than their handlers may run. The caller holds the lock.
+func (g *Group) next() {
+	g.flights = slices.DeleteFunc(g.flights, func(f *flight) bool {
+		return f.waiters == 0 && (f.over || !f.begun && !f.Keep)
+	})
+	if len(g.flights) == 0 || g.flights[0].begun {
 		return
 	}
-	next := 0
-	for i, f := range g.queue {
-		if f.Rank < g.queue[next].Rank {
-			next = i
-		}
-	}
-	f := g.queue[next]
-	g.queue = slices.Delete(g.queue, next, next+1)
-	g.current, g.previous, f.begun = f, nil, true
-	go g.run(f)
+	slices.SortStableFunc(g.flights, func(a, b *flight) int { return cmp.Compare(a.Rank, b.Rank) })
+	g.flights[0].begun = true
+	go g.run(g.flights[0])
 }
 
 func (g *Group) run(f *flight) {
@@ -189,30 +181,26 @@ func (g *Group) run(f *flight) {
 	f.err = f.work(ctx)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.current, g.previous = nil, f
+	f.over = true
 	close(f.done)
-	g.begin()
+	g.next()
 }
 
-// release says that a waiter needs a flight no longer. One that nobody waits for leaves
-// the queue.
+// release says that a waiter needs a flight no longer.
 func (g *Group) release(f *flight) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f.waiters--
-	if !f.begun && f.waiters == 0 && !f.Keep {
-		g.queue = slices.DeleteFunc(g.queue, func(other *flight) bool { return other == f })
-	}
-	g.begin()
+	g.next()
 }
 
-// wait returns nil when the flight is done. If the caller's time is up before, it is
-// ErrUnderWay, or ErrNotBegun if the flight still waits for its turn. Otherwise it is the
-// context's error.
+// wait returns the work's error when the flight is done. If the caller's time is up before,
+// it is ErrUnderWay, or ErrNotBegun if the flight still waits for its turn. Otherwise it is
+// the context's error.
 func (g *Group) wait(ctx context.Context, f *flight) error {
 	select {
 	case <-f.done:
-		return nil
+		return f.err
 	case <-ctx.Done():
 	}
 	g.mu.Lock()

@@ -9,9 +9,10 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -67,8 +68,9 @@ func (e *ThrottledError) Error() string {
 // HeldError says that a regeneration has just failed, and that readers have to wait for
 // the next one.
 type HeldError struct {
-	until  time.Time
-	reason error
+	until    time.Time
+	reason   error
+	failures int // in succession
 }
 
 func (e *HeldError) Error() string {
@@ -133,11 +135,9 @@ type Tracker struct {
 
 	connection atomic.Int64 // see Connection
 
-	mu     sync.Mutex // of what follows, which no I/O is made under
-	held   HeldError  // readers, after a failure
-	holds  int        // failures in succession
-	tried  time.Time  // when the throttling was noted that a retirement has tried in spite of
-	probed time.Time  // when Graph was last probed
+	held   atomic.Pointer[HeldError] // what readers get after a failure
+	tried  atomic.Bool               // a retirement has tried in spite of the throttling
+	probed atomic.Pointer[time.Time] // when Graph was last probed
 }
 
 // New returns the tracker of a mount.
@@ -148,18 +148,15 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 // Failed records a failed attempt to regenerate the key. Unattended work is not tried
 // again before a time that grows with each failure and is no less than what Graph asks for.
 func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
-	now := t.now()
-	if remote, ok := errors.AsType[*graph.Error](failure); ok && (!unattended || remote.Op == graph.OpRegenerate) {
+	now, remote := t.now(), ofGraph(failure)
+	if remote.Op == graph.OpRegenerate || remote.Op != "" && !unattended {
 		t.hold(remote, now) // whatever becomes of the report
 	}
 	return t.change(ctx, func(r *Report) bool {
-		throttled := r.throttled(now)
-		remote := t.heedThrottling(r, failure, now)
-		if throttled && unattended && remote.Op == graph.OpRegenerate { // nothing but a retirement tries then
-			t.mu.Lock()
-			t.tried = r.ThrottledAt
-			t.mu.Unlock()
+		if unattended && remote.Op == graph.OpRegenerate && r.throttled(now) { // nothing but a retirement tries then
+			t.tried.Store(true)
 		}
+		t.heedThrottling(r, remote, now)
 		r.keepEvidence(cause, failure, now)
 		r.Failures++
 		if unattended {
@@ -171,18 +168,17 @@ func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, fai
 	})
 }
 
-// hold keeps readers from the next regeneration for a while.
-func (t *Tracker) hold(failure error, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.holds++
-	t.held = HeldError{until: now.Add(holdAfter(t.holds)), reason: failure}
+// ofGraph returns Graph's or Entra's part in a failure, an empty one if it has none.
+func ofGraph(failure error) *graph.Error {
+	remote, _ := errors.AsType[*graph.Error](failure)
+	return cmp.Or(remote, &graph.Error{})
 }
 
-func (t *Tracker) letGo() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.holds, t.held = 0, HeldError{}
+// hold keeps readers from the next regeneration for a while.
+func (t *Tracker) hold(failure error, now time.Time) {
+	before := cmp.Or(t.held.Load(), &HeldError{}).failures
+	wait := min(lastHold, FirstHold<<min(before, 5))
+	t.held.Store(&HeldError{until: now.Add(wait), reason: failure, failures: before + 1})
 }
 
 // keepEvidence records what failed. What Graph or Entra has answered is not replaced by a
@@ -191,10 +187,8 @@ func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
 	if _, held := errors.AsType[*ThrottledError](failure); held {
 		return // nobody has been asked
 	}
-	remote, ok := errors.AsType[*graph.Error](failure)
-	if !ok {
-		remote = &graph.Error{}
-	} else {
+	remote := ofGraph(failure)
+	if remote.Op != "" {
 		failure = remote // what else the caller is told is of the moment
 	}
 	if remote.RequestID == "" && r.Failures > 0 && r.LastErrorRequestID != "" {
@@ -204,35 +198,21 @@ func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
 	r.LastErrorCode, r.LastErrorRequestID = remote.Code, remote.RequestID
 }
 
-func holdAfter(failures int) time.Duration {
-	if failures > 5 {
-		return lastHold
-	}
-	return FirstHold << (failures - 1)
-}
-
-// heedThrottling remembers how long Graph has asked the engine to stay away. It returns
-// Graph's part in the failure, an empty one if it has none. To ask for more time is the
-// same throttling: a retirement that has tried in spite of it does not try again.
-func (t *Tracker) heedThrottling(r *Report, failure error, now time.Time) *graph.Error {
-	remote, ok := errors.AsType[*graph.Error](failure)
-	if !ok {
-		return &graph.Error{}
-	}
+// heedThrottling remembers how long Graph has asked the engine to stay away. To ask for
+// more time is the same throttling: a retirement that has tried in spite of it does not try
+// again.
+func (t *Tracker) heedThrottling(r *Report, remote *graph.Error, now time.Time) {
 	if until := now.Add(remote.RetryAfter); remote.RetryAfter > 0 && until.After(r.ThrottledUntil) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if r.throttled(now) && t.tried.Equal(r.ThrottledAt) {
-			t.tried = now
+		if !r.throttled(now) {
+			t.tried.Store(false)
 		}
 		r.ThrottledAt, r.ThrottledUntil = now, until
 	}
-	return remote
 }
 
 // Succeeded records a regeneration. The last error stays to be read.
 func (t *Tracker) Succeeded(ctx context.Context) error {
-	t.letGo()
+	t.held.Store(nil)
 	return t.change(ctx, func(r *Report) bool {
 		troubled := r.Failures != 0 || r.Retries != 0 || !r.ThrottledUntil.IsZero()
 		r.LastSuccessAt = t.now()
@@ -263,13 +243,13 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 		if connection != t.Connection() {
 			return false
 		}
-		now := t.now()
+		now, remote := t.now(), ofGraph(failure)
 		isNew = r.DriftResult != DriftUnknown
 		r.DriftCheckedAt, r.DriftResult = now, DriftUnknown
 		r.CompareProblem = graph.Explain(failure)
-		asked := t.heedThrottling(r, failure, now).RetryAfter
-		r.CompareHeld = now.Add(min(asked, heededByReaders))
-		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), asked))
+		t.heedThrottling(r, remote, now)
+		r.CompareHeld = now.Add(min(remote.RetryAfter, heededByReaders))
+		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), remote.RetryAfter))
 		r.CompareRetries++
 		return true
 	})
@@ -283,11 +263,8 @@ func (t *Tracker) Connection() int64 { return t.connection.Load() }
 
 // CompareProblem returns why the last comparison failed.
 func (t *Tracker) CompareProblem(ctx context.Context) string {
-	report, err := t.Report(ctx)
-	if err != nil || report.CompareProblem == "" {
-		return "Microsoft Graph has not been asked"
-	}
-	return report.CompareProblem
+	report, _ := t.Report(ctx)
+	return cmp.Or(report.CompareProblem, "Microsoft Graph has not been asked")
 }
 
 // May returns why work of a kind must not ask Graph now: a [*ThrottledError] while Graph
@@ -297,34 +274,28 @@ func (t *Tracker) CompareProblem(ctx context.Context) string {
 func (t *Tracker) May(ctx context.Context, kind Kind) error {
 	report, _ := t.Report(ctx)
 	now, until := t.now(), report.ThrottledUntil
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	switch kind {
 	case Reading:
 		until = earlier(until, report.ThrottledAt.Add(heededByReaders))
 	case Comparison:
 		until = report.CompareHeld
 	case Retirement:
-		if !t.tried.Equal(report.ThrottledAt) {
+		if !t.tried.Load() {
 			return nil
 		}
 	}
 	if now.Before(until) {
 		return &ThrottledError{until}
 	}
-	if left := t.held.until.Sub(now); kind == Reading && left > 0 && left <= lastHold {
-		held := t.held
-		return &held
+	if held := t.held.Load(); kind == Reading && held != nil {
+		if left := held.until.Sub(now); left > 0 && left <= lastHold {
+			return held
+		}
 	}
 	return nil
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
+func earlier(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
 // Missed records that the window of a rotation has passed, once for each.
 func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err error) {
@@ -355,7 +326,7 @@ func (t *Tracker) Replace(ctx context.Context, save func() error) error {
 }
 
 func (t *Tracker) forget(ctx context.Context) error {
-	t.letGo()
+	t.held.Store(nil)
 	return t.change(ctx, func(r *Report) bool {
 		before := *r
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
@@ -376,18 +347,16 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 	switch {
 	case err != nil:
 		return true
-	case kind == Comparison:
-		return !now.Before(report.CompareNext)
-	case t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
+	case kind != Comparison && t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
 		return false
-	case report.throttled(now): // a retirement asks for the key first, perhaps in vain
+	case kind == Comparison, report.throttled(now): // a retirement asks for the key first, perhaps in vain
 		return !now.Before(report.CompareNext)
 	case !now.Before(report.NextAttempt):
 		return true
 	case !t.mayProbe(now):
 		return false
 	case !probe(ctx):
-		t.forgetProbe(ctx)
+		_ = t.change(ctx, func(r *Report) bool { r.ProbeFailed = false; return false }) // stored with the next change
 		return false
 	default:
 		return !report.ProbeFailed
@@ -397,25 +366,11 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 // mayProbe keeps those who would probe Graph at once from doing so: each revocation asks
 // whether the key may be retired.
 func (t *Tracker) mayProbe(now time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if age := now.Sub(t.probed); age >= 0 && age < probeEach {
+	last := t.probed.Load()
+	if age := now.Sub(*cmp.Or(last, &time.Time{})); age >= 0 && age < probeEach {
 		return false
 	}
-	t.probed = now
-	return true
-}
-
-// forgetProbe forgets that a probe was answered in vain. It is stored with the next change.
-func (t *Tracker) forgetProbe(ctx context.Context) {
-	unlock, err := t.lock.Write(ctx)
-	if err != nil {
-		return
-	}
-	defer unlock()
-	if t.report != nil {
-		t.report.ProbeFailed = false
-	}
+	return t.probed.CompareAndSwap(last, &now)
 }
 
 // Report returns the report.
@@ -485,16 +440,14 @@ func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool))
 }
 
 func (t *Tracker) load(ctx context.Context) error {
-	if t.report != nil {
-		t.report.correct(t.now())
-		return nil
+	if t.report == nil {
+		report := &Report{}
+		if _, err := store.Load(ctx, t.storage, StorageKey, report, ErrUnreadable); err != nil {
+			return err
+		}
+		report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
+		t.report = report
 	}
-	report := &Report{}
-	if _, err := store.Load(ctx, t.storage, StorageKey, report, ErrUnreadable); err != nil {
-		return err
-	}
-	report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
-	report.correct(t.now())
-	t.report = report
+	t.report.correct(t.now())
 	return nil
 }

@@ -33,9 +33,7 @@ func (m *Manager) compare(ctx context.Context) error {
 		}
 		return err
 	})
-	if err == nil {
-		release()
-	}
+	release()
 	return err
 }
 
@@ -45,25 +43,22 @@ func (m *Manager) compare(ctx context.Context) error {
 func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64, may error) error {
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
-	asked := accesskey.Event{Posts: m.Keys.Posts(), Workspace: conn.Config.Policy().Workspace}
-	var key string
+	asked := accesskey.Event{Kind: accesskey.Compared, Posts: m.Keys.Posts(), Workspace: conn.Config.Policy().Workspace}
 	err := may
 	if err == nil {
-		key, err = conn.Graph.DeploymentAccessKey(asking)
+		asked.Key, err = conn.Graph.DeploymentAccessKey(asking)
 	}
-	if err != nil && number != m.Health.Connection() {
-		return err
+	if err == nil {
+		return m.heed(ctx, asked)
 	}
-	if err != nil {
+	if number == m.Health.Connection() {
 		asked.Kind = accesskey.Unnamed
 		applied, _ := m.Keys.Apply(ctx, asked) // stores nothing
-		if _, held := errors.AsType[*health.ThrottledError](err); !held {
+		if may == nil {
 			m.reportUncompared(ctx, applied.Record, number, err)
 		}
-		return err
 	}
-	asked.Kind, asked.Key = accesskey.Compared, key
-	return m.heed(ctx, asked)
+	return err
 }
 
 // reportUncompared reports a comparison that failed, and sends the first of a row as an event.

@@ -29,7 +29,8 @@ type job struct {
 	flight.Order
 }
 
-// jobs are the regenerations, by the work that they do; "" is for a reader.
+// jobs are what is done, by the work that is due; "" is for a reader. What is not in it is a
+// comparison.
 var jobs = map[string]job{
 	"":                   {accesskey.CauseRead, health.Reading, flight.Order{Purpose: Regenerating, Rank: flight.Readers, JoinAny: true}},
 	accesskey.WorkWanted: {accesskey.CauseManual, health.Rotation, flight.Order{Purpose: Rotating, Rank: flight.BreakGlass, Keep: true}},
@@ -55,7 +56,7 @@ func (m *Manager) RetireIfDue(ctx context.Context) error {
 
 func (m *Manager) runDue(ctx context.Context, order []string) error {
 	conn, err := m.configured(ctx)
-	if err != nil || conn == nil {
+	if err != nil || conn == nil || !m.Writable() {
 		return err
 	}
 	rec, due, err := m.Keys.Due(ctx)
@@ -64,10 +65,21 @@ func (m *Manager) runDue(ctx context.Context, order []string) error {
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
 	for _, work := range order {
-		if slices.Contains(due, work) && m.mayRun(ctx, conn, rec, work) {
-			m.run(ctx, work)
-			return nil
+		j, regenerates := jobs[work]
+		atOnce := work == accesskey.WorkWanted
+		if !regenerates { // on watch, and in doubt, the key is compared at each tick
+			j.kind, atOnce = health.Comparison, rec.Watch != nil
 		}
+		switch {
+		case !slices.Contains(due, work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
+			continue
+		case regenerates:
+			release, _ := m.regenerate(ctx, m.attempt(work)) // the error is reported
+			release()
+		default:
+			_ = m.compare(ctx) // reported
+		}
+		return nil
 	}
 	return nil
 }
@@ -103,30 +115,6 @@ func (m *Manager) lookIn(ctx context.Context) error {
 		err = m.Health.Compared(ctx, "")
 	}
 	return err
-}
-
-// mayRun reports whether unattended work may be tried now. On watch, and in doubt, the key
-// is compared at each tick.
-func (m *Manager) mayRun(ctx context.Context, conn *config.Connection, rec accesskey.Record, work string) bool {
-	j, regenerates := jobs[work]
-	switch {
-	case !m.Writable():
-		return false
-	case work == accesskey.WorkWanted, !regenerates && rec.Watch != nil:
-		return true
-	case !regenerates:
-		j.kind = health.Comparison
-	}
-	return m.Health.Allowed(ctx, j.kind, conn.Graph.Probe)
-}
-
-// run does a piece of unattended work.
-func (m *Manager) run(ctx context.Context, work string) {
-	if _, regenerates := jobs[work]; !regenerates {
-		_ = m.compare(ctx) // reported
-	} else if release, err := m.regenerate(ctx, m.attempt(work)); err == nil {
-		release()
-	}
 }
 
 // configured returns the connection that is configured, nil if there is none.
@@ -194,8 +182,7 @@ func (m *Manager) tell(ctx context.Context, kind string) {
 func (m *Manager) retireNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
-	conn, err := m.configured(ctx)
-	if err != nil || conn == nil {
+	if _, err := m.configured(ctx); err != nil {
 		return err
 	}
 	for {

@@ -26,6 +26,11 @@ const (
 	// flight's time is up.
 	outcomeBudget = 10 * time.Second
 
+	// between is the shortest time from one regeneration to the next, whatever readers do:
+	// one who reads and revokes in a loop could otherwise have the key replaced hundreds of
+	// times a second.
+	between = time.Second
+
 	// leaveWithin is how soon a regeneration must leave after its intent was stored,
 	// whose time is what a doubt is counted from.
 	leaveWithin = 5 * time.Second
@@ -64,7 +69,15 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 //     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
+//
+// A failure of unattended work is marked as [accesskey.ErrNotDue], so that readers who
+// joined it are judged anew: they may fare better.
 func (a attempt) criticalSection(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil && a.unattended() {
+			err = errors.Join(accesskey.ErrNotDue, err)
+		}
+	}()
 	conn, err := a.Configs.Current(ctx)
 	if err != nil {
 		return err
@@ -73,38 +86,61 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.onlyIf == "" && before.MadeSince(a.since) {
-		return accesskey.ErrNotDue // a flight that the reader was too late to join has made one
-	}
-	if err := a.mayBegin(ctx); err != nil {
-		return a.forOthers(err)
+	if err := a.mayBegin(ctx, before); err != nil {
+		return err
 	}
 	var rec accesskey.Record
-	defer func() { err = a.report(ctx, before, rec, err) }()
+	defer func() { a.report(ctx, before, rec, err) }()
 	if err := a.prepare(ctx, conn); err != nil {
 		return err
 	}
-	if err := a.pace.wait(ctx, a.Rank, a.Now(), a.Sleep); err != nil {
+	if err := a.keepPace(ctx); err != nil {
 		return err
 	}
-	begun, key, err := a.post(ctx, conn)
-	switch {
-	case !begun:
+	posting, cancel := context.WithTimeout(ctx, postBudget)
+	defer cancel()
+	begun := false // that is, the intent is stored
+	key, err := conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
+		err := a.begin(ctx)
+		begun = err == nil
 		return err
-	case err != nil:
+	})
+	if !begun {
+		return err
+	}
+	a.postedAt = a.Now() // the client may have repeated it
+	if err != nil {
 		return a.afterFailure(ctx, err)
 	}
 	rec, err = a.answered(ctx, key)
 	return err
 }
 
-// mayBegin returns why the attempt has to wait, nil if it does not: Graph has asked to be
-// left alone, or the last regeneration for a reader has just failed.
-func (a attempt) mayBegin(ctx context.Context) error {
-	if a.Rank <= flight.Farewell {
+// mayBegin returns why the attempt is not made, nil if it is: there is a key for the
+// reader, Graph has asked to be left alone, or the last regeneration for a reader has just
+// failed.
+func (a attempt) mayBegin(ctx context.Context, rec accesskey.Record) error {
+	switch {
+	case a.onlyIf == "" && rec.MadeSince(a.since): // a flight that the reader was too late to join has made it
+		return accesskey.ErrNotDue
+	case a.urgent():
+		return nil
+	default:
+		return a.Health.May(ctx, a.kind)
+	}
+}
+
+// urgent says that the attempt waits for nothing: an operator breaks the glass, or the mount
+// goes away.
+func (a attempt) urgent() bool { return a.Rank <= flight.Farewell }
+
+// keepPace waits until the next regeneration may be sent.
+func (a attempt) keepPace(ctx context.Context) error {
+	left := between - a.Now().Sub(a.postedAt)
+	if a.urgent() || left <= 0 || left > between { // the clock was put back
 		return nil
 	}
-	return a.Health.May(ctx, a.kind)
+	return a.Sleep(ctx, left)
 }
 
 // prepare does what can fail before there is an intent. Unattended work first asks Graph
@@ -129,9 +165,8 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 	case ok && remote.Signed && a.Rank == flight.Retirement && !young:
 		a.logUncompared(ctx, failure)
 		return nil
-	default:
-		return failure
 	}
+	return failure
 }
 
 // begin stores the intent. If storing it took so long that a doubt would be counted from
@@ -140,8 +175,7 @@ func (a attempt) begin(ctx context.Context) error {
 	for pass := range 3 {
 		applied, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
 		if err != nil && pass > 0 { // there is the intent of the pass before
-			_, failed := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
-			a.logUnstored(ctx, failed)
+			_ = a.ended(ctx, accesskey.Refused)
 		}
 		if err != nil {
 			return err
@@ -150,27 +184,10 @@ func (a attempt) begin(ctx context.Context) error {
 			return nil
 		}
 	}
-	_, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
-	return errors.Join(errSlowStorage, err)
+	return errors.Join(errSlowStorage, a.ended(ctx, accesskey.Refused))
 }
 
 var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
-
-// post asks Graph to regenerate the key. The intent is stored meanwhile, before anything is
-// sent: begun says that it has been.
-func (a attempt) post(ctx context.Context, conn *config.Connection) (begun bool, key string, err error) {
-	posting, cancel := context.WithTimeout(ctx, postBudget)
-	defer cancel()
-	key, err = conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
-		err := a.begin(ctx)
-		begun = err == nil
-		return err
-	})
-	if begun {
-		a.pace.last = a.Now() // the client may have repeated it
-	}
-	return begun, key, err
-}
 
 // outcome tells the store of the key what has become of a regeneration.
 func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Applied, error) {
@@ -204,58 +221,44 @@ func (a attempt) afterFailure(ctx context.Context, failure error) error {
 	// was sent.
 	remote, ok := errors.AsType[*graph.Error](failure)
 	if !ok || !remote.MayHaveHappened() {
-		_, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Refused})
-		a.logUnstored(ctx, err)
+		_ = a.ended(ctx, accesskey.Refused)
 		return failure
 	}
-	_, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Lost})
-	a.logUnstored(ctx, err)
+	_ = a.ended(ctx, accesskey.Lost)
 	if ctx.Err() == nil {
 		_ = a.compare(ctx) // for all who wait; they ask again if it fails
 	}
 	return &UnsettledError{remote}
 }
 
-// logUnstored logs that an outcome could not be stored. It is known in memory.
-func (a attempt) logUnstored(ctx context.Context, err error) {
+// ended tells the store of the key that a regeneration has ended without a key. If that
+// cannot be stored, it is known in memory.
+func (a attempt) ended(ctx context.Context, kind string) error {
+	_, err := a.outcome(ctx, accesskey.Event{Kind: kind})
 	if err != nil {
 		hclog.FromContext(ctx).Warn("storing the outcome of a regeneration", graph.LogArgs(err)...)
-	}
-}
-
-// report records how an attempt went, and returns its error.
-func (a attempt) report(ctx context.Context, before, rec accesskey.Record, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
-	defer cancel()
-	switch {
-	case errors.Is(err, accesskey.ErrNotDue):
-		return err
-	case err != nil:
-		a.reportFailure(ctx, before, err)
-		return a.forOthers(err)
-	}
-	hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
-	logReport(ctx, a.Health.Succeeded(ctx))
-	a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, event.Cause, rec.Cause)
-	if before.Disclosed {
-		a.Events.SendOfKey(ctx, event.KeyRetire, before.Version)
-	}
-	return nil
-}
-
-// forOthers marks the error of unattended work, so that readers who joined it are judged
-// anew: they may fare better.
-func (a attempt) forOthers(err error) error {
-	if a.unattended() {
-		return errors.Join(accesskey.ErrNotDue, err)
 	}
 	return err
 }
 
-func (a attempt) reportFailure(ctx context.Context, before accesskey.Record, failure error) {
-	hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
-	logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
-	a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
+// report records how an attempt went.
+func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failure error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
+	defer cancel()
+	switch {
+	case errors.Is(failure, accesskey.ErrNotDue):
+	case failure != nil:
+		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
+		logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
+		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
+	default:
+		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
+		logReport(ctx, a.Health.Succeeded(ctx))
+		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, event.Cause, rec.Cause)
+		if before.Disclosed {
+			a.Events.SendOfKey(ctx, event.KeyRetire, before.Version)
+		}
+	}
 }
 
 // UnsettledError says that Graph may have regenerated the key, although it has not

@@ -13,7 +13,6 @@ package rotation
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -54,14 +53,13 @@ type Manager struct {
 
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
-	// MaxTTL asks core for the mount's maximum lease TTL, 0 if core cannot be asked.
+	// MaxTTL returns the mount's maximum lease TTL, 0 if core cannot be asked.
 	MaxTTL func() time.Duration
 	// Tainted asks core whether the mount is going away, and Writable whether this node may
 	// write.
 	Tainted, Writable func() bool
 
-	maxTTL   maxTTL
-	pace     pace
+	postedAt time.Time // the last regeneration; only flights use it, one at a time
 	lookedAt time.Time // only the tick uses it
 }
 
@@ -88,11 +86,8 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 			m.Keys.Unreserve() // it may have been reserved for this reader
 		}
 	}()
-	var (
-		asks             accesskey.Terms // what this reader has waited for so far
-		release          func()
-		repeat, compared = true, false
-	)
+	var asks accesskey.Terms // what this reader has waited for so far
+	release, repeat, compared := func() {}, true, false
 	a := m.attempt("")
 	rec, unknown := m.Keys.Record(ctx)
 	if a.since = max(rec.Newest, rec.Version); unknown == nil {
@@ -100,10 +95,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 	}
 	for {
 		got, err := m.take(ctx, role, &asks)
-		if release != nil {
-			release()
-			release = nil
-		}
+		release()
 		switch {
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
@@ -141,7 +133,7 @@ func (m *Manager) take(ctx context.Context, role Role, asks *accesskey.Terms) (*
 		t = role.Terms(t)
 	}
 	t.Fresh, t.Waited = asks.Fresh, asks.Waited
-	if limit := m.maxTTL.get(m.Now(), m.MaxTTL); limit > 0 {
+	if limit := m.MaxTTL(); limit > 0 {
 		t.TTL = min(t.TTL, limit)
 	}
 	*asks = t
@@ -174,9 +166,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	}
 	for {
 		release, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
-		if err == nil {
-			release()
-		}
+		release()
 		rec, failed := m.Keys.Record(ctx)
 		switch {
 		case failed == nil && rec.Workspace != applied.Record.Workspace:
@@ -196,14 +186,6 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	}
 }
 
-// Load loads what every reader needs. What fails is tried again by the first.
-func (m *Manager) Load(ctx context.Context) {
-	var parts sync.WaitGroup
-	parts.Go(func() { _, _ = m.Configs.Current(ctx) })
-	parts.Go(func() { _, _ = m.Keys.Record(ctx) })
-	parts.Wait()
-}
-
 // Reopen allows disclosure again: the mount does not go away after all.
 func (m *Manager) Reopen(ctx context.Context) {
 	m.tell(ctx, accesskey.Reopened)
@@ -214,30 +196,4 @@ func logReport(ctx context.Context, err error) {
 	if err != nil {
 		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 	}
-}
-
-// maxTTLFor is how long the mount's maximum lease TTL is remembered: asking core for it
-// takes longer than anything else in a shared read but one. Core caps the lease in any
-// case; for as long, the ledger's records may end too late.
-const maxTTLFor = time.Minute
-
-// maxTTL remembers the mount's maximum lease TTL.
-type maxTTL struct {
-	mu    sync.Mutex
-	value time.Duration
-	until time.Time
-}
-
-func (m *maxTTL) get(now time.Time, ask func() time.Duration) time.Duration {
-	m.mu.Lock()
-	value, left := m.value, m.until.Sub(now)
-	m.mu.Unlock()
-	if value != 0 && left >= 0 && left <= maxTTLFor {
-		return value
-	}
-	value = ask() // not under the lock: core may be slow
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.value, m.until = value, now.Add(maxTTLFor)
-	return value
 }
