@@ -97,6 +97,12 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 	if err := a.keepPace(ctx); err != nil {
 		return err
 	}
+	rec, err = a.post(ctx, conn)
+	return err
+}
+
+// post asks Graph to regenerate the key, and deals with what becomes of that.
+func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accesskey.Record, err error) {
 	posting, cancel := context.WithTimeout(ctx, postBudget)
 	defer cancel()
 	begun := false // that is, the intent is stored
@@ -106,14 +112,13 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 		return err
 	})
 	if !begun {
-		return err
+		return rec, err
 	}
 	a.postedAt = a.Now() // the client may have repeated it
 	if err != nil {
-		return a.afterFailure(ctx, err)
+		return rec, a.afterFailure(ctx, err)
 	}
-	rec, err = a.answered(ctx, key)
-	return err
+	return a.answered(ctx, key)
 }
 
 // mayBegin returns why the attempt is not made, nil if it is: there is a key for the
