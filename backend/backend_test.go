@@ -47,7 +47,7 @@ type rig struct {
 	t       *testing.T
 	sim     *graphtest.Simulator
 	storage *storagetest.Storage
-	system  *logical.StaticSystemView
+	system  *coreView
 	clock   *clock
 	log     *syncBuffer
 	engine  *backend
@@ -322,7 +322,7 @@ func TestEveryPathIsDocumented(t *testing.T) {
 // help returns what vault path-help prints.
 func (r *rig) help(path string) string {
 	r.t.Helper()
-	r.system.PluginEnvironment = &logical.PluginEnvironment{}
+	r.system.set(func(core *logical.StaticSystemView) { core.PluginEnvironment = &logical.PluginEnvironment{} })
 	resp, err := r.engine.HandleRequest(r.t.Context(), &logical.Request{Operation: logical.HelpOperation, Path: path, Storage: r.storage})
 	require.NoError(r.t, err)
 	return resp.Data["help"].(string)
@@ -407,7 +407,7 @@ func TestStandbysAndSecondariesForward(t *testing.T) {
 // A local mount of a secondary is its own.
 func TestLocalMountOfASecondaryWorks(t *testing.T) {
 	r := configured(t)
-	r.system.LocalMountVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.LocalMountVal = true })
 	r.nodeIs(consts.ReplicationPerformanceSecondary)
 	require.True(t, r.works(r.key()))
 }
@@ -437,8 +437,34 @@ func TestSecretTypeIsForEver(t *testing.T) {
 }
 
 // testSystem returns the view of a server and a mount that nobody has tuned.
-func testSystem() *logical.StaticSystemView {
+func testSystem() *coreView {
 	system := logical.TestSystemView()
 	system.DefaultLeaseTTLVal = 768 * time.Hour
-	return system
+	return &coreView{StaticSystemView: system}
 }
+
+// coreView is core's view of the mount. Tests change it while the engine's own work asks it.
+type coreView struct {
+	*logical.StaticSystemView
+	mu sync.Mutex
+}
+
+func (v *coreView) set(change func(core *logical.StaticSystemView)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change(v.StaticSystemView)
+}
+
+func (v *coreView) snapshot() logical.StaticSystemView {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return *v.StaticSystemView
+}
+
+func (v *coreView) ReplicationState() consts.ReplicationState {
+	return v.snapshot().ReplicationStateVal
+}
+func (v *coreView) LocalMount() bool               { return v.snapshot().LocalMountVal }
+func (v *coreView) Tainted() bool                  { return v.snapshot().TaintedVal }
+func (v *coreView) MaxLeaseTTL() time.Duration     { return v.snapshot().MaxLeaseTTLVal }
+func (v *coreView) DefaultLeaseTTL() time.Duration { return v.snapshot().DefaultLeaseTTLVal }

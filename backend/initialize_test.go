@@ -61,7 +61,7 @@ func TestStartAfterAVersionWhoseFormIsNotRead(t *testing.T) {
 	r.initialize()
 	require.Regexp(t, `\[ERROR\] a newer version has stored .*: work_id=\S+ stored_readable_from=8 own_format=2`, r.log.String())
 	require.Equal(t, newer, r.formatStored())
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	r.revoke(held)
 	r.tick()
 	r.engine.Cleanup(context.Background())

@@ -48,7 +48,7 @@ func TestKeyReadOfAnUnconfiguredMountSaysWhatToDo(t *testing.T) {
 
 func TestLeaseIsCappedByTheMount(t *testing.T) {
 	r := newRig(t)
-	r.system.MaxLeaseTTLVal = 10 * time.Minute
+	r.system.set(func(core *logical.StaticSystemView) { core.MaxLeaseTTLVal = 10 * time.Minute })
 	resp := r.write(configPath, r.config(nil))
 	require.Len(t, resp.Warnings, 1)
 	require.Equal(t, 10*time.Minute, r.key().Secret.TTL)
@@ -69,7 +69,7 @@ func TestDefaultLeaseTTLOfTheMountHasNoEffect(t *testing.T) {
 			r := configured(t)
 			r.write("roles/hosts", nil)
 			r.key()
-			r.system.DefaultLeaseTTLVal = c.tuned
+			r.system.set(func(core *logical.StaticSystemView) { core.DefaultLeaseTTLVal = c.tuned })
 			r.clock.advance(time.Minute + time.Second) // for as long it is not asked for again
 			resp := r.read("key/hosts")
 			require.Equal(t, time.Hour, resp.Secret.TTL)

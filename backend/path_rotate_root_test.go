@@ -144,7 +144,7 @@ func TestCredentialsThatStayAreNamed(t *testing.T) {
 			return r.write(configPath, r.config(other)).Warnings
 		},
 		"unmounted": func(r *rig) []string {
-			r.system.TaintedVal = true
+			r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 			r.tick()
 			return []string{r.log.String()}
 		},

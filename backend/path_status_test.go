@@ -115,7 +115,7 @@ func TestEntriesThatCannotBeDecoded(t *testing.T) {
 			held := r.read(hosts)
 			require.NoError(t, r.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"key": "a-secret`)}))
 			r.restart()
-			r.system.TaintedVal = true
+			r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 			require.Equal(t, c.named, r.status()["unreadable"])
 			if c.says != "" {
 				_, err := r.request(t.Context(), logical.ReadOperation, hosts, nil)

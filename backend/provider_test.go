@@ -31,7 +31,7 @@ func provider(t *testing.T, fields map[string]any, opts ...graphtest.Option) (ho
 	for _, tenant := range tenants {
 		c := &rig{
 			t: t, sim: home.sim, storage: storagetest.New(),
-			system: logical.TestSystemView(), clock: home.clock, log: &syncBuffer{},
+			system: testSystem(), clock: home.clock, log: &syncBuffer{},
 		}
 		c.restart()
 		t.Cleanup(c.noSecretLogged)

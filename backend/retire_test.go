@@ -225,7 +225,7 @@ func TestTickLogsWhatStorageRefuses(t *testing.T) {
 func TestUnmountKillsTheKey(t *testing.T) {
 	r := configured(t)
 	held := r.key()
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	r.tick()
 	require.False(t, r.works(held))
 	require.Contains(t, r.fails(503, logical.ReadOperation, keyPath, nil), "disabled or moved")
@@ -238,7 +238,7 @@ func TestUnmountKillsTheKey(t *testing.T) {
 
 func TestUnmountWithoutAnythingDisclosedCallsNobody(t *testing.T) {
 	r := configured(t)
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	before := r.sim.Calls(graphtest.Get).Started
 	r.tick()
 	require.Zero(t, r.posts())
@@ -249,7 +249,7 @@ func TestUnmountWithGraphDownSaysThatTheKeyLivesOn(t *testing.T) {
 	r := configured(t)
 	r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	r.tick()
 	require.Contains(t, r.log.String(), "lives on")
 }
@@ -257,9 +257,9 @@ func TestUnmountWithGraphDownSaysThatTheKeyLivesOn(t *testing.T) {
 // `vault secrets move` taints the mount too, and then goes on with the same backend.
 func TestMovedMountGoesOn(t *testing.T) {
 	r := configured(t)
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	r.tick()
-	r.system.TaintedVal = false
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = false })
 	require.True(t, r.works(r.key()))
 }
 
@@ -269,12 +269,12 @@ func TestMovedMountRetiresTheKeyWhenGraphIsBack(t *testing.T) {
 	r := configured(t)
 	held := r.key()
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 403})
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	r.tick()
 	r.revoke(held) // as core does at a move
 	require.Contains(t, r.log.String(), "unless the mount starts again, as after a move")
 	require.NotContains(t, r.log.String(), "goes away")
-	r.system.TaintedVal = false
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = false })
 	r.sim.Clear()
 	r.clock.advance(time.Hour) // its back-off
 	r.tick()
@@ -303,7 +303,7 @@ func TestUnmountDuringATick(t *testing.T) {
 	ticked := make(chan struct{})
 	go func() { defer close(ticked); r.tick() }()
 	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == started+1 }))
-	r.system.TaintedVal = true
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 	r.sim.Clear()
 	<-ticked
 	require.False(t, r.works(held))

@@ -88,7 +88,7 @@ type storageCase struct {
 func newStorageCase(r *rig, other *graphtest.Simulator, f storageFlow) *storageCase {
 	c := &storageCase{rig: r, flow: f, other: other, storage: &trippingStorage{Storage: &logical.InmemStorage{}}}
 	r.storage.Storage = c.storage // below the rig's own, which stays quiet
-	r.system.TaintedVal = false
+	r.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = false })
 	r.log = &syncBuffer{}
 	c.begin()
 	return c

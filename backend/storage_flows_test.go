@@ -222,7 +222,8 @@ var storageFlows = []storageFlow{
 	{
 		"unmount", (*storageCase).share,
 		func(c *storageCase) {
-			c.goingAway, c.system.TaintedVal = true, true
+			c.goingAway = true
+			c.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 			c.ticks()
 		},
 	},
@@ -230,7 +231,8 @@ var storageFlows = []storageFlow{
 		"unmount after a restart",
 		func(c *storageCase) { c.share(); c.begin() },
 		func(c *storageCase) {
-			c.goingAway, c.system.TaintedVal = true, true
+			c.goingAway = true
+			c.system.set(func(core *logical.StaticSystemView) { core.TaintedVal = true })
 			c.ticks()
 		},
 	},

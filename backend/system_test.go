@@ -13,7 +13,7 @@ import (
 
 // nodeIs changes the state of the node, and lets the engine forget the one before.
 func (r *rig) nodeIs(state consts.ReplicationState) {
-	r.system.ReplicationStateVal = state
+	r.system.set(func(core *logical.StaticSystemView) { core.ReplicationStateVal = state })
 	r.clock.advance(systemFor)
 }
 

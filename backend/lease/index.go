@@ -89,8 +89,12 @@ func (p *pageInfo) isUnsure(count bool) bool {
 	return !p.isFinal() && (p.live() == 0 || time.Since(p.since) >= settled)
 }
 
-// isFinal reports whether no other process has added to the page since it was read.
-func (p *pageInfo) isFinal() bool { return p.made || p.read.Sub(p.since) >= settled }
+// isFinal reports whether nothing has become of the page since it was read that this process
+// does not know of: another process has added to it or to a sibling, or a write that failed
+// has been carried out.
+func (p *pageInfo) isFinal() bool {
+	return p.own && len(p.siblings) == 0 || p.read.Sub(p.since) >= settled
+}
 
 // isDead reports whether all leases on the page have been removed, and none can be added.
 func (p *pageInfo) isDead() bool {
@@ -259,10 +263,10 @@ func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *pageInfo) (
 	for name, bits := range siblings {
 		p.siblings[name] = p.siblings[name].union(bits)
 	}
-	if isMade {
+	if p.read = begun; isMade {
 		return nil
 	}
-	p.page, p.read = page, begun
+	p.page = page
 	if page.isGone() && p.unstored.count() == 0 {
 		l.remove(p)
 	}

@@ -147,6 +147,9 @@ func TestRefusedLeaseLeavesNoRecord(t *testing.T) {
 		o.live(1, lease.New())
 		o.storage.LieWhen(nil)
 		o.prune()
+		o.live(0, lease.New())
+		time.Sleep(settled)
+		o.prune()
 		require.Empty(o, o.keys())
 
 		kept := o.add()
@@ -236,6 +239,7 @@ func TestRemovalThatFailsIsRepeated(t *testing.T) {
 						}
 						o.live(0, o.ledger)
 						o.live(0, lease.New())
+						time.Sleep(settled) // until then a failed write may undo a deletion
 						o.prune()
 						require.Empty(o, o.keys())
 					})
@@ -396,4 +400,44 @@ func TestSlowStorage(t *testing.T) {
 			o.live(0, lease.New())
 		})
 	}
+}
+
+// A write that failed may be carried out after others have removed what is on the page, and
+// after the page has been found to be without live leases.
+func TestLateWriteBringsNoLeaseBack(t *testing.T) {
+	inOutage(t, func(o *outage) {
+		id, late, other := o.add(), &lateStorage{Storage: o.storage}, lease.New()
+		_, err := o.ledger.Add(o.Context(), late, 1, inAnHour)
+		require.ErrorIs(o, err, storagetest.ErrBroken)
+		synctest.Wait()
+		require.NoError(o, other.Remove(o.Context(), o.storage, 1, id))
+		for range 2 {
+			o.prune()
+			require.NoError(o, other.Prune(o.Context(), o.storage, only(1), beginning))
+		}
+		require.NoError(o, late.land(o.Context()))
+		o.live(0, o.ledger)
+		o.live(0, lease.New())
+		time.Sleep(settled)
+		o.prune()
+		require.Empty(o, o.keys())
+	})
+}
+
+// Another process that is still at work for a while goes on removing leases from the pages of
+// this one.
+func TestSiblingThatGrowsIsReadAgain(t *testing.T) {
+	inOutage(t, func(o *outage) {
+		ids, other := []string{o.add(), o.add(), o.add()}, lease.New()
+		for left, id := range ids[1:] {
+			require.NoError(o, other.Remove(o.Context(), o.storage, 1, id))
+			if left == 0 {
+				o.prune()
+				o.live(2, o.ledger)
+			}
+		}
+		time.Sleep(settled)
+		o.prune()
+		o.live(1, o.ledger)
+	})
 }

@@ -250,11 +250,11 @@ func (d *pageWrite) store(ctx context.Context, s logical.Storage) (err error) {
 	}
 	gone := d.page.isGone()
 	switch {
-	case d.was.made && gone, d.page.single:
+	case d.was.own && gone, d.page.single:
 		return s.Delete(ctx, d.info.key())
 	case d.was.own:
 		return store.Save(ctx, s, d.info.key(), pageEntry{Live: d.page.bits})
-	case gone, d.page.unreadable:
+	case !d.was.made && gone, d.page.unreadable:
 		return nil
 	default:
 		return store.Save(ctx, s, pageKey(d.info.version, d.sibling), siblingEntry{Removed: d.removed})
@@ -288,7 +288,7 @@ func (l *Ledger) stored(d *pageWrite) {
 	case gone && (d.was.own || !d.was.made), d.page.single:
 		p.page = &page{}
 		l.remove(p)
-	case d.was.own, gone: // the latter is remembered, in case it comes back
+	case d.was.own:
 		p.page = d.page
 	default:
 		if d.was.page == nil {
