@@ -55,8 +55,8 @@ func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSourc
 }
 
 // token returns a token that should be valid, without a sign-in if possible, and the session
-// that got it. Its error is
-// an *Error with OpSignIn, or the context's own if that has ended before.
+// that got it. Its error is an *Error with OpSignIn, or the context's own if that has ended
+// before.
 func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", nil, err
