@@ -93,8 +93,8 @@ func (b *backend) prune(ctx context.Context) {
 }
 
 // coalesced returns a function that has check run soon, apart from its caller, and never
-// blocks. Checks run one at a time. A call during a check leads to one more, however many
-// there are; one after the end of ctx leads to none.
+// blocks. Checks run one at a time, and none begins after the end of ctx. A call during a
+// check leads to one more, however many there are.
 func coalesced(ctx context.Context, check func(context.Context)) (wake func()) {
 	var (
 		waiting atomic.Bool // a check that has not begun yet
@@ -107,8 +107,9 @@ func coalesced(ctx context.Context, check func(context.Context)) (wake func()) {
 		go func() {
 			running.Lock()
 			defer running.Unlock()
-			waiting.Store(false)
-			check(ctx)
+			if waiting.Store(false); ctx.Err() == nil {
+				check(ctx)
+			}
 		}()
 	}
 }

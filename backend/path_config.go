@@ -92,8 +92,8 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 	}
 	next := conn.Config
 	save := func() error { return b.configs.Save(ctx, conn) }
-	if store := save; tried.Verified || !old.SameConnection(next) {
-		save = func() error { return b.health.Replace(ctx, store) }
+	if tried.Verified || !old.SameConnection(next) {
+		save = func() error { return b.health.Replace(ctx, func() error { return b.configs.Save(ctx, conn) }) }
 	}
 	livesOn := ""
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {

@@ -215,7 +215,8 @@ func engineCompares(r Record, s situation) bool {
 }
 
 // compareDue reports whether the last comparison is older than the interval, 0 meaning
-// never. Graph's answer to the regeneration counts as one.
+// never. Graph's answer to the regeneration counts as one. What has never been is as long
+// ago as a duration can be.
 func (r Record) compareDue(interval time.Duration, now time.Time) bool {
 	return interval > 0 && min(now.Sub(r.RegeneratedAt), now.Sub(r.ComparedAt)) >= interval
 }

@@ -411,8 +411,8 @@ func (s *Store) reserve(ctx context.Context, next Record, ttl time.Duration) {
 	}
 }
 
-// opens handles the events that open and close the door. Before it is closed, it waits for
-// the readers who are in: what they have been given counts as disclosed only then.
+// opens handles the events that open and close the door. Once it is closed, it waits for the
+// readers who are in: what they have been given counts as disclosed only then.
 func (s *Store) opens(ctx context.Context, e Event) bool {
 	switch e.Kind {
 	case Configured:

@@ -174,7 +174,7 @@ func ofGraph(failure error) *graph.Error {
 	return cmp.Or(remote, &graph.Error{})
 }
 
-// hold keeps readers from the next regeneration for a while.
+// hold keeps readers from the next regeneration for a while. Regenerations fail one at a time.
 func (t *Tracker) hold(failure error, now time.Time) {
 	before := cmp.Or(t.held.Load(), &HeldError{}).failures
 	wait := min(lastHold, FirstHold<<min(before, 5))

@@ -17,8 +17,9 @@ const (
 	// openFor is how long a process adds leases to a page that it has made.
 	openFor = time.Minute
 
-	// settled is longer than another process can go on adding to a page, and longer than a
-	// write can take that was reported as failed and is carried out nevertheless.
+	// settled is longer than another process can go on adding to a page, or be at work beside
+	// this one, and longer than a write can take that was reported as failed and is carried
+	// out nevertheless.
 	settled = 2 * openFor
 )
 
@@ -46,11 +47,12 @@ type pageInfo struct {
 	// it would undo a later one.
 	made, own bool
 	page      *page     // nil: it has not been read
-	read      time.Time // when, unless this process has made it
+	read      time.Time // when, or, of a page that this process has made, its siblings
 
 	// siblings are those that are known, with the leases that they remove; nil: not read.
 	siblings map[string]bitset
-	sibling  string // which of them this process writes; "": none
+	grown    time.Time // when one was first seen
+	sibling  string    // which of them this process writes; "": none
 	// unstored are the leases that are to be removed. They do not count as live.
 	unstored bitset
 }
@@ -86,14 +88,22 @@ func (p *pageInfo) isUnsure(count bool) bool {
 			return true
 		}
 	}
-	return !p.isFinal() && (p.live() == 0 || time.Since(p.since) >= settled)
+	return !p.isFinal() && (p.live() == 0 || !time.Now().Before(p.settles()))
 }
 
-// isFinal reports whether nothing has become of the page since it was read that this process
-// does not know of: another process has added to it or to a sibling, or a write that failed
-// has been carried out.
+// isFinal reports whether what was read of the page and its siblings is the last word.
 func (p *pageInfo) isFinal() bool {
-	return p.own && len(p.siblings) == 0 || p.read.Sub(p.since) >= settled
+	return p.own && len(p.siblings) == 0 || !p.read.Before(p.settles())
+}
+
+// settles returns from when on no other process adds to the page or to a sibling, and no
+// write that failed is carried out.
+func (p *pageInfo) settles() time.Time {
+	last := p.since
+	if p.grown.After(last) {
+		last = p.grown
+	}
+	return last.Add(settled)
 }
 
 // isDead reports whether all leases on the page have been removed, and none can be added.
@@ -190,6 +200,9 @@ func (l *Ledger) merge(b *index, names []string) (orphans []string) {
 			found[p.sibling] = p.siblings[p.sibling]
 		}
 		for _, s := range siblings[name] {
+			if _, isKnown := p.siblings[s]; !isKnown {
+				p.grown = time.Now()
+			}
 			found[s] = p.siblings[s]
 		}
 		p.siblings = found

@@ -182,7 +182,7 @@ func (m *Manager) tell(ctx context.Context, kind string) {
 func (m *Manager) retireNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, farewellBudget)
 	defer cancel()
-	if _, err := m.configured(ctx); err != nil {
+	if conn, err := m.configured(ctx); err != nil || conn == nil {
 		return err
 	}
 	for {

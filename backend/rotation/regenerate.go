@@ -52,7 +52,7 @@ func (m *Manager) attempt(work string) attempt {
 }
 
 // regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
-// begins before release is called. It is [accesskey.ErrNotDue] if the joined work was not
+// begins before release is called, which may be called at any time. It is [accesskey.ErrNotDue] if the joined work was not
 // made for those who wait.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (release func(), err error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
@@ -73,7 +73,7 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 // A failure of unattended work is marked as [accesskey.ErrNotDue], so that readers who
 // joined it are judged anew: they may fare better.
 func (a attempt) criticalSection(ctx context.Context) (err error) {
-	defer func() {
+	defer func() { // after the report, which gets the failure itself
 		if err != nil && a.unattended() {
 			err = errors.Join(accesskey.ErrNotDue, err)
 		}
