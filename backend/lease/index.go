@@ -18,8 +18,8 @@ const (
 	openFor = time.Minute
 
 	// settled is longer than another process can go on adding to a page, or be at work beside
-	// this one, and longer than a write can take that was reported as failed and is carried
-	// out nevertheless.
+	// this one. A write that was reported as failed, and is carried out nevertheless, takes
+	// no longer either.
 	settled = 2 * openFor
 )
 
