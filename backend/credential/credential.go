@@ -190,10 +190,7 @@ func (c Credential) Unsent(d *framework.FieldData) (warning string) {
 
 // endsAt returns when the credential ends, or zero if that is not in it.
 func (c Credential) endsAt() time.Time {
-	if c.Type != ClientCertificate {
-		return time.Time{}
-	}
-	// The error may be that it has ended. One that cannot be parsed has no end.
+	// The error may be that it has ended. What is no certificate has no end.
 	info, _ := graph.ParseCertificate(c.Certificate)
 	return info.NotAfter
 }

@@ -5,6 +5,7 @@ package rootrotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,15 +29,8 @@ const namePrefix = "vault-plugin-secrets-mdi"
 
 // advance does what the credential's life asks for, until that is nothing or until the
 // credential has been replaced.
-func (r *Rotator) advance(ctx context.Context, asked bool) error {
-	for {
-		conn, err := r.Configs.Current(ctx)
-		if err != nil {
-			return err
-		}
-		if asked && conn.Config.Credential.Ambient() {
-			return errKind
-		}
+func (r *Rotator) advance(ctx context.Context, conn *config.Connection, asked bool) (err error) {
+	for err == nil {
 		switch step := conn.Config.Root.Next(r.Now(), asked); step.Do {
 		case credential.Plan:
 			return r.plan(ctx, conn, step)
@@ -45,16 +39,14 @@ func (r *Rotator) advance(ctx context.Context, asked bool) error {
 		case credential.Add:
 			return r.add(ctx, conn, step, false)
 		case credential.Find:
-			err = r.findSecret(ctx, conn, step)
+			conn, err = r.findSecret(ctx, conn, step)
 		case credential.Abandon:
-			_, err = r.apply(ctx, conn, credential.Event{Kind: credential.Abandoned, Of: step.Of})
+			conn, err = r.apply(ctx, conn, credential.Event{Kind: credential.Abandoned, Of: step.Of})
 		default:
 			return nil
 		}
-		if err != nil {
-			return err
-		}
 	}
+	return err
 }
 
 // plan stores what is to be added before Entra hears of it: the name of a secret, by which
@@ -80,11 +72,11 @@ func (r *Rotator) plan(ctx context.Context, conn *config.Connection, step creden
 }
 
 // findSecret removes a secret whose value was lost.
-func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step credential.Step) error {
+func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step credential.Step) (*config.Connection, error) {
 	lost := credential.Event{Kind: credential.NotAdded, Of: step.Of, At: r.Now()}
 	app, err := conn.Graph.Application(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, p := range app.Passwords {
 		if p.DisplayName == step.Of.Name {
@@ -93,17 +85,16 @@ func (r *Rotator) findSecret(ctx context.Context, conn *config.Connection, step 
 	}
 	if len(lost.Found) == 0 && !step.Unlisted.IsZero() {
 		if _, err := r.apply(ctx, conn, credential.Event{Kind: credential.Requested, Of: step.Of}); err != nil {
-			return err
+			return nil, err
 		}
-		return &unknownError{until: step.Unlisted}
+		return nil, fmt.Errorf("%w, from %s on", errUnlisted, step.Unlisted.UTC().Format(time.RFC3339))
 	}
 	for _, id := range lost.Found {
 		if err := conn.Graph.RemovePassword(ctx, id); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	_, err = r.apply(ctx, conn, lost)
-	return err
+	return r.apply(ctx, conn, lost)
 }
 
 // add has Entra add what is planned, and uses it if it works. What is not known to be

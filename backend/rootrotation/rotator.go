@@ -39,15 +39,10 @@ var (
 	ErrReplaced = logical.CodedError(http.StatusBadRequest, "the configuration has been changed meanwhile: the rotation of its credential has been abandoned")
 
 	errUnproven = errors.New("the new credential does not work everywhere yet; the old one is still in use, and the rotation goes on automatically: see mdi/status")
+
+	// errUnlisted is that no secret can be added yet, which is no failure.
+	errUnlisted = errors.New("it is not known yet whether an interrupted rotation has added a client secret, since Microsoft Graph may list it late; the rotation is made automatically")
 )
-
-// unknownError says that no secret can be added yet, which is no failure.
-type unknownError struct{ until time.Time }
-
-func (e *unknownError) Error() string {
-	return "it is not known yet whether an interrupted rotation has added a client secret, since Microsoft Graph may list it late; the rotation is made automatically, from " +
-		e.until.UTC().Format(time.RFC3339) + " on"
-}
 
 // Rotator replaces the app's own credential, one piece of work at a time and apart from
 // requests.
@@ -65,11 +60,11 @@ type Rotator struct {
 // Rotate replaces the credential now. It returns a warning, and no error, if the rotation
 // goes on automatically: clients repeat a 503, and a repetition would be another rotation.
 func (r *Rotator) Rotate(ctx context.Context) (warning string, err error) {
-	err = r.work(ctx, func(ctx context.Context) error { return r.advance(ctx, true) })
-	if unknown, ok := errors.AsType[*unknownError](err); ok {
-		return "The credential has not been replaced yet: " + unknown.Error() + ".", nil
-	}
-	if errors.Is(err, flight.ErrUnderWay) || errors.Is(err, errUnproven) {
+	err = r.work(ctx, true)
+	switch {
+	case errors.Is(err, errUnlisted):
+		return "The credential has not been replaced yet: " + err.Error() + ".", nil
+	case errors.Is(err, flight.ErrUnderWay), errors.Is(err, errUnproven):
 		return "The new credential does not work everywhere yet. The old one is still in use, and the rotation goes on automatically: see mdi/status.", nil
 	}
 	return "", err
@@ -81,20 +76,26 @@ func (r *Rotator) RunDue(ctx context.Context) error {
 	if err != nil || cfg == nil || !cfg.Root.Next(r.Now(), false).Due() {
 		return err
 	}
-	_ = r.work(ctx, func(ctx context.Context) error {
-		conn, err := r.Configs.Current(ctx)
-		if err != nil || !conn.Config.Root.Next(r.Now(), false).Due() { // other work came first
-			return err
-		}
-		return errors.Join(r.advance(ctx, false), r.removeRetired(ctx))
-	})
+	_ = r.work(ctx, false)
 	return nil
 }
 
-// work runs work when its turn comes, and reports how it went.
-func (r *Rotator) work(ctx context.Context, work func(context.Context) error) error {
+// work replaces the credential if that is asked for, or does what is due, when its turn
+// comes. It reports how that went.
+func (r *Rotator) work(ctx context.Context, asked bool) error {
 	return r.Flights.Alone(ctx, flight.Schedule, func(ctx context.Context) error {
-		err := work(ctx)
+		conn, err := r.Configs.Current(ctx)
+		switch {
+		case err != nil:
+			return err
+		case asked && conn.Config.Credential.Ambient():
+			return errKind
+		case !asked && !conn.Config.Root.Next(r.Now(), false).Due(): // other work came first
+			return nil
+		}
+		if err = r.advance(ctx, conn, asked); !asked {
+			err = errors.Join(err, r.removeRetired(ctx))
+		}
 		r.report(ctx, err)
 		return err
 	})
@@ -104,8 +105,7 @@ func (r *Rotator) report(ctx context.Context, failure error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportBudget)
 	defer cancel()
 	conn, err := r.Configs.Current(ctx)
-	_, unknown := errors.AsType[*unknownError](failure)
-	if err != nil || failure == nil && conn.Config.Root.Failures == 0 || errors.Is(failure, errKind) || unknown {
+	if err != nil || failure == nil && conn.Config.Root.Failures == 0 || errors.Is(failure, errUnlisted) {
 		return
 	}
 	e := credential.Event{Kind: credential.Reported}
