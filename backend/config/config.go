@@ -90,8 +90,8 @@ func (c *Config) Fields() []field.Spec {
 // reference follow.
 func (c *Config) own() []field.Spec {
 	return []field.Spec{
-		{Name: FieldTenantID, Title: "Tenant ID", At: &c.TenantID, Redirects: true, Check: guid, Description: "Directory (tenant) ID of the Entra tenant, a GUID."},
-		{Name: FieldClientID, Title: "Client ID", At: &c.ClientID, Redirects: true, Check: guid, Description: "Application (client) ID of the app registration, a GUID."},
+		{Name: FieldTenantID, Title: "Tenant ID", At: &c.TenantID, Redirects: true, Required: true, Check: guid, Description: "Directory (tenant) ID of the Entra tenant, a GUID."},
+		{Name: FieldClientID, Title: "Client ID", At: &c.ClientID, Redirects: true, Required: !c.isManagedIdentity(), Check: guid, Description: "Application (client) ID of the app registration, a GUID."},
 		{Name: FieldApplicationObjectID, Title: "Application object ID", At: &c.ObjectID, Check: guid, Description: "Object ID of the app registration (not of the enterprise application), for rotating a certificate without any permission."},
 		{Name: FieldEnvironment, Title: "Environment", At: &c.Environment, Default: graph.AzurePublicCloud, Allowed: graph.CloudNames(), Redirects: true, Check: environment, Description: "The Microsoft cloud of the tenant."},
 		{Name: FieldGraphEndpoint, Title: "Graph endpoint", At: &c.GraphEndpoint, Group: "Network", Redirects: true, Check: graph.ParseEndpoint, Description: "Root of an https endpoint to use instead of the cloud's Microsoft Graph, such as a private endpoint."},
@@ -108,7 +108,7 @@ func (c *Config) own() []field.Spec {
 	}
 }
 
-// guid takes "" as well: complete checks what is required.
+// guid takes "" as well, which is not for it to refuse.
 func guid(text string) (string, error) {
 	if text != "" && (len(text) != len(uuid.Nil.String()) || uuid.Validate(text) != nil) {
 		return "", errors.New("must be a GUID such as " + uuid.Nil.String() + ", as the app registration's overview shows it")
@@ -136,7 +136,7 @@ func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) 
 	if next.Credential, err = old.Credential.Update(d); err != nil {
 		return nil, err
 	}
-	err = cmp.Or(field.Write(next.own(), d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), next.complete())
+	err = cmp.Or(field.Write(next.own(), d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now))
 	if err != nil {
 		return nil, err
 	}
@@ -172,17 +172,6 @@ func (c *Config) updateRoot(d *framework.FieldData, old *Config, now time.Time) 
 	return nil
 }
 
-// complete returns an error if a configuration lacks what it needs.
-func (c *Config) complete() error {
-	switch {
-	case c.TenantID == "":
-		return &field.Error{Field: FieldTenantID, Problem: "is required"}
-	case c.ClientID == "" && c.Credential.Type != credential.ManagedIdentity: // else it is the system-assigned one
-		return &field.Error{Field: FieldClientID, Problem: "is required"}
-	}
-	return nil
-}
-
 // redirectedBy names the field by which next would use the credential of c in another
 // place than c does, or "".
 func (c *Config) redirectedBy(next *Config) string {
@@ -201,11 +190,14 @@ func (c *Config) SameConnection(other *Config) bool {
 	return c != nil && c.redirectedBy(other) == "" && c.Credential == other.Credential && c.GraphAPIVersion == other.GraphAPIVersion
 }
 
+// isManagedIdentity reports whether the app is a managed identity: the system-assigned
+// one, if there is no client ID.
+func (c *Config) isManagedIdentity() bool { return c.Credential.Type == credential.ManagedIdentity }
+
 // sameApp reports whether c is about the app registration that other is about. A managed
 // identity has none.
 func (c *Config) sameApp(other *Config) bool {
-	return c.TenantID == other.TenantID && c.ClientID == other.ClientID &&
-		(c.Credential.Type == credential.ManagedIdentity) == (other.Credential.Type == credential.ManagedIdentity)
+	return c.TenantID == other.TenantID && c.ClientID == other.ClientID && c.isManagedIdentity() == other.isManagedIdentity()
 }
 
 // Terms returns the terms of a read without a role.
@@ -260,7 +252,7 @@ func (c *Config) checkHosts() error {
 		return nil
 	}
 	err := c.checkHost(FieldGraphEndpoint, c.GraphEndpoint, c.cloud().GraphRoot)
-	if c.Credential.Type == credential.ManagedIdentity && c.AuthorityHost == "" {
+	if c.isManagedIdentity() && c.AuthorityHost == "" {
 		return err // its tokens are Azure's, not Entra's
 	}
 	return cmp.Or(err, c.checkHost(FieldAuthorityHost, c.AuthorityHost, c.cloud().AuthorityHost))

@@ -81,22 +81,14 @@ type Credential struct {
 
 var kinds = []string{ClientSecret, ClientCertificate, IdentityToken, WorkloadIdentity, ManagedIdentity}
 
-// belongsTo names the kind that a field belongs to, if it belongs to one alone.
-var belongsTo = map[string]string{
-	FieldSecret:      ClientSecret,
-	FieldCertificate: ClientCertificate,
-	FieldAudience:    IdentityToken,
-	FieldTokenTTL:    IdentityToken,
-}
-
 // Fields are the fields of a credential.
 func (c *Credential) Fields() []field.Spec {
 	return []field.Spec{
 		{Name: FieldType, Title: "Credential type", Type: framework.TypeString, Allowed: kinds, Get: func() any { return c.Type }, Description: "How the app signs in. Inferred when the write carries a secret or a certificate; what the environment or Vault provides must be asked for by name."},
-		{Name: FieldSecret, Title: "Client secret", At: &c.Secret, Secret: true, Check: checkSecret, Description: "A client secret of the app registration: its value, not its ID. Never read back."},
-		{Name: FieldCertificate, Title: "Client certificate", At: &c.Certificate, Secret: true, Multiline: true, Check: checkCertificate, Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back."},
-		{Name: FieldAudience, Title: "Identity token audience", At: &c.Audience, Default: defaultAudience, Optional: true, Description: "Audience of the identity tokens that Vault issues for vault_identity_token."},
-		{Name: FieldTokenTTL, Title: "Identity token TTL", At: &c.TokenTTL, Default: int(defaultTokenTTL.Seconds()), Shortest: time.Minute, Optional: true, Description: "How long these tokens are valid."},
+		{Name: FieldSecret, Title: "Client secret", At: &c.Secret, For: ClientSecret, Required: true, Secret: true, Check: checkSecret, Description: "A client secret of the app registration: its value, not its ID. Never read back."},
+		{Name: FieldCertificate, Title: "Client certificate", At: &c.Certificate, For: ClientCertificate, Required: true, Secret: true, Multiline: true, Check: checkCertificate, Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back."},
+		{Name: FieldAudience, Title: "Identity token audience", At: &c.Audience, For: IdentityToken, Default: defaultAudience, Optional: true, Description: "Audience of the identity tokens that Vault issues for vault_identity_token."},
+		{Name: FieldTokenTTL, Title: "Identity token TTL", At: &c.TokenTTL, For: IdentityToken, Default: int(defaultTokenTTL.Seconds()), Shortest: time.Minute, Optional: true, Description: "How long these tokens are valid."},
 	}
 }
 
@@ -112,19 +104,15 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 	if kind != c.Type {
 		next = Credential{Type: kind}
 	}
-	var own []field.Spec
-	for _, spec := range next.Fields() {
-		switch of := belongsTo[spec.Name]; {
-		case of == kind:
-			own = append(own, spec)
-		case of != "" && d.Raw[spec.Name] != nil: // of a null there is nothing to remove
-			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + of + ", and not to " + kind}
+	own := next.Fields()
+	for _, spec := range own {
+		if spec.For != "" && spec.For != kind && d.Raw[spec.Name] != nil { // of a null there is nothing to remove
+			return c, &field.Error{Field: spec.Name, Problem: "belongs to " + FieldType + " " + spec.For + ", and not to " + kind}
 		}
 	}
-	if err := field.Write(own, d, kind != c.Type); err != nil {
-		return c, err
-	}
-	return next, next.complete()
+	own = slices.DeleteFunc(own, func(spec field.Spec) bool { return spec.For != kind })
+	err = field.Write(own, d, kind != c.Type)
+	return next, err
 }
 
 // typeAfter returns the type of the credential after a write of d.
@@ -148,18 +136,6 @@ func (c Credential) typeAfter(d *framework.FieldData) (string, error) {
 			", or a " + FieldType + " that needs none"}
 	default:
 		return c.Type, nil
-	}
-}
-
-// complete returns an error if the credential lacks what its kind needs.
-func (c Credential) complete() error {
-	switch {
-	case c.Type == ClientSecret && c.Secret == "":
-		return &field.Error{Field: FieldSecret, Problem: "is required"}
-	case c.Type == ClientCertificate && c.Certificate == "":
-		return &field.Error{Field: FieldCertificate, Problem: "is required"}
-	default:
-		return nil
 	}
 }
 

@@ -53,6 +53,9 @@ func (l *Life) UnmarshalJSON(text []byte) error {
 	}
 	*l = Life(s.life)
 	if l.Made != nil {
+		if len(l.Made) == 0 {
+			l.Made = nil
+		}
 		return nil
 	}
 	if s.Intent != "" {

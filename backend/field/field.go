@@ -49,6 +49,9 @@ type Spec struct {
 	Multiline   bool     // a PEM text
 	Secret      bool     // never read back
 	Optional    bool     // a read lacks it if it is zero, or unset if it can be
+	Required    bool     // a text that must not be missing after a write
+	// For is the type of credential that the field belongs to; "" for none in particular.
+	For string
 	// Redirects says that the field decides where a credential is sent, so that changing
 	// it takes the credential in the same write.
 	Redirects bool
@@ -315,33 +318,40 @@ func (s Spec) Shown() any {
 func Write(specs []Spec, d *framework.FieldData, first bool) error {
 	for _, s := range specs {
 		value, given := Value(d, s.Name)
-		if s.At == nil || !given && (!first || s.Default == nil) {
-			continue
-		}
-		var err error
-		switch at := s.At.(type) {
-		case *string:
-			if *at = value.(string); s.Check != nil {
-				*at, err = s.Check(*at)
-			}
-		case *bool:
-			*at = value.(bool)
-		case *time.Duration:
-			*at, err = s.duration(value.(int))
-		case **time.Duration:
-			if *at = nil; d.Raw[s.Name] != nil {
-				*at = new(time.Duration)
-				**at, err = s.duration(value.(int))
+		if s.At != nil && (given || first && s.Default != nil) {
+			if err := s.set(value, d.Raw[s.Name] == nil); err != nil {
+				return &Error{s.Name, err.Error()}
 			}
 		}
-		if err != nil {
-			return &Error{s.Name, err.Error()}
-		}
-		if text, _ := value.(string); s.Allowed != nil && !slices.Contains(s.Allowed, text) {
-			return &Error{s.Name, "must be one of " + strings.Join(s.Allowed, ", ")}
+		if text, _ := s.At.(*string); s.Required && *text == "" {
+			return &Error{s.Name, "is required"}
 		}
 	}
 	return nil
+}
+
+// set sets the value of the field, which a duration that can be unset has not if it isNull.
+func (s Spec) set(value any, isNull bool) (err error) {
+	switch at := s.At.(type) {
+	case *string:
+		*at = value.(string)
+		if s.Check != nil {
+			*at, err = s.Check(*at)
+		}
+		if err == nil && s.Allowed != nil && !slices.Contains(s.Allowed, value.(string)) {
+			err = errors.New("must be one of " + strings.Join(s.Allowed, ", "))
+		}
+	case *bool:
+		*at = value.(bool)
+	case *time.Duration:
+		*at, err = s.duration(value.(int))
+	case **time.Duration:
+		if *at = nil; !isNull {
+			*at = new(time.Duration)
+			**at, err = s.duration(value.(int))
+		}
+	}
+	return err
 }
 
 // longest is far beyond the life of a key that is needed for one installation. A longer
