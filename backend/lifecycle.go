@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,14 +31,8 @@ func (b *backend) initialize(ctx context.Context, req *logical.InitializationReq
 	others.Go(func() { _, _ = b.configs.Current(ctx) })
 	others.Go(func() { _, _ = b.keys.Record(ctx) })
 	others.Go(func() { b.core.ask() })
-	err := format.Check(ctx, req.Storage, b.WriteSafeReplicationState)
+	format.Check(ctx, req.Storage, b.WriteSafeReplicationState)
 	others.Wait()
-	if newer, ok := errors.AsType[*format.NewerError](err); ok {
-		hclog.FromContext(ctx).Error("a newer version has stored what this one may not understand: run that version again, or restore the snapshot from before it",
-			"stored_readable_from", newer.ReadableFrom, "own_format", format.Number)
-	} else if err != nil {
-		hclog.FromContext(ctx).Warn("reading or storing the format number", graph.LogArgs(err)...)
-	}
 	return nil
 }
 

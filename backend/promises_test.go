@@ -160,7 +160,7 @@ func TestRegenerationThatIsCarriedOutLate(t *testing.T) {
 	r := fleet(t)
 	r.read(hosts)
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Reset: true, Stubborn: true, Latency: time.Hour, Times: 1})
-	_, err := r.engine.keys.Apply(t.Context(), accesskey.Event{Kind: accesskey.Wanted})
+	_, _, err := r.engine.keys.Apply(t.Context(), accesskey.Event{Kind: accesskey.Wanted})
 	require.NoError(t, err)
 	r.tick()
 	r.clock.advance(46 * time.Second)

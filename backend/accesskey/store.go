@@ -356,19 +356,14 @@ const (
 	Turned     = "turned"     // it has been left, or stays
 )
 
-// Applied is what an event has made of the record.
-type Applied struct {
-	Before, Record Record
-	Finding        Finding // of Answered and Compared
-}
-
-// Apply stores what an event makes of the record. Those from Configured on are remembered,
-// not stored, and never fail. The error is ErrNotDue for an attempt whose reason has gone,
+// Apply stores what an event makes of the record, and returns that, and what an answer or a
+// comparison has shown. Events from Configured on are remembered, not stored, and never
+// fail. The error is ErrNotDue for an attempt whose reason has gone,
 // and ErrOvertaken for a comparison that says nothing. If storage fails, what the event has
 // made known is kept in memory.
-func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
+func (s *Store) Apply(ctx context.Context, e Event) (Record, Finding, error) {
 	if s.opens(ctx, e) {
-		return Applied{}, nil
+		return Record{}, "", nil
 	}
 	rec, unlock, err := s.known(ctx, true)
 	defer unlock()
@@ -380,11 +375,11 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 		if e.Kind == Answered || e.Kind == Refused || e.Kind == Lost {
 			s.flying.Store(false)
 		}
-		return Applied{Before: rec, Record: rec}, err
+		return rec, "", err
 	}
 	next, finding, err := s.step(ctx, rec, e)
 	if err != nil {
-		return Applied{Before: rec, Record: rec}, err
+		return rec, "", err
 	}
 	var reserved sync.WaitGroup
 	if e.Awaited && e.TTL != 0 && next.Version > rec.newest() { // else a comparison has found the key
@@ -392,7 +387,7 @@ func (s *Store) Apply(ctx context.Context, e Event) (Applied, error) {
 	}
 	err = s.keep(ctx, e, rec, next)
 	reserved.Wait()
-	return Applied{Before: rec, Record: s.seen(next), Finding: finding}, err
+	return s.seen(next), finding, err
 }
 
 // reservedFor is how long a lease is reserved. Its record ends in the time of a lease that

@@ -57,11 +57,11 @@ func (r *rig) configure(p accesskey.Policy) {
 	r.apply(accesskey.Event{Kind: accesskey.Configured, Policy: p})
 }
 
-func (r *rig) apply(e accesskey.Event) accesskey.Applied {
+func (r *rig) apply(e accesskey.Event) (accesskey.Record, accesskey.Finding) {
 	r.t.Helper()
-	applied, err := r.store.Apply(r.t.Context(), e)
+	rec, finding, err := r.store.Apply(r.t.Context(), e)
 	require.NoError(r.t, err)
-	return applied
+	return rec, finding
 }
 
 // happen applies events that have nothing but a kind.
@@ -74,19 +74,21 @@ func (r *rig) happen(kinds ...string) {
 
 func (r *rig) fails(want error, e accesskey.Event) {
 	r.t.Helper()
-	_, err := r.store.Apply(r.t.Context(), e)
+	_, _, err := r.store.Apply(r.t.Context(), e)
 	require.ErrorIs(r.t, err, want)
 }
 
-func (r *rig) compared(key string) accesskey.Applied {
+func (r *rig) compared(key string) accesskey.Finding {
 	r.t.Helper()
-	return r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts()})
+	_, finding := r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts()})
+	return finding
 }
 
 func (r *rig) regenerated(key string) accesskey.Record {
 	r.t.Helper()
 	r.happen(accesskey.Begun)
-	return r.apply(accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: accesskey.CauseManual}).Record
+	rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: accesskey.CauseManual})
+	return rec
 }
 
 func (r *rig) lease(t accesskey.Terms) *accesskey.Lease {
@@ -169,7 +171,8 @@ func TestLeaseSaysWhatHasToHappenFirst(t *testing.T) {
 	r.refused(accesskey.ErrRegenerateFirst, alone)
 	r.now = r.now.Add(10 * time.Minute)
 	r.refused(accesskey.ErrCompareFirst, shared)
-	require.Equal(t, r.now, r.compared("a").Record.ComparedAt)
+	r.compared("a")
+	require.Equal(t, r.now, r.record().ComparedAt)
 	r.lease(shared)
 
 	r.happen(accesskey.Begun)
@@ -336,9 +339,9 @@ func TestLeasesOnADisplacedVersionStay(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
 	held := r.lease(shared)
-	require.Equal(t, accesskey.External, r.compared("x").Finding)
+	require.Equal(t, accesskey.External, r.compared("x"))
 	require.NoError(t, r.store.Prune(t.Context()))
-	require.Equal(t, accesskey.Returned, r.compared("a").Finding)
+	require.Equal(t, accesskey.Returned, r.compared("a"))
 	require.Equal(t, 1, r.live())
 	require.NotContains(t, r.due(), accesskey.WorkRetire)
 	r.compared("x")
@@ -407,17 +410,16 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r.regenerated("a")
 	r.happen(accesskey.Wanted, accesskey.Begun)
 	require.True(t, r.record().UnderWay())
-	applied := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
-	require.Equal(t, 1, applied.Before.Version)
-	require.Equal(t, 2, applied.Record.Version)
-	require.Equal(t, accesskey.Renewed, applied.Finding)
+	rec, finding := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
+	require.Equal(t, 2, rec.Version)
+	require.Equal(t, accesskey.Renewed, finding)
 	require.Empty(t, r.due())
 	r.restart()
 	require.Equal(t, 2, r.record().Version)
-	require.Equal(t, applied.Record.Fingerprint(), r.record().Fingerprint())
-	require.Equal(t, accesskey.Stale, r.compared("a").Finding)
-	require.Equal(t, accesskey.Unchanged, r.compared("b").Finding)
-	_, err := r.store.Apply(t.Context(), accesskey.Event{Kind: "nonsense"})
+	require.Equal(t, rec.Fingerprint(), r.record().Fingerprint())
+	require.Equal(t, accesskey.Stale, r.compared("a"))
+	require.Equal(t, accesskey.Unchanged, r.compared("b"))
+	_, _, err := r.store.Apply(t.Context(), accesskey.Event{Kind: "nonsense"})
 	require.ErrorContains(t, err, "nonsense")
 }
 
@@ -446,7 +448,7 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	require.True(t, r.record().InDoubt())
 	r.refused(accesskey.ErrCompareFirst, shared)
 	r.now = r.now.Add(-time.Hour) // the clock was put back
-	require.Equal(t, accesskey.Unchanged, r.compared("b").Finding)
+	require.Equal(t, accesskey.Unchanged, r.compared("b"))
 }
 
 // An intent whose write fails was not sent, whatever storage has, and costs readers nothing.
@@ -493,9 +495,9 @@ func TestAnswerThatCannotBeStored(t *testing.T) {
 		r.lease(shared)
 		r.happen(accesskey.Begun)
 		r.storage.FailWhen(func(op, key string) bool { return op == "put" && key == accesskey.StorageKey })
-		applied, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: "b"})
+		rec, _, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: "b"})
 		require.ErrorIs(t, err, storagetest.ErrBroken)
-		require.Equal(t, "b", applied.Record.Key)
+		require.Equal(t, "b", rec.Key)
 		require.Equal(t, "b", r.record().Key)
 		r.refused(storagetest.ErrBroken, shared)
 		r.storage.FailWhen(nil)
@@ -509,7 +511,7 @@ func TestAnswerThatCannotBeStored(t *testing.T) {
 	r = answered()
 	r.restart()
 	require.True(t, r.record().InDoubt())
-	require.Equal(t, accesskey.Recovered, r.compared("b").Finding)
+	require.Equal(t, accesskey.Recovered, r.compared("b"))
 
 	r = answered()
 	r.happen(accesskey.Refused) // changes nothing, and stores what is known
@@ -557,7 +559,7 @@ func TestDisclosureInAdvance(t *testing.T) {
 	answered := func(t *testing.T) *rig {
 		r := newRig(t)
 		r.happen(accesskey.Begun)
-		rec := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, Awaited: true}).Record
+		rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, Awaited: true})
 		require.False(t, rec.Disclosed)
 		require.Equal(t, rec, r.record())
 		require.Empty(t, r.due())
@@ -674,7 +676,8 @@ func TestLeaseInAdvance(t *testing.T) {
 		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
 		r.fails(storagetest.ErrBroken, answer)
 		r.restart()
-		require.Equal(t, 2, r.compared("b").Record.Version)
+		r.compared("b")
+		require.Equal(t, 2, r.record().Version)
 		require.Zero(t, r.live())
 	})
 	t.Run("another node has written", func(t *testing.T) {
@@ -687,7 +690,8 @@ func TestLeaseInAdvance(t *testing.T) {
 		r.storage.FailWhen(storagetest.Nth(1, "put", accesskey.StorageKey))
 		r.fails(storagetest.ErrBroken, answer)
 		r.restart()
-		require.Equal(t, 3, r.compared("b").Record.Version, "nobody has the lease on version 2")
+		r.compared("b")
+		require.Equal(t, 3, r.record().Version, "nobody has the lease on version 2")
 		require.Zero(t, r.live())
 		r.lease(shared)
 		require.NoError(t, r.store.Prune(t.Context()))
@@ -728,9 +732,9 @@ func TestReadersBesideForget(t *testing.T) {
 		all.Go(func() {
 			for n := range 50 {
 				if i == 0 && n%10 == 0 {
-					_, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun})
+					_, _, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun})
 					require.NoError(t, err)
-					_, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), Awaited: n%20 == 0})
+					_, _, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), Awaited: n%20 == 0})
 					require.NoError(t, err)
 				}
 				if l, err := r.store.Lease(t.Context(), shared); err == nil {
@@ -759,7 +763,7 @@ func TestWaitsEndWithTheContext(t *testing.T) {
 		defer end()
 		var done sync.WaitGroup
 		done.Go(func() {
-			_, err := r.store.Apply(slow, accesskey.Event{Kind: accesskey.Begun})
+			_, _, err := r.store.Apply(slow, accesskey.Event{Kind: accesskey.Begun})
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		})
 		synctest.Wait()
@@ -786,7 +790,7 @@ func uses(s *accesskey.Store) map[string]func(context.Context) error {
 		"live":   func(ctx context.Context) error { _, err := s.Live(ctx); return err },
 		"prune":  s.Prune,
 		"apply": func(ctx context.Context) error {
-			_, err := s.Apply(ctx, accesskey.Event{Kind: accesskey.Begun})
+			_, _, err := s.Apply(ctx, accesskey.Event{Kind: accesskey.Begun})
 			return err
 		},
 	}
@@ -879,7 +883,7 @@ func TestOutcomeThatCannotBeApplied(t *testing.T) {
 			r.apply(accesskey.Event{Kind: accesskey.Begun})
 			ended, cancel := context.WithCancel(t.Context())
 			cancel()
-			_, err := r.store.Apply(ended, accesskey.Event{Kind: kind, Key: "b"})
+			_, _, err := r.store.Apply(ended, accesskey.Event{Kind: kind, Key: "b"})
 			require.ErrorIs(t, err, context.Canceled)
 			rec := r.record()
 			require.False(t, rec.UnderWay())

@@ -109,7 +109,7 @@ func (s *Store) load(ctx context.Context) (*Config, error) {
 
 // announce tells the key store what is configured.
 func (s *Store) announce(ctx context.Context, cfg *Config) {
-	_, _ = s.keys.Apply(ctx, accesskey.Event{Kind: accesskey.Configured, Policy: cfg.Policy()}) // never fails
+	_, _, _ = s.keys.Apply(ctx, accesskey.Event{Kind: accesskey.Configured, Policy: cfg.Policy()}) // never fails
 }
 
 // Current returns the current connection, or ErrUnconfigured.

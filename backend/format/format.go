@@ -8,15 +8,14 @@
 // would take a look into all of them to learn the same.
 //
 // The number is stored when the mount starts, before anything in its form. It only grows:
-// after a step back, entries of the newer form are still there. It is never a reason to
-// fail.
+// after a step back, entries of the newer form are still there.
 package format
 
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/store"
@@ -28,8 +27,8 @@ const StorageKey = "format"
 // Form 1 is that of version 0.1.x, which stores no number. Form 2 has the credentials that
 // the engine has made in one list, and their old fields beside it.
 const (
-	// Number is the form of this version. It grows with each change of what is stored.
-	Number = 2
+	// number is the form of this version. It grows with each change of what is stored.
+	number = 2
 	// readableFrom is the lowest form whose versions can go on from what this one stores.
 	// It grows when an entry is no longer also written in its old form.
 	readableFrom = 1
@@ -43,26 +42,21 @@ type mark struct {
 	ReadableFrom int `json:"readable_from"` // the lowest that can read all of that
 }
 
-// NewerError says that a newer version has stored what this one may not understand.
-type NewerError struct{ ReadableFrom int }
-
-func (e *NewerError) Error() string {
-	return fmt.Sprintf("what is stored takes a version with format %d, and this one has format %d", e.ReadableFrom, Number)
-}
-
 // Check compares the stored number with this version's, and stores this version's if that
-// is higher and the node may write. The error is a [*NewerError] if this version is too
-// old.
-func Check(ctx context.Context, s logical.Storage, writable func() bool) error {
+// is higher and the node may write. The log says if this version is too old for what is
+// stored: it is never a reason to fail.
+func Check(ctx context.Context, s logical.Storage, writable func() bool) {
 	stored := mark{Format: 1, ReadableFrom: 1}
-	if _, err := store.Load(ctx, s, StorageKey, &stored, errUnreadable); err != nil {
-		return err
+	_, err := store.Load(ctx, s, StorageKey, &stored, errUnreadable)
+	switch {
+	case err != nil:
+	case stored.ReadableFrom > number:
+		hclog.FromContext(ctx).Error("a newer version has stored what this one may not understand: run that version again, or restore the snapshot from before it",
+			"stored_readable_from", stored.ReadableFrom, "own_format", number)
+	case stored.Format < number && writable():
+		err = store.Save(ctx, s, StorageKey, mark{number, readableFrom})
 	}
-	if stored.ReadableFrom > Number {
-		return &NewerError{stored.ReadableFrom}
+	if err != nil {
+		hclog.FromContext(ctx).Warn("reading or storing the format number", "error", err)
 	}
-	if stored.Format >= Number || !writable() {
-		return nil
-	}
-	return store.Save(ctx, s, StorageKey, mark{Number, readableFrom})
 }

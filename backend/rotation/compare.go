@@ -53,9 +53,9 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64
 	}
 	if number == m.Health.Connection() {
 		asked.Kind = accesskey.Unnamed
-		applied, _ := m.Keys.Apply(ctx, asked) // stores nothing
+		rec, _, _ := m.Keys.Apply(ctx, asked) // stores nothing
 		if may == nil {
-			m.reportUncompared(ctx, applied.Record, number, err)
+			m.reportUncompared(ctx, rec, number, err)
 		}
 	}
 	return err
@@ -88,14 +88,14 @@ func (m *Manager) logUncompared(ctx context.Context, err error) {
 // heed draws the consequence of Graph's word. An unknown key is adopted and reported, and
 // not fought.
 func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
-	applied, err := m.Keys.Apply(ctx, word)
+	rec, finding, err := m.Keys.Apply(ctx, word)
 	if errors.Is(err, accesskey.ErrOvertaken) {
 		return nil // whoever needs the key asks again
 	}
 	result := health.DriftNone
-	switch args := []any{"key_version", applied.Record.Version, "graph_request_id", graph.LastRequestID(ctx)}; applied.Finding {
+	switch args := []any{"key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx)}; finding {
 	case accesskey.Unchanged:
-		if applied.Record.Cause == accesskey.CauseExternal {
+		if rec.Cause == accesskey.CauseExternal {
 			result = health.DriftExternal // until the engine has made a key of its own
 		}
 	case accesskey.Stale:
@@ -103,7 +103,7 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 	case accesskey.External:
 		result = health.DriftExternal
 		hclog.FromContext(ctx).Warn("the deployment access key has been regenerated outside the engine", args...)
-		m.Events.SendOfKey(ctx, event.KeyDrift, applied.Record.Version)
+		m.Events.SendOfKey(ctx, event.KeyDrift, rec.Version)
 	case accesskey.Recovered:
 		hclog.FromContext(ctx).Warn("Graph names an unknown deployment access key after a regeneration without an answer: it is the engine's own, or was made elsewhere", args...)
 	case accesskey.Returned:

@@ -174,7 +174,7 @@ func (m *Manager) RetireOnUnmount(ctx context.Context) {
 
 // tell tells the store of the key to open or close the door.
 func (m *Manager) tell(ctx context.Context, kind string) {
-	_, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: kind}) // never fails
+	_, _, _ = m.Keys.Apply(ctx, accesskey.Event{Kind: kind}) // never fails
 }
 
 // retireNow regenerates a key that has been handed out, in a flight of its caller's. It

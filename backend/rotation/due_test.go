@@ -36,7 +36,7 @@ type work struct {
 }
 
 var works = []work{
-	{accesskey.WorkWanted, nil, func(r *rig) { _, _ = r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted}) }, accesskey.CauseManual, 2},
+	{accesskey.WorkWanted, nil, func(r *rig) { _, _, _ = r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted}) }, accesskey.CauseManual, 2},
 	{accesskey.WorkSettle, nil, func(r *rig) {
 		r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true, AfterWork: true}, graphtest.Fault{Operation: graphtest.Get, Times: 1, Status: 403})
 		require.ErrorIs(r.t, r.fails(alone), accesskey.ErrInDoubt)

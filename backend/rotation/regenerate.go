@@ -178,14 +178,14 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 // too early a time, it is stored anew.
 func (a attempt) begin(ctx context.Context) error {
 	for pass := range 3 {
-		applied, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
+		rec, _, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
 		if err != nil && pass > 0 { // there is the intent of the pass before
 			_ = a.ended(ctx, accesskey.Refused)
 		}
 		if err != nil {
 			return err
 		}
-		if a.Now().Sub(applied.Record.Intent.BegunAt) < leaveWithin {
+		if a.Now().Sub(rec.Intent.BegunAt) < leaveWithin {
 			return nil
 		}
 	}
@@ -195,7 +195,7 @@ func (a attempt) begin(ctx context.Context) error {
 var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
 
 // outcome tells the store of the key what has become of a regeneration.
-func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Applied, error) {
+func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, accesskey.Finding, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
 	defer cancel()
 	return a.Keys.Apply(ctx, e)
@@ -205,18 +205,18 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Appl
 // nothing.
 func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
 	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
-	applied, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
+	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
 	if a.Flights.Waiters(Regenerating) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
-	if err == nil && applied.Finding == accesskey.OldAnswer {
+	if err == nil && finding == accesskey.OldAnswer {
 		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
 			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
 			Reason: "the answer names a key from before the regeneration",
 		}}
 	}
-	return applied.Record, err
+	return rec, err
 }
 
 // afterFailure deals with a regeneration that did not return a key. If Graph provably did
@@ -239,7 +239,7 @@ func (a attempt) afterFailure(ctx context.Context, failure error) error {
 // ended tells the store of the key that a regeneration has ended without a key. If that
 // cannot be stored, it is known in memory.
 func (a attempt) ended(ctx context.Context, kind string) error {
-	_, err := a.outcome(ctx, accesskey.Event{Kind: kind})
+	_, _, err := a.outcome(ctx, accesskey.Event{Kind: kind})
 	if err != nil {
 		hclog.FromContext(ctx).Warn("storing the outcome of a regeneration", graph.LogArgs(err)...)
 	}

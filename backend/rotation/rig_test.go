@@ -189,7 +189,7 @@ func (r *rig) rotate() error {
 // rotateOnce makes one attempt, as a tick does, and returns its error.
 func (r *rig) rotateOnce() error {
 	r.t.Helper()
-	_, err := r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted})
+	_, _, err := r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted})
 	require.NoError(r.t, err)
 	before := r.record().Version
 	r.runDue()

@@ -58,7 +58,7 @@ func (r *rig) failOnce(f graphtest.Fault) {
 	f.Operation, f.Times = graphtest.Regenerate, 1
 	r.sim.Inject(f)
 	require.Error(r.t, r.rotateOnce())
-	_, _ = r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted})
+	_, _, _ = r.keys.Apply(r.ctx, accesskey.Event{Kind: accesskey.Wanted})
 }
 
 // Until a regeneration that began after the request has been answered, the engine goes on,

@@ -160,7 +160,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 	if _, err := m.Configs.Current(ctx); err != nil {
 		return accesskey.Record{}, err
 	}
-	applied, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Wanted})
+	wanted, _, err := m.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Wanted})
 	if err != nil {
 		return accesskey.Record{}, err
 	}
@@ -169,7 +169,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		release()
 		rec, failed := m.Keys.Record(ctx)
 		switch {
-		case failed == nil && rec.Workspace != applied.Record.Workspace:
+		case failed == nil && rec.Workspace != wanted.Workspace:
 			return rec, config.ErrChanged
 		case failed == nil && rec.WantedSince.IsZero():
 			return rec, nil
