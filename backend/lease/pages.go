@@ -202,6 +202,7 @@ type pageInfo struct {
 	sibling  string    // which of them this process writes; "": none
 	// unstored are the leases that are to be removed. They do not count as live.
 	unstored bitset
+	write    *pageWrite // in the batch that is being written, if the page is in it
 }
 
 func (p *pageInfo) key() string { return pageKey(p.version, p.name) }
