@@ -189,15 +189,6 @@ func (r *Rotator) signIns(ctx context.Context, cfg *config.Config) (*graph.Clien
 	}
 }
 
-var (
-	// errNoProof is that only a certificate can prove that another one may be removed.
-	// Earlier versions have left such a one on the list.
-	errNoProof = errors.New("the app does not sign in with a certificate, which removing one takes")
-
-	// errInvisible is that a certificate without a known id cannot be looked for.
-	errInvisible = errors.New("the id of the certificate is not known, and the app may not look at its registration")
-)
-
 // removeRetired removes the credentials whose time has come. One that cannot be removed
 // does not keep the others.
 func (r *Rotator) removeRetired(ctx context.Context) error {
@@ -206,7 +197,10 @@ func (r *Rotator) removeRetired(ctx context.Context) error {
 		return failures
 	}
 	for _, old := range conn.Config.Root.Next(r.Now(), true).Remove {
-		if err := r.removeOrWarn(ctx, conn, old); err != nil {
+		err := r.remove(ctx, conn, old)
+		if graph.PerhapsGone(err) {
+			hclog.FromContext(ctx).Warn("a certificate of the app that has been replaced seems to have been removed before, which the app may not look at: see in the portal whether it has gone", "key_id", old.KeyID)
+		} else if err != nil {
 			failures = errors.Join(failures, err)
 			continue
 		}
@@ -216,23 +210,6 @@ func (r *Rotator) removeRetired(ctx context.Context) error {
 		hclog.FromContext(ctx).Info("done with a credential of the app that has been replaced", "key_id", old.KeyID, "thumbprint", old.Thumbprint)
 	}
 	return failures
-}
-
-// removeOrWarn removes a credential. If that will never be possible, or never be known,
-// the log asks the operator to, and there is nothing left to do.
-func (r *Rotator) removeOrWarn(ctx context.Context, conn *config.Connection, old credential.Made) error {
-	err := r.remove(ctx, conn, old)
-	switch log := hclog.FromContext(ctx); {
-	case errors.Is(err, errNoProof):
-		log.Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
-	case errors.Is(err, errInvisible):
-		log.Warn("a certificate of the app that has been replaced cannot be removed, since its id is not known and the app may not look at its registration: remove it in the portal", "thumbprint", old.Thumbprint)
-	case graph.PerhapsGone(err):
-		log.Warn("a certificate of the app that has been replaced seems to have been removed before, which the app may not look at: see in the portal whether it has gone", "key_id", old.KeyID)
-	default:
-		return err
-	}
-	return nil
 }
 
 // removeUnknown removes a credential that was added while the configuration was changed,
@@ -248,20 +225,24 @@ func (r *Rotator) removeUnknown(ctx context.Context, conn *config.Connection, an
 	}
 }
 
-// remove removes a credential of the app. That it has gone already is a success.
+// remove removes a credential of the app. That it has gone already is a success. If
+// removing it will never be possible, the log asks the operator to, and there is nothing
+// left to do.
 func (r *Rotator) remove(ctx context.Context, conn *config.Connection, old credential.Made) error {
 	switch {
 	case old.Type == credential.ClientSecret:
 		return conn.Graph.RemovePassword(ctx, old.KeyID)
-	case conn.Config.Credential.Type != credential.ClientCertificate:
-		return errNoProof
+	case conn.Config.Credential.Type != credential.ClientCertificate: // earlier versions have left such a one on the list
+		hclog.FromContext(ctx).Warn("a certificate of the app that has been replaced cannot be removed by an app that signs in otherwise: remove it in the portal", "key_id", old.KeyID)
+		return nil
 	}
 	keyID, objectID := old.KeyID, conn.Config.ObjectID
 	if keyID == "" || objectID == "" {
 		app, err := conn.Graph.Application(ctx)
 		switch {
 		case keyID == "" && graph.Invisible(err):
-			return errInvisible
+			hclog.FromContext(ctx).Warn("a certificate of the app that has been replaced cannot be removed, since its id is not known and the app may not look at its registration: remove it in the portal", "thumbprint", old.Thumbprint)
+			return nil
 		case err != nil:
 			return err
 		}
