@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -191,26 +190,14 @@ func Invisible(err error) bool {
 // Certificate returns the id of the certificate with that thumbprint, as in
 // [CertificateInfo], or "" if the registration has none.
 func (a Application) Certificate(thumbprint string) (keyID string) {
+	sum, _ := hex.DecodeString(thumbprint) // which this package has written
 	for _, k := range a.Keys {
-		if thumbprintIn(k.Identifier) == thumbprint {
+		// Older tools wrote it in hexadecimal instead of base64.
+		if k.Identifier == base64.StdEncoding.EncodeToString(sum) || strings.EqualFold(k.Identifier, thumbprint) {
 			return k.KeyID
 		}
 	}
 	return ""
-}
-
-// thumbprintIn returns the SHA-1 thumbprint in a certificate's customKeyIdentifier,
-// or "" if it holds none. Older tools wrote it in hexadecimal instead of base64.
-func thumbprintIn(identifier string) string {
-	const size = 20
-	sum, err := base64.StdEncoding.DecodeString(identifier)
-	if err != nil || len(sum) != size {
-		sum, err = hex.DecodeString(identifier)
-	}
-	if err != nil || len(sum) != size {
-		return ""
-	}
-	return fmt.Sprintf("%X", sum)
 }
 
 // has reports whether the registration has a credential with that id.
@@ -258,7 +245,7 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (k
 	if err != nil {
 		return "", err
 	}
-	proof, err := proofOfPossession(c.certificate, objectID, time.Now())
+	proof, err := c.prove(objectID)
 	if err != nil {
 		return "", err
 	}
@@ -278,7 +265,7 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (k
 // proof as [Client.AddKey], which may be that of the certificate to be removed.
 // https://learn.microsoft.com/graph/api/application-removekey
 func (c *Client) RemoveKey(ctx context.Context, objectID, keyID string) error {
-	proof, err := proofOfPossession(c.certificate, objectID, time.Now())
+	proof, err := c.prove(objectID)
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func TestRefusedClaimsDoNotStick(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	require.NoError(t, client.SignIn(t.Context()))
-	require.NoError(t, client.tokens.renew(client.tokens.session.Load(), `{"access_token":{"xms_cc":"not what MSAL can merge"}}`))
+	require.NoError(t, client.renew(client.session.Load(), `{"access_token":{"xms_cc":"not what MSAL can merge"}}`))
 	require.Equal(t, reasonUnreadable, failed(t, client.SignIn(t.Context())).Reason)
 	require.NoError(t, client.SignIn(t.Context()))
 }
@@ -124,8 +124,7 @@ func TestMalformedClaims(t *testing.T) {
 		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="hunter2"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}, nil)
-	source, claims := fixedToken(t)
-	client.tokens = source
+	claims := fixedToken(t, client)
 	_, err := client.DeploymentAccessKey(t.Context())
 	require.Equal(t, &Error{Op: OpGet, Kind: Refused, Status: 401}, failed(t, err))
 	require.Equal(t, []string{"", ""}, *claims, "it is dropped, and none are asked for")

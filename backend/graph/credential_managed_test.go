@@ -65,11 +65,11 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 			return server.Client().Transport.RoundTrip(r)
 		})
 	}
-	client.tokens, err = newTokenSource(func() (issuer, error) {
+	client.newIssuer = func() (issuer, error) {
 		return ManagedIdentity{ClientID: clientID}.issuerFor(clouds[0].GraphRoot, metadata)
-	}, true)
-	require.NoError(t, err)
-	client.tokens.sleep = (&waits{}).sleep
+	}
+	require.NoError(t, client.renew(client.session.Load(), ""))
+	client.sleep = (&waits{}).sleep
 	return seen
 }
 
@@ -127,11 +127,11 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	sim := graphtest.Start(t)
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
 	client, _ := simulated(t, sim, managed(""))
-	old, _, err := client.tokens.token(t.Context())
+	old, _, err := client.token(t.Context())
 	require.NoError(t, err)
 
 	another, _ := simulated(t, sim, managed(""))
-	other, _, err := another.tokens.token(t.Context())
+	other, _, err := another.token(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, old, other, "a new configuration gets a new token")
 
@@ -139,7 +139,7 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
 	_, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
-	fresh, _, err := client.tokens.token(t.Context())
+	fresh, _, err := client.token(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, old, fresh)
 	require.Equal(t, 3, sim.Calls(graphtest.ManagedIdentity).Started)
@@ -383,7 +383,7 @@ func TestTheKeyFileOfAzureArcCannotBeRead(t *testing.T) {
 func TestMSALsErrorsAboutTheKeyFile(t *testing.T) {
 	for _, cause := range []string{"permission denied", "is a directory", "Access is denied."} {
 		for _, text := range []string{"failed to get metadata for /x.key due to error: stat /x.key: ", `failed to read "C:\\x.key" due to error: open C:\x.key: `} {
-			e := failure(t.Context(), OpSignIn, errors.New(text+cause))
+			e := failure(t.Context(), errors.New(text+cause))
 			require.Equal(t, Refused, e.Kind)
 			require.Contains(t, e.Reason, "himds")
 		}
@@ -401,7 +401,7 @@ func TestTheAgentOfAzureArcRefuses(t *testing.T) {
 			})
 			client, err := New(validConfig(managed(clientID)))
 			require.NoError(t, err)
-			client.tokens.sleep = (&waits{}).sleep
+			client.sleep = (&waits{}).sleep
 			e := failed(t, client.SignIn(t.Context()))
 			name := fmt.Sprint(status, " ", clientID)
 			require.NotContains(t, everythingAbout(e), "hunter2", name)

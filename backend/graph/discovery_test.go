@@ -137,8 +137,8 @@ func TestAnInstanceDiscoveryWithoutEnd(t *testing.T) {
 	_, _, client := cloudBehindAProxy(t, clouds[1], func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := client.tokens.session.Load().issuer(ctx, "") // as a sign-in does with 15 s
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer}, failed(t, err))
+	_, err := client.session.Load().issuer(ctx, "") // as a sign-in does with 15 s
+	require.Equal(t, &Error{Kind: Timeout, Reason: reasonNoAnswer}, failed(t, err))
 }
 
 func closeOnce(c chan struct{}) {

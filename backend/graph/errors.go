@@ -243,7 +243,7 @@ func (e *Error) forbiddenHint() string {
 
 // GrantHint says how to grant an application permission to the identity that the client
 // signs in as.
-func (c *Client) GrantHint(permission string) string { return grantHint(permission, c.tokens.managed) }
+func (c *Client) GrantHint(permission string) string { return grantHint(permission, c.managed) }
 
 func grantHint(permission string, managed bool) string {
 	if managed {

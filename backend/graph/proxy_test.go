@@ -131,7 +131,7 @@ func TestProxiesThatRefuse(t *testing.T) {
 		require.Equal(t, &Error{Op: OpSignIn, Kind: kind, Reason: reason}, failed(t, err))
 		require.NotContains(t, everythingAbout(err), "hunter2")
 
-		client.tokens, _ = fixedToken(t)
+		fixedToken(t, client)
 		_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Equal(t, &Error{Op: OpRegenerate, Kind: kind, Reason: reason, unsent: true}, failed(t, err))
 		require.False(t, failed(t, err).MayHaveHappened())
@@ -185,7 +185,7 @@ func TestMalformedProxies(t *testing.T) {
 		require.Equal(t, []any{OpSignIn, Refused}, []any{e.Op, e.Kind}, "%q", malformed)
 		require.Contains(t, e.Reason, "HTTPS_PROXY in the plugin's environment is malformed", "%q", malformed)
 		require.NotContains(t, everythingAbout(err), "hunter2")
-		client.tokens, _ = fixedToken(t)
+		fixedToken(t, client)
 		_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Equal(t, []any{OpRegenerate, Refused, false}, []any{failed(t, err).Op, failed(t, err).Kind, failed(t, err).MayHaveHappened()})
 

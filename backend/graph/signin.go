@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
@@ -20,7 +19,7 @@ import (
 
 // issuer requests a token with one kind of credential, unless it has one that is still
 // valid. If claims (JSON) is not empty, the token is a new one, requested with them. Its
-// error is an *Error with OpSignIn. A session calls it from one goroutine at a time.
+// error is an *Error without Op. A session calls it from one goroutine at a time.
 type issuer func(ctx context.Context, claims string) (bearer string, err error)
 
 // session is the time between two tokens that Graph refused. Each session has its own
@@ -35,38 +34,23 @@ type session struct {
 	claims string
 }
 
-// tokenSource gets access tokens for Graph. Callers that need a token at the same time
-// share one sign-in. MSAL does not do that: with a cold cache every caller requests its
-// own token, and what they do share depends on the first caller's context. So callers
-// join a flight that has a context of its own.
-type tokenSource struct {
-	newIssuer func() (issuer, error)
-	sleep     sleeper
-	// managed is set for a managed identity. It has no app registration, so the advice
-	// about a refusal differs.
-	managed bool
-	session atomic.Pointer[session]
-}
-
-// newTokenSource returns an error only if newIssuer does.
-func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSource, error) {
-	s := &tokenSource{newIssuer: newIssuer, sleep: Sleep, managed: managed}
-	return s, s.renew(nil, "")
-}
-
 // token returns a token that should be valid, without a sign-in if possible, and the session
 // that got it. Its error is an *Error with OpSignIn, or the context's own if that has ended
 // before.
-func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, err error) {
+//
+// Callers that need a token at the same time share one sign-in. MSAL does not do that: with
+// a cold cache every caller requests its own token, and what they do share depends on the
+// first caller's context. So callers join a flight that has a context of its own.
+func (c *Client) token(ctx context.Context) (bearer string, in *session, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", nil, err
 	}
-	current := s.session.Load()
-	flight := current.flights.DoChan("", func() (any, error) { return s.signIn(ctx, current) })
+	current := c.session.Load()
+	flight := current.flights.DoChan("", func() (any, error) { return c.signIn(ctx, current) })
 	select {
 	case <-ctx.Done():
-		e := failure(ctx, OpSignIn, ctx.Err())
-		e.managed = s.managed
+		e := failure(ctx, ctx.Err())
+		e.Op, e.managed = OpSignIn, c.managed
 		return "", nil, e
 	case result := <-flight:
 		return result.Val.(string), current, result.Err
@@ -75,7 +59,7 @@ func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, er
 
 // signIn runs as a flight. It belongs to no caller: if one leaves early, the others still
 // get their token. It uses the values of ctx only to log.
-func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
+func (c *Client) signIn(ctx context.Context, in *session) (bearer string, err error) {
 	// Repetitions included. That is long enough for discovery and a token through a slow
 	// proxy, and leaves the caller time to report what went wrong.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
@@ -85,7 +69,7 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 	// every later sign-in.
 	claims := in.claims
 	in.claims = ""
-	err = s.sleep.retry(ctx, true, func() error {
+	err = c.retry(ctx, OpSignIn, true, func() error {
 		bearer, err = in.issuer(ctx, claims)
 		return err
 	})
@@ -95,10 +79,10 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 // renew replaces the session that got a token which Graph refused although it should be
 // valid. The next token is a new one, requested with the claims that Graph demanded, if any.
 // If Graph refused a token to many callers, the first one renews the session for all.
-func (s *tokenSource) renew(old *session, claims string) error {
-	next, err := s.newIssuer()
+func (c *Client) renew(old *session, claims string) error {
+	next, err := c.newIssuer()
 	if err == nil {
-		s.session.CompareAndSwap(old, &session{issuer: next, claims: claims})
+		c.session.CompareAndSwap(old, &session{issuer: next, claims: claims})
 	}
 	return err
 }
@@ -110,7 +94,7 @@ func (s *tokenSource) renew(old *session, claims string) error {
 // The result is a hint for an operator and proves nothing: the token's signature is not
 // verified, and it lacks permissions that were granted after the token was issued.
 func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
-	bearer, _, _ := c.tokens.token(ctx) // if it fails, nothing can be parsed
+	bearer, _, _ := c.token(ctx) // if it fails, nothing can be parsed
 	var claims struct {
 		jwt.RegisteredClaims
 		Roles []string `json:"roles"`
@@ -224,7 +208,7 @@ func (a ClientAssertion) issuer(cfg *Config, client *http.Client) (issuer, error
 // checked returns an assertion or an *Error.
 func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
 	assertion, err := a(ctx)
-	e := &Error{Op: OpSignIn, Kind: Refused, Reason: "no client assertion could be obtained"}
+	e := &Error{Kind: Refused, Reason: "no client assertion could be obtained"}
 	said, ok := errors.AsType[*AssertionError](err)
 	switch {
 	case err == nil && assertion != "":
@@ -234,7 +218,7 @@ func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRe
 	case ok:
 		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
 	case ctx.Err() != nil:
-		e = failure(ctx, OpSignIn, err)
+		e = failure(ctx, err)
 	}
 	e.unsent = true
 	return "", e
@@ -290,7 +274,7 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 			return "", m.refusal(ctx, err, source)
 		}
 		if result.AccessToken == "" {
-			return "", &Error{Op: OpSignIn, Kind: Unreadable, Reason: "the answer contains no token", managed: true}
+			return "", &Error{Kind: Unreadable, Reason: "the answer contains no token"}
 		}
 		bearer, expires = result.AccessToken, result.ExpiresOn
 		return bearer, nil
@@ -301,7 +285,6 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 // Arc that knows no user-assigned identities.
 func (m ManagedIdentity) refusal(ctx context.Context, err error, source managedidentity.Source) *Error {
 	e := signInError(ctx, err)
-	e.managed = true
 	if m.ClientID != "" && source == managedidentity.AzureArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
 		e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
 	}

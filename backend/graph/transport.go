@@ -158,7 +158,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	hclog.FromContext(req.Context()).Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
 	if x.plain && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
 		_ = resp.Body.Close() // unread: MSAL would report neither the body nor always the status
-		return nil, answerError(OpSignIn, resp)
+		return nil, answerError(resp)
 	}
 	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBodyBytes)
 	return resp, nil
