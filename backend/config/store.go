@@ -143,7 +143,7 @@ func (s *Store) Connect(cfg *Config) (*Connection, error) {
 	client, err := graph.New(graph.Config{
 		TenantID:       cfg.TenantID,
 		ClientID:       cfg.ClientID,
-		Credential:     cfg.Credential.ForGraph(cfg.ClientID, s.system),
+		Credential:     cfg.Credential.ForGraph(s.system),
 		Cloud:          cfg.cloud(),
 		GraphEndpoint:  cfg.GraphEndpoint,
 		AuthorityHost:  cfg.AuthorityHost,

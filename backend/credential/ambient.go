@@ -45,7 +45,7 @@ const maxTokenFile = 64 << 10
 const identityTokenBudget = 5 * time.Second
 
 // ForGraph returns the credential as package graph takes it.
-func (c Credential) ForGraph(clientID string, system func() logical.SystemView) graph.Credential {
+func (c Credential) ForGraph(system func() logical.SystemView) graph.Credential {
 	switch c.Type {
 	case ClientCertificate:
 		return graph.ClientCertificate{PEM: c.Certificate}
@@ -56,7 +56,7 @@ func (c Credential) ForGraph(clientID string, system func() logical.SystemView) 
 	case WorkloadIdentity:
 		return graph.ClientAssertion(workloadToken)
 	case ManagedIdentity:
-		return graph.ManagedIdentity{ClientID: clientID}
+		return graph.ManagedIdentity{}
 	default:
 		return graph.ClientSecret(c.Secret)
 	}

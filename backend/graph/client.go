@@ -58,10 +58,11 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	client, err := newHTTPClient(&cfg)
-	if err != nil {
-		return nil, err
+	extra, err := ParseCertificates(cfg.CACertificates)
+	if len(extra) == 0 && err != nil { // earlier versions stored texts with a damaged block
+		return nil, &ConfigError{"ca_certificate", err.Error()}
 	}
+	client := newHTTPClient(cfg.UserAgent, extra, false)
 	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
 	applications := root + "/" + V1 + "/applications"
 	certificate, _ := cfg.Credential.(ClientCertificate)

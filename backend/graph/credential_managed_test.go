@@ -43,7 +43,7 @@ func appService(t *testing.T, endpoint, header string) {
 // managed changes a configuration to a managed identity, which needs no ids.
 func managed(clientID string) func(*Config) {
 	return func(c *Config) {
-		c.TenantID, c.ClientID, c.Credential = "", "", ManagedIdentity{ClientID: clientID}
+		c.TenantID, c.ClientID, c.Credential = "", clientID, ManagedIdentity{}
 	}
 }
 
@@ -56,7 +56,7 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 	at, err := url.Parse(server.URL)
 	require.NoError(t, err)
 	seen := &[]*http.Request{}
-	metadata := newMetadataClient(&Config{})
+	metadata := newHTTPClient("", nil, true)
 	metadata.Transport.(*exchange).next = func() http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			*seen = append(*seen, r)
@@ -66,7 +66,7 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 		})
 	}
 	client.newIssuer = func() (issuer, error) {
-		return ManagedIdentity{ClientID: clientID}.issuerFor(clouds[0].GraphRoot, metadata)
+		return ManagedIdentity{}.issuerThrough(metadata, &Config{Cloud: clouds[0], ClientID: clientID})
 	}
 	require.NoError(t, client.renew(client.session.Load(), ""))
 	client.sleep = (&waits{}).sleep
@@ -118,7 +118,7 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 // TestTheMetadataServiceNeedsNoProxy: for other requests, the environment decides.
 func TestTheMetadataServiceNeedsNoProxy(t *testing.T) {
 	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next() }
-	require.Nil(t, next(newMetadataClient(&Config{})).(*http.Transport).Proxy)
+	require.Nil(t, next(newHTTPClient("", nil, true)).(*http.Transport).Proxy)
 	require.NotNil(t, next(clientOf(t, nil).http).(*http.Transport).Proxy)
 }
 
@@ -265,7 +265,7 @@ func TestManagedIdentityIsChecked(t *testing.T) {
 		change func(*Config)
 		env    map[string]string
 	}{
-		"identity with a query": {"client_id", func(c *Config) { c.Credential = ManagedIdentity{ClientID: "x&resource=y"} }, nil},
+		"identity with a query": {"client_id", func(c *Config) { c.ClientID, c.Credential = "x&resource=y", ManagedIdentity{} }, nil},
 		"tenant with a query":   {"tenant_id", func(c *Config) { c.TenantID, c.Credential = "x?y", ManagedIdentity{} }, nil},
 		"what the source cannot": {"credential_type", managed(userIdentity), map[string]string{
 			"MSI_ENDPOINT": "http://localhost:50342/oauth2/token", // Cloud Shell

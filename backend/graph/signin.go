@@ -229,31 +229,26 @@ func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRe
 // Without them, tokens come from the metadata service of virtual machines, which has a
 // fixed address.
 //
-// It needs neither Config.TenantID nor Config.ClientID. The tokens are for Config.Cloud
-// like all others. A client cannot request claims in them, so Graph sends no claims
-// challenges to this kind of credential.
-type ManagedIdentity struct {
-	ClientID string // of a user-assigned identity; "" for the system-assigned one
-}
+// Config.ClientID is that of a user-assigned identity, or "" for the system-assigned one, and
+// Config.TenantID is not needed. The tokens are for Config.Cloud like all others. A client
+// cannot request claims in them, so Graph sends no claims challenges to this kind of credential.
+type ManagedIdentity struct{}
 
 func (m ManagedIdentity) issuer(cfg *Config, _ *http.Client) (issuer, error) {
-	return m.issuerFor(cfg.Cloud.GraphRoot, newMetadataClient(cfg))
+	return m.issuerThrough(newHTTPClient(cfg.UserAgent, nil, true), cfg)
 }
 
 // freshness is how long a cached token must still be valid to be used, as in MSAL.
 const freshness = 5 * time.Minute
 
-// issuerFor returns an issuer that asks for tokens for resource through client and caches
+// issuerThrough returns an issuer that asks for tokens through a local client and caches
 // the token itself. MSAL's cache for managed identities belongs to the process: a token
 // could not be dropped from it, and a new configuration would keep using the token of the
 // old one.
-func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer, error) {
+func (ManagedIdentity) issuerThrough(client *http.Client, cfg *Config) (issuer, error) {
 	id := managedidentity.SystemAssigned()
-	if m.ClientID != "" {
-		if !namePattern().MatchString(m.ClientID) {
-			return nil, &ConfigError{"client_id", "must be the client id of a user-assigned managed identity"}
-		}
-		id = managedidentity.UserAssignedClientID(m.ClientID)
+	if cfg.ClientID != "" {
+		id = managedidentity.UserAssignedClientID(cfg.ClientID)
 	}
 	// MSAL would also retry failed connections. Outside Azure, where there is no such
 	// service, that takes too long.
@@ -262,6 +257,7 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 		return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
 	}
 	source, _ := managedidentity.GetSource() // never fails
+	userOfArc := cfg.ClientID != "" && source == managedidentity.AzureArc
 	var bearer string
 	var expires time.Time
 	return func(ctx context.Context, _ string) (string, error) {
@@ -269,9 +265,14 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 			return bearer, nil
 		}
 		// The claims are not sent: they only make MSAL skip its cache.
-		result, err := identity.AcquireToken(ctx, resource, managedidentity.WithClaims("{}"))
+		result, err := identity.AcquireToken(ctx, cfg.Cloud.GraphRoot, managedidentity.WithClaims("{}"))
 		if err != nil {
-			return "", m.refusal(ctx, err, source)
+			e := signInError(ctx, err)
+			// MSAL refuses the token of an agent that knows no user-assigned identities.
+			if userOfArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
+				e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
+			}
+			return "", e
 		}
 		if result.AccessToken == "" {
 			return "", &Error{Kind: Unreadable, Reason: "the answer contains no token"}
@@ -279,14 +280,4 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 		bearer, expires = result.AccessToken, result.ExpiresOn
 		return bearer, nil
 	}, nil
-}
-
-// refusal describes a token that was not issued. MSAL refuses the token of an agent of Azure
-// Arc that knows no user-assigned identities.
-func (m ManagedIdentity) refusal(ctx context.Context, err error, source managedidentity.Source) *Error {
-	e := signInError(ctx, err)
-	if m.ClientID != "" && source == managedidentity.AzureArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
-		e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
-	}
-	return e
 }
