@@ -177,7 +177,7 @@ func TestWorkloadIdentity(t *testing.T) {
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		_, err := assert(t.Context())
-		said, ok := errors.AsType[*graph.AssertionError](err)
+		said, ok := errors.AsType[*graph.Error](err)
 		require.True(t, ok, "the reason is for the operator")
 		require.Contains(t, said.Reason, tokenFile)
 		require.Contains(t, said.Reason, kind)

@@ -176,18 +176,9 @@ func signIns(cfg *Config, cred confidential.Credential, client *http.Client) (is
 // token of Vault. It is called for each request to Entra, possibly by several goroutines
 // at once, and its context ends with the sign-in.
 //
-// Its errors are never shown, since they may quote the assertion. Wrap an
-// [AssertionError] to say what went wrong.
+// Its errors are never shown, since they may quote the assertion, but for the Kind and
+// Reason of an [Error] in their chain.
 type ClientAssertion func(ctx context.Context) (string, error)
-
-// AssertionError is an error of a [ClientAssertion] that may be shown.
-type AssertionError struct {
-	Kind   Kind   // what it means for the sign-in; Refused if empty
-	Reason string // a sentence without secrets
-}
-
-// Error returns the reason.
-func (e *AssertionError) Error() string { return e.Reason }
 
 // Format implements fmt.Formatter.
 func (ClientAssertion) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
@@ -209,14 +200,14 @@ func (a ClientAssertion) issuer(cfg *Config, client *http.Client) (issuer, error
 func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
 	assertion, err := a(ctx)
 	e := &Error{Kind: Refused, Reason: "no client assertion could be obtained"}
-	said, ok := errors.AsType[*AssertionError](err)
+	said, ok := errors.AsType[*Error](err)
 	switch {
 	case err == nil && assertion != "":
 		return assertion, nil
 	case err == nil:
 		e.Reason = "the client assertion is empty"
 	case ok:
-		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
+		e.Kind, e.Reason = said.Kind, said.Reason
 	case ctx.Err() != nil:
 		e = failure(ctx, err)
 	}
