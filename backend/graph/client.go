@@ -104,19 +104,18 @@ type operation struct {
 }
 
 // call makes a Graph call and passes the body of the answer to parse, which returns a
-// reason if it cannot use the body.
+// reason if it cannot use the body. It returns the header of the answer.
 //
 // The error is an *Error, or the context's own if the context had ended before Graph
 // could do anything.
-func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
+func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) (header http.Header, err error) {
 	for repeated := false; ; repeated = true {
 		bearer, from, err := c.token(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var claims string
 		err = c.retry(ctx, op.name, op.idempotent, func() (err error) {
-			claims, err = c.attempt(ctx, bearer, op, parse)
+			header, err = c.attempt(ctx, bearer, op, parse)
 			return err
 		})
 		// Entra may have revoked the token early, or Graph demands more claims. The call is
@@ -124,9 +123,9 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 		refusal, ok := errors.AsType[*Error](err)
 		if repeated || !ok || refusal.Status != http.StatusUnauthorized ||
 			!op.idempotent && (refusal.MayHaveHappened() || c.sleep(ctx, betweenPOSTs) != nil) {
-			return err
+			return header, err
 		}
-		_ = c.renew(from, claims) // it has succeeded before
+		_ = c.renew(from, challengedClaims(header)) // it has succeeded before
 	}
 }
 
@@ -144,9 +143,8 @@ func decode(answer any, missing string, complete func() bool) func(body []byte) 
 	}
 }
 
-// attempt sends the request once. claims is what Graph demands of the next token, if it
-// refuses this one.
-func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse func([]byte) string) (claims string, err error) {
+// attempt sends the request once.
+func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse func([]byte) string) (http.Header, error) {
 	// The hook runs before the last bytes of the request are sent, so while sent is
 	// false, Graph has not seen a complete request. When Do returns, either the hook
 	// has run or the connection is closed.
@@ -162,14 +160,14 @@ func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse
 	}
 	resp, err := c.http.Do(newRequest(httptrace.WithClientTrace(ctx, trace), bearer, op))
 	if err != nil && op.before != nil && op.before() != nil {
-		return "", op.before()
+		return nil, op.before()
 	}
 	if err != nil {
 		e := failure(ctx, err)
 		e.unsent = !sent.Load()
-		return "", e
+		return nil, e
 	}
-	return challengedClaims(resp.Header), op.answer(ctx, resp, parse)
+	return resp.Header, op.answer(ctx, resp, parse)
 }
 
 func newRequest(ctx context.Context, bearer string, op operation) *http.Request {
@@ -186,7 +184,6 @@ func newRequest(ctx context.Context, bearer string, op operation) *http.Request 
 
 // answer reads what Graph sent and returns an error unless it is a usable success.
 func (op operation) answer(ctx context.Context, resp *http.Response, parse func([]byte) string) error {
-	traceIn(ctx).Store(requestID(resp.Header))
 	body, err := io.ReadAll(resp.Body)
 	// The body has been read to its end, or cannot be.
 	_ = resp.Body.Close()

@@ -31,15 +31,15 @@ func TestSignInWithAnAssertion(t *testing.T) {
 	assertion, asked := asserting(sim, graphtest.AssertionRequest{})
 	var log safeBuffer
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = assertion })
-	key, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
-	_, err = client.DeploymentAccessKey(logging(t, &log))
+	_, _, err = client.DeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.EqualValues(t, 1, asked.Load(), "no new assertion while there is a token")
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
-	_, err = client.DeploymentAccessKey(logging(t, &log))
+	_, _, err = client.DeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.EqualValues(t, 2, asked.Load(), "one assertion for each token")
 	requireNoSecrets(t, sim, log.String())
@@ -86,7 +86,9 @@ func TestNoAssertion(t *testing.T) {
 			Error{Kind: Unavailable, Reason: "the file is not there"},
 		},
 		"an error beside an assertion": {
-			func(context.Context) (string, error) { return "hunter2", &Error{Kind: Refused, Reason: "it is not set"} },
+			func(context.Context) (string, error) {
+				return "hunter2", &Error{Kind: Refused, Reason: "it is not set"}
+			},
 			Error{Kind: Refused, Reason: "it is not set"},
 		},
 		"nothing": {

@@ -86,10 +86,10 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			before := sim.Calls(graphtest.ManagedIdentity).Started
 			var log safeBuffer
 			client, _ := simulated(t, sim, managed(clientID))
-			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
+			key, _, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(key))
-			_, err = client.DeploymentAccessKey(t.Context())
+			_, _, err = client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, before+1, sim.Calls(graphtest.ManagedIdentity).Started, "the token is cached")
 			require.Zero(t, sim.Calls(graphtest.Token).Started)
@@ -106,7 +106,7 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, _ := simulated(t, sim, managed(clientID))
 			seen := metadataService(t, client, clientID, sim.MetadataHandler())
-			_, err := client.DeploymentAccessKey(t.Context())
+			_, _, err := client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.Len(t, *seen, 1)
 			require.Equal(t, "http://169.254.169.254", (*seen)[0].URL.Scheme+"://"+(*seen)[0].URL.Host)
@@ -137,7 +137,7 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 
 	// The client did not declare to understand challenges, so this is a plain 401.
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
-	_, err = client.DeploymentAccessKey(t.Context())
+	_, _, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 	fresh, _, err := client.token(t.Context())
 	require.NoError(t, err)
@@ -302,7 +302,7 @@ func TestGraphRefusesAManagedIdentity(t *testing.T) {
 	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
 	client, _ := simulated(t, sim, managed(""))
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	e := failed(t, err)
 	require.Equal(t, http.StatusForbidden, e.Status)
 	require.Contains(t, e.Hint(), "service principal")

@@ -86,10 +86,10 @@ func TestSignInOfEachCloud(t *testing.T) {
 		for _, cloud := range clouds {
 			t.Run(name+", "+cloud.Name, func(t *testing.T) {
 				sim, proxy, client := cloudBehindAProxy(t, cloud, discover(cloud))
-				key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+				key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 				require.NoError(t, err)
 				require.True(t, sim.CanRegister(key))
-				_, err = client.DeploymentAccessKey(t.Context())
+				_, _, err = client.DeploymentAccessKey(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
 

@@ -19,7 +19,7 @@ func TestRoles(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, []string{PackagePermission, ApplicationPermission}, roles)
 	require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.Error(t, err)
 	require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the roles are those of the token in use")
 

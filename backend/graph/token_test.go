@@ -78,7 +78,7 @@ func TestASignInOutlivesACallerThatLeaves(t *testing.T) {
 	// The first caller starts the sign-in and is the first to leave.
 	hasty, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 	defer cancel()
-	_, err := client.RegenerateDeploymentAccessKey(hasty, nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(hasty, nil)
 	e := failed(t, err)
 	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer}, e)
 	require.False(t, e.MayHaveHappened())
@@ -147,7 +147,7 @@ func TestSignInFailures(t *testing.T) {
 				test.fault.Operation = op
 				sim.Inject(test.fault)
 
-				_, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
+				_, _, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 				got := failed(t, err)
 				require.False(t, got.MayHaveHappened())
 				require.Equal(t, test.started, sim.Calls(op).Started)

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -150,27 +149,4 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBodyBytes)
 	return resp, nil
-}
-
-// traceKey finds a trace in a context: the id that Graph gave to the last request that it
-// answered.
-type traceKey struct{}
-
-// Detach returns a context that ends with base, for work that outlives the request which
-// asked for it. Its log lines name that request, and it records the ids of Graph's answers,
-// for [LastRequestID].
-func Detach(base, request context.Context) context.Context {
-	return context.WithValue(hclog.WithContext(base, hclog.FromContext(request)), traceKey{}, &atomic.Value{})
-}
-
-// LastRequestID returns the request-id of Graph's last answer in a context, or "" if
-// there was none.
-func LastRequestID(ctx context.Context) string {
-	id, _ := traceIn(ctx).Load().(string) // nil at first
-	return id
-}
-
-func traceIn(ctx context.Context) *atomic.Value {
-	found, _ := ctx.Value(traceKey{}).(*atomic.Value)
-	return cmp.Or(found, &atomic.Value{}) // nobody reads one that is not in the context
 }
