@@ -336,7 +336,7 @@ func TestACertificateIsFoundByItsThumbprint(t *testing.T) {
 		"ASNFZ4mrze8BI0VniavN7wEjRWc=": "id", thumbprint: "id", strings.ToLower(thumbprint): "id",
 		"": "", "bXkga2V5": "", thumbprint[1:]: "", thumbprint[1:] + "G": "", "ASNFZ4mrze8BI0VniavN7wEjRWd=": "",
 	} {
-		app := Application{Keys: []KeyCredential{{KeyID: "another"}, {KeyID: "id", Identifier: identifier}}}
+		app := Application{Keys: []keyCredential{{KeyID: "another"}, {KeyID: "id", Identifier: identifier}}}
 		require.Equal(t, want, app.Certificate(thumbprint), identifier)
 	}
 }

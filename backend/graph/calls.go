@@ -149,7 +149,7 @@ func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
 type Application struct {
 	ID        string               `json:"id"` // its object id
 	Passwords []PasswordCredential `json:"passwordCredentials"`
-	Keys      []KeyCredential      `json:"keyCredentials"`
+	Keys      []keyCredential      `json:"keyCredentials"`
 }
 
 // PasswordCredential is a client secret of the app registration.
@@ -161,9 +161,9 @@ type PasswordCredential struct {
 	End         time.Time    `json:"endDateTime"`
 }
 
-// KeyCredential is a certificate of the app registration.
+// keyCredential is a certificate of the app registration.
 // https://learn.microsoft.com/graph/api/resources/keycredential
-type KeyCredential struct {
+type keyCredential struct {
 	KeyID      string `json:"keyId"`
 	Identifier string `json:"customKeyIdentifier"` // usually the thumbprint
 }
@@ -202,7 +202,7 @@ func (a Application) Certificate(thumbprint string) (keyID string) {
 // has reports whether the registration has a credential with that id.
 func (a Application) has(keyID string) bool {
 	return slices.ContainsFunc(a.Passwords, func(p PasswordCredential) bool { return strings.EqualFold(p.KeyID, keyID) }) ||
-		slices.ContainsFunc(a.Keys, func(k KeyCredential) bool { return strings.EqualFold(k.KeyID, keyID) })
+		slices.ContainsFunc(a.Keys, func(k keyCredential) bool { return strings.EqualFold(k.KeyID, keyID) })
 }
 
 // AddPassword adds a client secret, valid until end, to the app registration and returns
@@ -254,7 +254,7 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (k
 		"proof":              proof,
 	})
 	op.url = c.applications + "/" + url.PathEscape(objectID) + "/" + OpAddKey
-	var added KeyCredential
+	var added keyCredential
 	_, err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" }))
 	return added.KeyID, err
 }

@@ -45,7 +45,7 @@ func TestFromSignInToRegistration(t *testing.T) {
 // TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so the token
 // must be for that Graph.
 func TestTokenIsForTheCloud(t *testing.T) {
-	for _, name := range graph.CloudNames() {
+	for _, name := range graph.CloudNames {
 		cloud, err := graph.CloudNamed(name)
 		require.NoError(t, err)
 		sim := graphtest.Start(t, graphtest.WithAudience(cloud.GraphRoot))
