@@ -5,7 +5,6 @@ package graph
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -176,8 +175,8 @@ func signIns(cfg *Config, cred confidential.Credential, client *http.Client) (is
 // token of Vault. It is called for each request to Entra, possibly by several goroutines
 // at once, and its context ends with the sign-in.
 //
-// Its errors are never shown, since they may quote the assertion, but for the Kind and
-// Reason of an [Error] in their chain.
+// Its errors are never shown, since they may quote the assertion, but for an [Error] in
+// their chain.
 type ClientAssertion func(ctx context.Context) (string, error)
 
 // Format implements fmt.Formatter.
@@ -199,20 +198,17 @@ func (a ClientAssertion) issuer(cfg *Config, client *http.Client) (issuer, error
 // checked returns an assertion or an *Error.
 func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
 	assertion, err := a(ctx)
-	e := &Error{Kind: Refused, Reason: "no client assertion could be obtained"}
-	said, ok := errors.AsType[*Error](err)
 	switch {
 	case err == nil && assertion != "":
 		return assertion, nil
 	case err == nil:
-		e.Reason = "the client assertion is empty"
-	case ok:
-		e.Kind, e.Reason = said.Kind, said.Reason
-	case ctx.Err() != nil:
-		e = failure(ctx, err)
+		err = &Error{Kind: Refused, Reason: "the client assertion is empty"}
+	case ctx.Err() == nil && !caused[*Error](err):
+		err = &Error{Kind: Refused, Reason: "no client assertion could be obtained"}
 	}
+	e := *failure(ctx, err) // a copy, since the source of assertions may return it again
 	e.unsent = true
-	return "", e
+	return "", &e
 }
 
 // ManagedIdentity is the identity that Azure gave to the machine or service that runs
