@@ -121,10 +121,3 @@ func TestAnAssertionThatTakesTooLong(t *testing.T) {
 	_, err := slow.checked(ctx, confidential.AssertionRequestOptions{})
 	require.Equal(t, &Error{Kind: Timeout, Reason: reasonNoAnswer, unsent: true}, failed(t, err))
 }
-
-func TestAssertionIsChecked(t *testing.T) {
-	_, err := New(validConfig(func(c *Config) { c.Credential = ClientAssertion(nil) }))
-	e, ok := errors.AsType[*ConfigError](err)
-	require.True(t, ok, "%v", err)
-	require.Equal(t, "credential_type", e.Field)
-}

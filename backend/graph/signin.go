@@ -189,9 +189,6 @@ func (ClientAssertion) String() string { return redacted }
 func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 func (a ClientAssertion) issuer(cfg *Config, client *http.Client) (issuer, error) {
-	if a == nil {
-		return nil, &ConfigError{"credential_type", "needs a source of client assertions"}
-	}
 	return signIns(cfg, confidential.NewCredFromAssertionCallback(a.checked), client)
 }
 
