@@ -106,7 +106,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 	posting, cancel := context.WithTimeout(ctx, postBudget)
 	defer cancel()
 	begun := false // that is, the intent is stored
-	key, err := conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
+	key, requestID, err := conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
 		err := a.begin(ctx)
 		begun = err == nil
 		return err
@@ -118,7 +118,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 	if err != nil {
 		return rec, a.afterFailure(ctx, err)
 	}
-	return a.answered(ctx, key)
+	return a.answered(ctx, key, requestID)
 }
 
 // mayBegin returns why the attempt is not made, nil if it is: there is a key for the
@@ -203,18 +203,21 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
-func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
+func (a attempt) answered(ctx context.Context, key, requestID string) (accesskey.Record, error) {
 	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
 	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
 	if a.Flights.Waiters(Regenerating) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
-	if err == nil && finding == accesskey.OldAnswer {
+	switch {
+	case err == nil && finding == accesskey.OldAnswer:
 		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
-			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
+			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: requestID,
 			Reason: "the answer names a key from before the regeneration",
 		}}
+	case err == nil:
+		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", requestID)
 	}
 	return rec, err
 }
@@ -257,7 +260,6 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failu
 		logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
 		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
 	default:
-		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
 		logReport(ctx, a.Health.Succeeded(ctx))
 		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, event.Cause, rec.Cause)
 		if before.Disclosed {
