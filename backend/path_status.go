@@ -12,6 +12,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
+	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/status"
 )
@@ -24,7 +25,7 @@ It is read from storage alone, so it answers whatever state Graph is in. What ha
 value is left out. Alert on state, which begins with the worst of what is wrong: ok,
 attention, failing or unconfigured.
 `, nil, operations{
-		logical.ReadOperation: forwarded("read status", (*backend).statusRead, "Read the state of the engine.", returning("The state of the engine.", status.Fields())),
+		logical.ReadOperation: forwarded("read status", (*backend).statusRead, "Read the state of the engine.", returning("The state of the engine.", field.ReadSchema(new(status.State).Fields()))),
 	})
 }
 
@@ -44,8 +45,5 @@ func (b *backend) statusRead(ctx context.Context, _ *logical.Request, _ *framewo
 			s.Unreadable, errs[i] = append(s.Unreadable, keys[i]), nil
 		}
 	}
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, err
-	}
-	return &logical.Response{Data: status.Read(s)}, nil
+	return shown(&s, (*status.State).Fields, errors.Join(errs[:]...))
 }

@@ -28,7 +28,7 @@ role             accesskey field store
 rootrotation     config credential event field flight graph health
 rotation         accesskey config event field flight graph health
 schedule         field
-status           accesskey config credential field health
+status           accesskey config field health
 store
 '
 

@@ -40,11 +40,11 @@ func TestVerdict(t *testing.T) {
 		c.spoil(&alone)
 		c.spoil(&s)
 		for _, state := range []status.State{alone, s} {
-			got := status.Read(state)["state"].(string)
+			got := read(state)["state"].(string)
 			require.True(t, strings.HasPrefix(got, c.want), got)
 		}
 	}
 	replaced := &config.Config{}
 	replaced.Root.Period, replaced.Root.EndsAt = time.Hour, noon.Add(time.Hour)
-	require.Contains(t, status.Read(status.State{Config: replaced, Now: noon})["state"], "ok", "the engine replaces it")
+	require.Contains(t, read(status.State{Config: replaced, Now: noon})["state"], "ok", "the engine replaces it")
 }
