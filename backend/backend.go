@@ -123,7 +123,7 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
-		Paths:          paths(),
+		Paths:          paths,
 		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{config.StorageKey, accesskey.StorageKey}}, // exact names: globs do not work
 		Secrets:        []*framework.Secret{secretKey},
 		InitializeFunc: b.initialize,
@@ -143,11 +143,16 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
 	bare := *req
 	bare.Data = nil
-	return b.Backend.HandleExistenceCheck(context.WithValue(ctx, mountKey{}, b), &bare)
+	checkFound, exists, err = b.Backend.HandleExistenceCheck(context.WithValue(ctx, mountKey{}, b), &bare)
+	if errors.Is(err, config.ErrUnreadable) {
+		return true, true, nil // the handler says so
+	}
+	return checkFound, exists, err
 }
 
 // HandleRequest bounds a request, and tells its client of fields that do not exist,
-// whether it succeeds or not: the one that is missing may have been mistyped.
+// whether it succeeds or not: the one that is missing may have been mistyped. A response
+// that comes with an error is dropped.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
 	ctx, cancel := context.WithTimeout(b.logged(context.WithValue(ctx, mountKey{}, b), req.ID), requestBudget)
 	defer cancel()
@@ -160,21 +165,24 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	if err == nil {
 		resp, err = b.Backend.HandleRequest(ctx, req)
 	}
-	err = refusal(err)
-	warn(resp, unknown)
-	if coded, ok := errors.AsType[logical.HTTPCodedError](err); ok && unknown != "" {
+	if err = refusal(err); err != nil {
+		coded, ok := errors.AsType[logical.HTTPCodedError](err)
+		if !ok || unknown == "" {
+			return nil, err
+		}
 		first, second := err.Error(), unknown
 		if strings.Contains(unknown, "did you mean") { // which is the likely cause
 			first, second = unknown, err.Error()
 		}
 		return nil, logical.CodedError(coded.Code(), first+"; "+second)
 	}
+	warn(resp, unknown)
 	if resp != nil && resp.Data == nil && resp.Secret == nil && len(resp.Warnings) == 0 {
 		// A 204, as clients expect it of a write with nothing to say. Handlers
 		// return an empty response, since no warning can be added to none.
-		return nil, err
+		return nil, nil
 	}
-	return resp, err
+	return resp, nil
 }
 
 // logged returns a context whose log lines have the ID of a request, the same as in Vault's

@@ -369,7 +369,7 @@ func TestBadNames(t *testing.T) {
 		for op := range path.Operations {
 			for _, name := range []string{"a b", "a:b", "-a", "a-", ".", "a/b", "a/", "ä", "*", "a\nb"} {
 				said := r.fails(400, op, found[1]+name, nil)
-				require.Equal(t, found[2]+": must be made of "+roleName, said, "%s %q", op, name)
+				require.Equal(t, found[2]+": must be made of "+roleNames, said, "%s %q", op, name)
 			}
 		}
 	}

@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -13,15 +14,14 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
-	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
 )
 
 const configPath = event.PathConfig
 
-func pathConfig() *framework.Path {
-	stored := returningNothing("The configuration has been stored.")
-	p := path(configPath, `Configure the tenant, the app registration and the lease of the key.`, `
+var configStored = returningNothing("The configuration has been stored.")
+
+var pathConfig = path(configPath, `Configure the tenant, the app registration and the lease of the key.`, `
 The app registration needs the application permission
 SecurityIdentitiesSensors.ReadWrite.All of Microsoft Graph, with an
 administrator's consent. A write keeps the fields that it does not name; an empty
@@ -35,26 +35,15 @@ and before the configuration is deleted, a key that has been handed out is
 regenerated with the old configuration; if that fails, the response warns that the key
 lives on. Credentials that rotate-root has made stay at the app then; the response names
 their ids. The credential is never read back.
-`, field.Schema(new(config.Config).Fields()), operations{
-		logical.CreateOperation: forwarded("configure configuration", (*backend).configWrite, "Store the configuration.", stored),
-		logical.UpdateOperation: forwarded("configure configuration", (*backend).configWrite, "Change the configuration; fields that are not named keep their value.", stored),
-		logical.PatchOperation:  forwarded("patch configuration", (*backend).configWrite, "Change the named fields of the configuration; null restores a default.", stored),
-		logical.ReadOperation: local("read configuration", (*backend).configRead, "Read the configuration, without its secrets.",
-			returning("The configuration.", field.ReadSchema(new(config.Config).Fields()))),
-		logical.DeleteOperation: forwarded("delete configuration", (*backend).configDelete, "Retire a key that has been handed out, and delete the configuration.",
-			returningNothing("There is no configuration.")),
-	})
-	p.ExistenceCheck = ofMount((*backend).configExists)
-	return p
-}
-
-func (b *backend) configExists(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
-	cfg, err := b.configs.Stored(ctx)
-	if errors.Is(err, config.ErrUnreadable) {
-		return true, nil // the handler says so; core would answer 500 here
-	}
-	return cfg != nil, err
-}
+`, new(config.Config).Fields(), operations{
+	logical.CreateOperation: forwarded("configure configuration", (*backend).configWrite, "Store the configuration.", configStored),
+	logical.UpdateOperation: forwarded("configure configuration", (*backend).configWrite, "Change the configuration; fields that are not named keep their value.", configStored),
+	logical.PatchOperation:  forwarded("patch configuration", (*backend).configWrite, "Change the named fields of the configuration; null restores a default.", configStored),
+	logical.ReadOperation: local("read configuration", (*backend).configRead, "Read the configuration, without its secrets.",
+		returning("The configuration.", new(config.Config).Fields())),
+	logical.DeleteOperation: forwarded("delete configuration", (*backend).configDelete, "Retire a key that has been handed out, and delete the configuration.",
+		returningNothing("There is no configuration.")),
+})
 
 // configRead serves GET mdi/config.
 func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -65,10 +54,8 @@ func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framewo
 // configWrite serves POST and PATCH mdi/config.
 func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	if req.Operation == logical.PatchOperation {
-		if exists, err := b.configExists(ctx, req, d); err != nil {
-			return nil, err
-		} else if !exists {
-			return nil, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write")
+		if cfg, err := b.configs.Stored(ctx); cfg == nil {
+			return nil, cmp.Or[error](err, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write"))
 		}
 	}
 	tried, err := b.configs.Try(ctx, d)
@@ -76,10 +63,8 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	resp := &logical.Response{}
-	if err := b.flights.Alone(ctx, flight.Configuration, func(ctx context.Context) error { return b.replaceConfig(ctx, d, tried, resp) }); err != nil {
-		return nil, err // and resp may still be written
-	}
-	return resp, nil
+	// After an error resp may still be written: nobody looks at it.
+	return resp, b.flights.Alone(ctx, flight.Configuration, func(ctx context.Context) error { return b.replaceConfig(ctx, d, tried, resp) })
 }
 
 // replaceConfig stores what the fields of d make of the configuration; tried is what they
@@ -91,9 +76,10 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		return err
 	}
 	next := conn.Config
-	save := func() error { return b.configs.Save(ctx, conn) }
+	write := func() error { return b.configs.Save(ctx, conn) }
+	save := write
 	if tried.Verified || !old.SameConnection(next) {
-		save = func() error { return b.health.Replace(ctx, func() error { return b.configs.Save(ctx, conn) }) }
+		save = func() error { return b.health.Replace(ctx, write) }
 	}
 	livesOn := ""
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
@@ -121,7 +107,7 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 // configDelete serves DELETE mdi/config.
 func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	resp := &logical.Response{}
-	err := b.flights.Alone(ctx, flight.Farewell, func(ctx context.Context) error {
+	return resp, b.flights.Alone(ctx, flight.Farewell, func(ctx context.Context) error {
 		old, unknown := b.configs.Current(ctx)
 		livesOn, err := b.rotation.TurnAway(ctx, func() error { return b.configs.Remove(ctx) })
 		if err != nil {
@@ -138,8 +124,4 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 		b.events.Send(ctx, event.ConfigDelete, configPath)
 		return nil
 	})
-	if err != nil {
-		return nil, err // and resp may still be written
-	}
-	return resp, nil
 }

@@ -17,8 +17,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
-const deploymentPackagePath = "deployment-package"
-
 // packageFields are the fields of the answer.
 func packageFields(p *graph.Package) []field.Spec {
 	return []field.Spec{
@@ -27,19 +25,17 @@ func packageFields(p *graph.Package) []field.Spec {
 	}
 }
 
-func pathDeploymentPackage() *framework.Path {
-	return path(deploymentPackagePath, `Read where the sensor's installer can be downloaded, and its version.`, `
+var pathDeploymentPackage = path("deployment-package", `Read where the sensor's installer can be downloaded, and its version.`, `
 The package carries the endpoints of the tenant's cloud, so key and package belong
 together. Graph names the address; it is passed on only if it is https on one of
 Microsoft's documented hosts, unless graph_endpoint is overridden, and then with a
 warning. The app registration needs SecurityIdentitiesSensors.Read.All for this,
 besides the permission for the key.
 `, nil, operations{
-		// It changes nothing, but the active node has the token already.
-		logical.ReadOperation: forwarded("read deployment-package", (*backend).deploymentPackageRead, "Read the address and version of the sensor's installer.",
-			returning("Where the installer is.", field.ReadSchema(packageFields(&graph.Package{})))),
-	})
-}
+	// It changes nothing, but the active node has the token already.
+	logical.ReadOperation: forwarded("read deployment-package", (*backend).deploymentPackageRead, "Read the address and version of the sensor's installer.",
+		returning("Where the installer is.", packageFields(&graph.Package{}))),
+})
 
 // deploymentPackageRead serves GET mdi/deployment-package.
 func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -57,31 +57,27 @@ var secretKey = &framework.Secret{
 	Revoke: ofMount((*backend).revokeKey),
 }
 
-func pathKey() *framework.Path {
-	return path(keyPath, `Regenerate the deployment access key and return it under a lease.`, `
+var pathKey = path(keyPath, `Regenerate the deployment access key and return it under a lease.`, `
 Every read regenerates the key through Microsoft Graph, which makes every earlier key
 useless for new installations, unless max_key_age of the configuration lets it be
 shared. Reads that overlap share one regeneration. The lease cannot be renewed. When
 the last lease on the current key has ended or has been revoked, the key is
 regenerated once more, so that the one that was handed out stops working.
 `, nil, operations{
-		logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
-			returning("The key and its lease.", secretKey.Fields)),
-	})
-}
+	logical.ReadOperation: forwarded("generate key", (*backend).keyRead, "Regenerate the deployment access key and return it under a lease.",
+		returning("The key and its lease.", keyFields(accesskey.Record{}, false))),
+})
 
-func pathRoleKey() *framework.Path {
-	return path(keyPath+"/"+framework.GenericNameRegex(fieldRole), `Return the deployment access key under a role's terms, shared if they allow it.`, `
+var pathRoleKey = path(keyPath+"/"+framework.GenericNameRegex(fieldRole), `Return the deployment access key under a role's terms, shared if they allow it.`, `
 Readers of the role get the current key as long as the role's max_key_age allows
 it, and otherwise a new one, so any number of hosts can hold the same key. A key is
 compared with the tenant's before it is shared, if the last comparison is older
 than drift_check_interval. The lease cannot be renewed, and lasts for the role's
 ttl. When the last lease on the current key has ended, the key is regenerated.
-`, fields{fieldRole: {Type: framework.TypeString, Description: nameOfRole, Required: true}}, operations{
-		logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
-			returning("The key and its lease.", secretKey.Fields)),
-	})
-}
+`, []field.Spec{roleName(fieldRole)}, operations{
+	logical.ReadOperation: forwarded("generate key-for-role", (*backend).roleKeyRead, "Return the deployment access key under a role's terms.",
+		returning("The key and its lease.", keyFields(accesskey.Record{}, false))),
+})
 
 // keyRead serves GET mdi/key.
 func (b *backend) keyRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

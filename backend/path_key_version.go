@@ -12,8 +12,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 )
 
-const keyVersionPath = "key-version"
-
 // keyVersionFields are the fields of the answer.
 func keyVersionFields(r *accesskey.Record) []field.Spec {
 	return []field.Spec{
@@ -23,17 +21,15 @@ func keyVersionFields(r *accesskey.Record) []field.Spec {
 	}
 }
 
-func pathKeyVersion() *framework.Path {
-	return path(keyVersionPath, `Read which version of the deployment access key is current, without the key.`, `
+var pathKeyVersion = path("key-version", `Read which version of the deployment access key is current, without the key.`, `
 For a host that has a key and is about to use it: a key whose key_version is not the
 current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
 a key that was regenerated in the Defender portal shows only after the next comparison.
 Give hosts read on this path beside that on the key.
 `, nil, operations{
-		logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
-			returning("The version of the current key.", field.ReadSchema(keyVersionFields(&accesskey.Record{})))),
-	})
-}
+	logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
+		returning("The version of the current key.", keyVersionFields(&accesskey.Record{}))),
+})
 
 // keyVersionRead serves GET mdi/key-version.
 func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -18,17 +18,21 @@ const (
 	rolesPath = event.PathRoles
 	fieldName = "name"
 
-	roleName   = "ASCII letters, digits and _, with - and dots between them"
-	nameOfRole = "Name of the role: " + roleName + "."
+	roleNames = "ASCII letters, digits and _, with - and dots between them"
 )
 
+// roleName is a field with the name of a role, which is in the path.
+func roleName(called string) field.Spec {
+	return field.Spec{Name: called, Type: framework.TypeString, Description: "Name of the role: " + roleNames + "."}
+}
+
 func pathRoles() *framework.Path {
-	p := path(rolesPath+"?", `List the roles.`, `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`, fields{
-		"after": {Type: framework.TypeString, Description: "Name after which the list begins.", Query: true},
-		"limit": {Type: framework.TypeInt, Description: "How many names to list at most; 0 or less lists all.", Query: true},
+	p := path(rolesPath+"?", `List the roles.`, `The names of all roles, in alphabetical order, in pages if "after" and "limit" are given.`, []field.Spec{
+		{Name: "after", Type: framework.TypeString, Query: true, Description: "Name after which the list begins."},
+		{Name: "limit", Type: framework.TypeInt, Query: true, Description: "How many names to list at most; 0 or less lists all."},
 	}, operations{
-		logical.ListOperation: local("list roles", (*backend).rolesList, "List the roles.", returning("The names of the roles.", fields{
-			"keys": {Type: framework.TypeStringSlice, Description: "The names; missing if there are none."},
+		logical.ListOperation: local("list roles", (*backend).rolesList, "List the roles.", returning("The names of the roles.", []field.Spec{
+			field.IfKnown("keys", framework.TypeStringSlice, "The names; missing if there are none.", nil),
 		})),
 	})
 	p.DisplayAttrs.Navigation, p.DisplayAttrs.ItemType = true, "Role"
@@ -36,8 +40,7 @@ func pathRoles() *framework.Path {
 }
 
 func pathRole() *framework.Path {
-	takes, stored := field.Schema(new(role.Role).Fields()), returningNothing("The role has been stored.")
-	takes[fieldName] = &framework.FieldSchema{Type: framework.TypeString, Description: nameOfRole, Required: true}
+	stored := returningNothing("The role has been stored.")
 	p := path(rolesPath+framework.GenericNameRegex(fieldName), `Manage the roles under which the key is shared.`, `
 A role says on which terms its readers get the key at key/:role: for how long, and
 how old a key may be to be shared with them. Without max_key_age a key of any age
@@ -47,30 +50,21 @@ read, so that readers break each other's installations.
 
 Roles are the unit of policy: path "mdi/key/sensor-hosts" { capabilities = ["read"] }.
 Deleting a role leaves the leases that were given under it as they are.
-`, takes, operations{
+`, append(new(role.Role).Fields(), roleName(fieldName)), operations{
 		logical.CreateOperation: forwarded("write role", (*backend).roleWrite, "Create a role.", stored),
 		logical.UpdateOperation: forwarded("write role", (*backend).roleWrite, "Change a role; fields that are not named keep their value.", stored),
 		logical.PatchOperation:  forwarded("patch role", (*backend).roleWrite, "Change the named fields of a role; null unsets one.", stored),
 		logical.DeleteOperation: forwarded("delete role", (*backend).roleDelete, "Delete a role.", returningNothing("There is no such role.")),
-		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", field.ReadSchema(new(role.Role).Fields()))),
+		logical.ReadOperation:   local("read role", (*backend).roleRead, "Read a role.", returning("The role.", new(role.Role).Fields())),
 	})
 	p.DisplayAttrs.ItemType, p.DisplayAttrs.Action = "Role", "Create"
-	p.ExistenceCheck = ofMount((*backend).roleExists)
 	return p
-}
-
-func (b *backend) roleExists(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
-	found, err := b.roles.Get(ctx, d.Get(fieldName).(string))
-	return found != nil, err
 }
 
 // rolesList serves LIST mdi/roles.
 func (b *backend) rolesList(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	names, err := b.roles.List(ctx, d.Get("after").(string), d.Get("limit").(int))
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(names), nil
+	return logical.ListResponse(names), err
 }
 
 // roleRead serves GET mdi/roles/:name.

@@ -15,8 +15,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
-const rotateKeyPath = "rotate-key"
-
 // rotateKeyFields are the fields of the answer.
 func rotateKeyFields(r *accesskey.Record) []field.Spec {
 	return []field.Spec{
@@ -25,18 +23,16 @@ func rotateKeyFields(r *accesskey.Record) []field.Spec {
 	}
 }
 
-func pathRotateKey() *framework.Path {
-	return path(rotateKeyPath, `Regenerate the deployment access key now and disclose nothing.`, `
+var pathRotateKey = path("rotate-key", `Regenerate the deployment access key now and disclose nothing.`, `
 For the case that a key may have leaked: every key known so far becomes useless
 for new installations, at once, whatever leases there are on it. Installed sensors
 are not affected. The new key is returned to nobody; readers get one when they
 read again. If Microsoft Graph does not confirm it in time, the answer is an error,
 and the engine goes on until it does: see wanted_since in status.
 `, nil, operations{
-		logical.UpdateOperation: forwarded("rotate key", (*backend).rotateKey, "Regenerate the deployment access key and disclose nothing.",
-			returning("The key has been regenerated.", field.ReadSchema(rotateKeyFields(&accesskey.Record{})))),
-	})
-}
+	logical.UpdateOperation: forwarded("rotate key", (*backend).rotateKey, "Regenerate the deployment access key and disclose nothing.",
+		returning("The key has been regenerated.", rotateKeyFields(&accesskey.Record{}))),
+})
 
 // rotateKey serves POST mdi/rotate-key.
 func (b *backend) rotateKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -12,22 +12,17 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
-	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/status"
 )
 
-const statusPath = event.PathStatus
-
-func pathStatus() *framework.Path {
-	return path(statusPath, `Read the state of the engine, without any secret.`, `
+var pathStatus = path(event.PathStatus, `Read the state of the engine, without any secret.`, `
 It is read from storage alone, so it answers whatever state Graph is in. What has no
 value is left out. Alert on state, which begins with the worst of what is wrong: ok,
 attention, failing or unconfigured.
 `, nil, operations{
-		logical.ReadOperation: forwarded("read status", (*backend).statusRead, "Read the state of the engine.", returning("The state of the engine.", field.ReadSchema(new(status.State).Fields()))),
-	})
-}
+	logical.ReadOperation: forwarded("read status", (*backend).statusRead, "Read the state of the engine.", returning("The state of the engine.", new(status.State).Fields())),
+})
 
 // statusRead serves GET mdi/status. It asks storage only, so it answers whatever state
 // Graph is in, and if single entries cannot be decoded.

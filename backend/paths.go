@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -19,30 +18,19 @@ import (
 
 // paths are those of every mount. They are made once for all mounts of a process, since they
 // take more memory than everything else that a mount needs at first.
-var paths = sync.OnceValue(func() []*framework.Path {
-	return []*framework.Path{
-		pathConfig(),
-		pathRoles(),
-		pathRole(),
-		pathKey(),
-		pathRoleKey(),
-		pathKeyVersion(),
-		pathRotateKey(),
-		pathRotateRoot(),
-		pathStatus(),
-		pathDeploymentPackage(),
-	}
-})
+var paths = []*framework.Path{
+	pathConfig, pathRoles(), pathRole(), pathKey, pathRoleKey, pathKeyVersion, pathRotateKey, pathRotateRoot, pathStatus, pathDeploymentPackage,
+}
 
 // method is a method of the mount that a request is for.
-type method[R any] = func(*backend, context.Context, *logical.Request, *framework.FieldData) (R, error)
+type method = func(*backend, context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
 
 // mountKey finds that mount in the context of a request.
 type mountKey struct{}
 
 // ofMount makes a method callable for the framework.
-func ofMount[R any](m method[R]) func(context.Context, *logical.Request, *framework.FieldData) (R, error) {
-	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (R, error) {
+func ofMount(m method) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		return m(ctx.Value(mountKey{}).(*backend), ctx, req, d)
 	}
 }
@@ -50,28 +38,33 @@ func ofMount[R any](m method[R]) func(context.Context, *logical.Request, *framew
 // responses declares what an operation returns, by status.
 type responses = map[int][]framework.Response
 
-// fields are those of a request or a response.
-type fields = map[string]*framework.FieldSchema
-
 // operations are those of a path.
 type operations = map[logical.Operation]framework.OperationHandler
 
 // path declares a path of the engine, and what its requests may contain. The pattern is
 // complete: the framework would add the ^ while another mount reads it.
-func path(pattern, synopsis, description string, takes fields, does operations) *framework.Path {
-	return &framework.Path{
-		Pattern:         "^" + pattern + "$",
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: "mdi"}, // of names in Vault's OpenAPI document
-		Fields:          takes,
-		Operations:      does,
-		HelpSynopsis:    synopsis,
-		HelpDescription: strings.TrimSpace(description) + answers(takes, does),
+func path(pattern, synopsis, description string, takes []field.Spec, does operations) *framework.Path {
+	p := &framework.Path{
+		Pattern:      "^" + pattern + "$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: "mdi"}, // of names in Vault's OpenAPI document
+		Fields:       field.Schema(takes),
+		Operations:   does,
+		HelpSynopsis: synopsis,
 	}
+	p.HelpDescription = strings.TrimSpace(description) + answers(p)
+	if does[logical.CreateOperation] != nil {
+		// A write creates what a read does not find.
+		p.ExistenceCheck = func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+			found, err := does[logical.ReadOperation].Handler()(ctx, req, d)
+			return found != nil, err
+		}
+	}
+	return p
 }
 
 // local declares an operation that any node answers from its own storage. The name, such
 // as "read role", is that of the operation in Vault's OpenAPI document.
-func local(name string, serve method[*logical.Response], summary string, returns responses) *framework.PathOperation {
+func local(name string, serve method, summary string, returns responses) *framework.PathOperation {
 	verb, suffix, _ := strings.Cut(name, " ")
 	return &framework.PathOperation{
 		Callback:     ofMount(serve),
@@ -83,35 +76,35 @@ func local(name string, serve method[*logical.Response], summary string, returns
 
 // forwarded declares an operation that writes, calls Graph, or needs what only the active
 // node knows. Performance standbys and secondaries forward it before it does anything.
-func forwarded(name string, serve method[*logical.Response], summary string, returns responses) *framework.PathOperation {
+func forwarded(name string, serve method, summary string, returns responses) *framework.PathOperation {
 	o := local(name, serve, summary, returns)
 	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
 	return o
 }
 
 // returning declares a response with data.
-func returning(description string, with fields) responses {
-	return responses{http.StatusOK: {{Description: description, Fields: with}}}
+func returning(description string, with []field.Spec) responses {
+	return responses{http.StatusOK: {{Description: description, Fields: field.ReadSchema(with)}}}
 }
 
 // returningNothing declares a response without data: 204, or 200 if there are warnings.
 func returningNothing(description string) responses {
-	declared := returning(description+" There are warnings.", fields{})
-	declared[http.StatusNoContent] = []framework.Response{{Description: description, Fields: fields{}}}
+	declared := returning(description+" There are warnings.", nil)
+	declared[http.StatusNoContent] = returning(description, nil)[http.StatusOK]
 	return declared
 }
 
 // answers describes the fields that only responses of a path have, in the form in which
 // path-help shows parameters: it leaves out responses.
-func answers(takes fields, does operations) string {
-	text, answered := "", fields{}
-	for _, o := range does {
+func answers(p *framework.Path) string {
+	text, answered := "", map[string]*framework.FieldSchema{}
+	for _, o := range p.Operations {
 		for _, r := range o.Properties().Responses[http.StatusOK] {
 			maps.Copy(answered, r.Fields)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(answered)) {
-		if f := answered[name]; takes[name] == nil {
+		if f := answered[name]; p.Fields[name] == nil {
 			text += fmt.Sprintf("\n\n    %s (%s)\n\n        %s", name, f.Type, f.Description)
 		}
 	}
@@ -128,7 +121,7 @@ func badName(req *logical.Request) error {
 	if name == "" || req.Secret != nil || req.Operation == logical.ListOperation {
 		return nil
 	}
-	return &field.Error{Field: name, Problem: "must be made of " + roleName}
+	return &field.Error{Field: name, Problem: "must be made of " + roleNames}
 }
 
 // shown answers a read with the fields of t, or, if that is nil, by saying that there is none.

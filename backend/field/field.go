@@ -50,6 +50,7 @@ type Spec struct {
 	Secret      bool     // never read back
 	Optional    bool     // a read lacks it if it is zero, or unset if it can be
 	Required    bool     // a text that must not be missing after a write
+	Query       bool     // of a read, in the query of its address
 	// For is the type of credential that the field belongs to; "" for none in particular.
 	For string
 	// Redirects says that the field decides where a credential is sent, so that changing
@@ -74,7 +75,7 @@ type Spec struct {
 func Schema(specs []Spec) map[string]*framework.FieldSchema {
 	schema := map[string]*framework.FieldSchema{}
 	for _, s := range specs {
-		f := &framework.FieldSchema{Type: s.kind(), Default: s.Default, Description: s.Description}
+		f := &framework.FieldSchema{Type: s.kind(), Default: s.Default, Description: s.Description, Query: s.Query}
 		attributes := framework.DisplayAttributes{Name: s.Title, Group: s.Group, Sensitive: s.Secret}
 		if s.Multiline {
 			attributes.EditType = textArea

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import "example.com/vault-plugin-secrets-mdi/backend/event"
+
+// Paths, as tests use them.
+const (
+	keyVersionPath        = "key-version"
+	rotateKeyPath         = "rotate-key"
+	rotateRootPath        = event.PathRotateRoot
+	statusPath            = event.PathStatus
+	deploymentPackagePath = "deployment-package"
+)
