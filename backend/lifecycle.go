@@ -30,7 +30,7 @@ func (b *backend) initialize(ctx context.Context, req *logical.InitializationReq
 	var others sync.WaitGroup
 	others.Go(func() { _, _ = b.configs.Current(ctx) })
 	others.Go(func() { _, _ = b.keys.Record(ctx) })
-	others.Go(func() { b.core.ask() })
+	others.Go(func() { b.core.ReplicationState() })
 	format.Check(ctx, req.Storage, b.WriteSafeReplicationState)
 	others.Wait()
 	return nil

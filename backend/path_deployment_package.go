@@ -47,12 +47,9 @@ func (b *backend) deploymentPackageRead(ctx context.Context, _ *logical.Request,
 		return nil, err
 	}
 	found, err := conn.Graph.DeploymentPackage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	resp := &logical.Response{Data: field.Read(packageFields(&found))}
-	if found.Documented() {
-		return resp, nil
+	resp, err := shown(&found, packageFields, err)
+	if err != nil || found.Documented() {
+		return resp, err
 	}
 	if conn.Config.GraphEndpoint == "" || !strings.HasPrefix(found.DownloadURL, "https://") {
 		hclog.FromContext(ctx).Error("Graph named a deployment package that is not on one of Microsoft's documented hosts")

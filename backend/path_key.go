@@ -23,14 +23,8 @@ const (
 	// leases of an older release have to stay revocable.
 	secretTypeKey = "deployment_access_key"
 
-	fieldDeploymentAccessKey = "deployment_access_key"
-	fieldKeyVersion          = "key_version"
-	fieldRegeneratedAt       = "regenerated_at"
-	fieldReused              = "reused"
-
-	// What a lease remembers: the version of its key and the id of its record.
-	internalKeyVersion = "key_version"
-	internalLeaseID    = "ledger_id"
+	fieldKeyVersion    = "key_version"
+	fieldRegeneratedAt = "regenerated_at"
 )
 
 // keyFields are the fields of an answer with a key. Core stores a copy of them with every
@@ -38,13 +32,13 @@ const (
 func keyFields(rec accesskey.Record, reused bool) []field.Spec {
 	return []field.Spec{
 		{
-			Name: fieldDeploymentAccessKey, Title: "Deployment access key", Type: framework.TypeString, Secret: true,
+			Name: "deployment_access_key", Title: "Deployment access key", Type: framework.TypeString, Secret: true,
 			Description: "The deployment access key, for AccessKey or AccessKeyFile of the sensor's installer.",
 			Get:         func() any { return rec.Key },
 		},
 		field.Always(fieldKeyVersion, framework.TypeInt, "Number of the key: each new key gets a higher one than any before. It goes back if Graph names an earlier key again.", rec.Version),
 		field.Always(fieldRegeneratedAt, framework.TypeTime, "When the key was regenerated.", field.Time(rec.RegeneratedAt)),
-		field.Always(fieldReused, framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", reused),
+		field.Always("reused", framework.TypeBool, "False if the key was regenerated after the request arrived, or by a regeneration that was under way.", reused),
 	}
 }
 
@@ -116,10 +110,7 @@ func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Respons
 		return nil, err
 	}
 	l := got.Lease
-	resp := secretKey.Response(field.Read(keyFields(l.Record, got.Reused)), map[string]any{
-		internalKeyVersion: l.Record.Version,
-		internalLeaseID:    l.ID,
-	})
+	resp := secretKey.Response(field.Read(keyFields(l.Record, got.Reused)), map[string]any{"key_version": l.Record.Version, "ledger_id": l.ID})
 	resp.Secret.TTL = l.TTL
 	resp.Secret.MaxTTL = l.TTL // Response leaves it out
 	if l.Short {
@@ -163,4 +154,32 @@ func leaseOf(secret *logical.Secret) (version int, id string, ok bool) {
 	stored, _ := json.Marshal(secret.InternalData) // from which it came
 	err := json.Unmarshal(stored, &kept)
 	return kept.Version, kept.ID, err == nil && kept.Version > 0 && kept.ID != ""
+}
+
+// keyVersionFields are the fields of the answer.
+func keyVersionFields(r *accesskey.Record) []field.Spec {
+	return []field.Spec{
+		field.Always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", r.Version),
+		field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", field.Time(r.RegeneratedAt)),
+		field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", r.Watch != nil || r.Intent != nil),
+	}
+}
+
+var pathKeyVersion = path("key-version", `Read which version of the deployment access key is current, without the key.`, `
+For a host that has a key and is about to use it: a key whose key_version is not the
+current one has been replaced. There is no lease, and Microsoft Graph is not asked, so
+a key that was regenerated in the Defender portal shows only after the next comparison.
+Give hosts read on this path beside that on the key.
+`, nil, operations{
+	logical.ReadOperation: forwarded("read key-version", (*backend).keyVersionRead, "Read which version of the key is current.",
+		returning("The version of the current key.", keyVersionFields(&accesskey.Record{}))),
+})
+
+// keyVersionRead serves GET mdi/key-version.
+func (b *backend) keyVersionRead(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	if _, err := b.configs.Current(ctx); err != nil {
+		return nil, err
+	}
+	rec, err := b.keys.Record(ctx)
+	return shown(&rec, keyVersionFields, err)
 }

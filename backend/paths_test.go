@@ -12,3 +12,11 @@ const (
 	statusPath            = event.PathStatus
 	deploymentPackagePath = "deployment-package"
 )
+
+// Fields of mdi/key, and what its leases remember, as tests use them.
+const (
+	fieldDeploymentAccessKey = "deployment_access_key"
+	fieldReused              = "reused"
+	internalKeyVersion       = "key_version"
+	internalLeaseID          = "ledger_id"
+)

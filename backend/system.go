@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// systemFor is how long core's answers about the node are remembered.
+	// systemFor is how long core's answer about the node is remembered.
 	systemFor = time.Second
 
 	// maxTTLFor is how long the mount's maximum lease TTL is remembered: asking core for it
@@ -35,17 +35,11 @@ const mustForward = consts.ReplicationPerformanceStandby | consts.ReplicationPer
 type system struct {
 	logical.SystemView
 	now   func() time.Time
-	place remembered[place]
+	state remembered[consts.ReplicationState]
 	limit remembered[time.Duration]
 
 	defaultTTL atomic.Int64 // default-lease-ttl, when maxTTL last asked for it
 	toldOfIt   atomic.Bool  // a reader has been told that it has no effect
-}
-
-// place is what core says of the node and the mount.
-type place struct {
-	state consts.ReplicationState
-	local bool
 }
 
 // remembered is an answer of core's, and when it was asked for.
@@ -70,18 +64,19 @@ func (r *remembered[T]) get(now time.Time, d time.Duration, ask func() (value T,
 	return value
 }
 
-func (s *system) ask() place {
-	return s.place.get(s.now(), systemFor, func() (place, bool) {
-		found := place{s.SystemView.ReplicationState(), s.SystemView.LocalMount()}
-		return found, !found.state.HasState(mustForward)
+// ReplicationState implements logical.SystemView.
+func (s *system) ReplicationState() consts.ReplicationState {
+	return s.state.get(s.now(), systemFor, func() (consts.ReplicationState, bool) {
+		state := s.SystemView.ReplicationState()
+		return state, !state.HasState(mustForward)
 	})
 }
 
-// ReplicationState implements logical.SystemView.
-func (s *system) ReplicationState() consts.ReplicationState { return s.ask().state }
-
-// LocalMount implements logical.SystemView.
-func (s *system) LocalMount() bool { return s.ask().local }
+// LocalMount implements logical.SystemView. Who asks wants to know whether a secondary may
+// write, so on other nodes core is not asked.
+func (s *system) LocalMount() bool {
+	return s.ReplicationState().HasState(consts.ReplicationPerformanceSecondary) && s.SystemView.LocalMount()
+}
 
 // maxTTL returns the mount's maximum lease TTL, 0 if core cannot be asked. Until a reader has
 // been told that it has no effect, it asks for the default as well. That is once a minute:
