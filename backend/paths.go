@@ -89,9 +89,10 @@ func returning(description string, with []field.Spec) responses {
 
 // returningNothing declares a response without data: 204, or 200 if there are warnings.
 func returningNothing(description string) responses {
-	declared := returning(description+" There are warnings.", nil)
-	declared[http.StatusNoContent] = returning(description, nil)[http.StatusOK]
-	return declared
+	return responses{
+		http.StatusNoContent: {{Description: description}},
+		http.StatusOK:        {{Description: description + " There are warnings."}},
+	}
 }
 
 // answers describes the fields that only responses of a path have, in the form in which
