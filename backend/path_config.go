@@ -76,10 +76,9 @@ func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tri
 		return err
 	}
 	next := conn.Config
-	write := func() error { return b.configs.Save(ctx, conn) }
-	save := write
+	save := func() error { return b.configs.Save(ctx, conn) }
 	if tried.Verified || !old.SameConnection(next) {
-		save = func() error { return b.health.Replace(ctx, write) }
+		save = func() error { return b.health.Replace(ctx, func() error { return b.configs.Save(ctx, conn) }) }
 	}
 	livesOn := ""
 	if old != nil && old.Policy().Workspace != next.Policy().Workspace {
