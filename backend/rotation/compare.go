@@ -73,7 +73,7 @@ func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, nu
 // ofGraph returns Graph's part in a failure, as metadata of an event.
 func ofGraph(failure error) []string {
 	if remote, ok := errors.AsType[*graph.Error](failure); ok {
-		return []string{event.Code, remote.Code, event.RequestID, remote.RequestID}
+		return []string{"code", remote.Code, "request_id", remote.RequestID}
 	}
 	return nil
 }

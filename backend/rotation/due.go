@@ -136,7 +136,7 @@ func (m *Manager) noticeMissed(ctx context.Context, cfg *config.Config, rec acce
 	logReport(ctx, err)
 	if isNew {
 		hclog.FromContext(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
-		m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, event.DueAt, timestamp(missed))
+		m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, "due_at", timestamp(missed))
 	}
 }
 

@@ -255,11 +255,11 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failu
 	case failure != nil:
 		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
 		logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
-		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
+		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{"cause", a.cause}, ofGraph(failure)...)...)
 	default:
 		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
 		logReport(ctx, a.Health.Succeeded(ctx))
-		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, event.Cause, rec.Cause)
+		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, "cause", rec.Cause)
 		if before.Disclosed {
 			a.Events.SendOfKey(ctx, event.KeyRetire, before.Version)
 		}
