@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -58,12 +59,8 @@ const probeEach = 10 * time.Second
 // error, which could quote the report.
 var ErrUnreadable = errors.New("the storage entry " + StorageKey + " of this mount cannot be decoded: the next regeneration or comparison replaces it")
 
-// ThrottledError says that Graph has asked the engine to stay away.
-type ThrottledError struct{ Until time.Time }
-
-func (e *ThrottledError) Error() string {
-	return "Microsoft Graph has asked to be left alone until " + e.Until.UTC().Format(time.RFC3339) + ", and this request needs it"
-}
+// ErrThrottled says that Graph has asked the engine to stay away.
+var ErrThrottled = errors.New("Microsoft Graph has asked to be left alone") //nolint:staticcheck // a name
 
 // HeldError says that a regeneration has just failed, and that readers have to wait for
 // the next one.
@@ -152,7 +149,7 @@ func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, fai
 	if remote.Op == graph.OpRegenerate || remote.Op != "" && !unattended {
 		t.hold(remote, now) // whatever becomes of the report
 	}
-	return t.change(ctx, func(r *Report) bool {
+	return t.change(ctx, func(r *Report) {
 		if unattended && remote.Op == graph.OpRegenerate && r.throttled(now) { // nothing but a retirement tries then
 			t.tried.Store(true)
 		}
@@ -164,7 +161,6 @@ func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, fai
 			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), remote.RetryAfter))
 			r.Retries++
 		}
-		return true
 	})
 }
 
@@ -184,9 +180,6 @@ func (t *Tracker) hold(failure error, now time.Time) {
 // keepEvidence records what failed. What Graph or Entra has answered is not replaced by a
 // failure without an answer of theirs before a success.
 func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
-	if _, held := errors.AsType[*ThrottledError](failure); held {
-		return // nobody has been asked
-	}
 	remote := ofGraph(failure)
 	if remote.Op != "" {
 		failure = remote // what else the caller is told is of the moment
@@ -213,25 +206,21 @@ func (t *Tracker) heedThrottling(r *Report, remote *graph.Error, now time.Time) 
 // Succeeded records a regeneration. The last error stays to be read.
 func (t *Tracker) Succeeded(ctx context.Context) error {
 	t.held.Store(nil)
-	return t.change(ctx, func(r *Report) bool {
-		troubled := r.Failures != 0 || r.Retries != 0 || !r.ThrottledUntil.IsZero()
+	return t.change(ctx, func(r *Report) {
 		r.LastSuccessAt = t.now()
 		r.Failures, r.Retries, r.ProbeFailed = 0, 0, false
 		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
 		if r.DriftResult == DriftExternal { // the key is the engine's own again
-			r.DriftResult, troubled = DriftNone, true
+			r.DriftResult = DriftNone
 		}
-		// In good times the time of the last success is in the key record.
-		return troubled
 	})
 }
 
 // Compared records the result of a comparison.
 func (t *Tracker) Compared(ctx context.Context, result string) error {
-	return t.change(ctx, func(r *Report) bool {
+	return t.change(ctx, func(r *Report) {
 		r.DriftCheckedAt, r.DriftResult = t.now(), result
 		r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
-		return true
 	})
 }
 
@@ -239,9 +228,9 @@ func (t *Tracker) Compared(ctx context.Context, result string) error {
 // of a row. One over a connection that has been replaced since does not count, see
 // [Tracker.Connection].
 func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure error) (isNew bool, err error) {
-	err = t.change(ctx, func(r *Report) bool {
+	err = t.change(ctx, func(r *Report) {
 		if connection != t.Connection() {
-			return false
+			return
 		}
 		now, remote := t.now(), ofGraph(failure)
 		isNew = r.DriftResult != DriftUnknown
@@ -251,7 +240,6 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 		r.CompareHeld = now.Add(min(remote.RetryAfter, heededByReaders))
 		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), remote.RetryAfter))
 		r.CompareRetries++
-		return true
 	})
 	return isNew, err
 }
@@ -261,14 +249,8 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 // [Tracker.Replace] counts it up after the connection has been replaced.
 func (t *Tracker) Connection() int64 { return t.connection.Load() }
 
-// CompareProblem returns why the last comparison failed.
-func (t *Tracker) CompareProblem(ctx context.Context) string {
-	report, _ := t.Report(ctx)
-	return cmp.Or(report.CompareProblem, "Microsoft Graph has not been asked")
-}
-
-// May returns why work of a kind must not ask Graph now: a [*ThrottledError] while Graph
-// wants it to stay away, and for readers a [*HeldError] after a failure. A retirement may
+// May returns why work of a kind must not ask Graph now: ErrThrottled while Graph wants it
+// to stay away, and for readers a [*HeldError] after a failure. A retirement may
 // regenerate the key once in spite of what Graph wants: nobody holds it. A report that
 // cannot be read does not count.
 func (t *Tracker) May(ctx context.Context, kind Kind) error {
@@ -285,7 +267,7 @@ func (t *Tracker) May(ctx context.Context, kind Kind) error {
 		}
 	}
 	if now.Before(until) {
-		return &ThrottledError{until}
+		return fmt.Errorf("%w until %s, and this request needs it", ErrThrottled, until.UTC().Format(time.RFC3339))
 	}
 	if held := t.held.Load(); kind == Reading && held != nil {
 		if left := held.until.Sub(now); left > 0 && left <= lastHold {
@@ -299,12 +281,11 @@ func earlier(times ...time.Time) time.Time { return slices.MinFunc(times, time.T
 
 // Missed records that the window of a rotation has passed, once for each.
 func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err error) {
-	err = t.change(ctx, func(r *Report) bool {
+	err = t.change(ctx, func(r *Report) {
 		if isNew = due.After(r.MissedRotation); isNew {
 			r.MissedRotation = due
 			r.MissedRotations++
 		}
-		return isNew
 	})
 	return isNew, err
 }
@@ -327,11 +308,9 @@ func (t *Tracker) Replace(ctx context.Context, save func() error) error {
 
 func (t *Tracker) forget(ctx context.Context) error {
 	t.held.Store(nil)
-	return t.change(ctx, func(r *Report) bool {
-		before := *r
+	return t.change(ctx, func(r *Report) {
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
 		r.NextAttempt, r.CompareNext, r.CompareHeld, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-		return *r != before
 	})
 }
 
@@ -347,7 +326,7 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 	switch {
 	case err != nil:
 		return true
-	case kind != Comparison && t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
+	case t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
 		return false
 	case kind == Comparison, report.throttled(now): // a retirement asks for the key first, perhaps in vain
 		return !now.Before(report.CompareNext)
@@ -356,7 +335,7 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 	case !t.mayProbe(now):
 		return false
 	case !probe(ctx):
-		_ = t.change(ctx, func(r *Report) bool { r.ProbeFailed = false; return false }) // stored with the next change
+		_ = t.change(ctx, func(r *Report) { r.ProbeFailed = false })
 		return false
 	default:
 		return !report.ProbeFailed
@@ -417,9 +396,11 @@ func (t *Tracker) Forget() {
 	t.report = nil
 }
 
-// change stores what edit makes of the report. If that cannot be read, nothing is stored:
-// an empty one with this change in it would wipe out all that came before.
-func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool)) error {
+// change stores what edit makes of the report, if that differs. If it cannot be read, nothing is
+// stored: an empty one with this change in it would wipe out all that came before. Two fields
+// are worth no write of their own: in good times the key record has the time of the last
+// success, and a probe that fails says nothing that the next one would not.
+func (t *Tracker) change(ctx context.Context, edit func(*Report)) error {
 	unlock, err := t.lock.Write(ctx)
 	if err != nil {
 		return err
@@ -431,7 +412,10 @@ func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool))
 	case err != nil:
 		return err
 	}
-	if !edit(t.report) {
+	before := *t.report
+	edit(t.report)
+	before.LastSuccessAt, before.ProbeFailed = t.report.LastSuccessAt, t.report.ProbeFailed
+	if *t.report == before {
 		return nil
 	}
 	stored := *t.report

@@ -177,7 +177,6 @@ func TestEvidenceIsKept(t *testing.T) {
 		"then an error of our own":   {[]error{errForbidden, errDown}, 0},
 		"then a lost answer":         {[]error{errForbidden, errLost}, 0},
 		"then a proxy's page":        {[]error{entra, page, errDown, errLost}, 0},
-		"then a held comparison":     {[]error{errForbidden, &health.ThrottledError{Until: noon}}, 0},
 		"an answer after all that":   {[]error{errDown, errLost, page, errForbidden, errDown}, 3},
 		"told in another way":        {[]error{unsettled{errForbidden}, unsettled{errLost}}, 0},
 		"a page, when nothing else":  {[]error{errDown, page}, 1},
@@ -215,16 +214,6 @@ func TestEvidenceIsKept(t *testing.T) {
 			}
 		})
 	}
-}
-
-// That Graph is left alone, as it has asked, is no evidence of anything.
-func TestHeldWorkLeavesNoEvidence(t *testing.T) {
-	r := newRig(t)
-	r.failed(true, &health.ThrottledError{Until: noon.Add(time.Hour)})
-	require.Empty(t, r.report().LastError)
-	require.Zero(t, r.report().LastErrorAt)
-	require.Equal(t, 1, r.report().Failures)
-	require.False(t, r.allowed(health.Rotation, false))
 }
 
 func TestSuccessAfterSuccessIsNotStored(t *testing.T) {
@@ -293,6 +282,13 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+// requireThrottled fails unless an error says that Graph has asked to be left alone until then.
+func requireThrottled(t *testing.T, until time.Time, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, health.ErrThrottled)
+	require.Equal(t, "Microsoft Graph has asked to be left alone until "+until.Format(time.RFC3339)+", and this request needs it", err.Error())
+}
+
 // What Graph asks for is heeded by scheduled work for as long as it asks, a day at most,
 // and by readers for five minutes at most. The longest counts.
 func TestThrottling(t *testing.T) {
@@ -305,12 +301,8 @@ func TestThrottling(t *testing.T) {
 			r.failed(unattended, throttled(asked))
 			r.failed(unattended, throttled(asked/2))
 			for range 2 {
-				var refusal *health.ThrottledError
-				require.ErrorAs(t, r.tracker.May(t.Context(), health.Rotation), &refusal)
-				require.Equal(t, noon.Add(asked), refusal.Until)
-				require.Contains(t, refusal.Error(), noon.Add(asked).Format(time.RFC3339))
-				require.ErrorAs(t, r.tracker.May(t.Context(), health.Reading), &refusal)
-				require.Equal(t, noon.Add(readers), refusal.Until)
+				requireThrottled(t, noon.Add(asked), r.tracker.May(t.Context(), health.Rotation))
+				requireThrottled(t, noon.Add(readers), r.tracker.May(t.Context(), health.Reading))
 				require.Equal(t, asked, r.waits(func() bool { return r.tracker.May(t.Context(), health.Rotation) == nil }))
 				require.GreaterOrEqual(t, r.waits(func() bool { return r.allowed(health.Rotation, false) }), asked, "also if it was a reader whom Graph has told so")
 				require.Equal(t, readers, r.waits(r.mayRead))
@@ -372,7 +364,7 @@ func TestWhatHoldsReaders(t *testing.T) {
 		"engine, comparison":     {true, errNoGET, false},
 		"engine, sign-in":        {true, errNoSignIn, false},
 		"engine, storage":        {true, errDown, false},
-		"engine, held GET":       {true, &health.ThrottledError{Until: noon}, false},
+		"engine, held GET":       {true, health.ErrThrottled, false},
 		"engine, nothing at all": {true, context.DeadlineExceeded, false},
 	} {
 		r := newRig(t)
@@ -449,14 +441,14 @@ func TestRetirementThatSentNothingTriesAgain(t *testing.T) {
 // minutes at most.
 func TestComparisons(t *testing.T) {
 	r := newRig(t)
-	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
+	require.Empty(t, r.report().CompareProblem)
 	r.compared(health.DriftNone, nil)
 	for _, want := range []time.Duration{1, 2, 4} {
 		want *= time.Minute
 		r.compared(health.DriftUnknown, errDown)
 		wait := r.report().CompareNext.Sub(r.now)
 		require.True(t, wait >= want && wait <= want*6/5, "%v instead of %v", wait, want)
-		require.Equal(t, "down", r.tracker.CompareProblem(t.Context()))
+		require.Equal(t, "down", r.report().CompareProblem)
 		require.True(t, r.mayCompare())
 		require.True(t, r.allowed(health.Rotation, false), "other work does not wait for it")
 		r.now = r.now.Add(wait - 1)
@@ -467,9 +459,7 @@ func TestComparisons(t *testing.T) {
 	for asked, held := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Hour: 5 * time.Minute} {
 		r.compared(health.DriftNone, nil)
 		r.compared(health.DriftUnknown, throttled(asked))
-		var refusal *health.ThrottledError
-		require.ErrorAs(t, r.tracker.May(t.Context(), health.Comparison), &refusal)
-		require.Equal(t, r.now.Add(held), refusal.Until)
+		requireThrottled(t, r.now.Add(held), r.tracker.May(t.Context(), health.Comparison))
 		require.Equal(t, held, r.waits(r.mayCompare))
 		require.GreaterOrEqual(t, r.waits(r.mayCheck), asked)
 		require.Error(t, r.tracker.May(t.Context(), health.Rotation))
@@ -479,7 +469,6 @@ func TestComparisons(t *testing.T) {
 	}
 	r.compared(health.DriftExternal, nil)
 	require.Equal(t, health.Report{DriftCheckedAt: r.now, DriftResult: health.DriftExternal, ThrottledAt: r.now}, r.report())
-	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 }
 
 // That a key was made elsewhere is reported until the engine has made one of its own. What
@@ -674,7 +663,6 @@ func TestReportThatCannotBeReadIsKept(t *testing.T) {
 	}
 	require.NoError(t, r.tracker.May(t.Context(), health.Comparison))
 	require.NoError(t, r.tracker.May(t.Context(), health.Retirement))
-	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 	require.Equal(t, health.FirstHold, r.waits(r.mayRead))
 	require.ErrorIs(t, r.tracker.Succeeded(t.Context()), storagetest.ErrBroken)
 	require.NoError(t, r.tracker.May(t.Context(), health.Reading))

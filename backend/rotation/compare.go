@@ -12,7 +12,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
-	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
@@ -25,7 +24,7 @@ const compareBudget = 4 * time.Second
 // compare compares the record's key with the tenant's, once for all who want to know. A
 // comparison that fails is no error: the store of the key has been told.
 func (m *Manager) compare(ctx context.Context) error {
-	release, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) error {
+	release, err := m.Comparisons.Share(ctx, comparison.Order, func(ctx context.Context) error {
 		number := m.Health.Connection()
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
@@ -80,7 +79,7 @@ func ofGraph(failure error) []string {
 
 // logUncompared logs why a comparison failed, unless Graph was not even asked.
 func (m *Manager) logUncompared(ctx context.Context, err error) {
-	if _, held := errors.AsType[*health.ThrottledError](err); err != nil && !held {
+	if err != nil && !errors.Is(err, health.ErrThrottled) {
 		hclog.FromContext(ctx).Warn("the deployment access key could not be compared with the tenant's", graph.LogArgs(err)...)
 	}
 }

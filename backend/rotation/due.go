@@ -22,81 +22,82 @@ import (
 // farewellBudget bounds the retirement of a key that is left behind.
 const farewellBudget = 8 * time.Second
 
-// job is what a regeneration is for.
+// job is a piece of work with Graph. The purpose of a regeneration's flight is the cause of
+// the key that it makes.
 type job struct {
-	cause string
-	kind  health.Kind
+	kind health.Kind
 	flight.Order
 }
 
-// jobs are what is done, by the work that is due; "" is for a reader. What is not in it is a
-// comparison.
+var comparison = job{health.Comparison, flight.Order{Purpose: accesskey.WorkCompare, Rank: flight.Readers}}
+
+// jobs are what is done, by the work that is due; "" is for a reader.
 var jobs = map[string]job{
-	"":                   {accesskey.CauseRead, health.Reading, flight.Order{Purpose: Regenerating, Rank: flight.Readers, JoinAny: true}},
-	accesskey.WorkWanted: {accesskey.CauseManual, health.Rotation, flight.Order{Purpose: Rotating, Rank: flight.BreakGlass, Keep: true}},
-	accesskey.WorkRetire: {accesskey.CauseRetired, health.Retirement, flight.Order{Purpose: Retiring, Rank: flight.Retirement}},
-	accesskey.WorkRotate: {accesskey.CauseRotation, health.Rotation, flight.Order{Purpose: Scheduled, Rank: flight.Schedule}},
+	"":                    {health.Reading, flight.Order{Purpose: accesskey.CauseRead, Rank: flight.Readers, JoinAny: true}},
+	accesskey.WorkWanted:  {health.Rotation, flight.Order{Purpose: accesskey.CauseManual, Rank: flight.BreakGlass, Keep: true}},
+	accesskey.WorkRetire:  {health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Retirement}},
+	accesskey.WorkRotate:  {health.Rotation, flight.Order{Purpose: accesskey.CauseRotation, Rank: flight.Schedule}},
+	accesskey.WorkSettle:  comparison,
+	accesskey.WorkCompare: comparison,
 }
 
 // runOrder is the order in which the engine's work is run. Unlike that of the status it has
 // regenerations first: each settles a doubt as well.
 var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.WorkRotate, accesskey.WorkSettle, accesskey.WorkCompare}
 
-// RunDue does the most urgent of what is due and may be tried now. What fails has been
-// reported when it returns.
+// RunDue does the most urgent of what is due and may be tried now, on a mount that is not
+// going away: one that has been moved goes on. What fails has been reported when it returns.
 func (m *Manager) RunDue(ctx context.Context) error {
-	return errors.Join(m.runDue(ctx, runOrder), m.lookIn(ctx))
+	m.tell(ctx, accesskey.Reopened)
+	number := m.Health.Connection()
+	idle, rec, err := m.runDue(ctx, runOrder)
+	if idle == nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
+		return err
+	}
+	return m.lookIn(ctx, idle, number, rec)
 }
 
 // RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
 // be left alone.
 func (m *Manager) RetireIfDue(ctx context.Context) error {
-	return m.runDue(ctx, []string{accesskey.WorkRetire})
+	_, _, err := m.runDue(ctx, []string{accesskey.WorkRetire})
+	return err
 }
 
-func (m *Manager) runDue(ctx context.Context, order []string) error {
+// runDue does the first of the work that is due and may be tried. If there is none, it
+// returns the connection that could have done it, and the record.
+func (m *Manager) runDue(ctx context.Context, order []string) (idle *config.Connection, rec accesskey.Record, err error) {
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil || !m.Writable() {
-		return err
+		return nil, rec, err
 	}
 	rec, due, err := m.Keys.Due(ctx)
 	if err != nil {
-		return err
+		return nil, rec, err
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
 	for _, work := range order {
-		j, regenerates := jobs[work]
-		atOnce := work == accesskey.WorkWanted
-		if !regenerates { // on watch, and in doubt, the key is compared at each tick
-			j.kind, atOnce = health.Comparison, rec.Watch != nil
-		}
+		j := jobs[work]
+		// On watch, and in doubt, the key is compared at each tick.
+		atOnce := work == accesskey.WorkWanted || j == comparison && rec.Watch != nil
 		switch {
 		case !slices.Contains(due, work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
 			continue
-		case regenerates:
+		case j == comparison:
+			_ = m.compare(ctx) // reported
+		default:
 			release, _ := m.regenerate(ctx, m.attempt(work)) // the error is reported
 			release()
-		default:
-			_ = m.compare(ctx) // reported
 		}
-		return nil
+		return nil, rec, nil
 	}
-	return nil
+	return conn, rec, nil
 }
 
 // lookIn signs in about once a day while there is no key to compare, so that a withdrawn
 // consent or an expired credential shows before the first incident. It asks for no key:
 // one that Graph named would have to be watched.
-func (m *Manager) lookIn(ctx context.Context) error {
-	number := m.Health.Connection()
-	conn, err := m.configured(ctx)
-	if err != nil || conn == nil || !m.Writable() {
-		return err
-	}
-	rec, err := m.Keys.Record(ctx)
-	if err != nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
-		return err
-	}
+func (m *Manager) lookIn(ctx context.Context, conn *config.Connection, number int64, rec accesskey.Record) error {
 	report, err := m.Health.Report(ctx)
 	failed := report.DriftResult == health.DriftUnknown
 	spread := rand.N(2 * time.Hour) //nolint:gosec // so that mounts that one script has configured do not ask together

@@ -91,7 +91,7 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 	}
 	var rec accesskey.Record
 	defer func() { a.report(ctx, before, rec, err) }()
-	if err := a.prepare(ctx, conn); err != nil {
+	if err := a.prepare(ctx, conn, before); err != nil {
 		return err
 	}
 	if err := a.keepPace(ctx); err != nil {
@@ -151,20 +151,15 @@ func (a attempt) keepPace(ctx context.Context) error {
 // prepare does what can fail before there is an intent. Unattended work first asks Graph
 // for the key: while nothing answers, there must not be an intent that keeps others from
 // the key. A retirement goes on if Graph has answered with a failure of its own.
-func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
+func (a attempt) prepare(ctx context.Context, conn *config.Connection, rec accesskey.Record) error {
 	if !a.unattended() {
 		return conn.Graph.SignIn(ctx)
 	}
 	failure := a.ask(ctx, conn, a.Health.Connection(), nil) // it has been allowed to try
-	if failure == nil {
-		return nil
-	}
-	rec, err := a.Keys.Record(ctx)
-	if err != nil {
-		return err
-	}
 	remote, ok := errors.AsType[*graph.Error](failure)
 	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
+	case failure == nil:
+		return nil
 	case ok && remote.NamesNoKey() && rec.Key == "":
 		return nil // the first key of a tenant
 	case ok && remote.Signed && a.Rank == flight.Retirement && !young:
@@ -204,9 +199,9 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
 func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
-	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
-	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
-	if a.Flights.Waiters(Regenerating) == 0 {
+	awaited := a.Purpose == accesskey.CauseRead && a.Flights.Waiters(accesskey.CauseRead) > 0
+	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, Awaited: awaited, TTL: a.ttl})
+	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
 	if err == nil && finding == accesskey.OldAnswer {
@@ -253,9 +248,9 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failu
 	switch {
 	case errors.Is(failure, accesskey.ErrNotDue):
 	case failure != nil:
-		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
-		logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
-		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{"cause", a.cause}, ofGraph(failure)...)...)
+		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.Purpose)...)
+		logReport(ctx, a.Health.Failed(ctx, a.Purpose, a.unattended(), failure))
+		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{"cause", a.Purpose}, ofGraph(failure)...)...)
 	default:
 		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
 		logReport(ctx, a.Health.Succeeded(ctx))

@@ -304,7 +304,7 @@ func TestReaderWhoJoinsAFailingRetirementGoesOnAlone(t *testing.T) {
 	done.Go(func() { _ = r.manager.RetireIfDue(r.ctx) })
 	r.started(graphtest.Get, started+1)
 	done.Go(func() { answer = r.obtain(alone) })
-	require.Eventually(t, func() bool { return r.flights.Waiters(rotation.Retiring) == 2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.flights.Waiters(accesskey.CauseRetired) == 2 }, 5*time.Second, time.Millisecond)
 	r.sim.Clear()
 	done.Wait()
 	require.True(t, r.works(answer))
