@@ -24,7 +24,7 @@ const compareBudget = 4 * time.Second
 // compare compares the record's key with the tenant's, once for all who want to know. A
 // comparison that fails is no error: the store of the key has been told.
 func (m *Manager) compare(ctx context.Context) error {
-	release, err := m.Comparisons.Share(ctx, comparison.Order, func(ctx context.Context) error {
+	release, err := m.Comparisons.Share(ctx, comparing, func(ctx context.Context) error {
 		number := m.Health.Connection()
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {

@@ -25,32 +25,36 @@ const farewellBudget = 8 * time.Second
 // job is a piece of work with Graph. The purpose of a regeneration's flight is the cause of
 // the key that it makes.
 type job struct {
+	work string // without which it does not begin; "" always does
 	kind health.Kind
 	flight.Order
 }
 
-var comparison = job{health.Comparison, flight.Order{Purpose: accesskey.WorkCompare, Rank: flight.Readers}}
+var (
+	comparing = flight.Order{Purpose: accesskey.WorkCompare, Rank: flight.Readers}
 
-// jobs are what is done, by the work that is due; "" is for a reader.
-var jobs = map[string]job{
-	"":                    {health.Reading, flight.Order{Purpose: accesskey.CauseRead, Rank: flight.Readers, JoinAny: true}},
-	accesskey.WorkWanted:  {health.Rotation, flight.Order{Purpose: accesskey.CauseManual, Rank: flight.BreakGlass, Keep: true}},
-	accesskey.WorkRetire:  {health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Retirement}},
-	accesskey.WorkRotate:  {health.Rotation, flight.Order{Purpose: accesskey.CauseRotation, Rank: flight.Schedule}},
-	accesskey.WorkSettle:  comparison,
-	accesskey.WorkCompare: comparison,
-}
+	reading    = job{"", health.Reading, flight.Order{Purpose: accesskey.CauseRead, Rank: flight.Readers, JoinAny: true}}
+	retirement = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Retirement}}
+	farewell   = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Farewell}}
+	breakGlass = job{accesskey.WorkWanted, health.Rotation, flight.Order{Purpose: accesskey.CauseManual, Rank: flight.BreakGlass, Keep: true}}
 
-// runOrder is the order in which the engine's work is run. Unlike that of the status it has
-// regenerations first: each settles a doubt as well.
-var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.WorkRotate, accesskey.WorkSettle, accesskey.WorkCompare}
+	// upkeep is what the engine does by itself, in this order. Unlike that of the status it
+	// has regenerations first: each settles a doubt as well.
+	upkeep = []job{
+		breakGlass,
+		retirement,
+		{accesskey.WorkRotate, health.Rotation, flight.Order{Purpose: accesskey.CauseRotation, Rank: flight.Schedule}},
+		{accesskey.WorkSettle, health.Comparison, comparing},
+		{accesskey.WorkCompare, health.Comparison, comparing},
+	}
+)
 
 // RunDue does the most urgent of what is due and may be tried now, on a mount that is not
 // going away: one that has been moved goes on. What fails has been reported when it returns.
 func (m *Manager) RunDue(ctx context.Context) error {
 	m.tell(ctx, accesskey.Reopened)
 	number := m.Health.Connection()
-	idle, rec, err := m.runDue(ctx, runOrder)
+	idle, rec, err := m.runDue(ctx, upkeep...)
 	if idle == nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
 		return err
 	}
@@ -60,13 +64,13 @@ func (m *Manager) RunDue(ctx context.Context) error {
 // RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
 // be left alone.
 func (m *Manager) RetireIfDue(ctx context.Context) error {
-	_, _, err := m.runDue(ctx, []string{accesskey.WorkRetire})
+	_, _, err := m.runDue(ctx, retirement)
 	return err
 }
 
-// runDue does the first of the work that is due and may be tried. If there is none, it
+// runDue does the first of the jobs that is due and may be tried. If there is none, it
 // returns the connection that could have done it, and the record.
-func (m *Manager) runDue(ctx context.Context, order []string) (idle *config.Connection, rec accesskey.Record, err error) {
+func (m *Manager) runDue(ctx context.Context, jobs ...job) (idle *config.Connection, rec accesskey.Record, err error) {
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil || !m.Writable() {
 		return nil, rec, err
@@ -76,17 +80,16 @@ func (m *Manager) runDue(ctx context.Context, order []string) (idle *config.Conn
 		return nil, rec, err
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
-	for _, work := range order {
-		j := jobs[work]
-		// On watch, and in doubt, the key is compared at each tick.
-		atOnce := work == accesskey.WorkWanted || j == comparison && rec.Watch != nil
+	for _, j := range jobs {
+		compares := j.kind == health.Comparison
+		atOnce := j == breakGlass || compares && rec.Watch != nil // on watch, and in doubt, at each tick
 		switch {
-		case !slices.Contains(due, work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
+		case !slices.Contains(due, j.work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
 			continue
-		case j == comparison:
+		case compares:
 			_ = m.compare(ctx) // reported
 		default:
-			release, _ := m.regenerate(ctx, m.attempt(work)) // the error is reported
+			release, _ := m.regenerate(ctx, attempt{Manager: m, job: j}) // the error is reported
 			release()
 		}
 		return nil, rec, nil
@@ -191,9 +194,7 @@ func (m *Manager) retireNow(ctx context.Context) error {
 		if err != nil || !slices.Contains(due, accesskey.WorkRetire) {
 			return err
 		}
-		a := m.attempt(accesskey.WorkRetire)
-		a.Rank = flight.Farewell
-		if err := a.criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
+		if err := (attempt{Manager: m, job: farewell}).criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
 			return err
 		}
 	}

@@ -36,19 +36,12 @@ const (
 	leaveWithin = 5 * time.Second
 )
 
-// attempt is a regeneration. The farewell to a key that is left behind has a rank of its
-// own: there is no later.
+// attempt is a regeneration.
 type attempt struct {
 	*Manager
 	job
 
-	onlyIf string        // the work without which it does not begin; "" always does
-	since  int           // what a reader knew of: a later version that was regenerated will do
-	ttl    time.Duration // of the reader's lease
-}
-
-func (m *Manager) attempt(work string) attempt {
-	return attempt{Manager: m, job: jobs[work], onlyIf: work}
+	asks accesskey.Terms // a reader's: any version that is as fresh will do
 }
 
 // regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
@@ -126,7 +119,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 // failed.
 func (a attempt) mayBegin(ctx context.Context, rec accesskey.Record) error {
 	switch {
-	case a.onlyIf == "" && rec.MadeSince(a.since): // a flight that the reader was too late to join has made it
+	case a.work == "" && rec.MadeSince(a.asks.Fresh-1): // a flight that the reader was too late to join has made it
 		return accesskey.ErrNotDue
 	case a.urgent():
 		return nil
@@ -173,7 +166,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection, rec acces
 // too early a time, it is stored anew.
 func (a attempt) begin(ctx context.Context) error {
 	for pass := range 3 {
-		rec, _, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
+		rec, _, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.work})
 		if err != nil && pass > 0 { // there is the intent of the pass before
 			_ = a.ended(ctx, accesskey.Refused)
 		}
@@ -200,7 +193,7 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 // nothing.
 func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
 	awaited := a.Purpose == accesskey.CauseRead && a.Flights.Waiters(accesskey.CauseRead) > 0
-	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, Awaited: awaited, TTL: a.ttl})
+	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, Awaited: awaited, TTL: a.asks.TTL})
 	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}

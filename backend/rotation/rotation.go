@@ -75,10 +75,9 @@ func (m *Manager) Obtain(ctx context.Context, role func(base accesskey.Terms) ac
 	}()
 	var asks accesskey.Terms // what this reader has waited for so far
 	release, repeat, compared := func() {}, true, false
-	a := m.attempt("")
 	rec, unknown := m.Keys.Record(ctx)
-	if a.since = max(rec.Newest, rec.Version); unknown == nil {
-		asks.Fresh = a.since + 1 // what is regenerated from now on
+	if unknown == nil {
+		asks.Fresh = max(rec.Newest, rec.Version) + 1 // what is regenerated from now on
 	}
 	for {
 		got, err := m.take(ctx, role, &asks)
@@ -87,8 +86,7 @@ func (m *Manager) Obtain(ctx context.Context, role func(base accesskey.Terms) ac
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
-			a.ttl = asks.TTL
-			release, err = m.regenerate(ctx, a)
+			release, err = m.regenerate(ctx, attempt{Manager: m, job: reading, asks: asks})
 			if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
 			}
@@ -153,7 +151,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		return accesskey.Record{}, err
 	}
 	for {
-		release, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
+		release, err := m.regenerate(ctx, attempt{Manager: m, job: breakGlass})
 		release()
 		rec, failed := m.Keys.Record(ctx)
 		switch {
