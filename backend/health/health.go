@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
@@ -144,12 +145,12 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 
 // Failed records a failed attempt to regenerate the key. Unattended work is not tried
 // again before a time that grows with each failure and is no less than what Graph asks for.
-func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
+func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) {
 	now, remote := t.now(), ofGraph(failure)
 	if remote.Op == graph.OpRegenerate || remote.Op != "" && !unattended {
 		t.hold(remote, now) // whatever becomes of the report
 	}
-	return t.change(ctx, func(r *Report) {
+	t.note(ctx, func(r *Report) {
 		if unattended && remote.Op == graph.OpRegenerate && r.throttled(now) { // nothing but a retirement tries then
 			t.tried.Store(true)
 		}
@@ -204,9 +205,9 @@ func (t *Tracker) heedThrottling(r *Report, remote *graph.Error, now time.Time) 
 }
 
 // Succeeded records a regeneration. The last error stays to be read.
-func (t *Tracker) Succeeded(ctx context.Context) error {
+func (t *Tracker) Succeeded(ctx context.Context) {
 	t.held.Store(nil)
-	return t.change(ctx, func(r *Report) {
+	t.note(ctx, func(r *Report) {
 		r.LastSuccessAt = t.now()
 		r.Failures, r.Retries, r.ProbeFailed = 0, 0, false
 		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
@@ -217,8 +218,8 @@ func (t *Tracker) Succeeded(ctx context.Context) error {
 }
 
 // Compared records the result of a comparison.
-func (t *Tracker) Compared(ctx context.Context, result string) error {
-	return t.change(ctx, func(r *Report) {
+func (t *Tracker) Compared(ctx context.Context, result string) {
+	t.note(ctx, func(r *Report) {
 		r.DriftCheckedAt, r.DriftResult = t.now(), result
 		r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
 	})
@@ -227,8 +228,8 @@ func (t *Tracker) Compared(ctx context.Context, result string) error {
 // Uncompared records why a comparison failed, and reports whether it is the first failure
 // of a row. One over a connection that has been replaced since does not count, see
 // [Tracker.Connection].
-func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure error) (isNew bool, err error) {
-	err = t.change(ctx, func(r *Report) {
+func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure error) (isNew bool) {
+	t.note(ctx, func(r *Report) {
 		if connection != t.Connection() {
 			return
 		}
@@ -241,7 +242,7 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), remote.RetryAfter))
 		r.CompareRetries++
 	})
-	return isNew, err
+	return isNew
 }
 
 // Connection returns the number of the connection with Graph that failures are of. Who
@@ -280,14 +281,14 @@ func (t *Tracker) May(ctx context.Context, kind Kind) error {
 func earlier(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
 // Missed records that the window of a rotation has passed, once for each.
-func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err error) {
-	err = t.change(ctx, func(r *Report) {
+func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool) {
+	t.note(ctx, func(r *Report) {
 		if isNew = due.After(r.MissedRotation); isNew {
 			r.MissedRotation = due
 			r.MissedRotations++
 		}
 	})
-	return isNew, err
+	return isNew
 }
 
 // Replace has save put another connection in place, and forgets what keeps the engine from
@@ -394,6 +395,13 @@ func (t *Tracker) Forget() {
 	unlock, _ := t.lock.Write(context.Background()) // never fails: who holds it has a budget
 	defer unlock()
 	t.report = nil
+}
+
+// note makes a change that is not worth failing for. What cannot be stored goes on in memory.
+func (t *Tracker) note(ctx context.Context, edit func(*Report)) {
+	if err := t.change(ctx, edit); err != nil {
+		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
+	}
 }
 
 // change stores what edit makes of the report, if that differs. If it cannot be read, nothing is

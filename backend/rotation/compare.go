@@ -62,9 +62,7 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64
 
 // reportUncompared reports a comparison that failed, and sends the first of a row as an event.
 func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, number int64, failure error) {
-	isNew, err := m.Health.Uncompared(ctx, number, failure)
-	logReport(ctx, err)
-	if isNew {
+	if m.Health.Uncompared(ctx, number, failure) {
 		m.Events.SendOfKey(ctx, event.KeyCompareFail, rec.Version, ofGraph(failure)...)
 	}
 }
@@ -108,6 +106,6 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
 	}
-	logReport(ctx, m.Health.Compared(ctx, result))
+	m.Health.Compared(ctx, result)
 	return err
 }

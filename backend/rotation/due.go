@@ -116,9 +116,9 @@ func (m *Manager) lookIn(ctx context.Context, conn *config.Connection, number in
 		return nil
 	}
 	if failed {
-		err = m.Health.Compared(ctx, "")
+		m.Health.Compared(ctx, "")
 	}
-	return err
+	return nil
 }
 
 // configured returns the connection that is configured, nil if there is none.
@@ -136,9 +136,7 @@ func (m *Manager) noticeMissed(ctx context.Context, cfg *config.Config, rec acce
 	if missed.IsZero() || cfg.DisableRotation {
 		return
 	}
-	isNew, err := m.Health.Missed(ctx, missed)
-	logReport(ctx, err)
-	if isNew {
+	if m.Health.Missed(ctx, missed) {
 		hclog.FromContext(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
 		m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, "due_at", timestamp(missed))
 	}

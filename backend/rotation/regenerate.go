@@ -242,11 +242,11 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failu
 	case errors.Is(failure, accesskey.ErrNotDue):
 	case failure != nil:
 		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.Purpose)...)
-		logReport(ctx, a.Health.Failed(ctx, a.Purpose, a.unattended(), failure))
+		a.Health.Failed(ctx, a.Purpose, a.unattended(), failure)
 		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{"cause", a.Purpose}, ofGraph(failure)...)...)
 	default:
 		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
-		logReport(ctx, a.Health.Succeeded(ctx))
+		a.Health.Succeeded(ctx)
 		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, "cause", rec.Cause)
 		if before.Disclosed {
 			a.Events.SendOfKey(ctx, event.KeyRetire, before.Version)

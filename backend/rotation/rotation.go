@@ -16,13 +16,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
-	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
 
@@ -169,12 +166,5 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		if m.Sleep(ctx, between) != nil {
 			return rec, errors.Join(ErrUnconfirmed, err)
 		}
-	}
-}
-
-// logReport logs that a report could not be stored, which is no reason to fail.
-func logReport(ctx context.Context, err error) {
-	if err != nil {
-		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 	}
 }
