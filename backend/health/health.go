@@ -355,12 +355,9 @@ func (t *Tracker) mayProbe(now time.Time) bool {
 
 // Report returns the report.
 func (t *Tracker) Report(ctx context.Context) (Report, error) {
-	unlock, err := t.lock.Write(ctx)
-	if err != nil {
-		return Report{}, err
-	}
+	unlock, err := t.load(ctx)
 	defer unlock()
-	if err := t.load(ctx); err != nil {
+	if err != nil {
 		return Report{}, err
 	}
 	return *t.report, nil
@@ -377,14 +374,13 @@ func (r *Report) correct(now time.Time) {
 	if longest := now.Add(LastRetry + LastRetry/5); r.NextAttempt.After(longest) && r.NextAttempt.After(r.ThrottledUntil) {
 		r.NextAttempt = time.Time{}
 	}
-	r.LastErrorAt = earlier(r.LastErrorAt, now)
 	if r.DriftCheckedAt.After(now) {
 		r.DriftCheckedAt, r.CompareNext, r.CompareHeld = now, time.Time{}, time.Time{}
 	}
 	if r.MissedRotation.After(now) {
 		r.MissedRotation = time.Time{}
 	}
-	r.LastSuccessAt = earlier(r.LastSuccessAt, now)
+	r.LastErrorAt, r.LastSuccessAt = earlier(r.LastErrorAt, now), earlier(r.LastSuccessAt, now)
 }
 
 // throttled reports whether Graph wants the engine to stay away.
@@ -409,12 +405,9 @@ func (t *Tracker) note(ctx context.Context, edit func(*Report)) {
 // are worth no write of their own: in good times the key record has the time of the last
 // success, and a probe that fails says nothing that the next one would not.
 func (t *Tracker) change(ctx context.Context, edit func(*Report)) error {
-	unlock, err := t.lock.Write(ctx)
-	if err != nil {
-		return err
-	}
+	unlock, err := t.load(ctx)
 	defer unlock()
-	switch err := t.load(ctx); {
+	switch {
 	case errors.Is(err, ErrUnreadable):
 		t.report = &Report{} // nothing of the stored one will ever be read again
 	case err != nil:
@@ -431,15 +424,20 @@ func (t *Tracker) change(ctx context.Context, edit func(*Report)) error {
 	return store.Save(ctx, t.storage, StorageKey, stored)
 }
 
-func (t *Tracker) load(ctx context.Context) error {
+// load sees to it that the report is known and makes sense, and holds the lock until unlock is
+// called. That is also to be called after an error.
+func (t *Tracker) load(ctx context.Context) (unlock func(), err error) {
+	if unlock, err = t.lock.Write(ctx); err != nil {
+		return func() {}, err
+	}
 	if t.report == nil {
 		report := &Report{}
 		if _, err := store.Load(ctx, t.storage, StorageKey, report, ErrUnreadable); err != nil {
-			return err
+			return unlock, err
 		}
 		report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
 		t.report = report
 	}
 	t.report.correct(t.now())
-	return nil
+	return unlock, nil
 }
