@@ -45,8 +45,7 @@ type attempt struct {
 }
 
 // regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
-// begins before release is called, which may be called at any time. It is [accesskey.ErrNotDue] if the joined work was not
-// made for those who wait.
+// begins before release is called, which may be called at any time.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (release func(), err error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }
@@ -62,15 +61,7 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 //     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
-//
-// A failure of unattended work is marked as [accesskey.ErrNotDue], so that readers who
-// joined it are judged anew: they may fare better.
 func (a attempt) criticalSection(ctx context.Context) (err error) {
-	defer func() { // after the report, which gets the failure itself
-		if err != nil && a.unattended() {
-			err = errors.Join(accesskey.ErrNotDue, err)
-		}
-	}()
 	conn, err := a.Configs.Current(ctx)
 	if err != nil {
 		return err
@@ -79,8 +70,13 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.mayBegin(ctx, before); err != nil {
-		return err
+	if a.work == "" && before.MadeSince(a.asks.Fresh-1) {
+		return nil // other work, for which it had to wait, has made a key for the reader
+	}
+	if !a.urgent() {
+		if err := a.Health.May(ctx, a.kind); err != nil {
+			return err
+		}
 	}
 	var rec accesskey.Record
 	defer func() { a.report(ctx, before, rec, err) }()
@@ -112,20 +108,6 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 		return rec, a.afterFailure(ctx, err)
 	}
 	return a.answered(ctx, key)
-}
-
-// mayBegin returns why the attempt is not made, nil if it is: there is a key for the
-// reader, Graph has asked to be left alone, or the last regeneration for a reader has just
-// failed.
-func (a attempt) mayBegin(ctx context.Context, rec accesskey.Record) error {
-	switch {
-	case a.work == "" && rec.MadeSince(a.asks.Fresh-1): // a flight that the reader was too late to join has made it
-		return accesskey.ErrNotDue
-	case a.urgent():
-		return nil
-	default:
-		return a.Health.May(ctx, a.kind)
-	}
 }
 
 // urgent says that the attempt waits for nothing: an operator breaks the glass, or the mount
