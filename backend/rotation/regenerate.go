@@ -61,7 +61,7 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 //     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
-func (a attempt) criticalSection(ctx context.Context) (err error) {
+func (a attempt) criticalSection(ctx context.Context) error {
 	conn, err := a.Configs.Current(ctx)
 	if err != nil {
 		return err
@@ -78,20 +78,19 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	var rec accesskey.Record
-	defer func() { a.report(ctx, before, rec, err) }()
-	if err := a.prepare(ctx, conn, before); err != nil {
-		return err
-	}
-	if err := a.keepPace(ctx); err != nil {
-		return err
-	}
-	rec, err = a.post(ctx, conn)
+	rec, err := a.post(ctx, conn, before)
+	a.report(ctx, before, rec, err)
 	return err
 }
 
 // post asks Graph to regenerate the key, and deals with what becomes of that.
-func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accesskey.Record, err error) {
+func (a attempt) post(ctx context.Context, conn *config.Connection, before accesskey.Record) (rec accesskey.Record, err error) {
+	if err := a.prepare(ctx, conn, before); err != nil {
+		return rec, err
+	}
+	if err := a.keepPace(ctx); err != nil {
+		return rec, err
+	}
 	posting, cancel := context.WithTimeout(ctx, postBudget)
 	defer cancel()
 	begun := false // that is, the intent is stored
@@ -159,10 +158,9 @@ func (a attempt) begin(ctx context.Context) error {
 			return nil
 		}
 	}
-	return errors.Join(errSlowStorage, a.ended(ctx, accesskey.Refused))
+	slow := errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
+	return errors.Join(slow, a.ended(ctx, accesskey.Refused))
 }
-
-var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
 
 // outcome tells the store of the key what has become of a regeneration.
 func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, accesskey.Finding, error) {
