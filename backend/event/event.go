@@ -132,17 +132,15 @@ func (s *Sender) sendNow(ctx context.Context, event, path string, metadata []str
 	for pair := range slices.Chunk(metadata, 2) {
 		observed[pair[0]] = pair[1]
 	}
-	briefly(ctx, "observation not recorded", event, func(ctx context.Context) error { return s.sink.RecordObservation(ctx, event, observed) })
-	metadata = append(metadata, logical.EventMetadataModified, "true")
-	briefly(ctx, "event not sent", event, func(ctx context.Context) error { return logical.SendEvent(ctx, s.sink, event, metadata...) })
-}
-
-// briefly does something within its budget. All that a failure need mean is that the server
-// takes no events.
-func briefly(ctx context.Context, failure, event string, do func(context.Context) error) {
-	bounded, cancel := context.WithTimeout(ctx, budget)
+	recording, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	if err := do(bounded); err != nil {
-		hclog.FromContext(ctx).Trace(failure, "type", event, "error", err)
+	if err := s.sink.RecordObservation(recording, event, observed); err != nil {
+		hclog.FromContext(ctx).Trace("observation not recorded", "type", event, "error", err)
+	}
+	metadata = append(metadata, logical.EventMetadataModified, "true")
+	sending, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	if err := logical.SendEvent(sending, s.sink, event, metadata...); err != nil {
+		hclog.FromContext(ctx).Trace("event not sent", "type", event, "error", err)
 	}
 }
