@@ -89,6 +89,12 @@ func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error 
 	return b.Backend.Setup(ctx, &own)
 }
 
+// detach returns a context that ends with base, for work that outlives the request which asked
+// for it. Its log lines name that request.
+func detach(base, request context.Context) context.Context {
+	return hclog.WithContext(base, hclog.FromContext(request))
+}
+
 func newBackend(storage logical.Storage, now func() time.Time, sleep func(context.Context, time.Duration) error) *backend {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &backend{
@@ -96,18 +102,18 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		keys:    accesskey.New(storage, now),
 		roles:   role.NewStore(storage),
 		health:  health.New(storage, now),
-		flights: flight.New(ctx, graph.Detach),
+		flights: flight.New(ctx, detach),
 	}
 	b.events = event.New(b)
 	b.configs = config.New(storage, b.keys, Version, func() logical.SystemView { return b.System() }, now)
 	b.rotation = &rotation.Manager{
 		Keys: b.keys, Configs: b.configs, Health: b.health, Events: b.events, Now: now, Sleep: sleep,
-		Flights: b.flights, Comparisons: flight.New(ctx, graph.Detach),
+		Flights: b.flights, Comparisons: flight.New(ctx, detach),
 		MaxTTL:  func() time.Duration { return b.core.maxTTL() },
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
 	b.root = &rootrotation.Rotator{
-		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, graph.Detach), Now: now, Sleep: graph.Sleep,
+		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, detach), Now: now, Sleep: graph.Sleep,
 		Exclusive: func(ctx context.Context, work func(context.Context) error) error {
 			return b.flights.Alone(ctx, flight.Configuration, work)
 		},

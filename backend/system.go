@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"cmp"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -58,10 +59,9 @@ type said[T any] struct {
 // get returns the answer of less than d ago, or asks for another, which it keeps if that may
 // be remembered. Several may ask at once: core may be slow.
 func (r *remembered[T]) get(now time.Time, d time.Duration, ask func() (value T, keep bool)) T {
-	if last := r.last.Load(); last != nil {
-		if age := now.Sub(last.at); age >= 0 && age < d {
-			return last.value
-		}
+	last := cmp.Or(r.last.Load(), &said[T]{})
+	if age := now.Sub(last.at); age >= 0 && age < d {
+		return last.value
 	}
 	value, keep := ask()
 	if keep {

@@ -122,7 +122,7 @@ func (r *rig) stored() *config.Config {
 }
 
 func (r *rig) works(conn *config.Connection) bool {
-	key, err := conn.Graph.DeploymentAccessKey(r.t.Context())
+	key, _, err := conn.Graph.DeploymentAccessKey(r.t.Context())
 	return err == nil && r.sim.CanRegister(key)
 }
 

@@ -143,7 +143,7 @@ func (s *Store) Connect(cfg *Config) (*Connection, error) {
 	client, err := graph.New(graph.Config{
 		TenantID:       cfg.TenantID,
 		ClientID:       cfg.ClientID,
-		Credential:     cfg.Credential.ForGraph(cfg.ClientID, s.system),
+		Credential:     cfg.Credential.ForGraph(s.system),
 		Cloud:          cfg.cloud(),
 		GraphEndpoint:  cfg.GraphEndpoint,
 		AuthorityHost:  cfg.AuthorityHost,
@@ -221,7 +221,7 @@ func verify(ctx context.Context, conn *Connection, unsent string) error {
 	if err := conn.Granted(ctx); err != nil {
 		return &VerificationError{err, unsent}
 	}
-	_, err := conn.Graph.DeploymentAccessKey(ctx)
+	_, _, err := conn.Graph.DeploymentAccessKey(ctx)
 	if said, ok := errors.AsType[*graph.Error](err); ok && said.NamesNoKey() {
 		conn.Warning = "Graph names no deployment access key: the tenant has none yet, and the first read of a key makes one. If it should have one, check " + FieldTenantID + "."
 	} else if err != nil {

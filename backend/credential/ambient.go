@@ -26,15 +26,15 @@ import (
 const envTokenFile = "AZURE_FEDERATED_TOKEN_FILE"
 
 var (
-	errNoTokenFile = &graph.AssertionError{Reason: "the environment of the plugin does not set " + envTokenFile}
+	errNoTokenFile = &graph.Error{Kind: graph.Refused, Reason: "the environment of the plugin does not set " + envTokenFile}
 
-	errTokenFile = &graph.AssertionError{Reason: "the file that " + envTokenFile + " names cannot be read"}
+	errTokenFile = &graph.Error{Kind: graph.Refused, Reason: "the file that " + envTokenFile + " names cannot be read"}
 
-	errNoIdentityTokens = &graph.AssertionError{Reason: "this server issues no plugin identity tokens: that takes Vault Enterprise, 1.16 or later"}
+	errNoIdentityTokens = &graph.Error{Kind: graph.Refused, Reason: "this server issues no plugin identity tokens: that takes Vault Enterprise, 1.16 or later"}
 
-	errIdentityTokenLate = &graph.AssertionError{Kind: graph.Timeout, Reason: "Vault has not issued an identity token for the plugin in time"}
+	errIdentityTokenLate = &graph.Error{Kind: graph.Timeout, Reason: "Vault has not issued an identity token for the plugin in time"}
 
-	errIdentityToken = &graph.AssertionError{Kind: graph.Unavailable, Reason: "Vault could not issue an identity token for the plugin: its log says why"}
+	errIdentityToken = &graph.Error{Kind: graph.Unavailable, Reason: "Vault could not issue an identity token for the plugin: its log says why"}
 )
 
 // maxTokenFile limits what is read of the token's file, which could be a device, in bytes.
@@ -45,7 +45,7 @@ const maxTokenFile = 64 << 10
 const identityTokenBudget = 5 * time.Second
 
 // ForGraph returns the credential as package graph takes it.
-func (c Credential) ForGraph(clientID string, system func() logical.SystemView) graph.Credential {
+func (c Credential) ForGraph(system func() logical.SystemView) graph.Credential {
 	switch c.Type {
 	case ClientCertificate:
 		return graph.ClientCertificate{PEM: c.Certificate}
@@ -56,7 +56,7 @@ func (c Credential) ForGraph(clientID string, system func() logical.SystemView) 
 	case WorkloadIdentity:
 		return graph.ClientAssertion(workloadToken)
 	case ManagedIdentity:
-		return graph.ManagedIdentity{ClientID: clientID}
+		return graph.ManagedIdentity{}
 	default:
 		return graph.ClientSecret(c.Secret)
 	}
@@ -114,7 +114,7 @@ func workloadToken(context.Context) (string, error) {
 		err = errors.New("contains a space or a character that is not ASCII: it must be one token")
 	}
 	if err != nil {
-		return "", &graph.AssertionError{Reason: "the file that " + envTokenFile + " names " + err.Error()}
+		return "", &graph.Error{Kind: graph.Refused, Reason: "the file that " + envTokenFile + " names " + err.Error()}
 	}
 	return token, nil
 }
@@ -123,8 +123,9 @@ func workloadToken(context.Context) (string, error) {
 // something else instead. The token's file may come later. The error is a [*field.Error].
 func (c Credential) Check() error {
 	if c.Type == WorkloadIdentity {
-		if _, err := workloadToken(context.Background()); err != nil && !errors.Is(err, errTokenFile) {
-			return &field.Error{Field: FieldType, Problem: err.Error()}
+		_, err := workloadToken(context.Background())
+		if failure, ok := errors.AsType[*graph.Error](err); ok && !errors.Is(err, errTokenFile) {
+			return &field.Error{Field: FieldType, Problem: failure.Reason}
 		}
 	}
 	return nil

@@ -121,11 +121,11 @@ func (s system) GenerateIdentityToken(context.Context, *pluginutil.IdentityToken
 
 func TestForGraph(t *testing.T) {
 	forGraph := func(c credential.Credential, s system) graph.Credential {
-		return c.ForGraph("id", func() logical.SystemView { return s })
+		return c.ForGraph(func() logical.SystemView { return s })
 	}
 	require.Equal(t, graph.ClientSecret("s"), forGraph(credential.Credential{Type: credential.ClientSecret, Secret: "s"}, system{}))
 	require.Equal(t, graph.ClientCertificate{PEM: "c"}, forGraph(credential.Credential{Type: credential.ClientCertificate, Certificate: "c"}, system{}))
-	require.Equal(t, graph.ManagedIdentity{ClientID: "id"}, forGraph(credential.Credential{Type: credential.ManagedIdentity}, system{}))
+	require.Equal(t, graph.ManagedIdentity{}, forGraph(credential.Credential{Type: credential.ManagedIdentity}, system{}))
 
 	tokens := credential.Credential{Type: credential.IdentityToken}
 	for problem, s := range map[string]system{
@@ -147,7 +147,7 @@ func TestForGraph(t *testing.T) {
 
 func TestWorkloadIdentity(t *testing.T) {
 	c := credential.Credential{Type: credential.WorkloadIdentity}
-	assert := c.ForGraph("id", nil).(graph.ClientAssertion)
+	assert := c.ForGraph(nil).(graph.ClientAssertion)
 	t.Setenv(tokenFile, "")
 	require.ErrorContains(t, c.Check(), tokenFile)
 	_, err := assert(t.Context())
@@ -177,7 +177,7 @@ func TestWorkloadIdentity(t *testing.T) {
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 		_, err := assert(t.Context())
-		said, ok := errors.AsType[*graph.AssertionError](err)
+		said, ok := errors.AsType[*graph.Error](err)
 		require.True(t, ok, "the reason is for the operator")
 		require.Contains(t, said.Reason, tokenFile)
 		require.Contains(t, said.Reason, kind)

@@ -3,9 +3,12 @@
 package credential
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
+
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 )
 
 const (
@@ -108,50 +111,43 @@ type Event struct {
 	SameApp, Redirected bool
 }
 
-// transitions are those of one credential: the stages it may be in, and what the rest of
-// the life becomes of it.
+// transitions are the stages that the credential of an event may be in, and what the rest
+// of the life becomes of it. Without stages, the event is about the life as a whole.
 var transitions = map[string]struct {
 	from []string
 	to   func(*Life, Made, Event)
 }{
-	Added:     {[]string{planned}, (*Life).added},
-	NotAdded:  {[]string{planned}, (*Life).notAdded},
-	Requested: {[]string{planned}, (*Life).requested},
-	Proven:    {[]string{planned, added}, (*Life).proven},
-	Abandoned: {[]string{planned, added}, (*Life).abandoned},
-	Removed:   {[]string{retiring}, func(*Life, Made, Event) {}},
+	Planned:    {nil, (*Life).planned},
+	Added:      {[]string{planned}, (*Life).added},
+	NotAdded:   {[]string{planned}, (*Life).notAdded},
+	Requested:  {[]string{planned}, (*Life).requested},
+	Proven:     {[]string{planned, added}, (*Life).proven},
+	Abandoned:  {[]string{planned, added}, (*Life).abandoned},
+	Removed:    {[]string{retiring}, func(*Life, Made, Event) {}},
+	Reported:   {nil, (*Life).reported},
+	Configured: {nil, (*Life).configured},
 }
 
 // Apply returns the life after an event. It is false if the event does not fit: other
 // work, or another configuration, has ended what it is about.
 func (l Life) Apply(e Event) (Life, bool) {
-	l.Made = slices.Clone(l.Made)
-	switch e.Kind {
-	case Planned:
-		return l.planned(e)
-	case Configured:
-		return l.configured(e), true
-	case Reported:
-		return l.reported(e), true
-	}
-	t := transitions[e.Kind]
+	t, m := transitions[e.Kind], Made{}
 	i := slices.IndexFunc(l.Made, func(m Made) bool { return m.same(e.Of) && slices.Contains(t.from, m.Stage) })
-	if i < 0 {
+	if t.from != nil && i < 0 || e.Kind == Planned && l.has().Stage != "" {
 		return l, false
 	}
-	m := l.Made[i]
-	l.Made = slices.Delete(l.Made, i, i+1)
+	l.Made = slices.Clone(l.Made)
+	if i >= 0 {
+		m = l.Made[i]
+		l.Made = slices.Delete(l.Made, i, i+1)
+	}
 	t.to(&l, m, e)
 	return l, true
 }
 
-func (l Life) planned(e Event) (Life, bool) {
-	if l.has().Stage != "" {
-		return l, false
-	}
+func (l *Life) planned(_ Made, e Event) {
 	e.Of.Stage, e.Of.PlannedAt = planned, e.At
 	l.Made = append(l.Made, e.Of)
-	return l, true
 }
 
 func (l *Life) added(m Made, e Event) {
@@ -190,13 +186,13 @@ func (l *Life) proven(m Made, e Event) {
 
 func (l *Life) abandoned(m Made, e Event) { l.retire(m, e.At) }
 
-func (l Life) reported(e Event) Life {
-	if l.Failures++; e.Problem == "" {
+func (l *Life) reported(_ Made, e Event) {
+	if e.Problem == "" {
 		l.Failures, l.NextAttempt = 0, time.Time{}
-		return l
+		return
 	}
+	l.Failures++
 	l.LastError, l.LastErrorAt, l.NextAttempt = e.Problem, e.At, e.At.Add(e.Wait)
-	return l
 }
 
 func (l *Life) retire(m Made, after time.Time) {
@@ -209,7 +205,7 @@ func (l *Life) retire(m Made, after time.Time) {
 // If the configuration leads elsewhere, that is everything unfinished: a pending
 // credential must not be tried at a host of the writer's choice, and what that host says
 // of a removal proves nothing about Entra.
-func (l Life) configured(e Event) Life {
+func (l *Life) configured(_ Made, e Event) {
 	next := Life{Period: l.Period, Since: e.At, EndsAt: e.New.endsAt()}
 	kept := e.SameApp && e.Old == e.New
 	if kept {
@@ -230,7 +226,7 @@ func (l Life) configured(e Event) Life {
 			next.retire(m, e.At.Add(ListingLag)) // earlier, the removal might miss it
 		}
 	}
-	return next
+	*l = next
 }
 
 // What to do next.
@@ -288,10 +284,7 @@ func (l Life) Next(now time.Time, asked bool) Step {
 		s.NextAttempt = l.NextAttempt
 	}
 	if of.unlisted(now) {
-		s.Unlisted = of.PlannedAt.Add(ListingLag)
-		if l.NextAttempt.After(s.Unlisted) {
-			s.Unlisted = l.NextAttempt
-		}
+		s.Unlisted = slices.MaxFunc([]time.Time{of.PlannedAt.Add(ListingLag), l.NextAttempt}, time.Time.Compare)
 	}
 	begin := asked || l.Requested || l.Period > 0 && !now.Before(s.NextRotation)
 	switch {
@@ -370,4 +363,88 @@ func (l Life) Names() []string {
 		}
 	}
 	return names
+}
+
+// storedLife is what is stored: a [Life], and its credentials in the form of version
+// 0.1.x, which has to be able to go on from it. When that version stores, it drops the
+// field made, so what it has stored is read in its own form. The next minor version no
+// longer writes that.
+type storedLife struct {
+	life
+
+	KeyID      string    `json:"key_id"`
+	Thumbprint string    `json:"thumbprint"`
+	Intent     string    `json:"intent"`
+	IntentAt   time.Time `json:"intent_at"`
+	Pending    *Made     `json:"pending"`
+	Retiring   []Made    `json:"retiring"`
+}
+
+type life Life // without methods
+
+// MarshalJSON writes both forms.
+func (l Life) MarshalJSON() ([]byte, error) {
+	s := storedLife{life: life(l)}
+	s.Made = append([]Made{}, l.Made...) // not null, even if there are none
+	for _, m := range l.Made {
+		switch {
+		case m.Stage == current:
+			s.KeyID, s.Thumbprint = m.KeyID, m.Thumbprint
+		case m.Stage == retiring:
+			s.Retiring = append(s.Retiring, m)
+		case m.valueless():
+			s.Intent, s.IntentAt = m.Name, m.PlannedAt
+		default:
+			s.Pending = &m
+		}
+	}
+	return json.Marshal(s)
+}
+
+// UnmarshalJSON reads either form.
+func (l *Life) UnmarshalJSON(text []byte) error {
+	var s storedLife
+	if err := json.Unmarshal(text, &s); err != nil {
+		return err
+	}
+	*l = Life(s.life)
+	if l.Made != nil {
+		if len(l.Made) == 0 {
+			l.Made = nil
+		}
+		return nil
+	}
+	if s.Intent != "" {
+		l.Made = append(l.Made, Made{Stage: planned, Type: ClientSecret, Name: s.Intent, PlannedAt: s.IntentAt})
+	}
+	if m := s.Pending; m != nil {
+		m.Stage, m.Type = added, m.Credential.Type
+		if m.KeyID == "" {
+			info, _ := graph.ParseCertificate(m.Credential.Certificate) // the error may be that it has ended
+			m.Stage, m.Thumbprint = planned, info.Thumbprint
+		}
+		l.Made = append(l.Made, *m)
+	}
+	if s.KeyID != "" || s.Thumbprint != "" {
+		l.Made = append(l.Made, Made{Stage: current, KeyID: s.KeyID, Thumbprint: s.Thumbprint})
+	}
+	for _, m := range s.Retiring {
+		m.Stage = retiring
+		l.Made = append(l.Made, m)
+	}
+	return nil
+}
+
+// With returns the life together with the credential in use, which completes what earlier
+// versions have stored.
+func (l Life) With(inUse Credential) Life {
+	if l.EndsAt.IsZero() {
+		l.EndsAt = inUse.endsAt()
+	}
+	for i := range l.Made {
+		if l.Made[i].Stage == current {
+			l.Made[i].Type = inUse.Type
+		}
+	}
+	return l
 }

@@ -104,17 +104,11 @@ func (g *Group) Alone(ctx context.Context, rank Rank, work func(context.Context)
 func (g *Group) Pause(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var done chan struct{}
 	g.mu.Lock()
-	if len(g.flights) > 0 {
-		done = g.flights[0].done
-	} else {
-		cancel()
-	}
+	flights := slices.Clone(g.flights)
 	g.mu.Unlock()
-	select {
-	case <-done:
-	case <-ctx.Done():
+	if len(flights) > 0 {
+		_ = g.wait(ctx, flights[0])
 	}
 }
 

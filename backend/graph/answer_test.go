@@ -68,8 +68,8 @@ func TestGraphError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			resp := &http.Response{StatusCode: 403, Header: http.Header{}}
 			resp.Header.Set("request-id", test.header)
-			e := graphError(OpGet, resp, []byte(test.body))
-			require.Equal(t, &Error{Op: OpGet, Kind: Refused, Status: 403, Code: test.code, RequestID: test.id}, e)
+			e := graphError(resp, []byte(test.body))
+			require.Equal(t, &Error{Kind: Refused, Status: 403, Code: test.code, RequestID: test.id}, e)
 		})
 	}
 }
@@ -93,13 +93,13 @@ func TestEntraError(t *testing.T) {
 			resp := &http.Response{StatusCode: 401, Header: http.Header{"X-Ms-Request-Id": {"head-1"}}}
 			resp.Body = io.NopCloser(strings.NewReader(test.body))
 			e := signInError(t.Context(), msal.CallErr{Resp: resp})
-			require.Equal(t, &Error{Op: OpSignIn, Kind: Refused, Status: 401, Code: test.code, RequestID: test.id}, e)
+			require.Equal(t, &Error{Kind: Refused, Status: 401, Code: test.code, RequestID: test.id}, e)
 		})
 	}
 }
 
 func TestAnswerErrorReasons(t *testing.T) {
 	for status, want := range map[int]string{204: "the answer has an unexpected status", 302: "a redirect was refused", 404: "", 500: ""} {
-		require.Equal(t, want, answerError(OpGet, &http.Response{StatusCode: status}).Reason)
+		require.Equal(t, want, answerError(&http.Response{StatusCode: status}).Reason)
 	}
 }

@@ -112,7 +112,7 @@ func TestARefusedProof(t *testing.T) {
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = ClientCertificate{PEM: cert + key} })
 	made, err := NewCertificate("renewed", 24*time.Hour, time.Now())
 	require.NoError(t, err)
-	client.certificate = made // which the app does not have
+	client.prove = func(objectID string) (string, error) { return proofOfPossession(made, objectID, time.Now()) } // which the app does not have
 	_, err = client.AddKey(t.Context(), objectIDOf(t, sim), made.PEM)
 	e := failed(t, err)
 	require.Contains(t, e.Hint(), "proof")
@@ -330,13 +330,14 @@ func TestRequestsAboutCredentials(t *testing.T) {
 	require.Equal(t, map[string]string{"keyId": "id", "proof": removal["proof"]}, removal)
 }
 
-func TestThumbprintIn(t *testing.T) {
-	const want = "0123456789ABCDEF0123456789ABCDEF01234567"
-	for identifier, thumbprint := range map[string]string{
-		"ASNFZ4mrze8BI0VniavN7wEjRWc=": want, want: want, strings.ToLower(want): want,
-		"": "", "bXkga2V5": "", want[1:]: "", want[1:] + "G": "",
+func TestACertificateIsFoundByItsThumbprint(t *testing.T) {
+	const thumbprint = "0123456789ABCDEF0123456789ABCDEF01234567"
+	for identifier, want := range map[string]string{
+		"ASNFZ4mrze8BI0VniavN7wEjRWc=": "id", thumbprint: "id", strings.ToLower(thumbprint): "id",
+		"": "", "bXkga2V5": "", thumbprint[1:]: "", thumbprint[1:] + "G": "", "ASNFZ4mrze8BI0VniavN7wEjRWd=": "",
 	} {
-		require.Equal(t, thumbprint, thumbprintIn(identifier), identifier)
+		app := Application{Keys: []keyCredential{{KeyID: "another"}, {KeyID: "id", Identifier: identifier}}}
+		require.Equal(t, want, app.Certificate(thumbprint), identifier)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,7 +27,7 @@ const maxKeyBytes = 4096
 const sensors = "/security/identities/sensors/"
 
 // RegenerateDeploymentAccessKey replaces the tenant's deployment access key and
-// returns the new one. The old key no longer works for installations that have not used
+// returns the new one, and the id that Graph gave the request. The old key no longer works for installations that have not used
 // it yet.
 //
 // If before is not nil, it is called once, while the connection to Graph is being made.
@@ -38,7 +37,7 @@ const sensors = "/security/identities/sensors/"
 // An error for which [Error.MayHaveHappened] is true leaves open whether the key was
 // replaced. A context's own error means that it was not.
 // https://learn.microsoft.com/graph/api/security-sensor-regeneratedeploymentaccesskey
-func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context, before func() error) (string, error) {
+func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context, before func() error) (key, requestID string, err error) {
 	op := operation{name: OpRegenerate, method: http.MethodPost, url: c.sensors + OpRegenerate}
 	if before != nil {
 		op.before = sync.OnceValue(before)
@@ -50,26 +49,25 @@ func (c *Client) RegenerateDeploymentAccessKey(ctx context.Context, before func(
 // nothing. It may lag behind a regeneration: Microsoft promises no consistency. Do not
 // poll with it: each call probably writes to the tenant's audit log.
 // https://learn.microsoft.com/graph/api/security-sensor-getdeploymentaccesskey
-func (c *Client) DeploymentAccessKey(ctx context.Context) (string, error) {
+func (c *Client) DeploymentAccessKey(ctx context.Context) (key, requestID string, err error) {
 	op := operation{name: OpGet, method: http.MethodGet, url: c.sensors + OpGet, idempotent: true, only200: true}
-	key, err := c.key(ctx, op)
+	key, requestID, err = c.key(ctx, op)
 	if e, ok := errors.AsType[*Error](err); ok && e.Signed && e.Status == http.StatusNotFound {
 		// Either there is no key, or Graph does not have this call at this version.
 		op.url = c.elsewhere + OpGet
-		_, err := c.key(ctx, op)
+		_, _, err := c.key(ctx, op)
 		other, ok := errors.AsType[*Error](err)
 		e.keyless = ok && other.Signed && other.Status == http.StatusNotFound
 	}
-	return key, err
+	return key, requestID, err
 }
 
-func (c *Client) key(ctx context.Context, op operation) (string, error) {
-	var key string
-	err := c.call(ctx, op, func(body []byte) (reason string) {
+func (c *Client) key(ctx context.Context, op operation) (key, id string, err error) {
+	header, err := c.call(ctx, op, func(body []byte) (reason string) {
 		key, reason = parseKey(body)
 		return reason
 	})
-	return key, err
+	return key, requestID(header), err
 }
 
 // keyFields are the names of the key: one in Microsoft's examples, the other in its
@@ -136,7 +134,7 @@ func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
 		Package
 		Value Package `json:"value"`
 	}
-	err := c.call(ctx, op, decode(&answer, "the answer contains no address and version of a package", func() bool {
+	_, err := c.call(ctx, op, decode(&answer, "the answer contains no address and version of a package", func() bool {
 		answer.Package = cmp.Or(answer.Package, answer.Value)
 		return answer.DownloadURL != "" && answer.Version != ""
 	}))
@@ -151,7 +149,7 @@ func (c *Client) DeploymentPackage(ctx context.Context) (Package, error) {
 type Application struct {
 	ID        string               `json:"id"` // its object id
 	Passwords []PasswordCredential `json:"passwordCredentials"`
-	Keys      []KeyCredential      `json:"keyCredentials"`
+	Keys      []keyCredential      `json:"keyCredentials"`
 }
 
 // PasswordCredential is a client secret of the app registration.
@@ -163,9 +161,9 @@ type PasswordCredential struct {
 	End         time.Time    `json:"endDateTime"`
 }
 
-// KeyCredential is a certificate of the app registration.
+// keyCredential is a certificate of the app registration.
 // https://learn.microsoft.com/graph/api/resources/keycredential
-type KeyCredential struct {
+type keyCredential struct {
 	KeyID      string `json:"keyId"`
 	Identifier string `json:"customKeyIdentifier"` // usually the thumbprint
 }
@@ -174,7 +172,7 @@ type KeyCredential struct {
 // needs the permission [ApplicationPermission]; see [Invisible].
 // https://learn.microsoft.com/graph/api/application-get
 func (c *Client) Application(ctx context.Context) (found Application, err error) {
-	err = c.call(ctx, operation{
+	_, err = c.call(ctx, operation{
 		name: OpApplication, method: http.MethodGet, idempotent: true,
 		url: c.app + "?$select=id,passwordCredentials,keyCredentials",
 	}, decode(&found, "the answer does not describe the application", func() bool { return found.ID != "" }))
@@ -191,32 +189,20 @@ func Invisible(err error) bool {
 // Certificate returns the id of the certificate with that thumbprint, as in
 // [CertificateInfo], or "" if the registration has none.
 func (a Application) Certificate(thumbprint string) (keyID string) {
+	sum, _ := hex.DecodeString(thumbprint) // which this package has written
 	for _, k := range a.Keys {
-		if thumbprintIn(k.Identifier) == thumbprint {
+		// Older tools wrote it in hexadecimal instead of base64.
+		if k.Identifier == base64.StdEncoding.EncodeToString(sum) || strings.EqualFold(k.Identifier, thumbprint) {
 			return k.KeyID
 		}
 	}
 	return ""
 }
 
-// thumbprintIn returns the SHA-1 thumbprint in a certificate's customKeyIdentifier,
-// or "" if it holds none. Older tools wrote it in hexadecimal instead of base64.
-func thumbprintIn(identifier string) string {
-	const size = 20
-	sum, err := base64.StdEncoding.DecodeString(identifier)
-	if err != nil || len(sum) != size {
-		sum, err = hex.DecodeString(identifier)
-	}
-	if err != nil || len(sum) != size {
-		return ""
-	}
-	return fmt.Sprintf("%X", sum)
-}
-
 // has reports whether the registration has a credential with that id.
 func (a Application) has(keyID string) bool {
 	return slices.ContainsFunc(a.Passwords, func(p PasswordCredential) bool { return strings.EqualFold(p.KeyID, keyID) }) ||
-		slices.ContainsFunc(a.Keys, func(k KeyCredential) bool { return strings.EqualFold(k.KeyID, keyID) })
+		slices.ContainsFunc(a.Keys, func(k keyCredential) bool { return strings.EqualFold(k.KeyID, keyID) })
 }
 
 // AddPassword adds a client secret, valid until end, to the app registration and returns
@@ -232,7 +218,7 @@ func (c *Client) AddPassword(ctx context.Context, displayName string, end time.T
 	op := c.action(OpAddPassword, map[string]any{
 		"passwordCredential": map[string]any{"displayName": displayName, "endDateTime": end.UTC().Truncate(time.Second)},
 	})
-	err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" && added.Secret != "" }))
+	_, err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" && added.Secret != "" }))
 	return added, err
 }
 
@@ -258,7 +244,7 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (k
 	if err != nil {
 		return "", err
 	}
-	proof, err := proofOfPossession(c.certificate, objectID, time.Now())
+	proof, err := c.prove(objectID)
 	if err != nil {
 		return "", err
 	}
@@ -268,8 +254,8 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (k
 		"proof":              proof,
 	})
 	op.url = c.applications + "/" + url.PathEscape(objectID) + "/" + OpAddKey
-	var added KeyCredential
-	err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" }))
+	var added keyCredential
+	_, err = c.call(ctx, op, decode(&added, reasonNoCredential, func() bool { return added.KeyID != "" }))
 	return added.KeyID, err
 }
 
@@ -278,7 +264,7 @@ func (c *Client) AddKey(ctx context.Context, objectID, certificatePEM string) (k
 // proof as [Client.AddKey], which may be that of the certificate to be removed.
 // https://learn.microsoft.com/graph/api/application-removekey
 func (c *Client) RemoveKey(ctx context.Context, objectID, keyID string) error {
-	proof, err := proofOfPossession(c.certificate, objectID, time.Now())
+	proof, err := c.prove(objectID)
 	if err != nil {
 		return err
 	}
@@ -297,7 +283,7 @@ func (c *Client) action(name string, parameters map[string]any) operation {
 // not read it, the error says so (see [PerhapsGone]).
 func (c *Client) remove(ctx context.Context, keyID string, op operation) error {
 	op.idempotent = true
-	err := c.call(ctx, op, func([]byte) string { return "" })
+	_, err := c.call(ctx, op, func([]byte) string { return "" })
 	refusal, ok := errors.AsType[*Error](err)
 	if ok && refusal.Signed && refusal.Status == http.StatusNotFound {
 		return nil

@@ -226,10 +226,3 @@ func TestCertificatesOutOfTime(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
-
-func TestNewCertificateRefuses(t *testing.T) {
-	_, err := graph.NewCertificate("", time.Hour, time.Now())
-	require.Error(t, err)
-	_, err = graph.NewCertificate("x", 0, time.Now())
-	require.Error(t, err)
-}

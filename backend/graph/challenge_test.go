@@ -55,7 +55,7 @@ func TestAChallengeIsAnswered(t *testing.T) {
 	client, waited := simulated(t, sim, nil)
 	for n := range 3 {
 		sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Claims: true})
-		key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.NoError(t, err)
 		require.True(t, sim.CanRegister(key))
 		require.Equal(t, n+2, sim.Calls(graphtest.Token).Started, "one token for each challenge")
@@ -64,7 +64,7 @@ func TestAChallengeIsAnswered(t *testing.T) {
 		require.Equal(t, betweenPOSTs, waited.All[n], "a POST is a second apart from the one before")
 	}
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 	require.Len(t, waited.All, 3, "a GET is not")
 }
@@ -73,14 +73,14 @@ func TestAChallengeIsAnsweredOnce(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Claims: true})
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	e := failed(t, err)
 	require.Equal(t, http.StatusUnauthorized, e.Status)
 	require.Equal(t, 2, sim.Calls(graphtest.Get).Started)
 	require.NotContains(t, everythingAbout(err), "nbf")
 
 	sim.Clear()
-	_, err = client.DeploymentAccessKey(t.Context())
+	_, _, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err, "the next call answers the challenge again")
 }
 
@@ -88,7 +88,7 @@ func TestManyChallengesAreOneSignIn(t *testing.T) {
 	const callers = 50
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 
 	// All callers have the old token before the first challenge.
@@ -96,7 +96,7 @@ func TestManyChallengesAreOneSignIn(t *testing.T) {
 	errs := make([]error, callers)
 	var wg sync.WaitGroup
 	for i := range callers {
-		wg.Go(func() { _, errs[i] = client.DeploymentAccessKey(t.Context()) })
+		wg.Go(func() { _, _, errs[i] = client.DeploymentAccessKey(t.Context()) })
 	}
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == callers+1 }))
 	sim.Clear()
@@ -111,7 +111,7 @@ func TestRefusedClaimsDoNotStick(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
 	require.NoError(t, client.SignIn(t.Context()))
-	require.NoError(t, client.tokens.renew(client.tokens.session.Load(), `{"access_token":{"xms_cc":"not what MSAL can merge"}}`))
+	require.NoError(t, client.renew(client.session.Load(), `{"access_token":{"xms_cc":"not what MSAL can merge"}}`))
 	require.Equal(t, reasonUnreadable, failed(t, client.SignIn(t.Context())).Reason)
 	require.NoError(t, client.SignIn(t.Context()))
 }
@@ -124,9 +124,8 @@ func TestMalformedClaims(t *testing.T) {
 		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="hunter2"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}, nil)
-	source, claims := fixedToken(t)
-	client.tokens = source
-	_, err := client.DeploymentAccessKey(t.Context())
+	claims := fixedToken(t, client)
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.Equal(t, &Error{Op: OpGet, Kind: Refused, Status: 401}, failed(t, err))
 	require.Equal(t, []string{"", ""}, *claims, "it is dropped, and none are asked for")
 	require.EqualValues(t, 2, calls.Load())

@@ -70,9 +70,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 }
 
 // answerError returns what the status and the headers say about a failed request.
-func answerError(op string, resp *http.Response) *Error {
+func answerError(resp *http.Response) *Error {
 	e := &Error{
-		Op:         op,
 		Kind:       kindOf(resp.StatusCode),
 		Status:     resp.StatusCode,
 		RequestID:  requestID(resp.Header),
@@ -89,7 +88,7 @@ func answerError(op string, resp *http.Response) *Error {
 
 // graphError describes a failed request to Graph. The body is JSON only if Graph
 // wrote it; if a proxy did, only the status counts.
-func graphError(op string, resp *http.Response, body []byte) *Error {
+func graphError(resp *http.Response, body []byte) *Error {
 	type detail struct {
 		Code      string  `json:"code"`
 		RequestID string  `json:"request-id"`
@@ -99,7 +98,7 @@ func graphError(op string, resp *http.Response, body []byte) *Error {
 		Error detail `json:"error"`
 	}
 	_ = json.Unmarshal(body, &content) // of a page, nothing is read
-	e := answerError(op, resp)
+	e := answerError(resp)
 	e.Code = plausible(content.Error.Code)
 	e.Signed = signed(resp, e.Code)
 	for in := &content.Error; in != nil && e.RequestID == ""; in = in.Inner {
@@ -128,7 +127,7 @@ var aadstsPattern = pattern(`^AADSTS[0-9]{1,10}\b`)
 func signInError(ctx context.Context, err error) *Error {
 	call, ok := errors.AsType[msal.CallErr](err)
 	if !ok || call.Resp == nil {
-		return failure(ctx, OpSignIn, err)
+		return failure(ctx, err)
 	}
 	var content struct {
 		Error         string `json:"error"`
@@ -140,7 +139,7 @@ func signInError(ctx context.Context, err error) *Error {
 	// MSAL has already read the body, through this package's transport and its
 	// limit. What is left is a copy in memory, which cannot fail.
 	body, _ := io.ReadAll(call.Resp.Body)
-	e := answerError(OpSignIn, call.Resp)
+	e := answerError(call.Resp)
 	_ = json.Unmarshal(body, &content) // of a page, nothing is read
 	e.Code = cmp.Or(known("AADSTS%d", content.Codes[0]), aadstsPattern().FindString(content.Description), plausible(content.Error))
 	e.RequestID = cmp.Or(plausible(content.CorrelationID), plausible(content.TraceID), e.RequestID)
@@ -209,9 +208,8 @@ var failures = []struct {
 
 // failure describes an exchange that ended without a complete answer, or whose caller left
 // or ran out of time. It drops the error's text.
-func failure(ctx context.Context, op string, err error) *Error {
+func failure(ctx context.Context, err error) *Error {
 	if own, ok := errors.AsType[*Error](err); ok { // of the transport, or about an assertion
-		own.Op = op
 		return own
 	}
 	err = cmp.Or(ctx.Err(), err)
@@ -221,10 +219,10 @@ func failure(ctx context.Context, op string, err error) *Error {
 			if failedAt("proxyconnect")(err) {
 				reason = strings.Replace(reason, "the server", "the proxy", 1)
 			}
-			return &Error{Op: op, Kind: f.kind, Reason: reason}
+			return &Error{Kind: f.kind, Reason: reason}
 		}
 	}
-	return &Error{Op: op, Kind: Unreadable, Reason: reasonUnreadable}
+	return &Error{Kind: Unreadable, Reason: reasonUnreadable}
 }
 
 // refusedCertificate says why the certificate of a server was refused. The issuer's name is

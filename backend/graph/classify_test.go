@@ -48,11 +48,11 @@ func TestClassify(t *testing.T) {
 			// Wrapped as by net/http and MSAL.
 			err := fmt.Errorf("server response error:\n %w", &url.Error{Op: "Post", URL: "https://login.example.com", Err: test.err})
 			if test.kind == "" {
-				require.Equal(t, &Error{Op: OpSignIn, Kind: Unavailable, Reason: "the connection failed"}, failure(t.Context(), OpSignIn, err))
-				require.Equal(t, &Error{Op: OpSignIn, Kind: Unreadable, Reason: reasonUnreadable}, failure(t.Context(), OpSignIn, test.err))
+				require.Equal(t, &Error{Kind: Unavailable, Reason: "the connection failed"}, failure(t.Context(), err))
+				require.Equal(t, &Error{Kind: Unreadable, Reason: reasonUnreadable}, failure(t.Context(), test.err))
 				return
 			}
-			require.Equal(t, &Error{Op: OpSignIn, Kind: test.kind, Reason: test.reason}, failure(t.Context(), OpSignIn, err))
+			require.Equal(t, &Error{Kind: test.kind, Reason: test.reason}, failure(t.Context(), err))
 		})
 	}
 }
@@ -60,8 +60,8 @@ func TestClassify(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, &Error{Op: OpGet, Kind: Timeout, Reason: "the caller did not wait for the answer"}, failure(gone, OpGet, gone.Err()))
+	require.Equal(t, &Error{Kind: Timeout, Reason: "the caller did not wait for the answer"}, failure(gone, gone.Err()))
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	require.Equal(t, &Error{Op: OpGet, Kind: Timeout, Reason: reasonNoAnswer}, failure(late, OpGet, late.Err()))
+	require.Equal(t, &Error{Kind: Timeout, Reason: reasonNoAnswer}, failure(late, late.Err()))
 }

@@ -39,13 +39,18 @@ type Client struct {
 	// the API and at the other.
 	sensors, elsewhere string
 
-	http        *http.Client
-	tokens      *tokenSource
-	sleep       sleeper
-	certificate ClientCertificate // that signs in, if one does
-
 	applications string // URL of the app registrations, always in v1.0
 	app          string // URL of the client's own app registration
+
+	http  *http.Client
+	sleep func(context.Context, time.Duration) error
+	// prove returns a proof of possession of the certificate that signs in, if one does.
+	prove func(objectID string) (string, error)
+	// managed is set for a managed identity. It has no app registration, so the advice
+	// about a refusal differs.
+	managed   bool
+	newIssuer func() (issuer, error)
+	session   atomic.Pointer[session]
 }
 
 // New returns a Client for cfg and sends nothing. Its error is a *ConfigError.
@@ -53,34 +58,35 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	client, err := newHTTPClient(&cfg)
-	if err != nil {
-		return nil, err
+	extra, err := ParseCertificates(cfg.CACertificates)
+	if len(extra) == 0 && err != nil { // earlier versions stored texts with a damaged block
+		return nil, &ConfigError{"ca_certificate", err.Error()}
 	}
-	_, managed := cfg.Credential.(ManagedIdentity)
-	tokens, err := newTokenSource(func() (issuer, error) { return cfg.Credential.issuer(&cfg, client) }, managed)
-	if err != nil {
-		return nil, err
-	}
-	certificate, _ := cfg.Credential.(ClientCertificate)
+	client := newHTTPClient(cfg.UserAgent, extra, false)
 	root := cmp.Or(cfg.GraphEndpoint, cfg.Cloud.GraphRoot)
 	applications := root + "/" + V1 + "/applications"
-	return &Client{
+	certificate, _ := cfg.Credential.(ClientCertificate)
+	c := &Client{
 		sensors:      root + "/" + cfg.APIVersion + sensors,
 		elsewhere:    root + "/" + map[string]string{Beta: V1, V1: Beta}[cfg.APIVersion] + sensors,
-		http:         client,
-		tokens:       tokens,
-		sleep:        Sleep,
-		certificate:  certificate,
 		applications: applications,
 		app:          applications + "(appId='" + cfg.ClientID + "')",
-	}, nil
+		http:         client,
+		sleep:        Sleep,
+		prove:        func(objectID string) (string, error) { return proofOfPossession(certificate, objectID, time.Now()) },
+		newIssuer:    func() (issuer, error) { return cfg.Credential.issuer(&cfg, client) },
+	}
+	_, c.managed = cfg.Credential.(ManagedIdentity)
+	if err := c.renew(nil, ""); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // SignIn makes sure that there is an access token, so that the next call goes straight
 // to Graph. The token may be from an earlier call.
 func (c *Client) SignIn(ctx context.Context) error {
-	_, _, err := c.tokens.token(ctx)
+	_, _, err := c.token(ctx)
 	return err
 }
 
@@ -98,19 +104,18 @@ type operation struct {
 }
 
 // call makes a Graph call and passes the body of the answer to parse, which returns a
-// reason if it cannot use the body.
+// reason if it cannot use the body. It returns the header of the answer.
 //
 // The error is an *Error, or the context's own if the context had ended before Graph
 // could do anything.
-func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) error {
+func (c *Client) call(ctx context.Context, op operation, parse func(body []byte) (reason string)) (header http.Header, err error) {
 	for repeated := false; ; repeated = true {
-		bearer, from, err := c.tokens.token(ctx)
+		bearer, from, err := c.token(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var claims string
-		err = c.sleep.retry(ctx, op.idempotent, func() (err error) {
-			claims, err = c.attempt(ctx, bearer, op, parse)
+		err = c.retry(ctx, op.name, op.idempotent, func() (err error) {
+			header, err = c.attempt(ctx, bearer, op, parse)
 			return err
 		})
 		// Entra may have revoked the token early, or Graph demands more claims. The call is
@@ -118,9 +123,9 @@ func (c *Client) call(ctx context.Context, op operation, parse func(body []byte)
 		refusal, ok := errors.AsType[*Error](err)
 		if repeated || !ok || refusal.Status != http.StatusUnauthorized ||
 			!op.idempotent && (refusal.MayHaveHappened() || c.sleep(ctx, betweenPOSTs) != nil) {
-			return err
+			return header, err
 		}
-		_ = c.tokens.renew(from, claims) // it has succeeded before
+		_ = c.renew(from, challengedClaims(header)) // it has succeeded before
 	}
 }
 
@@ -138,9 +143,8 @@ func decode(answer any, missing string, complete func() bool) func(body []byte) 
 	}
 }
 
-// attempt sends the request once. claims is what Graph demands of the next token, if it
-// refuses this one.
-func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse func([]byte) string) (claims string, err error) {
+// attempt sends the request once.
+func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse func([]byte) string) (http.Header, error) {
 	// The hook runs before the last bytes of the request are sent, so while sent is
 	// false, Graph has not seen a complete request. When Do returns, either the hook
 	// has run or the connection is closed.
@@ -156,14 +160,14 @@ func (c *Client) attempt(ctx context.Context, bearer string, op operation, parse
 	}
 	resp, err := c.http.Do(newRequest(httptrace.WithClientTrace(ctx, trace), bearer, op))
 	if err != nil && op.before != nil && op.before() != nil {
-		return "", op.before()
+		return nil, op.before()
 	}
 	if err != nil {
-		e := failure(ctx, op.name, err)
-		e.unsent, e.managed = !sent.Load(), c.tokens.managed
-		return "", e
+		e := failure(ctx, err)
+		e.unsent = !sent.Load()
+		return nil, e
 	}
-	return challengedClaims(resp.Header), c.answer(ctx, op, resp, parse)
+	return resp.Header, op.answer(ctx, resp, parse)
 }
 
 func newRequest(ctx context.Context, bearer string, op operation) *http.Request {
@@ -179,24 +183,22 @@ func newRequest(ctx context.Context, bearer string, op operation) *http.Request 
 }
 
 // answer reads what Graph sent and returns an error unless it is a usable success.
-func (c *Client) answer(ctx context.Context, op operation, resp *http.Response, parse func([]byte) string) error {
-	traceIn(ctx).Store(requestID(resp.Header))
+func (op operation) answer(ctx context.Context, resp *http.Response, parse func([]byte) string) error {
 	body, err := io.ReadAll(resp.Body)
 	// The body has been read to its end, or cannot be.
 	_ = resp.Body.Close()
-	e := &Error{Op: op.name, Kind: Unreadable, Status: resp.StatusCode, RequestID: requestID(resp.Header), Signed: signed(resp, "")}
+	e := &Error{Kind: Unreadable, Status: resp.StatusCode, RequestID: requestID(resp.Header), Signed: signed(resp, "")}
 	switch {
 	case resp.StatusCode < 200 || resp.StatusCode > 299 || op.only200 && resp.StatusCode != http.StatusOK:
-		e = graphError(op.name, resp, body) // the status decides, even if the body could not be read
+		e = graphError(resp, body) // the status decides, even if the body could not be read
 	case err != nil:
-		lost := failure(ctx, op.name, err)
+		lost := failure(ctx, err)
 		e.Kind, e.Reason = lost.Kind, lost.Reason
 	default:
 		if e.Reason = parse(body); e.Reason == "" {
 			return nil
 		}
 	}
-	e.managed = c.tokens.managed
 	return e
 }
 
@@ -228,17 +230,18 @@ const (
 	codeConcurrency = "Directory_ConcurrencyViolation"
 )
 
-// sleeper waits, or returns an error if the context ends first.
-type sleeper func(ctx context.Context, d time.Duration) error
-
 // retry runs attempt until it succeeds or must not be repeated, and returns its last error,
 // even if the context ends during a wait: the attempt's error says more. Idempotent
-// attempts are repeated after more kinds of failure.
-func (sleep sleeper) retry(ctx context.Context, idempotent bool, attempt func() error) error {
+// attempts are repeated after more kinds of failure. What they attempt, op, becomes that of
+// the error.
+func (c *Client) retry(ctx context.Context, op string, idempotent bool, attempt func() error) error {
 	var answered error // by the attempt before
 	for n := 0; ; n++ {
 		err := attempt()
 		e, ok := errors.AsType[*Error](err)
+		if ok {
+			e.Op, e.managed = op, c.managed
+		}
 		if idempotent && answered != nil && ctx.Err() != nil {
 			return answered // which says more than that time is up
 		}
@@ -251,7 +254,7 @@ func (sleep sleeper) retry(ctx context.Context, idempotent bool, attempt func() 
 			wait = Backoff(betweenPOSTs, maxWait, n)
 		}
 		end, ends := ctx.Deadline()
-		if wait > maxWait || ends && time.Until(end) <= wait || sleep(ctx, wait) != nil {
+		if wait > maxWait || ends && time.Until(end) <= wait || c.sleep(ctx, wait) != nil {
 			return err
 		}
 	}

@@ -27,11 +27,11 @@ func TestFromSignInToRegistration(t *testing.T) {
 				before := sim.Key()
 				require.NoError(t, client.SignIn(t.Context()))
 
-				current, err := client.DeploymentAccessKey(t.Context())
+				current, _, err := client.DeploymentAccessKey(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, before, current)
 
-				replaced, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+				replaced, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 				require.NoError(t, err)
 				require.True(t, sim.CanRegister(replaced))
 				require.False(t, sim.CanRegister(before))
@@ -45,12 +45,12 @@ func TestFromSignInToRegistration(t *testing.T) {
 // TestTokenIsForTheCloud: an overridden endpoint relays to a cloud's Graph, so the token
 // must be for that Graph.
 func TestTokenIsForTheCloud(t *testing.T) {
-	for _, name := range graph.CloudNames() {
+	for _, name := range graph.CloudNames {
 		cloud, err := graph.CloudNamed(name)
 		require.NoError(t, err)
 		sim := graphtest.Start(t, graphtest.WithAudience(cloud.GraphRoot))
 		client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Cloud = cloud })
-		_, err = client.DeploymentAccessKey(t.Context())
+		_, _, err = client.DeploymentAccessKey(t.Context())
 		require.NoError(t, err)
 	}
 }
@@ -71,7 +71,7 @@ func TestRequest(t *testing.T) {
 		_, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`))
 	}, func(c *graph.Config) { c.UserAgent = "vault-plugin-secrets-mdi/1.2.3" })
 
-	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, "k", key)
 	require.Len(t, seen, 2)
@@ -134,7 +134,7 @@ func TestFailedRegenerations(t *testing.T) {
 			client, _ := graph.Simulated(t, sim, nil)
 			sim.Inject(regenerate(test.fault))
 
-			key, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
+			key, _, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 			require.Empty(t, key)
 			got := graph.Failed(t, err)
 			require.Equal(t, test.started, sim.Calls(graphtest.Regenerate).Started)
@@ -161,7 +161,7 @@ func TestContentTypeIsNotTrusted(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := graph.Simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Body: graphtest.BodyWrongContentType})
-	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 }
@@ -169,7 +169,7 @@ func TestContentTypeIsNotTrusted(t *testing.T) {
 func TestAMissingRoleIsNamed(t *testing.T) {
 	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
 	client, _ := graph.Simulated(t, sim, nil)
-	_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	e := graph.Failed(t, err)
 	require.Equal(t, graph.Refused, e.Kind)
 	require.Contains(t, e.Hint(), graphtest.RoleReadWrite)
@@ -186,7 +186,7 @@ func TestGETIsRepeatedWhereThePOSTIsNot(t *testing.T) {
 			client, waited := graph.Simulated(t, sim, nil)
 			fault.Operation, fault.Times = graphtest.Get, 1
 			sim.Inject(fault)
-			key, err := client.DeploymentAccessKey(t.Context())
+			key, _, err := client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, sim.Key(), key)
 			require.Equal(t, 2, sim.Calls(graphtest.Get).Started)
@@ -194,7 +194,7 @@ func TestGETIsRepeatedWhereThePOSTIsNot(t *testing.T) {
 
 			fault.Times = 0
 			sim.Inject(fault)
-			_, err = client.DeploymentAccessKey(t.Context())
+			_, _, err = client.DeploymentAccessKey(t.Context())
 			require.Error(t, err)
 			require.Equal(t, 4, sim.Calls(graphtest.Get).Started, "repeated once, not forever")
 		})
@@ -208,7 +208,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 429, RetryAfter: "2"},
 		graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "3"},
 	)
-	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 	require.Equal(t, []time.Duration{2 * time.Second, 3 * time.Second}, waited.All)
@@ -216,7 +216,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Status: 429, RetryAfter: "2"})
 	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err = client.RegenerateDeploymentAccessKey(short, nil)
+	_, _, err = client.RegenerateDeploymentAccessKey(short, nil)
 	e := graph.Failed(t, err)
 	require.Equal(t, graph.Throttled, e.Kind)
 	require.Equal(t, 2*time.Second, e.RetryAfter)
@@ -227,14 +227,14 @@ func TestA401IsRepeatedOnceWithANewToken(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := graph.Simulated(t, sim, nil)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
-	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Performed)
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401})
 	sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 400, Code: "53003"})
-	_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	_, _, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.Equal(t, "AADSTS53003", graph.Failed(t, err).Code, "the failed sign-in is reported, not the 401")
 }
 
@@ -249,7 +249,7 @@ func TestManyRefusedTokensAreOneSignIn(t *testing.T) {
 	errs := make([]error, callers)
 	var wg sync.WaitGroup
 	for i := range callers {
-		wg.Go(func() { _, errs[i] = client.DeploymentAccessKey(t.Context()) })
+		wg.Go(func() { _, _, errs[i] = client.DeploymentAccessKey(t.Context()) })
 	}
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Get, func(c graphtest.Calls) bool { return c.Started == callers }))
 	sim.Clear()
@@ -265,11 +265,11 @@ func TestAnEndedContextSendsNothing(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Equal(t, context.Canceled, client.SignIn(gone))
-	_, err := client.RegenerateDeploymentAccessKey(gone, nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(gone, nil)
 	require.Equal(t, context.Canceled, err)
 	late, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
-	_, err = client.DeploymentAccessKey(late)
+	_, _, err = client.DeploymentAccessKey(late)
 	require.Equal(t, context.DeadlineExceeded, err)
 	for _, op := range graphtest.Operations() {
 		require.Zero(t, sim.Calls(op).Started, op)
@@ -283,7 +283,7 @@ func TestNothingIsSentBeforeItMayBe(t *testing.T) {
 	client, _ := graph.Simulated(t, sim, nil)
 	began := 0
 	held := errors.New("the intent cannot be stored")
-	_, err := client.RegenerateDeploymentAccessKey(t.Context(), func() error {
+	_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), func() error {
 		began++
 		return held
 	})
@@ -292,7 +292,7 @@ func TestNothingIsSentBeforeItMayBe(t *testing.T) {
 	require.Zero(t, sim.Calls(graphtest.Regenerate).Started)
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 401}, graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Status: 503, RetryAfter: "1"})
-	key, err := client.RegenerateDeploymentAccessKey(t.Context(), func() error {
+	key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), func() error {
 		began++
 		time.Sleep(50 * time.Millisecond) // by then the connection has been made
 		require.Zero(t, sim.Calls(graphtest.Regenerate).Started)
@@ -306,13 +306,13 @@ func TestNothingIsSentBeforeItMayBe(t *testing.T) {
 	t.Run("no token", func(t *testing.T) {
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := client.RegenerateDeploymentAccessKey(gone, func() error { panic("there is no token") })
+		_, _, err := client.RegenerateDeploymentAccessKey(gone, func() error { panic("there is no token") })
 		require.Equal(t, context.Canceled, err)
 	})
 	t.Run("no connection", func(t *testing.T) {
 		ended := false
 		unreachable, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.GraphEndpoint = "https://127.0.0.1:1" })
-		_, err := unreachable.RegenerateDeploymentAccessKey(t.Context(), func() error {
+		_, _, err := unreachable.RegenerateDeploymentAccessKey(t.Context(), func() error {
 			time.Sleep(50 * time.Millisecond) // by then the connection has been refused
 			ended = true
 			return nil
@@ -337,7 +337,7 @@ func TestACallerThatLeavesAfterThePOST(t *testing.T) {
 				defer cancel()
 				_ = sim.Wait(ctx, graphtest.Regenerate, func(c graphtest.Calls) bool { return c.Started == 1 })
 			}()
-			_, err := client.RegenerateDeploymentAccessKey(ctx, nil)
+			_, _, err := client.RegenerateDeploymentAccessKey(ctx, nil)
 			e := graph.Failed(t, err)
 			require.Equal(t, graph.Timeout, e.Kind)
 			require.True(t, e.MayHaveHappened())
@@ -359,7 +359,7 @@ func TestACallerThatLeavesDuringTheBody(t *testing.T) {
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler) // returning would complete the answer
 	}, nil)
-	_, err := client.RegenerateDeploymentAccessKey(ctx, nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(ctx, nil)
 	e := graph.Failed(t, err)
 	require.Equal(t, graph.Timeout, e.Kind)
 	require.True(t, e.MayHaveHappened())
@@ -369,10 +369,10 @@ func TestLogLines(t *testing.T) {
 	sim := graphtest.Start(t)
 	var log graph.SafeBuffer
 	client, _ := graph.Simulated(t, sim, nil)
-	_, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 	require.NoError(t, err)
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Reset: true})
-	_, err = client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
+	_, _, err = client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 	require.Error(t, err)
 
 	text := log.String()

@@ -104,6 +104,9 @@ const (
 	AzureUSGovernmentDoDCloud = "AzureUSGovernmentDoDCloud" // DoD (L5)
 )
 
+// CloudNames are the names that CloudNamed accepts, the default first.
+var CloudNames = []string{AzurePublicCloud, AzureUSGovernmentCloud, AzureUSGovernmentDoDCloud}
+
 // azureChinaCloud is known by its name and hosts only to explain why it is refused.
 const azureChinaCloud = "AzureChinaCloud"
 
@@ -131,7 +134,7 @@ func CloudNamed(name string) (Cloud, error) {
 	if name == azureChinaCloud {
 		return Cloud{}, errors.New(azureChinaCloud + ": Microsoft does not offer the Defender for Identity sensors API there")
 	}
-	return Cloud{}, errors.New("must be one of " + strings.Join(CloudNames(), ", "))
+	return Cloud{}, errors.New("must be one of " + strings.Join(CloudNames, ", "))
 }
 
 // owners are the clouds to which Microsoft's hosts belong, by the names of the hosts: those
@@ -149,13 +152,4 @@ var owners = map[string][]string{
 	"microsoftgraph.chinacloudapi.cn":  {azureChinaCloud},
 	"login.chinacloudapi.cn":           {azureChinaCloud},
 	"login.partner.microsoftonline.cn": {azureChinaCloud},
-}
-
-// CloudNames returns the names that CloudNamed accepts, the default first.
-func CloudNames() []string {
-	names := make([]string, 0, len(clouds))
-	for _, c := range clouds {
-		names = append(names, c.Name)
-	}
-	return names
 }

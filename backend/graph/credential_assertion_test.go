@@ -31,15 +31,15 @@ func TestSignInWithAnAssertion(t *testing.T) {
 	assertion, asked := asserting(sim, graphtest.AssertionRequest{})
 	var log safeBuffer
 	client, _ := simulated(t, sim, func(c *Config) { c.Credential = assertion })
-	key, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
-	_, err = client.DeploymentAccessKey(logging(t, &log))
+	_, _, err = client.DeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.EqualValues(t, 1, asked.Load(), "no new assertion while there is a token")
 
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
-	_, err = client.DeploymentAccessKey(logging(t, &log))
+	_, _, err = client.DeploymentAccessKey(logging(t, &log))
 	require.NoError(t, err)
 	require.EqualValues(t, 2, asked.Load(), "one assertion for each token")
 	requireNoSecrets(t, sim, log.String())
@@ -81,12 +81,14 @@ func TestNoAssertion(t *testing.T) {
 		},
 		"an error with words": {
 			func(context.Context) (string, error) {
-				return "", fmt.Errorf("hunter2: %w", &AssertionError{Kind: Unavailable, Reason: "the file is not there"})
+				return "", fmt.Errorf("hunter2: %w", &Error{Kind: Unavailable, Reason: "the file is not there"})
 			},
 			Error{Kind: Unavailable, Reason: "the file is not there"},
 		},
-		"an error without a kind": {
-			func(context.Context) (string, error) { return "hunter2", &AssertionError{Reason: "it is not set"} },
+		"an error beside an assertion": {
+			func(context.Context) (string, error) {
+				return "hunter2", &Error{Kind: Refused, Reason: "it is not set"}
+			},
 			Error{Kind: Refused, Reason: "it is not set"},
 		},
 		"nothing": {
@@ -106,7 +108,6 @@ func TestNoAssertion(t *testing.T) {
 			require.Empty(t, waited.All)
 		})
 	}
-	require.Equal(t, "why", (&AssertionError{Reason: "why"}).Error())
 }
 
 // TestAnAssertionThatTakesTooLong: the sign-in times out, not the caller.
@@ -118,12 +119,5 @@ func TestAnAssertionThatTakesTooLong(t *testing.T) {
 		return "", ctx.Err()
 	})
 	_, err := slow.checked(ctx, confidential.AssertionRequestOptions{})
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer, unsent: true}, failed(t, err))
-}
-
-func TestAssertionIsChecked(t *testing.T) {
-	_, err := New(validConfig(func(c *Config) { c.Credential = ClientAssertion(nil) }))
-	e, ok := errors.AsType[*ConfigError](err)
-	require.True(t, ok, "%v", err)
-	require.Equal(t, "credential_type", e.Field)
+	require.Equal(t, &Error{Kind: Timeout, Reason: reasonNoAnswer, unsent: true}, failed(t, err))
 }

@@ -25,7 +25,7 @@ func TestSignInWithACertificate(t *testing.T) {
 			sim := graphtest.Start(t, graphtest.WithCertificate(cert))
 			var log graph.SafeBuffer
 			client, _ := graph.Simulated(t, sim, func(c *graph.Config) { c.Credential = graph.ClientCertificate{PEM: text} })
-			got, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
+			got, _, err := client.RegenerateDeploymentAccessKey(graph.Logging(t, &log), nil)
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(got))
 			require.Equal(t, 1, sim.Calls(graphtest.Token).Started)

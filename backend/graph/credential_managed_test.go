@@ -43,7 +43,7 @@ func appService(t *testing.T, endpoint, header string) {
 // managed changes a configuration to a managed identity, which needs no ids.
 func managed(clientID string) func(*Config) {
 	return func(c *Config) {
-		c.TenantID, c.ClientID, c.Credential = "", "", ManagedIdentity{ClientID: clientID}
+		c.TenantID, c.ClientID, c.Credential = "", clientID, ManagedIdentity{}
 	}
 }
 
@@ -56,7 +56,7 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 	at, err := url.Parse(server.URL)
 	require.NoError(t, err)
 	seen := &[]*http.Request{}
-	metadata := newMetadataClient(&Config{})
+	metadata := newHTTPClient("", nil, true)
 	metadata.Transport.(*exchange).next = func() http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			*seen = append(*seen, r)
@@ -65,11 +65,11 @@ func metadataService(t *testing.T, client *Client, clientID string, handler http
 			return server.Client().Transport.RoundTrip(r)
 		})
 	}
-	client.tokens, err = newTokenSource(func() (issuer, error) {
-		return ManagedIdentity{ClientID: clientID}.issuerFor(clouds[0].GraphRoot, metadata)
-	}, true)
-	require.NoError(t, err)
-	client.tokens.sleep = (&waits{}).sleep
+	client.newIssuer = func() (issuer, error) {
+		return ManagedIdentity{}.issuerThrough(metadata, &Config{Cloud: clouds[0], ClientID: clientID})
+	}
+	require.NoError(t, client.renew(client.session.Load(), ""))
+	client.sleep = (&waits{}).sleep
 	return seen
 }
 
@@ -86,10 +86,10 @@ func TestManagedIdentityOfAppService(t *testing.T) {
 			before := sim.Calls(graphtest.ManagedIdentity).Started
 			var log safeBuffer
 			client, _ := simulated(t, sim, managed(clientID))
-			key, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
+			key, _, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 			require.NoError(t, err)
 			require.True(t, sim.CanRegister(key))
-			_, err = client.DeploymentAccessKey(t.Context())
+			_, _, err = client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, before+1, sim.Calls(graphtest.ManagedIdentity).Started, "the token is cached")
 			require.Zero(t, sim.Calls(graphtest.Token).Started)
@@ -106,7 +106,7 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, _ := simulated(t, sim, managed(clientID))
 			seen := metadataService(t, client, clientID, sim.MetadataHandler())
-			_, err := client.DeploymentAccessKey(t.Context())
+			_, _, err := client.DeploymentAccessKey(t.Context())
 			require.NoError(t, err)
 			require.Len(t, *seen, 1)
 			require.Equal(t, "http://169.254.169.254", (*seen)[0].URL.Scheme+"://"+(*seen)[0].URL.Host)
@@ -118,7 +118,7 @@ func TestManagedIdentityOfAVirtualMachine(t *testing.T) {
 // TestTheMetadataServiceNeedsNoProxy: for other requests, the environment decides.
 func TestTheMetadataServiceNeedsNoProxy(t *testing.T) {
 	next := func(c *http.Client) http.RoundTripper { return c.Transport.(*exchange).next() }
-	require.Nil(t, next(newMetadataClient(&Config{})).(*http.Transport).Proxy)
+	require.Nil(t, next(newHTTPClient("", nil, true)).(*http.Transport).Proxy)
 	require.NotNil(t, next(clientOf(t, nil).http).(*http.Transport).Proxy)
 }
 
@@ -127,19 +127,19 @@ func TestTokensOfManagedIdentitiesAreDropped(t *testing.T) {
 	sim := graphtest.Start(t)
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
 	client, _ := simulated(t, sim, managed(""))
-	old, _, err := client.tokens.token(t.Context())
+	old, _, err := client.token(t.Context())
 	require.NoError(t, err)
 
 	another, _ := simulated(t, sim, managed(""))
-	other, _, err := another.tokens.token(t.Context())
+	other, _, err := another.token(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, old, other, "a new configuration gets a new token")
 
 	// The client did not declare to understand challenges, so this is a plain 401.
 	sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Claims: true})
-	_, err = client.DeploymentAccessKey(t.Context())
+	_, _, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
-	fresh, _, err := client.tokens.token(t.Context())
+	fresh, _, err := client.token(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, old, fresh)
 	require.Equal(t, 3, sim.Calls(graphtest.ManagedIdentity).Started)
@@ -265,7 +265,7 @@ func TestManagedIdentityIsChecked(t *testing.T) {
 		change func(*Config)
 		env    map[string]string
 	}{
-		"identity with a query": {"client_id", func(c *Config) { c.Credential = ManagedIdentity{ClientID: "x&resource=y"} }, nil},
+		"identity with a query": {"client_id", func(c *Config) { c.ClientID, c.Credential = "x&resource=y", ManagedIdentity{} }, nil},
 		"tenant with a query":   {"tenant_id", func(c *Config) { c.TenantID, c.Credential = "x?y", ManagedIdentity{} }, nil},
 		"what the source cannot": {"credential_type", managed(userIdentity), map[string]string{
 			"MSI_ENDPOINT": "http://localhost:50342/oauth2/token", // Cloud Shell
@@ -302,7 +302,7 @@ func TestGraphRefusesAManagedIdentity(t *testing.T) {
 	sim := graphtest.Start(t, graphtest.WithRoles(graphtest.RoleRead))
 	appService(t, sim.StartMetadata(t)+"/msi/token", sim.IdentityHeader())
 	client, _ := simulated(t, sim, managed(""))
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	e := failed(t, err)
 	require.Equal(t, http.StatusForbidden, e.Status)
 	require.Contains(t, e.Hint(), "service principal")
@@ -383,7 +383,7 @@ func TestTheKeyFileOfAzureArcCannotBeRead(t *testing.T) {
 func TestMSALsErrorsAboutTheKeyFile(t *testing.T) {
 	for _, cause := range []string{"permission denied", "is a directory", "Access is denied."} {
 		for _, text := range []string{"failed to get metadata for /x.key due to error: stat /x.key: ", `failed to read "C:\\x.key" due to error: open C:\x.key: `} {
-			e := failure(t.Context(), OpSignIn, errors.New(text+cause))
+			e := failure(t.Context(), errors.New(text+cause))
 			require.Equal(t, Refused, e.Kind)
 			require.Contains(t, e.Reason, "himds")
 		}
@@ -401,7 +401,7 @@ func TestTheAgentOfAzureArcRefuses(t *testing.T) {
 			})
 			client, err := New(validConfig(managed(clientID)))
 			require.NoError(t, err)
-			client.tokens.sleep = (&waits{}).sleep
+			client.sleep = (&waits{}).sleep
 			e := failed(t, client.SignIn(t.Context()))
 			name := fmt.Sprint(status, " ", clientID)
 			require.NotContains(t, everythingAbout(e), "hunter2", name)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -55,11 +56,14 @@ func requireNeverShows(t *testing.T, secret graph.Credential, value string) {
 
 func TestClientDoesNotShowItsSecret(t *testing.T) {
 	const value = "hunter2~Xyz"
-	client, err := graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = graph.ClientSecret(value) }))
-	require.NoError(t, err)
-	for _, verb := range []string{"%v", "%+v", "%#v"} {
-		require.NotContains(t, fmt.Sprintf(verb, client), value)
-		require.NotContains(t, fmt.Sprintf(verb, *client), value)
+	cert, key := graph.Ours()
+	for shown, credential := range map[string]graph.Credential{value: graph.ClientSecret(value), "PRIVATE KEY": graph.ClientCertificate{PEM: cert + key}} {
+		client, err := graph.New(graph.ValidConfig(func(c *graph.Config) { c.Credential = credential }))
+		require.NoError(t, err)
+		for _, verb := range []string{"%v", "%+v", "%#v"} {
+			require.NotContains(t, fmt.Sprintf(verb, client), shown)
+			require.NotContains(t, fmt.Sprintf(verb, reflect.ValueOf(client).Elem()), shown)
+		}
 	}
 }
 

@@ -86,10 +86,10 @@ func TestSignInOfEachCloud(t *testing.T) {
 		for _, cloud := range clouds {
 			t.Run(name+", "+cloud.Name, func(t *testing.T) {
 				sim, proxy, client := cloudBehindAProxy(t, cloud, discover(cloud))
-				key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+				key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 				require.NoError(t, err)
 				require.True(t, sim.CanRegister(key))
-				_, err = client.DeploymentAccessKey(t.Context())
+				_, _, err = client.DeploymentAccessKey(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
 
@@ -137,8 +137,8 @@ func TestAnInstanceDiscoveryWithoutEnd(t *testing.T) {
 	_, _, client := cloudBehindAProxy(t, clouds[1], func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err := client.tokens.session.Load().issuer(ctx, "") // as a sign-in does with 15 s
-	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer}, failed(t, err))
+	_, err := client.session.Load().issuer(ctx, "") // as a sign-in does with 15 s
+	require.Equal(t, &Error{Kind: Timeout, Reason: reasonNoAnswer}, failed(t, err))
 }
 
 func closeOnce(c chan struct{}) {

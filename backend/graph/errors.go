@@ -205,7 +205,7 @@ func (e *Error) Hint() string {
 	case e.Status == http.StatusNotFound && e.Signed:
 		// The tenant knows the application, since the sign-in went well.
 		return "the tenant has no such app registration: that of a multi-tenant app lives in the app's home tenant alone, so replace its credential there and configure the new one here; otherwise check client_id and application_object_id"
-	case e.needsProof() && (e.Status == http.StatusForbidden || e.Status == http.StatusUnauthorized && e.Code == codeBadProof):
+	case (e.Op == OpAddKey || e.Op == OpRemoveKey) && (e.Status == http.StatusForbidden || e.Status == http.StatusUnauthorized && e.Code == codeBadProof):
 		return "Graph did not accept the proof: check that the certificate that signed it is registered with the application and valid now, and check the clock of this machine"
 	case e.Status == http.StatusUnauthorized && e.managed:
 		return "Graph did not accept the access token: check that the environment and graph_endpoint belong to the same cloud"
@@ -243,7 +243,7 @@ func (e *Error) forbiddenHint() string {
 
 // GrantHint says how to grant an application permission to the identity that the client
 // signs in as.
-func (c *Client) GrantHint(permission string) string { return grantHint(permission, c.tokens.managed) }
+func (c *Client) GrantHint(permission string) string { return grantHint(permission, c.managed) }
 
 func grantHint(permission string, managed bool) string {
 	if managed {
@@ -251,9 +251,6 @@ func grantHint(permission string, managed bool) string {
 	}
 	return "give the app registration the application permission " + permission + " and grant admin consent for it; this can take minutes to take effect"
 }
-
-// needsProof reports whether the call requires a proof of possession.
-func (e *Error) needsProof() bool { return e.Op == OpAddKey || e.Op == OpRemoveKey }
 
 // replaces reports whether the call is about the application's own credentials.
 func (e *Error) replaces() bool {

@@ -56,7 +56,6 @@ func simulated(t *testing.T, sim *graphtest.Simulator, change func(*Config)) (*C
 	require.NoError(t, err)
 	waited := &waits{}
 	client.sleep = waited.sleep
-	client.tokens.sleep = waited.sleep
 	return client, waited
 }
 
@@ -66,19 +65,23 @@ func sign(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerClientRequestID, r.Header.Get(headerClientRequestID))
 }
 
-// fixedToken returns a source of one and the same token, for tests that are not about
-// sign-in, and the claims that it has been asked for.
-func fixedToken(t *testing.T) (source *tokenSource, claims *[]string) {
+// fixedToken gives a client one and the same token, for tests that are not about sign-in, and
+// returns the claims that it has asked for.
+func fixedToken(t *testing.T, client *Client) (claims *[]string) {
 	t.Helper()
 	asked := []string{}
-	source, err := newTokenSource(func() (issuer, error) {
-		return func(_ context.Context, claims string) (string, error) {
-			asked = append(asked, claims)
-			return testToken, nil
-		}, nil
-	}, false)
-	require.NoError(t, err)
-	return source, &asked
+	signInBy(t, client, func(_ context.Context, claims string) (string, error) {
+		asked = append(asked, claims)
+		return testToken, nil
+	})
+	return &asked
+}
+
+// signInBy has a client get its tokens from issue.
+func signInBy(t *testing.T, client *Client, issue issuer) {
+	t.Helper()
+	client.newIssuer = func() (issuer, error) { return issue, nil }
+	require.NoError(t, client.renew(client.session.Load(), ""))
 }
 
 const testToken = "test.access.token"
@@ -102,7 +105,7 @@ func clientOf(t *testing.T, change func(*Config)) *Client {
 	t.Helper()
 	client, err := New(validConfig(change))
 	require.NoError(t, err)
-	client.tokens, _ = fixedToken(t)
+	fixedToken(t, client)
 	client.sleep = (&waits{}).sleep
 	return client
 }

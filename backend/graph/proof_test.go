@@ -119,7 +119,7 @@ func TestProofThatAPOSTWasNotCarriedOut(t *testing.T) {
 				signed := s.without || s.withCode && b.code
 				answer = func(r *http.Request) *http.Response { return answerOf(r, status, s.headers, b.text, b.cut) }
 				repeated, waited.All = 0, nil
-				_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+				_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 				e, ok := errors.AsType[*Error](err)
 				want := 1
 				if signed && refused {
@@ -135,7 +135,7 @@ func TestProofThatAPOSTWasNotCarriedOut(t *testing.T) {
 				if signed && status == http.StatusNotFound {
 					want = 2 // at the other version of the API
 				}
-				if _, err = client.DeploymentAccessKey(t.Context()); failed(t, err).Status != status || repeated != want {
+				if _, _, err = client.DeploymentAccessKey(t.Context()); failed(t, err).Status != status || repeated != want {
 					t.Fatalf("%s: GET: %v, sent %d times", name, err, repeated)
 				}
 			}
@@ -150,7 +150,7 @@ func TestOnly200NamesAKey(t *testing.T) {
 		client, _ := answeredBy(t, func(r *http.Request) *http.Response {
 			return answerOf(r, status, signatures["Graph's"].headers, `{"deploymentAccessKey":"k","keyId":"id","secretText":"s"}`, false)
 		})
-		key, err := client.DeploymentAccessKey(t.Context())
+		key, _, err := client.DeploymentAccessKey(t.Context())
 		if status == http.StatusOK {
 			require.NoError(t, err)
 			require.Equal(t, "k", key)
@@ -209,7 +209,7 @@ func TestPaceOfPOSTs(t *testing.T) {
 		client.sleep = func(_ context.Context, d time.Duration) error { now = now.Add(d); return nil }
 		var err error
 		if random.IntN(2) == 0 {
-			_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
+			_, _, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		} else {
 			_, err = client.AddPassword(t.Context(), "vault", time.Now())
 		}
@@ -230,7 +230,7 @@ func TestAChallengeThatComesTooLate(t *testing.T) {
 	client, _ := simulated(t, sim, nil)
 	client.sleep = func(context.Context, time.Duration) error { return context.DeadlineExceeded }
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Claims: true})
-	_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	e := failed(t, err)
 	require.Equal(t, http.StatusUnauthorized, e.Status)
 	require.False(t, e.MayHaveHappened())

@@ -97,7 +97,7 @@ func TestEverythingGoesThroughTheProxy(t *testing.T) {
 		c.AuthorityHost, c.GraphEndpoint = "https://"+login, "https://"+graphHost
 	})
 
-	key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	require.NoError(t, err)
 	require.True(t, sim.CanRegister(key))
 	require.True(t, client.Probe(t.Context()))
@@ -131,8 +131,8 @@ func TestProxiesThatRefuse(t *testing.T) {
 		require.Equal(t, &Error{Op: OpSignIn, Kind: kind, Reason: reason}, failed(t, err))
 		require.NotContains(t, everythingAbout(err), "hunter2")
 
-		client.tokens, _ = fixedToken(t)
-		_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		fixedToken(t, client)
+		_, _, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Equal(t, &Error{Op: OpRegenerate, Kind: kind, Reason: reason, unsent: true}, failed(t, err))
 		require.False(t, failed(t, err).MayHaveHappened())
 	}
@@ -165,7 +165,7 @@ func TestProxiesThatAreNotThere(t *testing.T) {
 		"https://" + closed.URL[len("http://"):]: "the proxy could not be reached",
 	} {
 		useProxy(t, proxy, "")
-		_, err := clientOf(t, nil).RegenerateDeploymentAccessKey(t.Context(), nil)
+		_, _, err := clientOf(t, nil).RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Equal(t, &Error{Op: OpRegenerate, Kind: Unavailable, Reason: reason, unsent: true}, failed(t, err), proxy)
 	}
 }
@@ -185,8 +185,8 @@ func TestMalformedProxies(t *testing.T) {
 		require.Equal(t, []any{OpSignIn, Refused}, []any{e.Op, e.Kind}, "%q", malformed)
 		require.Contains(t, e.Reason, "HTTPS_PROXY in the plugin's environment is malformed", "%q", malformed)
 		require.NotContains(t, everythingAbout(err), "hunter2")
-		client.tokens, _ = fixedToken(t)
-		_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		fixedToken(t, client)
+		_, _, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Equal(t, []any{OpRegenerate, Refused, false}, []any{failed(t, err).Op, failed(t, err).Kind, failed(t, err).MayHaveHappened()})
 
 		at, err := proxyFromEnvironment()(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://excepted.mdi.test/", http.NoBody))

@@ -77,7 +77,11 @@ func TestRetry(t *testing.T) {
 					defer cancel()
 				}
 				attempts, start := 0, time.Now()
-				err := sleeper(Sleep).retry(ctx, test.idempotent, func() error {
+				client, op := &Client{sleep: Sleep}, ""
+				if e, ok := errors.AsType[*Error](test.failure); ok {
+					client.managed, op = e.managed, e.Op
+				}
+				err := client.retry(ctx, op, test.idempotent, func() error {
 					attempts++
 					if attempts <= test.times {
 						return test.failure
@@ -121,7 +125,7 @@ func TestRetryKeepsTheErrorIfTheCallerLeavesDuringTheWait(t *testing.T) {
 		time.AfterFunc(500*time.Millisecond, cancel)
 		refusal := refusal(429, 0)
 		start := time.Now()
-		err := sleeper(Sleep).retry(ctx, false, func() error { return refusal })
+		err := (&Client{sleep: Sleep}).retry(ctx, OpRegenerate, false, func() error { return refusal })
 		require.Equal(t, refusal, err)
 		require.False(t, errors.Is(err, context.Canceled))
 		require.Equal(t, 500*time.Millisecond, time.Since(start))

@@ -19,7 +19,7 @@ func TestRoles(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, []string{PackagePermission, ApplicationPermission}, roles)
 	require.Equal(t, 1, sim.Calls(graphtest.Token).Started)
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.Error(t, err)
 	require.Equal(t, 1, sim.Calls(graphtest.Token).Started, "the roles are those of the token in use")
 
@@ -50,11 +50,9 @@ func TestRolesInTokens(t *testing.T) {
 		"not JSON":        {jwt("x"), nil, false},
 		"another purpose": {jwt(`{}`), nil, false},
 	} {
-		source, err := newTokenSource(func() (issuer, error) {
-			return func(context.Context, string) (string, error) { return test.bearer, nil }, nil
-		}, false)
-		require.NoError(t, err)
-		roles, ok := (&Client{tokens: source}).Roles(t.Context())
+		client := &Client{}
+		signInBy(t, client, func(context.Context, string) (string, error) { return test.bearer, nil })
+		roles, ok := client.Roles(t.Context())
 		require.Equal(t, test.ok, ok, name)
 		require.Equal(t, test.roles, roles, name)
 	}

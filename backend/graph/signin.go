@@ -5,11 +5,9 @@ package graph
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
@@ -20,7 +18,7 @@ import (
 
 // issuer requests a token with one kind of credential, unless it has one that is still
 // valid. If claims (JSON) is not empty, the token is a new one, requested with them. Its
-// error is an *Error with OpSignIn. A session calls it from one goroutine at a time.
+// error is an *Error without Op. A session calls it from one goroutine at a time.
 type issuer func(ctx context.Context, claims string) (bearer string, err error)
 
 // session is the time between two tokens that Graph refused. Each session has its own
@@ -35,38 +33,23 @@ type session struct {
 	claims string
 }
 
-// tokenSource gets access tokens for Graph. Callers that need a token at the same time
-// share one sign-in. MSAL does not do that: with a cold cache every caller requests its
-// own token, and what they do share depends on the first caller's context. So callers
-// join a flight that has a context of its own.
-type tokenSource struct {
-	newIssuer func() (issuer, error)
-	sleep     sleeper
-	// managed is set for a managed identity. It has no app registration, so the advice
-	// about a refusal differs.
-	managed bool
-	session atomic.Pointer[session]
-}
-
-// newTokenSource returns an error only if newIssuer does.
-func newTokenSource(newIssuer func() (issuer, error), managed bool) (*tokenSource, error) {
-	s := &tokenSource{newIssuer: newIssuer, sleep: Sleep, managed: managed}
-	return s, s.renew(nil, "")
-}
-
 // token returns a token that should be valid, without a sign-in if possible, and the session
 // that got it. Its error is an *Error with OpSignIn, or the context's own if that has ended
 // before.
-func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, err error) {
+//
+// Callers that need a token at the same time share one sign-in. MSAL does not do that: with
+// a cold cache every caller requests its own token, and what they do share depends on the
+// first caller's context. So callers join a flight that has a context of its own.
+func (c *Client) token(ctx context.Context) (bearer string, in *session, err error) {
 	if err := ctx.Err(); err != nil {
 		return "", nil, err
 	}
-	current := s.session.Load()
-	flight := current.flights.DoChan("", func() (any, error) { return s.signIn(ctx, current) })
+	current := c.session.Load()
+	flight := current.flights.DoChan("", func() (any, error) { return c.signIn(ctx, current) })
 	select {
 	case <-ctx.Done():
-		e := failure(ctx, OpSignIn, ctx.Err())
-		e.managed = s.managed
+		e := failure(ctx, ctx.Err())
+		e.Op, e.managed = OpSignIn, c.managed
 		return "", nil, e
 	case result := <-flight:
 		return result.Val.(string), current, result.Err
@@ -75,7 +58,7 @@ func (s *tokenSource) token(ctx context.Context) (bearer string, in *session, er
 
 // signIn runs as a flight. It belongs to no caller: if one leaves early, the others still
 // get their token. It uses the values of ctx only to log.
-func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, err error) {
+func (c *Client) signIn(ctx context.Context, in *session) (bearer string, err error) {
 	// Repetitions included. That is long enough for discovery and a token through a slow
 	// proxy, and leaves the caller time to report what went wrong.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
@@ -85,7 +68,7 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 	// every later sign-in.
 	claims := in.claims
 	in.claims = ""
-	err = s.sleep.retry(ctx, true, func() error {
+	err = c.retry(ctx, OpSignIn, true, func() error {
 		bearer, err = in.issuer(ctx, claims)
 		return err
 	})
@@ -95,10 +78,10 @@ func (s *tokenSource) signIn(ctx context.Context, in *session) (bearer string, e
 // renew replaces the session that got a token which Graph refused although it should be
 // valid. The next token is a new one, requested with the claims that Graph demanded, if any.
 // If Graph refused a token to many callers, the first one renews the session for all.
-func (s *tokenSource) renew(old *session, claims string) error {
-	next, err := s.newIssuer()
+func (c *Client) renew(old *session, claims string) error {
+	next, err := c.newIssuer()
 	if err == nil {
-		s.session.CompareAndSwap(old, &session{issuer: next, claims: claims})
+		c.session.CompareAndSwap(old, &session{issuer: next, claims: claims})
 	}
 	return err
 }
@@ -110,7 +93,7 @@ func (s *tokenSource) renew(old *session, claims string) error {
 // The result is a hint for an operator and proves nothing: the token's signature is not
 // verified, and it lacks permissions that were granted after the token was issued.
 func (c *Client) Roles(ctx context.Context) (roles []string, ok bool) {
-	bearer, _, _ := c.tokens.token(ctx) // if it fails, nothing can be parsed
+	bearer, _, _ := c.token(ctx) // if it fails, nothing can be parsed
 	var claims struct {
 		jwt.RegisteredClaims
 		Roles []string `json:"roles"`
@@ -192,18 +175,9 @@ func signIns(cfg *Config, cred confidential.Credential, client *http.Client) (is
 // token of Vault. It is called for each request to Entra, possibly by several goroutines
 // at once, and its context ends with the sign-in.
 //
-// Its errors are never shown, since they may quote the assertion. Wrap an
-// [AssertionError] to say what went wrong.
+// Its errors are never shown, since they may quote the assertion, but for an [Error] in
+// their chain.
 type ClientAssertion func(ctx context.Context) (string, error)
-
-// AssertionError is an error of a [ClientAssertion] that may be shown.
-type AssertionError struct {
-	Kind   Kind   // what it means for the sign-in; Refused if empty
-	Reason string // a sentence without secrets
-}
-
-// Error returns the reason.
-func (e *AssertionError) Error() string { return e.Reason }
 
 // Format implements fmt.Formatter.
 func (ClientAssertion) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
@@ -215,29 +189,23 @@ func (ClientAssertion) String() string { return redacted }
 func (ClientAssertion) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 func (a ClientAssertion) issuer(cfg *Config, client *http.Client) (issuer, error) {
-	if a == nil {
-		return nil, &ConfigError{"credential_type", "needs a source of client assertions"}
-	}
 	return signIns(cfg, confidential.NewCredFromAssertionCallback(a.checked), client)
 }
 
 // checked returns an assertion or an *Error.
 func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRequestOptions) (string, error) {
 	assertion, err := a(ctx)
-	e := &Error{Op: OpSignIn, Kind: Refused, Reason: "no client assertion could be obtained"}
-	said, ok := errors.AsType[*AssertionError](err)
 	switch {
 	case err == nil && assertion != "":
 		return assertion, nil
 	case err == nil:
-		e.Reason = "the client assertion is empty"
-	case ok:
-		e.Kind, e.Reason = cmp.Or(said.Kind, Refused), said.Reason
-	case ctx.Err() != nil:
-		e = failure(ctx, OpSignIn, err)
+		err = &Error{Kind: Refused, Reason: "the client assertion is empty"}
+	case ctx.Err() == nil && !caused[*Error](err):
+		err = &Error{Kind: Refused, Reason: "no client assertion could be obtained"}
 	}
+	e := *failure(ctx, err) // a copy, since the source of assertions may return it again
 	e.unsent = true
-	return "", e
+	return "", &e
 }
 
 // ManagedIdentity is the identity that Azure gave to the machine or service that runs
@@ -245,31 +213,26 @@ func (a ClientAssertion) checked(ctx context.Context, _ confidential.AssertionRe
 // Without them, tokens come from the metadata service of virtual machines, which has a
 // fixed address.
 //
-// It needs neither Config.TenantID nor Config.ClientID. The tokens are for Config.Cloud
-// like all others. A client cannot request claims in them, so Graph sends no claims
-// challenges to this kind of credential.
-type ManagedIdentity struct {
-	ClientID string // of a user-assigned identity; "" for the system-assigned one
-}
+// Config.ClientID is that of a user-assigned identity, or "" for the system-assigned one, and
+// Config.TenantID is not needed. The tokens are for Config.Cloud like all others. A client
+// cannot request claims in them, so Graph sends no claims challenges to this kind of credential.
+type ManagedIdentity struct{}
 
 func (m ManagedIdentity) issuer(cfg *Config, _ *http.Client) (issuer, error) {
-	return m.issuerFor(cfg.Cloud.GraphRoot, newMetadataClient(cfg))
+	return m.issuerThrough(newHTTPClient(cfg.UserAgent, nil, true), cfg)
 }
 
 // freshness is how long a cached token must still be valid to be used, as in MSAL.
 const freshness = 5 * time.Minute
 
-// issuerFor returns an issuer that asks for tokens for resource through client and caches
+// issuerThrough returns an issuer that asks for tokens through a local client and caches
 // the token itself. MSAL's cache for managed identities belongs to the process: a token
 // could not be dropped from it, and a new configuration would keep using the token of the
 // old one.
-func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer, error) {
+func (ManagedIdentity) issuerThrough(client *http.Client, cfg *Config) (issuer, error) {
 	id := managedidentity.SystemAssigned()
-	if m.ClientID != "" {
-		if !namePattern().MatchString(m.ClientID) {
-			return nil, &ConfigError{"client_id", "must be the client id of a user-assigned managed identity"}
-		}
-		id = managedidentity.UserAssignedClientID(m.ClientID)
+	if cfg.ClientID != "" {
+		id = managedidentity.UserAssignedClientID(cfg.ClientID)
 	}
 	// MSAL would also retry failed connections. Outside Azure, where there is no such
 	// service, that takes too long.
@@ -278,6 +241,7 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 		return nil, &ConfigError{"credential_type", "managed_identity does not support what the plugin's environment variables describe"}
 	}
 	source, _ := managedidentity.GetSource() // never fails
+	userOfArc := cfg.ClientID != "" && source == managedidentity.AzureArc
 	var bearer string
 	var expires time.Time
 	return func(ctx context.Context, _ string) (string, error) {
@@ -285,25 +249,19 @@ func (m ManagedIdentity) issuerFor(resource string, client *http.Client) (issuer
 			return bearer, nil
 		}
 		// The claims are not sent: they only make MSAL skip its cache.
-		result, err := identity.AcquireToken(ctx, resource, managedidentity.WithClaims("{}"))
+		result, err := identity.AcquireToken(ctx, cfg.Cloud.GraphRoot, managedidentity.WithClaims("{}"))
 		if err != nil {
-			return "", m.refusal(ctx, err, source)
+			e := signInError(ctx, err)
+			// MSAL refuses the token of an agent that knows no user-assigned identities.
+			if userOfArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
+				e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
+			}
+			return "", e
 		}
 		if result.AccessToken == "" {
-			return "", &Error{Op: OpSignIn, Kind: Unreadable, Reason: "the answer contains no token", managed: true}
+			return "", &Error{Kind: Unreadable, Reason: "the answer contains no token"}
 		}
 		bearer, expires = result.AccessToken, result.ExpiresOn
 		return bearer, nil
 	}, nil
-}
-
-// refusal describes a token that was not issued. MSAL refuses the token of an agent of Azure
-// Arc that knows no user-assigned identities.
-func (m ManagedIdentity) refusal(ctx context.Context, err error, source managedidentity.Source) *Error {
-	e := signInError(ctx, err)
-	e.managed = true
-	if m.ClientID != "" && source == managedidentity.AzureArc && (e.Kind == Unreadable || e.Kind == Refused && e.Reason == "") {
-		e.Kind, e.Reason = Refused, "the Azure Arc agent issues no token for client_id: leave it empty to sign in as the machine itself; for most agents, user-assigned identities do not exist"
-	}
-	return e
 }

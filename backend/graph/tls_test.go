@@ -219,7 +219,7 @@ func TestWhyTLSFails(t *testing.T) {
 				require.NotContains(t, everythingAbout(e), "\x1b")
 			}
 			trusting := func(c *Config) { c.CACertificates = ca.pem() }
-			_, err := clientOf(t, func(c *Config) { trusting(c); c.GraphEndpoint = test.url }).RegenerateDeploymentAccessKey(t.Context(), nil)
+			_, _, err := clientOf(t, func(c *Config) { trusting(c); c.GraphEndpoint = test.url }).RegenerateDeploymentAccessKey(t.Context(), nil)
 			check(err, OpRegenerate, "the server")
 
 			client, err := New(validConfig(func(c *Config) { trusting(c); c.AuthorityHost = test.url }))
@@ -246,9 +246,9 @@ func TestCertificatesAreVerifiedAnew(t *testing.T) {
 	}},
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"deploymentAccessKey":"k"}`)) }))
 	client := clientOf(t, func(c *Config) { c.CACertificates, c.GraphEndpoint = ca.pem(), url })
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.Contains(t, failed(t, err).Reason, "expired on 1970-01-01T00:00:01Z")
 	current = ca.server(t, nil)
-	_, err = client.DeploymentAccessKey(t.Context())
+	_, _, err = client.DeploymentAccessKey(t.Context())
 	require.NoError(t, err)
 }

@@ -78,7 +78,7 @@ func TestASignInOutlivesACallerThatLeaves(t *testing.T) {
 	// The first caller starts the sign-in and is the first to leave.
 	hasty, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 	defer cancel()
-	_, err := client.RegenerateDeploymentAccessKey(hasty, nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(hasty, nil)
 	e := failed(t, err)
 	require.Equal(t, &Error{Op: OpSignIn, Kind: Timeout, Reason: reasonNoAnswer}, e)
 	require.False(t, e.MayHaveHappened())
@@ -147,7 +147,7 @@ func TestSignInFailures(t *testing.T) {
 				test.fault.Operation = op
 				sim.Inject(test.fault)
 
-				_, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
+				_, _, err := client.RegenerateDeploymentAccessKey(logging(t, &log), nil)
 				got := failed(t, err)
 				require.False(t, got.MayHaveHappened())
 				require.Equal(t, test.started, sim.Calls(op).Started)
@@ -198,14 +198,14 @@ func TestSignInReadsNoEndlessAnswer(t *testing.T) {
 func TestDroppingATokenTwiceDropsOne(t *testing.T) {
 	sim := graphtest.Start(t)
 	client, _ := simulated(t, sim, nil)
-	old, session, err := client.tokens.token(t.Context())
+	old, session, err := client.token(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, client.tokens.renew(session, ""))
-	fresh, _, err := client.tokens.token(t.Context())
+	require.NoError(t, client.renew(session, ""))
+	fresh, _, err := client.token(t.Context())
 	require.NoError(t, err)
 	require.NotEqual(t, old, fresh)
-	require.NoError(t, client.tokens.renew(session, ""))
-	again, _, err := client.tokens.token(t.Context())
+	require.NoError(t, client.renew(session, ""))
+	again, _, err := client.token(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, fresh, again)
 }
@@ -220,7 +220,7 @@ func TestAfterADropTheOldSignInIsNotJoined(t *testing.T) {
 	go func() { old <- client.SignIn(t.Context()) }()
 	require.NoError(t, sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started == 1 }))
 
-	require.NoError(t, client.tokens.renew(client.tokens.session.Load(), ""))
+	require.NoError(t, client.renew(client.session.Load(), ""))
 	require.NoError(t, client.SignIn(t.Context()), "while the old sign-in is still held")
 	require.Equal(t, 2, sim.Calls(graphtest.Token).Started)
 	sim.Clear()

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -24,30 +23,12 @@ import (
 // MSAL would read for as long as the other side sends.
 const maxBodyBytes = 1 << 20
 
-// newHTTPClient returns the client that MSAL and the Graph calls share.
-func newHTTPClient(cfg *Config) (*http.Client, error) {
-	extra, err := ParseCertificates(cfg.CACertificates)
-	if len(extra) == 0 && err != nil { // earlier versions stored texts with a damaged block
-		return nil, &ConfigError{"ca_certificate", err.Error()}
-	}
-	return newClient(&exchange{
-		next:      sync.OnceValue(func() http.RoundTripper { return newTransport(certPool(extra)) }),
-		userAgent: cfg.UserAgent,
-	}), nil
-}
-
-// newMetadataClient returns the client that requests a managed identity's tokens. They
-// come from the machine itself or its host, mostly without TLS. A proxy must not take
-// part: it would get a token of its own machine, or see ours.
-func newMetadataClient(cfg *Config) *http.Client {
-	transport := newTransport(nil)
-	transport.Proxy = nil
-	return newClient(&exchange{next: func() http.RoundTripper { return transport }, userAgent: cfg.UserAgent, plain: true})
-}
-
-func newClient(x *exchange) *http.Client {
+// newHTTPClient returns the client that MSAL and the Graph calls share, which trusts extra as
+// well, or else a local one for a managed identity's tokens.
+func newHTTPClient(userAgent string, extra []*x509.Certificate, local bool) *http.Client {
+	next := sync.OnceValue(func() http.RoundTripper { return newTransport(certPool(extra), local) })
 	return &http.Client{
-		Transport: x,
+		Transport: &exchange{next: next, userAgent: userAgent, local: local},
 		// It limits one exchange, from dialling to the last byte of the answer, whatever the
 		// caller allows.
 		Timeout: 30 * time.Second,
@@ -62,9 +43,8 @@ func newClient(x *exchange) *http.Client {
 // certainty: net/http repeats requests on pooled connections, over HTTP/2 even a POST,
 // after some errors of the other side. And if the other side has just closed the
 // connection, the client cannot know whether a request arrived.
-func newTransport(roots *x509.CertPool) *http.Transport {
-	return &http.Transport{
-		Proxy:                  proxyFromEnvironment(),
+func newTransport(roots *x509.CertPool, local bool) *http.Transport {
+	transport := &http.Transport{
 		OnProxyConnectResponse: checkTunnel,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12,
@@ -79,6 +59,10 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		MaxResponseHeaderBytes: 256 << 10,
 		DisableKeepAlives:      true,
 	}
+	if !local {
+		transport.Proxy = proxyFromEnvironment()
+	}
+	return transport
 }
 
 // checkTunnel replaces net/http's own check, whose error quotes what the proxy sent.
@@ -132,7 +116,10 @@ type exchange struct {
 	// the system's certificates, and most requests of Vault need no call to Microsoft.
 	next      func() http.RoundTripper
 	userAgent string
-	plain     bool // whether http is allowed
+	// local is set for the tokens of a managed identity. They come from the machine itself or
+	// its host, mostly without TLS. A proxy must not take part: it would get a token of its
+	// own machine, or see ours.
+	local bool
 }
 
 // RoundTrip implements http.RoundTripper. The log line says how the exchange went, with ids
@@ -140,7 +127,7 @@ type exchange struct {
 // text: the caller reports the failure.
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	// A discovery document says where to send the client secret: it must not be http.
-	if req.URL.Scheme != "https" && !x.plain {
+	if req.URL.Scheme != "https" && !x.local {
 		return nil, &Error{Kind: Refused, Reason: "an address without https was refused"}
 	}
 	req = req.Clone(req.Context()) // a RoundTripper must not change the caller's
@@ -156,33 +143,10 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	hclog.FromContext(req.Context()).Debug("answer from Microsoft", append(args, "status", resp.StatusCode, "graph_request_id", requestID(resp.Header))...)
-	if x.plain && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
+	if x.local && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnauthorized {
 		_ = resp.Body.Close() // unread: MSAL would report neither the body nor always the status
-		return nil, answerError(OpSignIn, resp)
+		return nil, answerError(resp)
 	}
 	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBodyBytes)
 	return resp, nil
-}
-
-// traceKey finds a trace in a context: the id that Graph gave to the last request that it
-// answered.
-type traceKey struct{}
-
-// Detach returns a context that ends with base, for work that outlives the request which
-// asked for it. Its log lines name that request, and it records the ids of Graph's answers,
-// for [LastRequestID].
-func Detach(base, request context.Context) context.Context {
-	return context.WithValue(hclog.WithContext(base, hclog.FromContext(request)), traceKey{}, &atomic.Value{})
-}
-
-// LastRequestID returns the request-id of Graph's last answer in a context, or "" if
-// there was none.
-func LastRequestID(ctx context.Context) string {
-	id, _ := traceIn(ctx).Load().(string) // nil at first
-	return id
-}
-
-func traceIn(ctx context.Context) *atomic.Value {
-	found, _ := ctx.Value(traceKey{}).(*atomic.Value)
-	return cmp.Or(found, &atomic.Value{}) // nobody reads one that is not in the context
 }

@@ -32,9 +32,9 @@ func TestThePOSTIsNeverSentTwice(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}, nil)
 	for n := range int32(3) {
-		_, err := client.DeploymentAccessKey(t.Context())
+		_, _, err := client.DeploymentAccessKey(t.Context())
 		require.NoError(t, err)
-		_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		_, _, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		e := failed(t, err)
 		require.Equal(t, reasonConnLost, e.Reason)
 		require.True(t, e.MayHaveHappened())
@@ -51,7 +51,7 @@ func TestAConnectionClosedMeanwhile(t *testing.T) {
 	t.Cleanup(server.Close)
 	client := clientOf(t, func(c *Config) { c.GraphEndpoint, c.CACertificates = server.URL, encodeCertificate(server) })
 	for range 3 {
-		_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.NoError(t, err)
 		server.CloseClientConnections()
 	}
@@ -80,7 +80,7 @@ func TestProvenNotSent(t *testing.T) {
 		"no TLS": {func(c *Config) { c.GraphEndpoint = strings.Replace(plain.URL, "http:", "https:", 1) }, "the server does not speak TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := clientOf(t, test.change).RegenerateDeploymentAccessKey(t.Context(), nil)
+			_, _, err := clientOf(t, test.change).RegenerateDeploymentAccessKey(t.Context(), nil)
 			e := failed(t, err)
 			require.Equal(t, &Error{Op: OpRegenerate, Kind: Unavailable, Reason: test.reason, unsent: true}, e)
 			require.False(t, e.MayHaveHappened())
@@ -103,7 +103,7 @@ func TestATimeoutBeforeTheRequest(t *testing.T) {
 		}
 	}()
 	client := clientOf(t, func(c *Config) { c.GraphEndpoint = "https://" + ln.Addr().String() })
-	_, err = client.RegenerateDeploymentAccessKey(ctx, nil)
+	_, _, err = client.RegenerateDeploymentAccessKey(ctx, nil)
 	e := failed(t, err)
 	require.Equal(t, Timeout, e.Kind)
 	require.False(t, e.MayHaveHappened())
@@ -116,7 +116,7 @@ func TestOurOwnTimeout(t *testing.T) {
 	require.NoError(t, client.SignIn(t.Context()))
 	sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Latency: time.Hour, AfterWork: true})
 	client.http.Timeout = 100 * time.Millisecond
-	_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+	_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 	e := failed(t, err)
 	require.Equal(t, &Error{Op: OpRegenerate, Kind: Timeout, Reason: reasonNoAnswer}, e)
 	require.True(t, e.MayHaveHappened())
@@ -128,7 +128,7 @@ func TestBodyCap(t *testing.T) {
 		client := served(t, func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(frame + strings.Repeat(" ", maxBodyBytes-len(frame)+extra)))
 		}, nil)
-		key, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		key, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		if reason == "" {
 			require.NoError(t, err)
 			require.Equal(t, "k", key)
@@ -145,7 +145,7 @@ func TestCompressedBodiesAreCappedAfterwards(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write(gzipped(t, strings.Repeat(" ", 2*maxBodyBytes)))
 	}, nil)
-	_, err := client.DeploymentAccessKey(t.Context())
+	_, _, err := client.DeploymentAccessKey(t.Context())
 	require.Equal(t, "the answer is larger than 1 MiB", failed(t, err).Reason)
 }
 

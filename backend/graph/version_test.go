@@ -62,7 +62,7 @@ func TestA404OfOneVersion(t *testing.T) {
 		for version, other := range map[string]string{Beta: V1, V1: Beta} {
 			t.Run(name+", "+version, func(t *testing.T) {
 				client, asked := versioned(t, version, map[string]versionAnswer{version: test.own, other: test.other})
-				got, err := client.DeploymentAccessKey(t.Context())
+				got, _, err := client.DeploymentAccessKey(t.Context())
 				require.Empty(t, got, "the other version's key is not this one's answer")
 				e := failed(t, err)
 				require.Equal(t, []any{test.own.status, test.namesNoKey, !test.own.unsigned}, []any{e.Status, e.NamesNoKey(), e.Signed})
@@ -78,7 +78,7 @@ func TestA404OfOneVersion(t *testing.T) {
 func TestOtherCallsAtOneVersion(t *testing.T) {
 	for _, status := range []int{400, 404} {
 		client, asked := versioned(t, V1, map[string]versionAnswer{V1: {status, `{"error":{"code":"x"}}`, false}})
-		_, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
+		_, _, err := client.RegenerateDeploymentAccessKey(t.Context(), nil)
 		require.Contains(t, Explain(err), "graph_api_version")
 		require.False(t, failed(t, err).NamesNoKey())
 		_, err = client.DeploymentPackage(t.Context())
@@ -95,10 +95,10 @@ func TestSignedSuccesses(t *testing.T) {
 	for by, s := range signatures {
 		for _, body := range []string{"", "{}", `{"deploymentAccessKey":"k"`, "<html>", `{"deploymentAccessKey":"a","value":{"deploymentAccessKey":"b"}}`} {
 			client, _ := answeredBy(t, func(r *http.Request) *http.Response { return answerOf(r, 200, s.headers, body, false) })
-			_, err := client.DeploymentAccessKey(t.Context())
+			_, _, err := client.DeploymentAccessKey(t.Context())
 			require.Equal(t, s.without, failed(t, err).Signed, by)
 			require.Equal(t, s.without && body == "{}", failed(t, err).NamesNoKey(), by)
-			_, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
+			_, _, err = client.RegenerateDeploymentAccessKey(t.Context(), nil)
 			require.True(t, failed(t, err).MayHaveHappened(), by)
 		}
 	}

@@ -144,7 +144,15 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 			versions = append(versions, version)
 		}
 	}
-	l.keep(keep, versions)
+	l.mu.Lock() // what is not to be kept is forgotten, as are pages that are not stored any longer
+	maps.DeleteFunc(l.known, func(version int, _ *index) bool { return !keep(version) })
+	maps.DeleteFunc(l.behind, func(p *pageInfo, _ bool) bool { return !keep(p.version) })
+	for version, b := range l.known {
+		if !slices.Contains(versions, version) {
+			l.merge(b, nil)
+		}
+	}
+	l.mu.Unlock()
 	for _, version := range versions {
 		if keep(version) {
 			err = l.tidy(ctx, s, version, now)
@@ -155,21 +163,7 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 			return err
 		}
 	}
-	return nil
-}
-
-// keep forgets the versions that are not to be kept, and the pages of those that are not
-// stored any longer.
-func (l *Ledger) keep(keep func(version int) bool, stored []int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	maps.DeleteFunc(l.known, func(version int, _ *index) bool { return !keep(version) })
-	maps.DeleteFunc(l.behind, func(p *pageInfo, _ bool) bool { return !keep(p.version) })
-	for version, b := range l.known {
-		if !slices.Contains(stored, version) {
-			l.merge(b, nil)
-		}
-	}
+	return l.repeat(ctx, s)
 }
 
 // drop deletes all pages of a version.
@@ -196,20 +190,15 @@ func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, now t
 		return err
 	}
 	_, dead := l.choose(b, (*pageInfo).isDead)
-	if err := l.delete(ctx, s, version, dead); err != nil {
-		return err
-	}
-	return l.repeat(ctx, s, version)
+	return l.delete(ctx, s, version, dead)
 }
 
-// repeat stores the removals from the pages of a version that could not be stored.
-func (l *Ledger) repeat(ctx context.Context, s logical.Storage, version int) error {
+// repeat stores the removals that could not be stored.
+func (l *Ledger) repeat(ctx context.Context, s logical.Storage) error {
 	var changes []*change
 	l.mu.Lock()
 	for p := range l.behind {
-		if p.version == version {
-			changes = append(changes, l.join(s, &change{page: p}))
-		}
+		changes = append(changes, l.join(s, &change{page: p}))
 	}
 	l.mu.Unlock()
 	for _, c := range changes {

@@ -174,10 +174,17 @@ type pageWrite struct {
 func (l *Ledger) pageWrites() []*pageWrite {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g := grouped{byPage: map[*pageInfo]*pageWrite{}}
+	var writes []*pageWrite
+	of := func(p *pageInfo) *pageWrite {
+		if p.write == nil {
+			p.write = p.begin()
+			writes = append(writes, p.write)
+		}
+		return p.write
+	}
 	for _, c := range l.next {
 		if c.isAdd() && !c.abandoned {
-			d := l.openPage(c, &g)
+			d := of(l.openPage(c))
 			c.page, c.slot = d.info, d.page.slots
 			d.page.slots, d.page.bits = c.slot+1, d.page.bits.with(c.slot)
 			d.changes = append(d.changes, c)
@@ -185,7 +192,7 @@ func (l *Ledger) pageWrites() []*pageWrite {
 	}
 	for _, c := range l.next {
 		if !c.isAdd() {
-			d := g.of(c.page)
+			d := of(c.page)
 			d.changes = append(d.changes, c)
 		}
 	}
@@ -194,50 +201,41 @@ func (l *Ledger) pageWrites() []*pageWrite {
 		l.repeated = time.Now()
 		some := slices.Collect(maps.Keys(l.behind))
 		for _, p := range some[:min(len(some), pagesAtOnce)] {
-			g.of(p)
+			of(p)
 		}
 	}
-	return g.writes
+	return writes
 }
 
-// grouped are the writes of a batch, in their order.
-type grouped struct {
-	writes []*pageWrite
-	byPage map[*pageInfo]*pageWrite
-}
-
-// of returns the write of a page. What is stored of it is without the leases that have ended.
-func (g *grouped) of(p *pageInfo) *pageWrite {
-	d := g.byPage[p]
-	if d == nil {
-		d = &pageWrite{info: p, was: *p, page: p.page, sibling: cmp.Or(p.sibling, p.name+"-"+rand.Text())}
-		if p.made {
-			d.page = &page{slots: p.page.slots, bits: p.page.bits.without(p.removed())}
-		}
-		d.removed = p.siblings[d.sibling].union(p.unstored)
-		g.writes, g.byPage[p] = append(g.writes, d), d
+// begin returns the write of a page. What is stored of it is without the leases that have
+// ended. The caller holds mu.
+func (p *pageInfo) begin() *pageWrite {
+	d := &pageWrite{info: p, was: *p, page: p.page, sibling: cmp.Or(p.sibling, p.name+"-"+rand.Text())}
+	if p.made {
+		d.page = &page{slots: p.page.slots, bits: p.page.bits.without(p.removed())}
 	}
+	d.removed = p.siblings[d.sibling].union(p.unstored)
 	return d
 }
 
-// openPage returns the write of a page with room for a lease. It is always a page that
-// this process has made not long ago: see settled. Its name contains its end, so that pruning
-// reads no page.
-func (l *Ledger) openPage(c *change, g *grouped) *pageWrite {
+// openPage returns a page with room for a lease. It is always a page that this process has
+// made not long ago: see settled. Its name contains its end, so that pruning reads no page.
+// The caller holds mu.
+func (l *Ledger) openPage(c *change) *pageInfo {
 	b, end := l.index(c.version), c.end.Add(PageSpan-time.Nanosecond).Truncate(PageSpan)
 	if p := b.open[end.Unix()]; p != nil && p.own && time.Since(p.since) < openFor {
 		page := p.page
-		if d := g.byPage[p]; d != nil {
-			page = d.page
+		if p.write != nil {
+			page = p.write.page
 		}
 		if page.slots < pageSlots {
-			return g.of(p)
+			return p
 		}
 	}
 	p := b.info(fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
 	p.made, p.own, p.page = true, true, &page{}
 	b.open[end.Unix()] = p
-	return g.of(p)
+	return p
 }
 
 // store writes the page, if this process still may, else the sibling. A page that other
@@ -265,6 +263,7 @@ func (d *pageWrite) store(ctx context.Context, s logical.Storage) (err error) {
 func (l *Ledger) finish(s logical.Storage, d *pageWrite, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	d.info.write = nil
 	if err != nil {
 		l.failed(d, err)
 	} else {

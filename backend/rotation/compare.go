@@ -43,12 +43,12 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64
 	asking, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	asked := accesskey.Event{Kind: accesskey.Compared, Posts: m.Keys.Posts(), Workspace: conn.Config.Policy().Workspace}
-	err := may
+	requestID, err := "", may
 	if err == nil {
-		asked.Key, err = conn.Graph.DeploymentAccessKey(asking)
+		asked.Key, requestID, err = conn.Graph.DeploymentAccessKey(asking)
 	}
 	if err == nil {
-		return m.heed(ctx, asked)
+		return m.heed(ctx, asked, requestID)
 	}
 	if number == m.Health.Connection() {
 		asked.Kind = accesskey.Unnamed
@@ -84,13 +84,13 @@ func (m *Manager) logUncompared(ctx context.Context, err error) {
 
 // heed draws the consequence of Graph's word. An unknown key is adopted and reported, and
 // not fought.
-func (m *Manager) heed(ctx context.Context, word accesskey.Event) error {
+func (m *Manager) heed(ctx context.Context, word accesskey.Event, requestID string) error {
 	rec, finding, err := m.Keys.Apply(ctx, word)
 	if errors.Is(err, accesskey.ErrOvertaken) {
 		return nil // whoever needs the key asks again
 	}
 	result := health.DriftNone
-	switch args := []any{"key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx)}; finding {
+	switch args := []any{"key_version", rec.Version, "graph_request_id", requestID}; finding {
 	case accesskey.Unchanged:
 		if rec.Cause == accesskey.CauseExternal {
 			result = health.DriftExternal // until the engine has made a key of its own

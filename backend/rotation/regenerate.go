@@ -94,7 +94,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection, before acces
 	posting, cancel := context.WithTimeout(ctx, postBudget)
 	defer cancel()
 	begun := false // that is, the intent is stored
-	key, err := conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
+	key, requestID, err := conn.Graph.RegenerateDeploymentAccessKey(posting, func() error {
 		err := a.begin(ctx)
 		begun = err == nil
 		return err
@@ -106,7 +106,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection, before acces
 	if err != nil {
 		return rec, a.afterFailure(ctx, err)
 	}
-	return a.answered(ctx, key)
+	return a.answered(ctx, key, requestID)
 }
 
 // urgent says that the attempt waits for nothing: an operator breaks the glass, or the mount
@@ -171,18 +171,21 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
-func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
+func (a attempt) answered(ctx context.Context, key, requestID string) (accesskey.Record, error) {
 	awaited := a.Purpose == accesskey.CauseRead && a.Flights.Waiters(accesskey.CauseRead) > 0
 	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, Awaited: awaited, TTL: a.asks.TTL})
 	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
-	if err == nil && finding == accesskey.OldAnswer {
+	switch {
+	case err == nil && finding == accesskey.OldAnswer:
 		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
-			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
+			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: requestID,
 			Reason: "the answer names a key from before the regeneration",
 		}}
+	case err == nil:
+		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", requestID)
 	}
 	return rec, err
 }
@@ -225,7 +228,6 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failu
 		a.Health.Failed(ctx, a.Purpose, a.unattended(), failure)
 		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{"cause", a.Purpose}, ofGraph(failure)...)...)
 	default:
-		hclog.FromContext(ctx).Info("deployment access key regenerated", "cause", rec.Cause, "key_version", rec.Version, "graph_request_id", graph.LastRequestID(ctx))
 		a.Health.Succeeded(ctx)
 		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, "cause", rec.Cause)
 		if before.Disclosed {

@@ -21,7 +21,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
-	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/rotation"
@@ -96,7 +95,7 @@ func (r *rig) restart() {
 			base, cancel = context.WithTimeout(base, r.flightTime)
 			r.t.Cleanup(cancel)
 		}
-		return graph.Detach(base, base)
+		return base
 	}
 	r.flights, r.compare = flight.New(r.ctx, detach), flight.New(r.ctx, detach)
 	r.manager = &rotation.Manager{

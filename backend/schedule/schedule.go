@@ -133,10 +133,7 @@ func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time, paused 
 		}
 		last, times = now, append(times, now.UTC().Format(time.RFC3339))
 	}
-	once := ""
-	if paused {
-		once = " once rotation is not paused"
-	}
+	once := map[bool]string{true: " once rotation is not paused"}[paused]
 	return "The next automatic rotations of the key" + once + ": " + strings.Join(times, ", ")
 }
 

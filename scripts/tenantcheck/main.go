@@ -76,7 +76,7 @@ func parse(arguments []string, notes io.Writer) (*options, error) {
 	flags.StringVar(&o.secretFile, "secret-file", "", "`file` with a client secret of that app")
 	flags.StringVar(&o.otherClientID, "other-client-id", "", "`GUID` of an app of the tenant without any permission, to see how Graph refuses it; optional")
 	flags.StringVar(&o.otherSecretFile, "other-secret-file", "", "`file` with a client secret of the other app")
-	flags.StringVar(&o.environment, "environment", graph.AzurePublicCloud, "`cloud` of the tenant: "+strings.Join(graph.CloudNames(), ", "))
+	flags.StringVar(&o.environment, "environment", graph.AzurePublicCloud, "`cloud` of the tenant: "+strings.Join(graph.CloudNames, ", "))
 	flags.StringVar(&o.graphEndpoint, "graph-endpoint", "", "`URL` instead of the cloud's Graph")
 	flags.StringVar(&o.authorityHost, "authority-host", "", "`URL` instead of the cloud's sign-in")
 	flags.StringVar(&o.caFile, "ca-certificate-file", "", "`file` with certificates to trust in addition, of a TLS-inspecting proxy")

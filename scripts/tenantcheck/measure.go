@@ -184,7 +184,7 @@ func (p *prober) regenerate(ctx context.Context, f *facts, version string) (err 
 		}
 	}
 	v.read = f.noted(p.send(ctx, p.get(version)))
-	_, v.engine = p.engine[version].DeploymentAccessKey(ctx) // carries neither a key nor text of Graph's
+	_, _, v.engine = p.engine[version].DeploymentAccessKey(ctx) // carries neither a key nor text of Graph's
 	return ctx.Err()
 }
 
