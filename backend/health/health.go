@@ -322,11 +322,9 @@ func (t *Tracker) forget(ctx context.Context) error {
 // waited, until a probe fails: then the next that is answered counts again. Comparisons
 // wait on their own.
 func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Context) bool) bool {
-	report, err := t.Report(ctx)
+	report, _ := t.Report(ctx) // one that cannot be read keeps no work waiting
 	now := t.now()
 	switch {
-	case err != nil:
-		return true
 	case t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
 		return false
 	case kind == Comparison, report.throttled(now): // a retirement asks for the key first, perhaps in vain

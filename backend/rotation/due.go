@@ -133,13 +133,11 @@ func (m *Manager) configured(ctx context.Context) (*config.Connection, error) {
 // noticeMissed reports, once, a rotation whose window has passed.
 func (m *Manager) noticeMissed(ctx context.Context, cfg *config.Config, rec accesskey.Record) {
 	next, missed := cfg.Schedule.Next(rec.RegeneratedAt, m.Now())
-	if missed.IsZero() || cfg.DisableRotation {
+	if missed.IsZero() || cfg.DisableRotation || !m.Health.Missed(ctx, missed) {
 		return
 	}
-	if m.Health.Missed(ctx, missed) {
-		hclog.FromContext(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
-		m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, "due_at", timestamp(missed))
-	}
+	hclog.FromContext(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
+	m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, "due_at", timestamp(missed))
 }
 
 func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -132,8 +132,6 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection, rec acces
 	failure := a.ask(ctx, conn, a.Health.Connection(), nil) // it has been allowed to try
 	remote, ok := errors.AsType[*graph.Error](failure)
 	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
-	case failure == nil:
-		return nil
 	case ok && remote.NamesNoKey() && rec.Key == "":
 		return nil // the first key of a tenant
 	case ok && remote.Signed && a.Rank == flight.Retirement && !young:
