@@ -209,7 +209,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 
 // repeatable are errors that repeating the request may cure.
 var repeatable = []error{
-	flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChanged, rotation.ErrUnconfirmed,
+	flight.ErrUnderWay, flight.ErrNotBegun, config.ErrChanged, rotation.ErrUnconfirmed, health.ErrThrottled,
 	accesskey.ErrClosed, accesskey.ErrTurning, accesskey.ErrInDoubt, context.DeadlineExceeded,
 }
 
@@ -223,7 +223,7 @@ func refusal(err error) error {
 	switch {
 	case has[*field.Error](err), has[*graph.ConfigError](err), errors.Is(err, config.ErrUnconfigured):
 		return logical.CodedError(http.StatusBadRequest, err.Error())
-	case held && remote.MayHaveHappened(), has[*rotation.UnsettledError](err), has[*health.ThrottledError](err),
+	case held && remote.MayHaveHappened(), has[*rotation.UnsettledError](err),
 		slices.ContainsFunc(repeatable, func(target error) bool { return errors.Is(err, target) }):
 		return logical.CodedError(http.StatusServiceUnavailable, err.Error())
 	case !isRemote:

@@ -22,7 +22,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/role"
-	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -202,7 +201,7 @@ func (m *mount) land() {
 }
 
 // takers returns how many wait for the regeneration that is under way.
-func (m *mount) takers() int { return m.engine.flights.Waiters(rotation.Regenerating) }
+func (m *mount) takers() int { return m.engine.flights.Waiters(accesskey.CauseRead) }
 
 // asStored returns what core gets back from its storage of a lease.
 func asStored(t *rapid.T, secret *logical.Secret) *logical.Secret {

@@ -51,7 +51,6 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 		return nil
 	}
 	if !b.System().Tainted() {
-		b.rotation.Reopen(ctx) // a mount that has been moved goes on
 		b.work(ctx)
 		b.prune(ctx)
 	}

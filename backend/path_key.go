@@ -12,7 +12,6 @@ import (
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/field"
-	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 )
 
 const (
@@ -92,13 +91,13 @@ func (b *backend) roleKeyRead(ctx context.Context, req *logical.Request, d *fram
 		}
 		return nil, &field.Error{Field: fieldRole, Problem: "there is no role " + name + ": create it with a write to " + req.MountPoint + rolesPath + name}
 	}
-	return b.obtain(ctx, found)
+	return b.obtain(ctx, found.Terms)
 }
 
 // obtain answers with a key under a role, or under none. A reader who has left meanwhile
 // leaves no lease.
-func (b *backend) obtain(ctx context.Context, r rotation.Role) (*logical.Response, error) {
-	got, err := b.rotation.Obtain(ctx, r)
+func (b *backend) obtain(ctx context.Context, terms func(base accesskey.Terms) accesskey.Terms) (*logical.Response, error) {
+	got, err := b.rotation.Obtain(ctx, terms)
 	if left := ctx.Err(); left != nil {
 		if err == nil {
 			b.keys.Withdraw(got.Lease)

@@ -16,7 +16,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
-	"example.com/vault-plugin-secrets-mdi/backend/rotation"
 	"example.com/vault-plugin-secrets-mdi/backend/storagetest"
 )
 
@@ -122,7 +121,7 @@ func (r *rig) tryKey() (*logical.Response, error) {
 
 // waiting counts the readers who have joined the flight under way.
 func (r *rig) waiting() int {
-	return r.engine.flights.Waiters(rotation.Regenerating) + r.engine.flights.Waiters(rotation.Comparing)
+	return r.engine.flights.Waiters(accesskey.CauseRead) + r.engine.flights.Waiters(accesskey.WorkCompare)
 }
 
 // undeliveredFor is how long a key that was made for a reader is kept for another one.

@@ -54,14 +54,6 @@ const (
 	PathRotateRoot = "rotate-root"
 )
 
-// Names of metadata.
-const (
-	Cause     = "cause"
-	Code      = "code"
-	RequestID = "request_id"
-	DueAt     = "due_at"
-)
-
 const (
 	// budget bounds the sending of one event, and the recording of one observation.
 	budget = time.Second
@@ -140,18 +132,15 @@ func (s *Sender) sendNow(ctx context.Context, event, path string, metadata []str
 	for pair := range slices.Chunk(metadata, 2) {
 		observed[pair[0]] = pair[1]
 	}
-	logger := hclog.FromContext(ctx)
-	if err := briefly(ctx, func(ctx context.Context) error { return s.sink.RecordObservation(ctx, event, observed) }); err != nil {
-		logger.Trace("observation not recorded", "type", event, "error", err)
+	recording, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	if err := s.sink.RecordObservation(recording, event, observed); err != nil {
+		hclog.FromContext(ctx).Trace("observation not recorded", "type", event, "error", err)
 	}
 	metadata = append(metadata, logical.EventMetadataModified, "true")
-	if err := briefly(ctx, func(ctx context.Context) error { return logical.SendEvent(ctx, s.sink, event, metadata...) }); err != nil {
-		logger.Trace("event not sent", "type", event, "error", err)
-	}
-}
-
-func briefly(ctx context.Context, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, budget)
+	sending, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	return do(ctx)
+	if err := logical.SendEvent(sending, s.sink, event, metadata...); err != nil {
+		hclog.FromContext(ctx).Trace("event not sent", "type", event, "error", err)
+	}
 }

@@ -56,7 +56,7 @@ func TestEventsAreSentInOrder(t *testing.T) {
 		ended, end := context.WithCancel(t.Context())
 		end() // a request that has ended
 		sender.Send(ended, event.ConfigWrite, event.PathConfig)
-		sender.SendOfKey(ended, event.KeyRotate, 7, event.Cause, "read")
+		sender.SendOfKey(ended, event.KeyRotate, 7, "cause", "read")
 		sender.Send(ended, event.RoleDelete, event.PathRoles+"hosts")
 		sender.Flush(t.Context())
 		require.Equal(t, []string{event.ConfigWrite, event.KeyRotate, event.RoleDelete}, s.types)

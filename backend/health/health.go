@@ -12,10 +12,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
@@ -58,12 +60,8 @@ const probeEach = 10 * time.Second
 // error, which could quote the report.
 var ErrUnreadable = errors.New("the storage entry " + StorageKey + " of this mount cannot be decoded: the next regeneration or comparison replaces it")
 
-// ThrottledError says that Graph has asked the engine to stay away.
-type ThrottledError struct{ Until time.Time }
-
-func (e *ThrottledError) Error() string {
-	return "Microsoft Graph has asked to be left alone until " + e.Until.UTC().Format(time.RFC3339) + ", and this request needs it"
-}
+// ErrThrottled says that Graph has asked the engine to stay away.
+var ErrThrottled = errors.New("Microsoft Graph has asked to be left alone") //nolint:staticcheck // a name
 
 // HeldError says that a regeneration has just failed, and that readers have to wait for
 // the next one.
@@ -147,12 +145,12 @@ func New(storage logical.Storage, now func() time.Time) *Tracker {
 
 // Failed records a failed attempt to regenerate the key. Unattended work is not tried
 // again before a time that grows with each failure and is no less than what Graph asks for.
-func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) error {
+func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, failure error) {
 	now, remote := t.now(), ofGraph(failure)
 	if remote.Op == graph.OpRegenerate || remote.Op != "" && !unattended {
 		t.hold(remote, now) // whatever becomes of the report
 	}
-	return t.change(ctx, func(r *Report) bool {
+	t.note(ctx, func(r *Report) {
 		if unattended && remote.Op == graph.OpRegenerate && r.throttled(now) { // nothing but a retirement tries then
 			t.tried.Store(true)
 		}
@@ -164,7 +162,6 @@ func (t *Tracker) Failed(ctx context.Context, cause string, unattended bool, fai
 			r.NextAttempt = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.Retries), remote.RetryAfter))
 			r.Retries++
 		}
-		return true
 	})
 }
 
@@ -184,9 +181,6 @@ func (t *Tracker) hold(failure error, now time.Time) {
 // keepEvidence records what failed. What Graph or Entra has answered is not replaced by a
 // failure without an answer of theirs before a success.
 func (r *Report) keepEvidence(cause string, failure error, now time.Time) {
-	if _, held := errors.AsType[*ThrottledError](failure); held {
-		return // nobody has been asked
-	}
 	remote := ofGraph(failure)
 	if remote.Op != "" {
 		failure = remote // what else the caller is told is of the moment
@@ -211,37 +205,33 @@ func (t *Tracker) heedThrottling(r *Report, remote *graph.Error, now time.Time) 
 }
 
 // Succeeded records a regeneration. The last error stays to be read.
-func (t *Tracker) Succeeded(ctx context.Context) error {
+func (t *Tracker) Succeeded(ctx context.Context) {
 	t.held.Store(nil)
-	return t.change(ctx, func(r *Report) bool {
-		troubled := r.Failures != 0 || r.Retries != 0 || !r.ThrottledUntil.IsZero()
+	t.note(ctx, func(r *Report) {
 		r.LastSuccessAt = t.now()
 		r.Failures, r.Retries, r.ProbeFailed = 0, 0, false
 		r.NextAttempt, r.ThrottledUntil = time.Time{}, time.Time{}
 		if r.DriftResult == DriftExternal { // the key is the engine's own again
-			r.DriftResult, troubled = DriftNone, true
+			r.DriftResult = DriftNone
 		}
-		// In good times the time of the last success is in the key record.
-		return troubled
 	})
 }
 
 // Compared records the result of a comparison.
-func (t *Tracker) Compared(ctx context.Context, result string) error {
-	return t.change(ctx, func(r *Report) bool {
+func (t *Tracker) Compared(ctx context.Context, result string) {
+	t.note(ctx, func(r *Report) {
 		r.DriftCheckedAt, r.DriftResult = t.now(), result
 		r.CompareNext, r.CompareHeld, r.CompareRetries, r.CompareProblem = time.Time{}, time.Time{}, 0, ""
-		return true
 	})
 }
 
 // Uncompared records why a comparison failed, and reports whether it is the first failure
 // of a row. One over a connection that has been replaced since does not count, see
 // [Tracker.Connection].
-func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure error) (isNew bool, err error) {
-	err = t.change(ctx, func(r *Report) bool {
+func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure error) (isNew bool) {
+	t.note(ctx, func(r *Report) {
 		if connection != t.Connection() {
-			return false
+			return
 		}
 		now, remote := t.now(), ofGraph(failure)
 		isNew = r.DriftResult != DriftUnknown
@@ -251,9 +241,8 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 		r.CompareHeld = now.Add(min(remote.RetryAfter, heededByReaders))
 		r.CompareNext = now.Add(max(graph.Backoff(FirstRetry, LastRetry, r.CompareRetries), remote.RetryAfter))
 		r.CompareRetries++
-		return true
 	})
-	return isNew, err
+	return isNew
 }
 
 // Connection returns the number of the connection with Graph that failures are of. Who
@@ -261,14 +250,8 @@ func (t *Tracker) Uncompared(ctx context.Context, connection int64, failure erro
 // [Tracker.Replace] counts it up after the connection has been replaced.
 func (t *Tracker) Connection() int64 { return t.connection.Load() }
 
-// CompareProblem returns why the last comparison failed.
-func (t *Tracker) CompareProblem(ctx context.Context) string {
-	report, _ := t.Report(ctx)
-	return cmp.Or(report.CompareProblem, "Microsoft Graph has not been asked")
-}
-
-// May returns why work of a kind must not ask Graph now: a [*ThrottledError] while Graph
-// wants it to stay away, and for readers a [*HeldError] after a failure. A retirement may
+// May returns why work of a kind must not ask Graph now: ErrThrottled while Graph wants it
+// to stay away, and for readers a [*HeldError] after a failure. A retirement may
 // regenerate the key once in spite of what Graph wants: nobody holds it. A report that
 // cannot be read does not count.
 func (t *Tracker) May(ctx context.Context, kind Kind) error {
@@ -285,7 +268,7 @@ func (t *Tracker) May(ctx context.Context, kind Kind) error {
 		}
 	}
 	if now.Before(until) {
-		return &ThrottledError{until}
+		return fmt.Errorf("%w until %s, and this request needs it", ErrThrottled, until.UTC().Format(time.RFC3339))
 	}
 	if held := t.held.Load(); kind == Reading && held != nil {
 		if left := held.until.Sub(now); left > 0 && left <= lastHold {
@@ -298,15 +281,14 @@ func (t *Tracker) May(ctx context.Context, kind Kind) error {
 func earlier(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
 // Missed records that the window of a rotation has passed, once for each.
-func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool, err error) {
-	err = t.change(ctx, func(r *Report) bool {
+func (t *Tracker) Missed(ctx context.Context, due time.Time) (isNew bool) {
+	t.note(ctx, func(r *Report) {
 		if isNew = due.After(r.MissedRotation); isNew {
 			r.MissedRotation = due
 			r.MissedRotations++
 		}
-		return isNew
 	})
-	return isNew, err
+	return isNew
 }
 
 // Replace has save put another connection in place, and forgets what keeps the engine from
@@ -327,11 +309,9 @@ func (t *Tracker) Replace(ctx context.Context, save func() error) error {
 
 func (t *Tracker) forget(ctx context.Context) error {
 	t.held.Store(nil)
-	return t.change(ctx, func(r *Report) bool {
-		before := *r
+	return t.change(ctx, func(r *Report) {
 		r.Retries, r.ProbeFailed, r.CompareRetries = 0, false, 0
 		r.NextAttempt, r.CompareNext, r.CompareHeld, r.ThrottledUntil = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-		return *r != before
 	})
 }
 
@@ -342,12 +322,10 @@ func (t *Tracker) forget(ctx context.Context) error {
 // waited, until a probe fails: then the next that is answered counts again. Comparisons
 // wait on their own.
 func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Context) bool) bool {
-	report, err := t.Report(ctx)
+	report, _ := t.Report(ctx) // one that cannot be read keeps no work waiting
 	now := t.now()
 	switch {
-	case err != nil:
-		return true
-	case kind != Comparison && t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
+	case t.May(ctx, kind) != nil: // also if it was a reader whom Graph has told so
 		return false
 	case kind == Comparison, report.throttled(now): // a retirement asks for the key first, perhaps in vain
 		return !now.Before(report.CompareNext)
@@ -356,7 +334,7 @@ func (t *Tracker) Allowed(ctx context.Context, kind Kind, probe func(context.Con
 	case !t.mayProbe(now):
 		return false
 	case !probe(ctx):
-		_ = t.change(ctx, func(r *Report) bool { r.ProbeFailed = false; return false }) // stored with the next change
+		_ = t.change(ctx, func(r *Report) { r.ProbeFailed = false })
 		return false
 	default:
 		return !report.ProbeFailed
@@ -375,12 +353,9 @@ func (t *Tracker) mayProbe(now time.Time) bool {
 
 // Report returns the report.
 func (t *Tracker) Report(ctx context.Context) (Report, error) {
-	unlock, err := t.lock.Write(ctx)
-	if err != nil {
-		return Report{}, err
-	}
+	unlock, err := t.load(ctx)
 	defer unlock()
-	if err := t.load(ctx); err != nil {
+	if err != nil {
 		return Report{}, err
 	}
 	return *t.report, nil
@@ -397,14 +372,13 @@ func (r *Report) correct(now time.Time) {
 	if longest := now.Add(LastRetry + LastRetry/5); r.NextAttempt.After(longest) && r.NextAttempt.After(r.ThrottledUntil) {
 		r.NextAttempt = time.Time{}
 	}
-	r.LastErrorAt = earlier(r.LastErrorAt, now)
 	if r.DriftCheckedAt.After(now) {
 		r.DriftCheckedAt, r.CompareNext, r.CompareHeld = now, time.Time{}, time.Time{}
 	}
 	if r.MissedRotation.After(now) {
 		r.MissedRotation = time.Time{}
 	}
-	r.LastSuccessAt = earlier(r.LastSuccessAt, now)
+	r.LastErrorAt, r.LastSuccessAt = earlier(r.LastErrorAt, now), earlier(r.LastSuccessAt, now)
 }
 
 // throttled reports whether Graph wants the engine to stay away.
@@ -417,21 +391,30 @@ func (t *Tracker) Forget() {
 	t.report = nil
 }
 
-// change stores what edit makes of the report. If that cannot be read, nothing is stored:
-// an empty one with this change in it would wipe out all that came before.
-func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool)) error {
-	unlock, err := t.lock.Write(ctx)
-	if err != nil {
-		return err
+// note makes a change that is not worth failing for. What cannot be stored goes on in memory.
+func (t *Tracker) note(ctx context.Context, edit func(*Report)) {
+	if err := t.change(ctx, edit); err != nil {
+		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 	}
+}
+
+// change stores what edit makes of the report, if that differs. If it cannot be read, nothing is
+// stored: an empty one with this change in it would wipe out all that came before. Two fields
+// are worth no write of their own: in good times the key record has the time of the last
+// success, and a probe that fails says nothing that the next one would not.
+func (t *Tracker) change(ctx context.Context, edit func(*Report)) error {
+	unlock, err := t.load(ctx)
 	defer unlock()
-	switch err := t.load(ctx); {
+	switch {
 	case errors.Is(err, ErrUnreadable):
 		t.report = &Report{} // nothing of the stored one will ever be read again
 	case err != nil:
 		return err
 	}
-	if !edit(t.report) {
+	before := *t.report
+	edit(t.report)
+	before.LastSuccessAt, before.ProbeFailed = t.report.LastSuccessAt, t.report.ProbeFailed
+	if *t.report == before {
 		return nil
 	}
 	stored := *t.report
@@ -439,15 +422,20 @@ func (t *Tracker) change(ctx context.Context, edit func(*Report) (changed bool))
 	return store.Save(ctx, t.storage, StorageKey, stored)
 }
 
-func (t *Tracker) load(ctx context.Context) error {
+// load sees to it that the report is known and makes sense, and holds the lock until unlock is
+// called. That is also to be called after an error.
+func (t *Tracker) load(ctx context.Context) (unlock func(), err error) {
+	if unlock, err = t.lock.Write(ctx); err != nil {
+		return func() {}, err
+	}
 	if t.report == nil {
 		report := &Report{}
 		if _, err := store.Load(ctx, t.storage, StorageKey, report, ErrUnreadable); err != nil {
-			return err
+			return unlock, err
 		}
 		report.ProbeFailed, report.Deceived = report.ProbeFailed || report.Deceived, false
 		t.report = report
 	}
 	t.report.correct(t.now())
-	return nil
+	return unlock, nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
@@ -29,12 +30,29 @@ type rig struct {
 	tracker *health.Tracker
 	now     time.Time
 	probes  int
+	log     strings.Builder
+	ctx     context.Context // with the log
 }
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, storage: storagetest.New(), now: noon}
+	r.ctx = hclog.WithContext(t.Context(), hclog.New(&hclog.LoggerOptions{Output: &r.log}))
 	r.restart()
 	return r
+}
+
+// stores fails if what has just been noted could not be stored.
+func (r *rig) stores() {
+	r.t.Helper()
+	require.Empty(r.t, r.log.String())
+}
+
+// storesNot fails unless what has just been noted could not be stored, and the log says so.
+func (r *rig) storesNot() {
+	r.t.Helper()
+	require.Contains(r.t, r.log.String(), "storing the report of the last attempt")
+	require.Contains(r.t, r.log.String(), storagetest.ErrBroken.Error())
+	r.log.Reset()
 }
 
 func (r *rig) restart() {
@@ -51,12 +69,14 @@ func (r *rig) report() health.Report {
 // failed records a failure of unattended work, or of a request.
 func (r *rig) failed(unattended bool, failure error) {
 	r.t.Helper()
-	require.NoError(r.t, r.tracker.Failed(r.t.Context(), "rotation", unattended, failure))
+	r.tracker.Failed(r.ctx, "rotation", unattended, failure)
+	r.stores()
 }
 
 func (r *rig) succeeded() {
 	r.t.Helper()
-	require.NoError(r.t, r.tracker.Succeeded(r.t.Context()))
+	r.tracker.Succeeded(r.ctx)
+	r.stores()
 }
 
 // saved saves a connection that stays the same.
@@ -66,12 +86,11 @@ func (r *rig) compared(result string, failure error) {
 	r.t.Helper()
 	before := r.report().DriftResult
 	if failure == nil {
-		require.NoError(r.t, r.tracker.Compared(r.t.Context(), result))
-		return
+		r.tracker.Compared(r.ctx, result)
+	} else {
+		require.Equal(r.t, before != result, r.tracker.Uncompared(r.ctx, r.tracker.Connection(), failure))
 	}
-	isNew, err := r.tracker.Uncompared(r.t.Context(), r.tracker.Connection(), failure)
-	require.NoError(r.t, err)
-	require.Equal(r.t, before != result, isNew)
+	r.stores()
 }
 
 // allowed asks whether work may call Graph, which answers a probe or not.
@@ -177,7 +196,6 @@ func TestEvidenceIsKept(t *testing.T) {
 		"then an error of our own":   {[]error{errForbidden, errDown}, 0},
 		"then a lost answer":         {[]error{errForbidden, errLost}, 0},
 		"then a proxy's page":        {[]error{entra, page, errDown, errLost}, 0},
-		"then a held comparison":     {[]error{errForbidden, &health.ThrottledError{Until: noon}}, 0},
 		"an answer after all that":   {[]error{errDown, errLost, page, errForbidden, errDown}, 3},
 		"told in another way":        {[]error{unsettled{errForbidden}, unsettled{errLost}}, 0},
 		"a page, when nothing else":  {[]error{errDown, page}, 1},
@@ -193,7 +211,8 @@ func TestEvidenceIsKept(t *testing.T) {
 					n = 0
 					continue
 				}
-				require.NoError(t, r.tracker.Failed(t.Context(), fmt.Sprint("cause ", i), i%2 == 0, failure))
+				r.tracker.Failed(r.ctx, fmt.Sprint("cause ", i), i%2 == 0, failure)
+				r.stores()
 			}
 			remote, _ := errors.AsType[*graph.Error](c.failures[c.want])
 			text := c.failures[c.want]
@@ -215,16 +234,6 @@ func TestEvidenceIsKept(t *testing.T) {
 			}
 		})
 	}
-}
-
-// That Graph is left alone, as it has asked, is no evidence of anything.
-func TestHeldWorkLeavesNoEvidence(t *testing.T) {
-	r := newRig(t)
-	r.failed(true, &health.ThrottledError{Until: noon.Add(time.Hour)})
-	require.Empty(t, r.report().LastError)
-	require.Zero(t, r.report().LastErrorAt)
-	require.Equal(t, 1, r.report().Failures)
-	require.False(t, r.allowed(health.Rotation, false))
 }
 
 func TestSuccessAfterSuccessIsNotStored(t *testing.T) {
@@ -293,6 +302,13 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+// requireThrottled fails unless an error says that Graph has asked to be left alone until then.
+func requireThrottled(t *testing.T, until time.Time, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, health.ErrThrottled)
+	require.Equal(t, "Microsoft Graph has asked to be left alone until "+until.Format(time.RFC3339)+", and this request needs it", err.Error())
+}
+
 // What Graph asks for is heeded by scheduled work for as long as it asks, a day at most,
 // and by readers for five minutes at most. The longest counts.
 func TestThrottling(t *testing.T) {
@@ -305,12 +321,8 @@ func TestThrottling(t *testing.T) {
 			r.failed(unattended, throttled(asked))
 			r.failed(unattended, throttled(asked/2))
 			for range 2 {
-				var refusal *health.ThrottledError
-				require.ErrorAs(t, r.tracker.May(t.Context(), health.Rotation), &refusal)
-				require.Equal(t, noon.Add(asked), refusal.Until)
-				require.Contains(t, refusal.Error(), noon.Add(asked).Format(time.RFC3339))
-				require.ErrorAs(t, r.tracker.May(t.Context(), health.Reading), &refusal)
-				require.Equal(t, noon.Add(readers), refusal.Until)
+				requireThrottled(t, noon.Add(asked), r.tracker.May(t.Context(), health.Rotation))
+				requireThrottled(t, noon.Add(readers), r.tracker.May(t.Context(), health.Reading))
 				require.Equal(t, asked, r.waits(func() bool { return r.tracker.May(t.Context(), health.Rotation) == nil }))
 				require.GreaterOrEqual(t, r.waits(func() bool { return r.allowed(health.Rotation, false) }), asked, "also if it was a reader whom Graph has told so")
 				require.Equal(t, readers, r.waits(r.mayRead))
@@ -372,7 +384,7 @@ func TestWhatHoldsReaders(t *testing.T) {
 		"engine, comparison":     {true, errNoGET, false},
 		"engine, sign-in":        {true, errNoSignIn, false},
 		"engine, storage":        {true, errDown, false},
-		"engine, held GET":       {true, &health.ThrottledError{Until: noon}, false},
+		"engine, held GET":       {true, health.ErrThrottled, false},
 		"engine, nothing at all": {true, context.DeadlineExceeded, false},
 	} {
 		r := newRig(t)
@@ -449,14 +461,14 @@ func TestRetirementThatSentNothingTriesAgain(t *testing.T) {
 // minutes at most.
 func TestComparisons(t *testing.T) {
 	r := newRig(t)
-	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
+	require.Empty(t, r.report().CompareProblem)
 	r.compared(health.DriftNone, nil)
 	for _, want := range []time.Duration{1, 2, 4} {
 		want *= time.Minute
 		r.compared(health.DriftUnknown, errDown)
 		wait := r.report().CompareNext.Sub(r.now)
 		require.True(t, wait >= want && wait <= want*6/5, "%v instead of %v", wait, want)
-		require.Equal(t, "down", r.tracker.CompareProblem(t.Context()))
+		require.Equal(t, "down", r.report().CompareProblem)
 		require.True(t, r.mayCompare())
 		require.True(t, r.allowed(health.Rotation, false), "other work does not wait for it")
 		r.now = r.now.Add(wait - 1)
@@ -467,9 +479,7 @@ func TestComparisons(t *testing.T) {
 	for asked, held := range map[time.Duration]time.Duration{time.Minute: time.Minute, time.Hour: 5 * time.Minute} {
 		r.compared(health.DriftNone, nil)
 		r.compared(health.DriftUnknown, throttled(asked))
-		var refusal *health.ThrottledError
-		require.ErrorAs(t, r.tracker.May(t.Context(), health.Comparison), &refusal)
-		require.Equal(t, r.now.Add(held), refusal.Until)
+		requireThrottled(t, r.now.Add(held), r.tracker.May(t.Context(), health.Comparison))
 		require.Equal(t, held, r.waits(r.mayCompare))
 		require.GreaterOrEqual(t, r.waits(r.mayCheck), asked)
 		require.Error(t, r.tracker.May(t.Context(), health.Rotation))
@@ -479,7 +489,6 @@ func TestComparisons(t *testing.T) {
 	}
 	r.compared(health.DriftExternal, nil)
 	require.Equal(t, health.Report{DriftCheckedAt: r.now, DriftResult: health.DriftExternal, ThrottledAt: r.now}, r.report())
-	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 }
 
 // That a key was made elsewhere is reported until the engine has made one of its own. What
@@ -509,9 +518,8 @@ func TestMissedRotationIsReportedOnce(t *testing.T) {
 	r := newRig(t)
 	r.now = noon.Add(2 * time.Hour)
 	for i, due := range []time.Time{noon, noon, noon.Add(-time.Hour), noon.Add(time.Hour)} {
-		isNew, err := r.tracker.Missed(t.Context(), due)
-		require.NoError(t, err)
-		require.Equal(t, i == 0 || i == 3, isNew)
+		require.Equal(t, i == 0 || i == 3, r.tracker.Missed(r.ctx, due))
+		r.stores()
 	}
 	require.Equal(t, health.Report{MissedRotation: noon.Add(time.Hour), MissedRotations: 2}, r.report())
 }
@@ -560,7 +568,8 @@ func TestConnectionThatIsNotSavedKeepsItsNumber(t *testing.T) {
 func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 	r := newRig(t)
 	require.Zero(t, r.report().Failures)
-	other := &rig{t: t, storage: r.storage, now: noon}
+	other := newRig(t)
+	other.storage = r.storage
 	other.restart()
 	other.failed(false, errDown)
 	require.Zero(t, r.report().Failures)
@@ -578,7 +587,7 @@ var wrong = map[string]func(*rig){
 	"a throttled comparison":           func(r *rig) { r.compared(health.DriftUnknown, throttled(asked)) },
 	"a failure after many":             func(r *rig) { many(r, 8) },
 	"a success, and then a failure":    func(r *rig) { r.succeeded(); r.failed(true, errLost) },
-	"a rotation that was missed":       func(r *rig) { _, _ = r.tracker.Missed(r.t.Context(), r.now) },
+	"a rotation that was missed":       func(r *rig) { r.tracker.Missed(r.ctx, r.now) },
 	"a comparison that found it apart": func(r *rig) { r.compared(health.DriftExternal, nil) },
 }
 
@@ -622,9 +631,8 @@ func TestClockThatWasWrong(t *testing.T) {
 					require.LessOrEqual(t, r.waits(r.mayCompare), 5*time.Minute)
 					requireNothingAhead(t, r)
 
-					isNew, err := r.tracker.Missed(t.Context(), noon)
-					require.NoError(t, err)
-					require.True(t, isNew, "the next that is missed is reported")
+					require.True(t, r.tracker.Missed(r.ctx, noon), "the next that is missed is reported")
+					r.stores()
 					r.failed(true, throttled(asked))
 					require.Equal(t, asked, r.waits(r.mayRotate))
 					require.Equal(t, 5*time.Minute, r.waits(r.mayRead))
@@ -650,7 +658,8 @@ func requireNothingAhead(t *testing.T, r *rig) {
 func TestReportThatCannotBeStored(t *testing.T) {
 	r := newRig(t)
 	r.storage.FailWhen(storagetest.Nth(1, "put", health.StorageKey))
-	require.ErrorIs(t, r.tracker.Failed(t.Context(), "rotation", true, errDown), storagetest.ErrBroken)
+	r.tracker.Failed(r.ctx, "rotation", true, errDown)
+	r.storesNot()
 	require.Equal(t, 1, r.report().Failures)
 	require.False(t, r.allowed(health.Rotation, false))
 }
@@ -667,16 +676,17 @@ func TestReportThatCannotBeReadIsKept(t *testing.T) {
 	r.restart()
 	r.storage.FailWhen(func(op, _ string) bool { return op == "get" })
 	require.NoError(t, r.tracker.May(t.Context(), health.Reading))
-	require.ErrorIs(t, r.tracker.Failed(t.Context(), "read", true, errForbidden), storagetest.ErrBroken)
+	r.tracker.Failed(r.ctx, "read", true, errForbidden)
+	r.storesNot()
 	require.NoError(t, r.tracker.May(t.Context(), health.Rotation))
 	for _, kind := range []health.Kind{health.Rotation, health.Retirement, health.Comparison} {
 		require.True(t, r.allowed(kind, false))
 	}
 	require.NoError(t, r.tracker.May(t.Context(), health.Comparison))
 	require.NoError(t, r.tracker.May(t.Context(), health.Retirement))
-	require.Equal(t, "Microsoft Graph has not been asked", r.tracker.CompareProblem(t.Context()))
 	require.Equal(t, health.FirstHold, r.waits(r.mayRead))
-	require.ErrorIs(t, r.tracker.Succeeded(t.Context()), storagetest.ErrBroken)
+	r.tracker.Succeeded(r.ctx)
+	r.storesNot()
 	require.NoError(t, r.tracker.May(t.Context(), health.Reading))
 	r.storage.FailWhen(nil)
 	require.Equal(t, before, r.report())
@@ -707,13 +717,13 @@ func TestSlowStorage(t *testing.T) {
 	for _, takes := range []time.Duration{3 * time.Second, 10 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			tracker := health.New(&storagetest.Slow{Storage: storagetest.New(), Takes: takes}, time.Now)
-			var failed error
-			go func() { failed = tracker.Failed(t.Context(), "rotation", true, errDown) }()
+			r := newRig(t) // for its log
+			go func() { tracker.Failed(r.ctx, "rotation", true, errDown) }()
 			synctest.Wait()
 			storagetest.EndWithContext(t, map[string]func(context.Context) error{
 				"report":    func(ctx context.Context) error { _, err := tracker.Report(ctx); return err },
-				"failed":    func(ctx context.Context) error { return tracker.Failed(ctx, "read", false, errDown) },
-				"succeeded": tracker.Succeeded,
+				"failed":    func(ctx context.Context) error { tracker.Failed(ctx, "read", false, errDown); return ctx.Err() },
+				"succeeded": func(ctx context.Context) error { tracker.Succeeded(ctx); return ctx.Err() },
 				"replace":   func(ctx context.Context) error { return tracker.Replace(ctx, saved) },
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -721,7 +731,7 @@ func TestSlowStorage(t *testing.T) {
 			require.NoError(t, tracker.May(ctx, health.Rotation), "what is not known keeps nobody waiting")
 			time.Sleep(2 * takes)
 			synctest.Wait()
-			require.NoError(t, failed)
+			r.stores()
 		})
 	}
 }
@@ -766,9 +776,8 @@ func TestReportOfVersion01(t *testing.T) {
 	require.True(t, r.report().ProbeFailed)
 
 	// A change of something else leaves the rest as it was.
-	isNew, err := r.tracker.Missed(t.Context(), noon)
-	require.NoError(t, err)
-	require.True(t, isNew)
+	require.True(t, r.tracker.Missed(r.ctx, noon))
+	r.stores()
 	entry, err := r.storage.Get(t.Context(), health.StorageKey)
 	require.NoError(t, err)
 	var back ofVersion01

@@ -12,7 +12,6 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
-	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 )
@@ -25,7 +24,7 @@ const compareBudget = 4 * time.Second
 // compare compares the record's key with the tenant's, once for all who want to know. A
 // comparison that fails is no error: the store of the key has been told.
 func (m *Manager) compare(ctx context.Context) error {
-	release, err := m.Comparisons.Share(ctx, flight.Order{Purpose: Comparing, Rank: flight.Readers}, func(ctx context.Context) error {
+	release, err := m.Comparisons.Share(ctx, comparing, func(ctx context.Context) error {
 		number := m.Health.Connection()
 		conn, err := m.Configs.Current(ctx)
 		if err == nil {
@@ -63,9 +62,7 @@ func (m *Manager) ask(ctx context.Context, conn *config.Connection, number int64
 
 // reportUncompared reports a comparison that failed, and sends the first of a row as an event.
 func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, number int64, failure error) {
-	isNew, err := m.Health.Uncompared(ctx, number, failure)
-	logReport(ctx, err)
-	if isNew {
+	if m.Health.Uncompared(ctx, number, failure) {
 		m.Events.SendOfKey(ctx, event.KeyCompareFail, rec.Version, ofGraph(failure)...)
 	}
 }
@@ -73,14 +70,14 @@ func (m *Manager) reportUncompared(ctx context.Context, rec accesskey.Record, nu
 // ofGraph returns Graph's part in a failure, as metadata of an event.
 func ofGraph(failure error) []string {
 	if remote, ok := errors.AsType[*graph.Error](failure); ok {
-		return []string{event.Code, remote.Code, event.RequestID, remote.RequestID}
+		return []string{"code", remote.Code, "request_id", remote.RequestID}
 	}
 	return nil
 }
 
 // logUncompared logs why a comparison failed, unless Graph was not even asked.
 func (m *Manager) logUncompared(ctx context.Context, err error) {
-	if _, held := errors.AsType[*health.ThrottledError](err); err != nil && !held {
+	if err != nil && !errors.Is(err, health.ErrThrottled) {
 		hclog.FromContext(ctx).Warn("the deployment access key could not be compared with the tenant's", graph.LogArgs(err)...)
 	}
 }
@@ -109,6 +106,6 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event, requestID stri
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)
 	}
-	logReport(ctx, m.Health.Compared(ctx, result))
+	m.Health.Compared(ctx, result)
 	return err
 }

@@ -102,6 +102,17 @@ func TestKeyIsServedWithTheReasonWhenItCannotBeCompared(t *testing.T) {
 	require.Equal(t, before+2, r.gets())
 }
 
+// Without the report it is not known why, which is no reason to keep the key from readers.
+func TestOutageWithoutAReport(t *testing.T) {
+	r := configured(t, nil)
+	r.obtain(shared)
+	r.advance(time.Hour)
+	r.restart()
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Status: 403})
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == health.StorageKey })
+	require.Equal(t, "Microsoft Graph has not been asked", r.obtain(shared).Unconfirmed)
+}
+
 // A comparison goes on beside a change of the configuration. That it fails over the old
 // connection says nothing about the new one, be it the same tenant's or another's.
 func TestComparisonThatFailsOverAnOldConnection(t *testing.T) {

@@ -22,99 +22,100 @@ import (
 // farewellBudget bounds the retirement of a key that is left behind.
 const farewellBudget = 8 * time.Second
 
-// job is what a regeneration is for.
+// job is a piece of work with Graph. The purpose of a regeneration's flight is the cause of
+// the key that it makes.
 type job struct {
-	cause string
-	kind  health.Kind
+	work string // without which it does not begin; "" always does
+	kind health.Kind
 	flight.Order
 }
 
-// jobs are what is done, by the work that is due; "" is for a reader. What is not in it is a
-// comparison.
-var jobs = map[string]job{
-	"":                   {accesskey.CauseRead, health.Reading, flight.Order{Purpose: Regenerating, Rank: flight.Readers, JoinAny: true}},
-	accesskey.WorkWanted: {accesskey.CauseManual, health.Rotation, flight.Order{Purpose: Rotating, Rank: flight.BreakGlass, Keep: true}},
-	accesskey.WorkRetire: {accesskey.CauseRetired, health.Retirement, flight.Order{Purpose: Retiring, Rank: flight.Retirement}},
-	accesskey.WorkRotate: {accesskey.CauseRotation, health.Rotation, flight.Order{Purpose: Scheduled, Rank: flight.Schedule}},
-}
+var (
+	comparing = flight.Order{Purpose: accesskey.WorkCompare, Rank: flight.Readers}
 
-// runOrder is the order in which the engine's work is run. Unlike that of the status it has
-// regenerations first: each settles a doubt as well.
-var runOrder = []string{accesskey.WorkWanted, accesskey.WorkRetire, accesskey.WorkRotate, accesskey.WorkSettle, accesskey.WorkCompare}
+	reading    = job{"", health.Reading, flight.Order{Purpose: accesskey.CauseRead, Rank: flight.Readers}}
+	retirement = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Retirement}}
+	farewell   = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Farewell}}
+	breakGlass = job{accesskey.WorkWanted, health.Rotation, flight.Order{Purpose: accesskey.CauseManual, Rank: flight.BreakGlass, Keep: true}}
 
-// RunDue does the most urgent of what is due and may be tried now. What fails has been
-// reported when it returns.
+	// upkeep is what the engine does by itself, in this order. Unlike that of the status it
+	// has regenerations first: each settles a doubt as well.
+	upkeep = []job{
+		breakGlass,
+		retirement,
+		{accesskey.WorkRotate, health.Rotation, flight.Order{Purpose: accesskey.CauseRotation, Rank: flight.Schedule}},
+		{accesskey.WorkSettle, health.Comparison, comparing},
+		{accesskey.WorkCompare, health.Comparison, comparing},
+	}
+)
+
+// RunDue does the most urgent of what is due and may be tried now, on a mount that is not
+// going away: one that has been moved goes on. What fails has been reported when it returns.
 func (m *Manager) RunDue(ctx context.Context) error {
-	return errors.Join(m.runDue(ctx, runOrder), m.lookIn(ctx))
+	m.tell(ctx, accesskey.Reopened)
+	number := m.Health.Connection()
+	idle, rec, err := m.runDue(ctx, upkeep...)
+	if idle == nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
+		return err
+	}
+	return m.lookIn(ctx, idle, number, rec)
 }
 
 // RetireIfDue retires the key if that is due, on a node that may write, unless Graph is to
 // be left alone.
 func (m *Manager) RetireIfDue(ctx context.Context) error {
-	return m.runDue(ctx, []string{accesskey.WorkRetire})
+	_, _, err := m.runDue(ctx, retirement)
+	return err
 }
 
-func (m *Manager) runDue(ctx context.Context, order []string) error {
+// runDue does the first of the jobs that is due and may be tried. If there is none, it
+// returns the connection that could have done it, and the record.
+func (m *Manager) runDue(ctx context.Context, jobs ...job) (idle *config.Connection, rec accesskey.Record, err error) {
 	conn, err := m.configured(ctx)
 	if err != nil || conn == nil || !m.Writable() {
-		return err
+		return nil, rec, err
 	}
 	rec, due, err := m.Keys.Due(ctx)
 	if err != nil {
-		return err
+		return nil, rec, err
 	}
 	m.noticeMissed(ctx, conn.Config, rec)
-	for _, work := range order {
-		j, regenerates := jobs[work]
-		atOnce := work == accesskey.WorkWanted
-		if !regenerates { // on watch, and in doubt, the key is compared at each tick
-			j.kind, atOnce = health.Comparison, rec.Watch != nil
-		}
+	for _, j := range jobs {
+		compares := j.kind == health.Comparison
+		atOnce := j == breakGlass || compares && rec.Watch != nil // on watch, and in doubt, at each tick
 		switch {
-		case !slices.Contains(due, work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
+		case !slices.Contains(due, j.work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
 			continue
-		case regenerates:
-			release, _ := m.regenerate(ctx, m.attempt(work)) // the error is reported
-			release()
-		default:
+		case compares:
 			_ = m.compare(ctx) // reported
+		default:
+			release, _ := m.regenerate(ctx, attempt{Manager: m, job: j}) // the error is reported
+			release()
 		}
-		return nil
+		return nil, rec, nil
 	}
-	return nil
+	return conn, rec, nil
 }
 
 // lookIn signs in about once a day while there is no key to compare, so that a withdrawn
 // consent or an expired credential shows before the first incident. It asks for no key:
 // one that Graph named would have to be watched.
-func (m *Manager) lookIn(ctx context.Context) error {
-	number := m.Health.Connection()
-	conn, err := m.configured(ctx)
-	if err != nil || conn == nil || !m.Writable() {
-		return err
-	}
-	rec, err := m.Keys.Record(ctx)
-	if err != nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
-		return err
-	}
+func (m *Manager) lookIn(ctx context.Context, conn *config.Connection, number int64, rec accesskey.Record) error {
 	report, err := m.Health.Report(ctx)
-	failed := report.DriftResult == health.DriftUnknown
 	spread := rand.N(2 * time.Hour) //nolint:gosec // so that mounts that one script has configured do not ask together
-	if since := m.Now().Sub(m.lookedAt); err != nil || !failed && since >= 0 && since < 23*time.Hour+spread || !m.Health.Allowed(ctx, health.Comparison, nil) {
+	rests := report.DriftResult != health.DriftUnknown && m.Now().Sub(report.DriftCheckedAt) < 23*time.Hour+spread
+	if err != nil || rests || !m.Health.Allowed(ctx, health.Comparison, nil) {
 		return err
 	}
-	m.lookedAt = m.Now()
 	ctx, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	if failure := conn.Granted(ctx); failure != nil {
 		m.logUncompared(ctx, failure)
 		m.reportUncompared(context.WithoutCancel(ctx), rec, number, failure)
-		return nil
+	} else {
+		m.Health.Compared(ctx, "")
 	}
-	if failed {
-		err = m.Health.Compared(ctx, "")
-	}
-	return err
+	return nil
 }
 
 // configured returns the connection that is configured, nil if there is none.
@@ -129,15 +130,11 @@ func (m *Manager) configured(ctx context.Context) (*config.Connection, error) {
 // noticeMissed reports, once, a rotation whose window has passed.
 func (m *Manager) noticeMissed(ctx context.Context, cfg *config.Config, rec accesskey.Record) {
 	next, missed := cfg.Schedule.Next(rec.RegeneratedAt, m.Now())
-	if missed.IsZero() || cfg.DisableRotation {
+	if missed.IsZero() || cfg.DisableRotation || !m.Health.Missed(ctx, missed) {
 		return
 	}
-	isNew, err := m.Health.Missed(ctx, missed)
-	logReport(ctx, err)
-	if isNew {
-		hclog.FromContext(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
-		m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, event.DueAt, timestamp(missed))
-	}
+	hclog.FromContext(ctx).Error("the window of a rotation has passed without it", "due_at", timestamp(missed), "next_rotation", timestamp(next))
+	m.Events.SendOfKey(ctx, event.RotationMiss, rec.Version, "due_at", timestamp(missed))
 }
 
 func timestamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -190,9 +187,7 @@ func (m *Manager) retireNow(ctx context.Context) error {
 		if err != nil || !slices.Contains(due, accesskey.WorkRetire) {
 			return err
 		}
-		a := m.attempt(accesskey.WorkRetire)
-		a.Rank = flight.Farewell
-		if err := a.criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
+		if err := (attempt{Manager: m, job: farewell}).criticalSection(ctx); err != nil && !errors.Is(err, accesskey.ErrNotDue) {
 			return err
 		}
 	}

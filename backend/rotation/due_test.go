@@ -193,7 +193,7 @@ func TestRetireOnUnmount(t *testing.T) {
 	r.tainted = false
 	require.True(t, r.works(r.obtain(shared)), "the mount has been moved, and goes on")
 	r.manager.RetireOnUnmount(r.ctx)
-	r.manager.Reopen(r.ctx)
+	r.runDue()
 	r.tainted = true
 	require.True(t, r.works(r.obtain(shared)))
 }

@@ -36,24 +36,16 @@ const (
 	leaveWithin = 5 * time.Second
 )
 
-// attempt is a regeneration. The farewell to a key that is left behind has a rank of its
-// own: there is no later.
+// attempt is a regeneration.
 type attempt struct {
 	*Manager
 	job
 
-	onlyIf string        // the work without which it does not begin; "" always does
-	since  int           // what a reader knew of: a later version that was regenerated will do
-	ttl    time.Duration // of the reader's lease
-}
-
-func (m *Manager) attempt(work string) attempt {
-	return attempt{Manager: m, job: jobs[work], onlyIf: work}
+	asks accesskey.Terms // a reader's: any version that is as fresh will do
 }
 
 // regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
-// begins before release is called, which may be called at any time. It is [accesskey.ErrNotDue] if the joined work was not
-// made for those who wait.
+// begins before release is called, which may be called at any time.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (release func(), err error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }
@@ -69,15 +61,7 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 //     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
-//
-// A failure of unattended work is marked as [accesskey.ErrNotDue], so that readers who
-// joined it are judged anew: they may fare better.
-func (a attempt) criticalSection(ctx context.Context) (err error) {
-	defer func() { // after the report, which gets the failure itself
-		if err != nil && a.unattended() {
-			err = errors.Join(accesskey.ErrNotDue, err)
-		}
-	}()
+func (a attempt) criticalSection(ctx context.Context) error {
 	conn, err := a.Configs.Current(ctx)
 	if err != nil {
 		return err
@@ -86,23 +70,27 @@ func (a attempt) criticalSection(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.mayBegin(ctx, before); err != nil {
-		return err
+	if a.work == "" && before.MadeSince(a.asks.Fresh-1) {
+		return nil // other work, for which it had to wait, has made a key for the reader
 	}
-	var rec accesskey.Record
-	defer func() { a.report(ctx, before, rec, err) }()
-	if err := a.prepare(ctx, conn); err != nil {
-		return err
+	if !a.urgent() {
+		if err := a.Health.May(ctx, a.kind); err != nil {
+			return err
+		}
 	}
-	if err := a.keepPace(ctx); err != nil {
-		return err
-	}
-	rec, err = a.post(ctx, conn)
+	rec, err := a.post(ctx, conn, before)
+	a.report(ctx, before, rec, err)
 	return err
 }
 
 // post asks Graph to regenerate the key, and deals with what becomes of that.
-func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accesskey.Record, err error) {
+func (a attempt) post(ctx context.Context, conn *config.Connection, before accesskey.Record) (rec accesskey.Record, err error) {
+	if err := a.prepare(ctx, conn, before); err != nil {
+		return rec, err
+	}
+	if err := a.keepPace(ctx); err != nil {
+		return rec, err
+	}
 	posting, cancel := context.WithTimeout(ctx, postBudget)
 	defer cancel()
 	begun := false // that is, the intent is stored
@@ -121,20 +109,6 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 	return a.answered(ctx, key, requestID)
 }
 
-// mayBegin returns why the attempt is not made, nil if it is: there is a key for the
-// reader, Graph has asked to be left alone, or the last regeneration for a reader has just
-// failed.
-func (a attempt) mayBegin(ctx context.Context, rec accesskey.Record) error {
-	switch {
-	case a.onlyIf == "" && rec.MadeSince(a.since): // a flight that the reader was too late to join has made it
-		return accesskey.ErrNotDue
-	case a.urgent():
-		return nil
-	default:
-		return a.Health.May(ctx, a.kind)
-	}
-}
-
 // urgent says that the attempt waits for nothing: an operator breaks the glass, or the mount
 // goes away.
 func (a attempt) urgent() bool { return a.Rank <= flight.Farewell }
@@ -151,18 +125,11 @@ func (a attempt) keepPace(ctx context.Context) error {
 // prepare does what can fail before there is an intent. Unattended work first asks Graph
 // for the key: while nothing answers, there must not be an intent that keeps others from
 // the key. A retirement goes on if Graph has answered with a failure of its own.
-func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
+func (a attempt) prepare(ctx context.Context, conn *config.Connection, rec accesskey.Record) error {
 	if !a.unattended() {
 		return conn.Graph.SignIn(ctx)
 	}
 	failure := a.ask(ctx, conn, a.Health.Connection(), nil) // it has been allowed to try
-	if failure == nil {
-		return nil
-	}
-	rec, err := a.Keys.Record(ctx)
-	if err != nil {
-		return err
-	}
 	remote, ok := errors.AsType[*graph.Error](failure)
 	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
 	case ok && remote.NamesNoKey() && rec.Key == "":
@@ -178,7 +145,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 // too early a time, it is stored anew.
 func (a attempt) begin(ctx context.Context) error {
 	for pass := range 3 {
-		rec, _, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.onlyIf})
+		rec, _, err := a.Keys.Apply(ctx, accesskey.Event{Kind: accesskey.Begun, OnlyIf: a.work})
 		if err != nil && pass > 0 { // there is the intent of the pass before
 			_ = a.ended(ctx, accesskey.Refused)
 		}
@@ -189,10 +156,9 @@ func (a attempt) begin(ctx context.Context) error {
 			return nil
 		}
 	}
-	return errors.Join(errSlowStorage, a.ended(ctx, accesskey.Refused))
+	slow := errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
+	return errors.Join(slow, a.ended(ctx, accesskey.Refused))
 }
-
-var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
 
 // outcome tells the store of the key what has become of a regeneration.
 func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, accesskey.Finding, error) {
@@ -204,9 +170,9 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
 func (a attempt) answered(ctx context.Context, key, requestID string) (accesskey.Record, error) {
-	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
-	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
-	if a.Flights.Waiters(Regenerating) == 0 {
+	awaited := a.Purpose == accesskey.CauseRead && a.Flights.Waiters(accesskey.CauseRead) > 0
+	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, Awaited: awaited, TTL: a.asks.TTL})
+	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
 	switch {
@@ -256,12 +222,12 @@ func (a attempt) report(ctx context.Context, before, rec accesskey.Record, failu
 	switch {
 	case errors.Is(failure, accesskey.ErrNotDue):
 	case failure != nil:
-		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.cause)...)
-		logReport(ctx, a.Health.Failed(ctx, a.cause, a.unattended(), failure))
-		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{event.Cause, a.cause}, ofGraph(failure)...)...)
+		hclog.FromContext(ctx).Warn("the deployment access key was not regenerated", graph.LogArgs(failure, "cause", a.Purpose)...)
+		a.Health.Failed(ctx, a.Purpose, a.unattended(), failure)
+		a.Events.SendOfKey(ctx, event.KeyRotateFail, before.Version, append([]string{"cause", a.Purpose}, ofGraph(failure)...)...)
 	default:
-		logReport(ctx, a.Health.Succeeded(ctx))
-		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, event.Cause, rec.Cause)
+		a.Health.Succeeded(ctx)
+		a.Events.SendOfKey(ctx, event.KeyRotate, rec.Version, "cause", rec.Cause)
 		if before.Disclosed {
 			a.Events.SendOfKey(ctx, event.KeyRetire, before.Version)
 		}

@@ -293,8 +293,8 @@ func TestFirstKeyOfATenantThatNamesNone(t *testing.T) {
 	}
 }
 
-// A reader who joins scheduled work that fails does not get its failure.
-func TestReaderWhoJoinsAFailingRetirementGoesOnAlone(t *testing.T) {
+// A reader who waits for scheduled work that fails does not get its failure.
+func TestReaderWhoWaitsForAFailingRetirementGoesOnAlone(t *testing.T) {
 	r := configured(t, nil)
 	r.revoke(r.obtain(alone))
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour, Status: 403, Body: graphtest.BodyHTML})
@@ -304,7 +304,7 @@ func TestReaderWhoJoinsAFailingRetirementGoesOnAlone(t *testing.T) {
 	done.Go(func() { _ = r.manager.RetireIfDue(r.ctx) })
 	r.started(graphtest.Get, started+1)
 	done.Go(func() { answer = r.obtain(alone) })
-	require.Eventually(t, func() bool { return r.flights.Waiters(rotation.Retiring) == 2 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.flights.Waiters(accesskey.CauseRead) == 1 }, 5*time.Second, time.Millisecond)
 	r.sim.Clear()
 	done.Wait()
 	require.True(t, r.works(answer))

@@ -142,16 +142,14 @@ func saved() error { return nil }
 // terms are those of a role; nil takes those of the configuration.
 type terms func(accesskey.Terms) accesskey.Terms
 
-func (t terms) Terms(base accesskey.Terms) accesskey.Terms { return t(base) }
-
 var (
 	// alone is a reader without a role, for whom the key is regenerated.
-	alone rotation.Role
+	alone terms
 	// shared is a reader whose role shares a key of any age.
-	shared = terms(func(t accesskey.Terms) accesskey.Terms { t.MaxAge = accesskey.AnyAge; return t })
+	shared terms = func(t accesskey.Terms) accesskey.Terms { t.MaxAge = accesskey.AnyAge; return t }
 )
 
-func (r *rig) obtain(role rotation.Role) *rotation.Answer {
+func (r *rig) obtain(role terms) *rotation.Answer {
 	r.t.Helper()
 	answer, err := r.manager.Obtain(r.ctx, role)
 	require.NoError(r.t, err)
@@ -159,7 +157,7 @@ func (r *rig) obtain(role rotation.Role) *rotation.Answer {
 }
 
 // fails obtains a key in vain.
-func (r *rig) fails(role rotation.Role) error {
+func (r *rig) fails(role terms) error {
 	r.t.Helper()
 	answer, err := r.manager.Obtain(r.ctx, role)
 	require.Error(r.t, err)
@@ -168,7 +166,7 @@ func (r *rig) fails(role rotation.Role) error {
 }
 
 // unsettled obtains a key in vain, because a regeneration is in doubt.
-func (r *rig) unsettled(role rotation.Role) string {
+func (r *rig) unsettled(role terms) string {
 	r.t.Helper()
 	return r.isUnsettled(r.fails(role))
 }
@@ -242,7 +240,7 @@ func (r *rig) started(op graphtest.Operation, calls int) {
 func (r *rig) waiting(readers int) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool {
-		return r.flights.Waiters(rotation.Regenerating)+r.compare.Waiters(rotation.Comparing) == readers
+		return r.flights.Waiters(accesskey.CauseRead)+r.compare.Waiters(accesskey.WorkCompare) == readers
 	}, 5*time.Second, time.Millisecond)
 }
 

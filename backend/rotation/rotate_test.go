@@ -111,7 +111,7 @@ func TestRotateDoesNotJoinAnOlderRegeneration(t *testing.T) {
 	done.Go(func() { first = r.obtain(alone) })
 	r.started(graphtest.Regenerate, 2)
 	done.Go(func() { require.NoError(t, r.rotate()) })
-	require.Eventually(t, func() bool { return r.flights.Waiters(rotation.Rotating) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.flights.Waiters(accesskey.CauseManual) == 1 }, 5*time.Second, time.Millisecond)
 	done.Go(func() {
 		require.NoError(t, r.flights.Alone(r.ctx, flight.Configuration, func(context.Context) error { return nil }))
 	})
@@ -133,7 +133,7 @@ func TestRotationsShare(t *testing.T) {
 	for range 10 {
 		done.Go(func() { require.NoError(t, r.rotate()) })
 	}
-	require.Eventually(t, func() bool { return r.flights.Waiters(rotation.Rotating) == 10 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.flights.Waiters(accesskey.CauseManual) == 10 }, 5*time.Second, time.Millisecond)
 	r.sim.Clear()
 	done.Wait()
 	require.Equal(t, 2, r.posts())

@@ -11,27 +11,16 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/event"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
-	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
-)
-
-// The purposes of shared flights.
-const (
-	Regenerating = "regenerating" // the key, for readers
-	Rotating     = "rotating"     // it, for an operator
-	Retiring     = "retiring"     // it, because nobody holds it
-	Scheduled    = "scheduled"    // regeneration of it
-	Comparing    = "comparing"    // it with the tenant's
 )
 
 // shareWait is how long a reader who shares waits for another's regeneration, before the
@@ -60,13 +49,6 @@ type Manager struct {
 	Tainted, Writable func() bool
 
 	postedAt time.Time // the last regeneration; only flights use it, one at a time
-	lookedAt time.Time // only the tick uses it
-}
-
-// Role is what decides on which terms a reader gets the key, given those of a read
-// without a role.
-type Role interface {
-	Terms(base accesskey.Terms) accesskey.Terms
 }
 
 // Answer is what a reader gets.
@@ -77,10 +59,11 @@ type Answer struct {
 	Unconfirmed string
 }
 
-// Obtain leases a key that may be handed out to a reader who arrives now, under a role or,
-// if it is nil, without one. It has the key compared or regenerated first if need be. The
-// terms are asked for anew after each wait, since the configuration may have changed.
-func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err error) {
+// Obtain leases a key that may be handed out to a reader who arrives now. It has the key
+// compared or regenerated first if need be. role makes the reader's terms of those of a read
+// without a role; nil leaves them. They are asked for anew after each wait, since the
+// configuration may have changed.
+func (m *Manager) Obtain(ctx context.Context, role func(base accesskey.Terms) accesskey.Terms) (answer *Answer, err error) {
 	defer func() {
 		if err != nil {
 			m.Keys.Unreserve() // it may have been reserved for this reader
@@ -88,10 +71,9 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 	}()
 	var asks accesskey.Terms // what this reader has waited for so far
 	release, repeat, compared := func() {}, true, false
-	a := m.attempt("")
 	rec, unknown := m.Keys.Record(ctx)
-	if a.since = max(rec.Newest, rec.Version); unknown == nil {
-		asks.Fresh = a.since + 1 // what is regenerated from now on
+	if unknown == nil {
+		asks.Fresh = max(rec.Newest, rec.Version) + 1 // what is regenerated from now on
 	}
 	for {
 		got, err := m.take(ctx, role, &asks)
@@ -100,8 +82,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 		case errors.Is(err, accesskey.ErrRegenerateFirst) && unknown != nil:
 			return nil, unknown
 		case errors.Is(err, accesskey.ErrRegenerateFirst):
-			a.ttl = asks.TTL
-			release, err = m.regenerate(ctx, a)
+			release, err = m.regenerate(ctx, attempt{Manager: m, job: reading, asks: asks})
 			if _, lost := errors.AsType[*UnsettledError](err); lost && repeat {
 				repeat, err = false, m.Sleep(ctx, health.FirstHold) // the others have to wait as long
 			}
@@ -115,7 +96,7 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 		default:
 			return got, err
 		}
-		if err != nil && !errors.Is(err, accesskey.ErrNotDue) { // else it joined work that was not made for readers
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -123,14 +104,14 @@ func (m *Manager) Obtain(ctx context.Context, role Role) (answer *Answer, err er
 
 // take leases the current key on the terms of the current configuration, which become those
 // that the reader asks for.
-func (m *Manager) take(ctx context.Context, role Role, asks *accesskey.Terms) (*Answer, error) {
+func (m *Manager) take(ctx context.Context, role func(base accesskey.Terms) accesskey.Terms, asks *accesskey.Terms) (*Answer, error) {
 	conn, err := m.Configs.Current(ctx)
 	if err != nil {
 		return nil, err
 	}
 	t := conn.Config.Terms()
 	if role != nil {
-		t = role.Terms(t)
+		t = role(t)
 	}
 	t.Fresh, t.Waited = asks.Fresh, asks.Waited
 	if limit := m.MaxTTL(); limit > 0 {
@@ -139,7 +120,7 @@ func (m *Manager) take(ctx context.Context, role Role, asks *accesskey.Terms) (*
 	*asks = t
 	l, err := m.Keys.Lease(ctx, t)
 	if errors.Is(err, accesskey.ErrClosed) && !m.Tainted() {
-		m.Reopen(ctx) // the mount has been moved, and goes on
+		m.tell(ctx, accesskey.Reopened) // the mount has been moved, and goes on
 		l, err = m.Keys.Lease(ctx, t)
 	}
 	if err != nil {
@@ -147,7 +128,8 @@ func (m *Manager) take(ctx context.Context, role Role, asks *accesskey.Terms) (*
 	}
 	answer := &Answer{Lease: l, Reused: t.Fresh == 0 || l.Record.Version < t.Fresh}
 	if l.Unconfirmed {
-		answer.Unconfirmed = m.Health.CompareProblem(ctx)
+		report, _ := m.Health.Report(ctx)
+		answer.Unconfirmed = cmp.Or(report.CompareProblem, "Microsoft Graph has not been asked")
 	}
 	return answer, nil
 }
@@ -165,7 +147,7 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		return accesskey.Record{}, err
 	}
 	for {
-		release, err := m.regenerate(ctx, m.attempt(accesskey.WorkWanted))
+		release, err := m.regenerate(ctx, attempt{Manager: m, job: breakGlass})
 		release()
 		rec, failed := m.Keys.Record(ctx)
 		switch {
@@ -183,17 +165,5 @@ func (m *Manager) Rotate(ctx context.Context) (accesskey.Record, error) {
 		if m.Sleep(ctx, between) != nil {
 			return rec, errors.Join(ErrUnconfirmed, err)
 		}
-	}
-}
-
-// Reopen allows disclosure again: the mount does not go away after all.
-func (m *Manager) Reopen(ctx context.Context) {
-	m.tell(ctx, accesskey.Reopened)
-}
-
-// logReport logs that a report could not be stored, which is no reason to fail.
-func logReport(ctx context.Context, err error) {
-	if err != nil {
-		hclog.FromContext(ctx).Warn("storing the report of the last attempt", graph.LogArgs(err)...)
 	}
 }

@@ -3,7 +3,7 @@
 // Command mutants shows that the property test of the engine can fail: it breaks the
 // engine in one way after another and requires TestHistories to find each.
 //
-//	mutants [-checks 100] [-only TEXT]
+//	mutants [-checks 400] [-only TEXT]
 //
 // Run it in the root of the repository. It changes nothing there: `go test -overlay` puts
 // a mutated file in the place of the real one. It fails if a mutation is not found, cannot
@@ -41,7 +41,7 @@ func main() { command.Main(run) }
 
 func run(ctx context.Context, arguments []string) error {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
-	checks := flags.Int("checks", 100, "`number` of histories in each of the test's worlds, if a tenth of them does not find the mutant")
+	checks := flags.Int("checks", 400, "`number` of histories in each of the test's worlds, if a tenth of them does not find the mutant")
 	only := flags.String("only", "", "try only the mutations whose description contains this `text`")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -113,7 +113,7 @@ var demand = regexp.MustCompile(`(?m)\[rapid\] .*?: (after .*)$|Original traceba
 
 // histories runs the property test, and returns what it found.
 func histories(ctx context.Context, test string, checks int) (found string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, test, "-test.run=^TestHistories$", fmt.Sprint("-rapid.checks=", checks), //nolint:gosec // our own arguments
 		"-rapid.nofailfile", "-rapid.shrinktime=1ms")
