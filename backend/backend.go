@@ -113,10 +113,7 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 		Tainted: func() bool { return b.System().Tainted() }, Writable: func() bool { return b.WriteSafeReplicationState() },
 	}
 	b.root = &rootrotation.Rotator{
-		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, detach), Now: now, Sleep: graph.Sleep,
-		Exclusive: func(ctx context.Context, work func(context.Context) error) error {
-			return b.flights.Alone(ctx, flight.Configuration, work)
-		},
+		Configs: b.configs, Events: b.events, Flights: flight.New(ctx, detach), Changes: b.flights, Now: now, Sleep: graph.Sleep,
 	}
 	b.wakeRetirement = coalesced(ctx, b.retireIfDue)
 	b.Backend = &framework.Backend{

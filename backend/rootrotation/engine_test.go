@@ -112,14 +112,9 @@ func (e *engine) restart() {
 	e.configs = config.New(e.storage, accesskey.New(e.storage, e.now), "v1", func() logical.SystemView { return logical.TestSystemView() }, e.now)
 	e.rotator = &rootrotation.Rotator{
 		Configs: e.configs, Events: event.New(&framework.Backend{}), Flights: flight.New(e.ctx, e.detach),
-		Exclusive: e.exclusive, Now: e.now,
+		Changes: e.flights, Now: e.now,
 	}
 	e.impatient()
-}
-
-// exclusive runs work in the turn of configurations.
-func (e *engine) exclusive(ctx context.Context, work func(context.Context) error) error {
-	return e.flights.Alone(ctx, flight.Configuration, work)
 }
 
 func (e *engine) detach(base, _ context.Context) context.Context { return base }
@@ -164,7 +159,7 @@ func (e *engine) configure(fields map[string]any) (warning string) {
 	d := &framework.FieldData{Raw: fields, Schema: field.Schema(new(config.Config).Fields())}
 	tried, err := e.configs.Try(e.ctx, d)
 	require.NoError(e.t, err)
-	require.NoError(e.t, e.exclusive(e.ctx, func(ctx context.Context) error {
+	require.NoError(e.t, e.flights.Alone(e.ctx, flight.Configuration, func(ctx context.Context) error {
 		old, conn, err := e.configs.Resolve(ctx, d, tried)
 		if err != nil {
 			return err

@@ -50,9 +50,8 @@ type Rotator struct {
 	Configs *config.Store
 	Events  *event.Sender
 	Flights *flight.Group
-	// Exclusive runs work in the turn in which a configuration is changed.
-	Exclusive func(ctx context.Context, work func(context.Context) error) error
-	Now       func() time.Time
+	Changes *flight.Group // those of the configuration take their turn in it
+	Now     func() time.Time
 	// Sleep waits, or returns an error if the context ends first.
 	Sleep func(context.Context, time.Duration) error
 }
@@ -127,7 +126,7 @@ func (r *Rotator) apply(ctx context.Context, conn *config.Connection, e credenti
 		e.At = r.Now()
 	}
 	next := config.Config{}
-	err := r.Exclusive(ctx, func(ctx context.Context) error {
+	err := r.Changes.Alone(ctx, flight.Configuration, func(ctx context.Context) error {
 		stored, err := r.Configs.Stored(ctx)
 		if err != nil {
 			return err
