@@ -98,7 +98,7 @@ func TestIdleComparisonsAreSpread(t *testing.T) {
 		r := had("a")
 		r.Salt = bytes.Repeat([]byte{byte(n)}, 32)
 		minutes := 0
-		s := situation{policy: Policy{Workspace: home}, leased: func(int) bool { return false }}
+		s := situation{policy: Policy{Workspace: home}}
 		for s.now = noon; !slices.Contains(due(r, s), WorkCompare); s.now = s.now.Add(time.Minute) {
 			minutes++
 		}
@@ -148,7 +148,7 @@ func TestDue(t *testing.T) {
 		"displaced, GET fails, leased": {record: watched, leased: []int{1}, asked: failed},
 		"the record's, others leased":  {record: watched.disclosed(), leased: []int{1}, asked: succeed, want: []string{WorkRetire}},
 		"displaced, turning away":      {record: watched, leased: []int{1}, asked: succeed, also: turns, want: []string{WorkRetire}},
-		"displaced, no watch":          {record: func() Record { r := watched; r.Watch = nil; return r }(), asked: failed, also: turns},
+		"displaced, no watch":          {record: func() Record { r := watched; r.Watch = watch{}; return r }(), asked: failed, also: turns},
 
 		"comparison":               {record: disclosed, leased: []int{1}, after: 10 * time.Minute, want: []string{WorkCompare}},
 		"no comparison wanted":     {record: disclosed, leased: []int{1}, policy: never, after: day - time.Hour - 1},
@@ -170,9 +170,10 @@ func TestDue(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := situation{policy: policy, asked: c.asked, now: noon.Add(c.after), leased: func(version int) bool {
-				return len(c.leased) > 0 && version == c.leased[0]
-			}}
+			s := situation{policy: policy, asked: c.asked, now: noon.Add(c.after), leased: map[int]bool{}}
+			for _, version := range c.leased {
+				s.leased[version] = true
+			}
 			if c.policy != nil {
 				c.policy(&s.policy)
 			}
@@ -187,7 +188,7 @@ func TestDue(t *testing.T) {
 // A schedule counts from the last regeneration, and from its own beginning if there was none.
 func TestDueAsksTheScheduleForTheLastRegeneration(t *testing.T) {
 	var seen []time.Time
-	s := situation{now: later, leased: func(int) bool { return true }, policy: Policy{Workspace: home, Rotation: func(last, now time.Time) time.Time {
+	s := situation{now: later, leased: map[int]bool{1: true}, policy: Policy{Workspace: home, Rotation: func(last, now time.Time) time.Time {
 		seen = append(seen, last, now)
 		return time.Time{}
 	}}}
@@ -217,7 +218,7 @@ func TestClockThatWasAheadDelaysNothing(t *testing.T) {
 			ends bool
 		}{{watchFor - 1, false}, {watchFor, true}} {
 			next, _ := settledAgain.compared("a", noon.Add(c.at))
-			require.Equal(t, c.ends, next.Watch == nil, "the watch ends neither early nor late")
+			require.Equal(t, c.ends, !next.Watch.On(), "the watch ends neither early nor late")
 		}
 	}
 }

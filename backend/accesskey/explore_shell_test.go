@@ -103,7 +103,7 @@ func (x *explorer) suffered(step string) string {
 
 // apply stores what an event makes of the record, and reports whether that succeeds. What
 // is known goes on in memory.
-func (x *explorer) apply(t *world, op uint8) (Finding, bool) {
+func (x *explorer) apply(t *world, op uint8) (string, bool) {
 	to, found := x.move(t.memory, op)
 	return found, x.save(t, to, to)
 }

@@ -57,7 +57,7 @@ func (r *rig) configure(p accesskey.Policy) {
 	r.apply(accesskey.Event{Kind: accesskey.Configured, Policy: p})
 }
 
-func (r *rig) apply(e accesskey.Event) (accesskey.Record, accesskey.Finding) {
+func (r *rig) apply(e accesskey.Event) (accesskey.Record, string) {
 	r.t.Helper()
 	rec, finding, err := r.store.Apply(r.t.Context(), e)
 	require.NoError(r.t, err)
@@ -78,7 +78,7 @@ func (r *rig) fails(want error, e accesskey.Event) {
 	require.ErrorIs(r.t, err, want)
 }
 
-func (r *rig) compared(key string) accesskey.Finding {
+func (r *rig) compared(key string) string {
 	r.t.Helper()
 	_, finding := r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts()})
 	return finding
@@ -242,9 +242,9 @@ func TestWatchOutlivesTheConfiguration(t *testing.T) {
 	r.configure(accesskey.Policy{Workspace: abroad})
 	r.regenerated("b")
 	r.configure(accesskey.Policy{Workspace: home})
-	require.NotNil(t, r.record().Watch)
+	require.NotZero(t, r.record().Watch)
 	r.regenerated("c")
-	require.NotNil(t, r.record().Watch)
+	require.NotZero(t, r.record().Watch)
 }
 
 func TestLeaseThatCannotBeStored(t *testing.T) {
@@ -409,7 +409,7 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
 	r.happen(accesskey.Wanted, accesskey.Begun)
-	require.True(t, r.record().UnderWay())
+	require.True(t, r.record().Intent.UnderWay)
 	rec, finding := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
 	require.Equal(t, 2, rec.Version)
 	require.Equal(t, accesskey.Renewed, finding)
@@ -445,7 +445,7 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	before = r.store.Posts()
 	r.happen(accesskey.Lost)
 	overtaken()
-	require.True(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.Doubt)
 	r.refused(accesskey.ErrCompareFirst, shared)
 	r.now = r.now.Add(-time.Hour) // the clock was put back
 	require.Equal(t, accesskey.Unchanged, r.compared("b"))
@@ -461,12 +461,12 @@ func TestIntentThatCannotBeStored(t *testing.T) {
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Begun})
 		require.Equal(t, time.Hour, r.lease(shared).TTL)
 		r.restart()
-		require.Nil(t, r.record().Intent, "it was corrected before the key was leased")
+		require.Zero(t, r.record().Intent, "it was corrected before the key was leased")
 
 		r.fail(carriedOut)
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Begun})
 		r.restart()
-		require.Equal(t, carriedOut, r.record().InDoubt(), "another process knows only what is stored")
+		require.Equal(t, carriedOut, r.record().Intent.Doubt, "another process knows only what is stored")
 	}
 }
 
@@ -481,8 +481,8 @@ func TestRefusalThatCannotBeStored(t *testing.T) {
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Refused})
 		require.Equal(t, time.Hour, r.lease(shared).TTL)
 		r.restart()
-		require.Nil(t, r.record().Intent)
-		require.Nil(t, r.record().Watch)
+		require.Zero(t, r.record().Intent)
+		require.Zero(t, r.record().Watch)
 	}
 }
 
@@ -510,7 +510,7 @@ func TestAnswerThatCannotBeStored(t *testing.T) {
 
 	r = answered()
 	r.restart()
-	require.True(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.Doubt)
 	require.Equal(t, accesskey.Recovered, r.compared("b"))
 
 	r = answered()
@@ -525,13 +525,13 @@ func TestAttemptBeginsOnlyWhileItsReasonHolds(t *testing.T) {
 	held := r.lease(shared)
 	retire := accesskey.Event{Kind: accesskey.Begun, OnlyIf: accesskey.WorkRetire}
 	r.fails(accesskey.ErrNotDue, retire)
-	require.Nil(t, r.record().Intent)
+	require.Zero(t, r.record().Intent)
 	require.NoError(t, r.revoke(held))
 	r.store.Forget()
 	r.storage.FailWhen(storagetest.Nth(1, "list", lease.Prefix))
 	r.fails(storagetest.ErrBroken, retire)
 	r.apply(retire)
-	require.True(t, r.record().UnderWay())
+	require.True(t, r.record().Intent.UnderWay)
 }
 
 func TestDueLooksAtTheLeases(t *testing.T) {
@@ -559,7 +559,9 @@ func TestDisclosureInAdvance(t *testing.T) {
 	answered := func(t *testing.T) *rig {
 		r := newRig(t)
 		r.happen(accesskey.Begun)
-		rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, Awaited: true})
+		r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix)) // so that no lease is recorded in advance
+		rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, TTL: time.Hour})
+		require.Zero(t, r.live())
 		require.False(t, rec.Disclosed)
 		require.Equal(t, rec, r.record())
 		require.Empty(t, r.due())
@@ -574,8 +576,9 @@ func TestDisclosureInAdvance(t *testing.T) {
 	})
 	t.Run("no lease follows", func(t *testing.T) {
 		r := answered(t)
-		r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix))
+		r.storage.FailWhen(func(op, _ string) bool { return op == "put" })
 		r.refused(storagetest.ErrBroken, shared)
+		r.storage.FailWhen(nil)
 		require.False(t, r.record().Disclosed)
 		r.now = r.now.Add(10 * time.Minute)
 		r.compared("a")
@@ -604,7 +607,7 @@ func TestDisclosureInAdvance(t *testing.T) {
 
 // The lease of a reader who waits is recorded while the new key is being stored.
 func TestLeaseInAdvance(t *testing.T) {
-	answer := accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseRead, Awaited: true, TTL: time.Hour}
+	answer := accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseRead, TTL: time.Hour}
 	fresh := accesskey.Terms{TTL: time.Hour, Fresh: 2}
 	under := func(t *testing.T) *rig {
 		r := newRig(t)
@@ -716,10 +719,10 @@ func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 
 	r.happen(accesskey.Begun)
 	r.store.Forget()
-	require.True(t, r.record().UnderWay(), "the regeneration is of this process")
-	require.False(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.UnderWay, "the regeneration is of this process")
+	require.False(t, r.record().Intent.Doubt)
 	r.restart()
-	require.True(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.Doubt)
 }
 
 // Readers of keys that were handed out before and of such that were not, and whoever looks
@@ -734,7 +737,7 @@ func TestReadersBesideForget(t *testing.T) {
 				if i == 0 && n%10 == 0 {
 					_, _, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun})
 					require.NoError(t, err)
-					_, _, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), Awaited: n%20 == 0})
+					_, _, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), TTL: map[bool]time.Duration{true: time.Hour}[n%20 == 0]})
 					require.NoError(t, err)
 				}
 				if l, err := r.store.Lease(t.Context(), shared); err == nil {
@@ -827,7 +830,7 @@ func TestUnreadableRecord(t *testing.T) {
 		r.happen(accesskey.Wanted)
 		r.restart()
 		require.Equal(t, version, r.record().Version)
-		require.NotNil(t, r.record().Watch, "an older regeneration may still be carried out")
+		require.NotZero(t, r.record().Watch, "an older regeneration may still be carried out")
 		require.Contains(t, r.due(), accesskey.WorkWanted)
 		require.Equal(t, version+1, r.regenerated("b").Version)
 		r.compared("b")
@@ -849,9 +852,9 @@ func TestClockThatWasAhead(t *testing.T) {
 			if restarts {
 				r.restart()
 			}
-			require.True(t, r.record().InDoubt())
+			require.True(t, r.record().Intent.Doubt)
 			require.Equal(t, right, r.record().RegeneratedAt)
-			require.Equal(t, right.Add(2*time.Minute), r.record().Watch.Ends())
+			require.Equal(t, right.Add(2*time.Minute), r.record().Watch.Until)
 			require.Contains(t, r.due(), accesskey.WorkSettle)
 			r.refused(accesskey.ErrCompareFirst, shared)
 			r.happen(accesskey.Unnamed)
@@ -886,9 +889,9 @@ func TestOutcomeThatCannotBeApplied(t *testing.T) {
 			_, _, err := r.store.Apply(ended, accesskey.Event{Kind: kind, Key: "b"})
 			require.ErrorIs(t, err, context.Canceled)
 			rec := r.record()
-			require.False(t, rec.UnderWay())
-			require.True(t, rec.InDoubt())
-			require.NotNil(t, rec.Watch)
+			require.False(t, rec.Intent.UnderWay)
+			require.True(t, rec.Intent.Doubt)
+			require.NotZero(t, rec.Watch)
 		})
 	}
 }

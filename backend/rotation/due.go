@@ -68,7 +68,7 @@ func (m *Manager) runDue(ctx context.Context, order []string) error {
 		j, regenerates := jobs[work]
 		atOnce := work == accesskey.WorkWanted
 		if !regenerates { // on watch, and in doubt, the key is compared at each tick
-			j.kind, atOnce = health.Comparison, rec.Watch != nil
+			j.kind, atOnce = health.Comparison, rec.Watch.On()
 		}
 		switch {
 		case !slices.Contains(due, work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
@@ -94,7 +94,7 @@ func (m *Manager) lookIn(ctx context.Context) error {
 		return err
 	}
 	rec, err := m.Keys.Record(ctx)
-	if err != nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
+	if err != nil || rec.Key != "" || rec.Intent.Doubt || rec.Watch.On() {
 		return err
 	}
 	report, err := m.Health.Report(ctx)

@@ -126,7 +126,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 // failed.
 func (a attempt) mayBegin(ctx context.Context, rec accesskey.Record) error {
 	switch {
-	case a.onlyIf == "" && rec.MadeSince(a.since): // a flight that the reader was too late to join has made it
+	case a.onlyIf == "" && rec.Fresh(a.since + 1): // a flight that the reader was too late to join has made it
 		return accesskey.ErrNotDue
 	case a.urgent():
 		return nil
@@ -164,7 +164,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection) error {
 		return err
 	}
 	remote, ok := errors.AsType[*graph.Error](failure)
-	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
+	switch young := rec.Intent.Doubt && a.Now().Sub(rec.Intent.StartedAt) < accesskey.DoubtFor; {
 	case ok && remote.NamesNoKey() && rec.Key == "":
 		return nil // the first key of a tenant
 	case ok && remote.Signed && a.Rank == flight.Retirement && !young:
@@ -195,7 +195,7 @@ func (a attempt) begin(ctx context.Context) error {
 var errSlowStorage = errors.New("storage takes too long: Microsoft Graph has not been asked to regenerate the key")
 
 // outcome tells the store of the key what has become of a regeneration.
-func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, accesskey.Finding, error) {
+func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
 	defer cancel()
 	return a.Keys.Apply(ctx, e)
@@ -204,8 +204,11 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
 func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
-	awaited := a.cause == accesskey.CauseRead && a.Flights.Waiters(Regenerating) > 0
-	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, Awaited: awaited, TTL: a.ttl})
+	answer := accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause}
+	if a.Flights.Waiters(Regenerating) > 0 {
+		answer.TTL = a.ttl // which only the attempt of a reader has
+	}
+	rec, finding, err := a.outcome(ctx, answer)
 	if a.Flights.Waiters(Regenerating) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
