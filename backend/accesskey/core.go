@@ -34,15 +34,13 @@ const (
 	watchFor = 2 * time.Minute
 )
 
-// The findings: what Graph's answer has shown.
+// The findings: what a comparison has shown.
 const (
-	Unchanged = "unchanged"  // the tenant's key is the record's
-	Stale     = "stale"      // it is one that is superseded: Graph lags behind
-	External  = "external"   // it is unknown, and was made outside the engine
-	Recovered = "recovered"  // it is unknown, and a regeneration without proof may have made it
-	Returned  = "returned"   // it is that of a displaced version, which is the record again
-	Renewed   = "renewed"    // the regeneration has made a new key
-	OldAnswer = "old answer" // the regeneration was answered with a key from before it
+	Unchanged = "unchanged" // the tenant's key is the record's
+	Stale     = "stale"     // it is one that is superseded: Graph lags behind
+	External  = "external"  // it is unknown, and was made outside the engine
+	Recovered = "recovered" // it is unknown, and a regeneration without proof may have made it
+	Returned  = "returned"  // it is that of a displaced version, which is the record again
 )
 
 // begin announces a regeneration.
@@ -60,12 +58,12 @@ func (r Record) begin(now time.Time) Record {
 
 // answered makes key the current version. All versions that were known when the
 // regeneration was sent are dead. If key is one of theirs, the regeneration has failed,
-// and nothing is proven.
-func (r Record) answered(key, cause string, now time.Time) (next Record, finding string) {
+// nothing is proven, and the record is in doubt.
+func (r Record) answered(key, cause string, now time.Time) Record {
 	at := cmp.Or(r.Intent, intent{Newest: r.newest()})
 	known, isKnown := r.known(key)
 	if isKnown && known.Version <= at.Newest || r.holds(r.Superseded, key) {
-		return r.lost(now), OldAnswer
+		return r.lost(now)
 	}
 	var dead [][]byte // the record's first, which Graph may name for longest
 	for _, d := range r.versions() {
@@ -86,7 +84,7 @@ func (r Record) answered(key, cause string, now time.Time) (next Record, finding
 	if at.Doubt {
 		r = r.onWatch(now, true) // the one before may still be carried out
 	}
-	return r, Renewed
+	return r
 }
 
 // refused ends a regeneration that is proven not to have been carried out. It proves
@@ -113,7 +111,7 @@ func (r Record) compared(key string, now time.Time) (next Record, finding string
 		r = r.settled().onWatch(now, true)
 	}
 	switch {
-	case r.Key != "" && r.holds([][]byte{r.mac(r.Key)}, key):
+	case r.Key != "" && hmac.Equal([]byte(r.Key), []byte(key)):
 		r.ComparedAt = now
 		if ends {
 			r.Watch = watch{}

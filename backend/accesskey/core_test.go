@@ -22,7 +22,7 @@ var (
 func had(keys ...string) Record {
 	r := Record{Salt: exploreSalt, Workspace: home}
 	for _, key := range keys {
-		r, _ = r.begin(noon).answered(key, CauseRead, noon)
+		r = r.begin(noon).answered(key, CauseRead, noon)
 	}
 	return r
 }
@@ -57,7 +57,7 @@ func TestTransitions(t *testing.T) {
 	doubt := settled.begin(noon).lost(noon)
 	again := doubt.begin(later)
 	answered := func(r Record, key string) Record {
-		r, _ = r.answered(key, CauseManual, later)
+		r = r.answered(key, CauseManual, later)
 		return r
 	}
 	for name, c := range map[string]struct {
@@ -206,8 +206,8 @@ func TestDisplacedVersionReturnsAsItWas(t *testing.T) {
 	require.Equal(t, settled.RegeneratedAt, back.RegeneratedAt)
 	require.True(t, back.Disclosed)
 	require.Equal(t, 3, back.Newest)
-	next, finding := back.begin(later).answered("b", CauseRead, later)
-	require.Equal(t, Renewed, finding)
+	next := back.begin(later).answered("b", CauseRead, later)
+	require.Zero(t, next.Intent)
 	require.Equal(t, 4, next.Version)
 	require.Equal(t, macs("a", "y", "x"), next.Superseded, "whatever was known when it left is dead")
 	require.Empty(t, next.Displaced)
@@ -219,8 +219,8 @@ func TestAnswerConfirmsTheKeyThatAComparisonHasFound(t *testing.T) {
 	require.Equal(t, CauseRecovered, r.Cause)
 	require.True(t, r.Intent.UnderWay)
 	r = named(r, "a", "z")
-	r, finding := r.answered("b", CauseRotation, later)
-	require.Equal(t, Renewed, finding)
+	r = r.answered("b", CauseRotation, later)
+	require.Zero(t, r.Intent)
 	require.Equal(t, 2, r.Version)
 	require.Equal(t, CauseRotation, r.Cause)
 	require.True(t, r.Disclosed)
@@ -233,14 +233,12 @@ func TestAnswerConfirmsTheKeyThatAComparisonHasFound(t *testing.T) {
 func TestOldAnswerIsADoubt(t *testing.T) {
 	r := named(had("a", "b"), "x").wanted(noon).begin(noon)
 	for _, old := range []string{"a", "b", "x"} {
-		next, finding := r.answered(old, CauseManual, later)
-		require.Equal(t, OldAnswer, finding, old)
+		next := r.answered(old, CauseManual, later)
+		require.True(t, next.Intent.Doubt, old)
 		require.Equal(t, r.lost(later), next, old)
 		require.False(t, next.WantedSince.IsZero(), old)
 	}
-	next, finding := had("a").answered("a", CauseRead, later)
-	require.Equal(t, OldAnswer, finding, "even if the intent is lost")
-	require.True(t, next.Intent.Doubt)
+	require.True(t, had("a").answered("a", CauseRead, later).Intent.Doubt, "even if the intent is lost")
 }
 
 func TestSixteenKeysAreRemembered(t *testing.T) {
@@ -259,7 +257,7 @@ func TestSixteenKeysAreRemembered(t *testing.T) {
 		require.Equal(t, away.mac(key), away.Displaced[i].MAC)
 	}
 	last := keys[len(keys)-1]
-	next, _ := away.begin(later).answered("b", CauseRead, later)
+	next := away.begin(later).answered("b", CauseRead, later)
 	require.Equal(t, macs(append([]string{last}, gone[:remembered-1]...)...), next.Superseded, "the record's key comes first")
 }
 
@@ -269,7 +267,7 @@ func TestTransitionsLeaveTheRecordAlone(t *testing.T) {
 	r := build()
 	for range 2 {
 		r.begin(later)
-		_, _ = r.answered("c", CauseRead, later)
+		_ = r.answered("c", CauseRead, later)
 		r.refused()
 		r.lost(later)
 		named(r, "y", "b")
@@ -284,7 +282,7 @@ func TestTransitionsLeaveTheRecordAlone(t *testing.T) {
 func TestSane(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
 		at := noon.Add(ahead)
-		r, _ := Record{Salt: exploreSalt, Workspace: home}.answered("a", CauseRead, at)
+		r := Record{Salt: exploreSalt, Workspace: home}.answered("a", CauseRead, at)
 		require.True(t, r.ahead(noon))
 		r = r.wanted(at).begin(at).lost(at)
 		require.False(t, r.ahead(at), "the clock that wrote it sees nothing wrong")
@@ -310,7 +308,7 @@ func TestFingerprintIdentifiesAKeyAndDoesNotShowIt(t *testing.T) {
 	require.Len(t, one.Fingerprint(), 32)
 	require.Equal(t, one.Fingerprint(), had("b", "a").Fingerprint())
 	require.NotEqual(t, one.Fingerprint(), had("b").Fingerprint())
-	other, _ := newRecord().answered("a", CauseRead, noon)
+	other := newRecord().answered("a", CauseRead, noon)
 	require.NotEqual(t, one.Fingerprint(), other.Fingerprint(), "each mount has a salt of its own")
 }
 
@@ -327,13 +325,13 @@ func TestTimesThatStatusShows(t *testing.T) {
 // reader has it: the key may have leaked, so the operator's wish is not fulfilled.
 func TestKeyThatWasHandedOutBesideDoesNotFulfilAWish(t *testing.T) {
 	for handedOut, wanted := range map[bool]bool{false: false, true: true} {
-		r, _ := newRecord().answered("old", CauseRead, noon)
+		r := newRecord().answered("old", CauseRead, noon)
 		r, _ = r.wanted(noon).begin(noon).compared("new", noon)
 		if handedOut {
 			r = r.disclosed()
 		}
-		r, found := r.answered("new", CauseManual, noon)
-		require.Equal(t, Renewed, found)
+		r = r.answered("new", CauseManual, noon)
+		require.Zero(t, r.Intent)
 		require.Equal(t, wanted, !r.WantedSince.IsZero())
 	}
 }

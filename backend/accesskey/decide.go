@@ -88,51 +88,45 @@ func (a asked) within(d time.Duration, now time.Time) bool {
 	return !a.at.IsZero() && age >= 0 && age < d
 }
 
-// decision is what a reader may have.
-type decision struct {
-	first       error // what has to happen first, or why the reader cannot have the key
-	short       bool  // the lease is a short one
-	unconfirmed bool  // Graph has not confirmed the key, though it should have
-}
-
-// decide says what a reader may have at a time.
-func decide(r Record, t Terms, p Policy, a asked, now time.Time) decision {
+// decide says on what kind of lease a reader may have the key at a time. The error says what
+// has to happen first, or why the reader cannot have it.
+func decide(r Record, t Terms, p Policy, a asked, now time.Time) (Lease, error) {
 	meets, recent := r.meets(t, now), a.within(watchFresh, now)
 	doubt := r.Intent.Doubt && !r.Intent.UnderWay
 	switch {
 	case !p.configured():
-		return decision{first: ErrUnconfigured}
+		return Lease{}, ErrUnconfigured
 	case r.Fresh(t.Fresh):
-		return decision{short: r.Watch.On()}
+		return Lease{Short: r.Watch.On()}, nil
 	case !meets && r.Intent.UnderWay:
-		return decision{first: ErrRegenerateFirst} // which joins it
+		return Lease{}, ErrRegenerateFirst // which joins it
 	case r.Intent.UnderWay && !t.Waited:
-		return decision{first: ErrWaitFirst}
+		return Lease{}, ErrWaitFirst
 
 	// Nobody knows which key is the tenant's. Graph is asked; if it goes on failing, a new
 	// key settles that as well.
 	case doubt && (!a.failed || !recent):
-		return decision{first: ErrCompareFirst}
+		return Lease{}, ErrCompareFirst
 	case doubt && now.Sub(r.Intent.StartedAt) < DoubtFor:
-		return decision{first: ErrInDoubt}
+		return Lease{}, ErrInDoubt
 	case doubt, !meets:
-		return decision{first: ErrRegenerateFirst}
+		return Lease{}, ErrRegenerateFirst
 
 	// The reader shares, beside another's regeneration or on watch. The former can replace
 	// the key at any time, so nothing but Graph's word will do.
 	case (r.Intent.UnderWay || r.Watch.On()) && !recent:
-		return decision{first: ErrCompareFirst}
+		return Lease{}, ErrCompareFirst
 	case r.Intent.UnderWay && a.failed:
-		return decision{first: ErrInDoubt}
+		return Lease{}, ErrInDoubt
 	case r.Intent.UnderWay, r.Watch.On():
-		return decision{short: true, unconfirmed: a.failed}
+		return Lease{Short: true, Unconfirmed: a.failed}, nil
 
 	case !r.compareDue(p.DriftCheckInterval, now), !a.failed && recent:
-		return decision{} // the second if Graph lags behind
+		return Lease{}, nil // the second if Graph lags behind
 	case a.failed && a.within(retryCompare, now):
-		return decision{unconfirmed: true}
+		return Lease{Unconfirmed: true}, nil
 	default:
-		return decision{first: ErrCompareFirst}
+		return Lease{}, ErrCompareFirst
 	}
 }
 

@@ -27,7 +27,7 @@ func TestDecide(t *testing.T) {
 	old := had("a").disclosed()
 	beside, doubt := old.begin(noon), old.begin(noon).lost(noon)
 	watched := named(old, "x").disclosed()
-	rotated, _ := had().answered("a", CauseRotation, noon)
+	rotated := had().answered("a", CauseRotation, noon)
 	for name, c := range map[string]struct {
 		record Record
 		terms  Terms
@@ -83,12 +83,12 @@ func TestDecide(t *testing.T) {
 		"on watch, asked in the future": {watched, shared, asked{at: noon.Add(time.Hour)}, 0, first(ErrCompareFirst)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, c.want, decide(c.record, c.terms, policy, c.asked, noon.Add(c.after)))
+			require.Equal(t, c.want, decided(c.record, c.terms, policy, c.asked, noon.Add(c.after)))
 		})
 	}
-	require.Equal(t, first(ErrUnconfigured), decide(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
-	require.Equal(t, full, decide(old, shared, Policy{Workspace: home}, asked{}, noon.Add(8760*time.Hour)))
-	require.Equal(t, first(ErrCompareFirst), decide(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
+	require.Equal(t, first(ErrUnconfigured), decided(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
+	require.Equal(t, full, decided(old, shared, Policy{Workspace: home}, asked{}, noon.Add(8760*time.Hour)))
+	require.Equal(t, first(ErrCompareFirst), decided(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
 }
 
 // Each mount compares a key that nobody holds at a time of its own.
@@ -201,16 +201,16 @@ func TestDueAsksTheScheduleForTheLastRegeneration(t *testing.T) {
 func TestClockThatWasAheadDelaysNothing(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
 		wrong := noon.Add(ahead)
-		r, _ := had().answered("a", CauseRead, wrong)
+		r := had().answered("a", CauseRead, wrong)
 		settled := r.disclosed().sane(noon)
 		seen := asked{at: wrong, failed: true}
-		require.Equal(t, ErrCompareFirst, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).first)
-		require.NoError(t, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).first)
+		require.Equal(t, ErrCompareFirst, decided(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).first)
+		require.NoError(t, decided(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).first)
 
 		doubt := r.disclosed().begin(wrong).lost(wrong).sane(noon)
-		require.Equal(t, ErrCompareFirst, decide(doubt, shared, policy, seen, noon).first, "a comparison in the future does not count")
+		require.Equal(t, ErrCompareFirst, decided(doubt, shared, policy, seen, noon).first, "a comparison in the future does not count")
 		fails := asked{at: noon.Add(DoubtFor), failed: true}
-		require.Equal(t, ErrRegenerateFirst, decide(doubt, shared, policy, fails, noon.Add(DoubtFor)).first)
+		require.Equal(t, ErrRegenerateFirst, decided(doubt, shared, policy, fails, noon.Add(DoubtFor)).first)
 
 		settledAgain, _ := doubt.compared("a", noon)
 		for _, c := range []struct {

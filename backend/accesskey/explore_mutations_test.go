@@ -56,21 +56,21 @@ var mutations = []mutation{
 		x.refused = func(r Record) Record { r.Intent = intent{}; return r }
 	}, faults{lost: 1, outages: 1, refused: 1}, "I2 named", false},
 	{"an answer ends the watch", func(x *explorer) {
-		x.onAnswer(func(r Record, _ Record, _ string) Record { r.Watch = watch{}; return r })
+		x.onAnswer(func(r, _ Record) Record { r.Watch = watch{}; return r })
 	}, faults{lost: 1}, "I2 late", false},
 	{"an old answer proves that the POST was not carried out", func(x *explorer) {
-		x.onAnswer(func(r, before Record, found string) Record {
-			if found == OldAnswer {
+		x.onAnswer(func(r, before Record) Record {
+			if r.Intent.Doubt {
 				return before.refused()
 			}
 			return r
 		})
 	}, faults{old: 1}, "I2 late", false},
 	{"an answer supersedes nothing", func(x *explorer) {
-		x.onAnswer(func(r, before Record, _ string) Record { r.Superseded = before.Superseded; return r })
+		x.onAnswer(func(r, before Record) Record { r.Superseded = before.Superseded; return r })
 	}, faults{}, "I2 known", false},
 	{"rotate-key is satisfied by an older POST", func(x *explorer) {
-		x.onAnswer(func(r, _ Record, _ string) Record { r.WantedSince = time.Time{}; return r })
+		x.onAnswer(func(r, _ Record) Record { r.WantedSince = time.Time{}; return r })
 	}, faults{rotates: 1}, "I7 break-glass", false},
 	{"rotate-key is satisfied by a comparison", func(x *explorer) {
 		x.onComparison(func(r, _ Record, _ string) Record { r.WantedSince = time.Time{}; return r })
@@ -116,7 +116,7 @@ var mutations = []mutation{
 			if r.Watch.On() && !now.Before(r.Watch.Until) {
 				r.Watch = watch{}
 			}
-			return decide(r, t, p, a, now)
+			return decided(r, t, p, a, now)
 		}
 	}, faults{lost: 1, outages: 1}, "I2 dead", false},
 	{"each lost POST begins the thirty seconds anew", func(x *explorer) {
@@ -192,10 +192,9 @@ var mutations = []mutation{
 	{"a retirement makes a total outage worse", func(x *explorer) { x.blindInDark = true }, faults{darks: 1}, "I3 outage", false},
 }
 
-func (x *explorer) onAnswer(change func(after, before Record, found string) Record) {
-	x.answered = func(r Record, key, cause string, now time.Time) (Record, string) {
-		after, found := r.answered(key, cause, now)
-		return change(after, r, found), found
+func (x *explorer) onAnswer(change func(after, before Record) Record) {
+	x.answered = func(r Record, key, cause string, now time.Time) Record {
+		return change(r.answered(key, cause, now), r)
 	}
 }
 
@@ -208,7 +207,7 @@ func (x *explorer) onComparison(change func(after, before Record, found string) 
 
 func (x *explorer) onDecision(change func(d decision, r Record, t Terms) decision) {
 	x.decide = func(r Record, t Terms, p Policy, a asked, now time.Time) decision {
-		return change(decide(r, t, p, a, now), r, t)
+		return change(decided(r, t, p, a, now), r, t)
 	}
 }
 

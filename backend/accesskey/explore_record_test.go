@@ -13,7 +13,7 @@ import (
 // one.
 type rules struct {
 	begin     func(Record, time.Time) Record
-	answered  func(r Record, key, cause string, now time.Time) (Record, string)
+	answered  func(r Record, key, cause string, now time.Time) Record
 	refused   func(Record) Record
 	lost      func(Record, time.Time) Record
 	compared  func(r Record, key string, now time.Time) (Record, string)
@@ -24,11 +24,22 @@ type rules struct {
 	due       func(Record, situation) []string
 }
 
+// decision is what a reader may have.
+type decision struct {
+	first              error
+	short, unconfirmed bool
+}
+
+func decided(r Record, t Terms, p Policy, a asked, now time.Time) decision {
+	l, err := decide(r, t, p, a, now)
+	return decision{err, l.Short, l.Unconfirmed}
+}
+
 func realRules() rules {
 	return rules{
 		begin: Record.begin, answered: Record.answered, refused: Record.refused, lost: Record.lost,
 		compared: Record.compared, disclosed: Record.disclosed, wanted: Record.wanted, found: Record.found,
-		decide: decide, due: due,
+		decide: decided, due: due,
 	}
 }
 
@@ -162,6 +173,9 @@ const (
 	opCount                 = opAnsweredForOperator + keyCount
 )
 
+// oldAnswer is what is found if a POST was answered with a key from before it.
+const oldAnswer = "old answer"
+
 // causes of the answered POSTs.
 var exploreCauses = [...]string{forReader: CauseRead, forRetirement: CauseRetired, forOperator: CauseManual}
 
@@ -207,7 +221,10 @@ func (l *library) compute(m memory, op uint8) (memory, string) {
 		if op < opAnsweredForReader {
 			m.Record, found = l.compared(m.Record, key, noon)
 		} else {
-			m.Record, found = l.answered(m.Record, key, exploreCauses[(op-opAnsweredForReader)/keyCount], noon)
+			if m.answered(key, "", noon).Intent.Doubt { // whatever a mutation makes of it
+				found = oldAnswer
+			}
+			m.Record = l.answered(m.Record, key, exploreCauses[(op-opAnsweredForReader)/keyCount], noon)
 		}
 	}
 	return m, found

@@ -160,7 +160,7 @@ func (x *explorer) takeAnswer(t *world, key uint8) (broken string) {
 	before := *x.known(t)
 	found, stored := x.apply(t, opAnsweredForReader+t.by*keyCount+key)
 	t.asked, t.askedFailed = uint8(askedOld), false
-	if found != Renewed {
+	if found == oldAnswer {
 		return ""
 	}
 	t.unnamed = false

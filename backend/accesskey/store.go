@@ -153,12 +153,12 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	// handed out under the policy of another workspace.
 	p := *s.policy.Load()
 	rec := s.view()
-	d := decide(rec, t, p, s.asked, s.now())
-	if d.first != nil {
-		return nil, d.first
+	l, err := decide(rec, t, p, s.asked, s.now())
+	if err != nil {
+		return nil, err
 	}
-	l := &Lease{Record: rec.disclosed(), TTL: t.TTL, Short: d.short, Unconfirmed: d.unconfirmed}
-	if d.short {
+	l.Record, l.TTL = rec.disclosed(), t.TTL
+	if l.Short {
 		l.TTL = min(l.TTL, ShortTTL)
 	}
 	if l.ID, err = s.recordLease(ctx, rec.Version, l.TTL); err != nil {
@@ -166,13 +166,13 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	}
 	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
 	if unchanged {
-		return l, nil
+		return &l, nil
 	}
 	if err := s.save(ctx, l.Record, rec); err != nil {
-		s.Withdraw(l)
+		s.Withdraw(&l)
 		return nil, err
 	}
-	return l, nil
+	return &l, nil
 }
 
 // known returns the record as it concerns the configured workspace, and holds the lock,
@@ -343,8 +343,8 @@ const (
 	Turned     = "turned"     // it has been left, or stays
 )
 
-// Apply stores what an event makes of the record, and returns that, and what an answer or a
-// comparison has shown. Events from Configured on are remembered, not stored, and never
+// Apply stores what an event makes of the record, and returns that, and what a comparison has
+// shown. Events from Configured on are remembered, not stored, and never
 // fail. The error is ErrNotDue for an attempt whose reason has gone,
 // and ErrOvertaken for a comparison that says nothing. If storage fails, what the event has
 // made known is kept in memory.
@@ -447,7 +447,7 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 		}
 		next = rec.begin(now)
 	case Answered:
-		next, found = rec.answered(e.Key, e.Cause, now)
+		next = rec.answered(e.Key, e.Cause, now)
 	case Refused:
 		next = rec.refused()
 	case Lost:
@@ -455,7 +455,7 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 	case Wanted:
 		next = rec.wanted(now)
 	case Compared, Unnamed:
-		if e.Posts != s.posts.Load() || e.Workspace != (Workspace{}) && e.Workspace != s.policy.Load().Workspace {
+		if e.Posts != s.posts.Load() || e.Workspace != s.policy.Load().Workspace {
 			return rec, "", ErrOvertaken
 		}
 		s.asked = asked{at: now, failed: e.Kind == Unnamed}

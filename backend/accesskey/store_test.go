@@ -38,6 +38,7 @@ type rig struct {
 	storage *storagetest.Storage
 	store   *accesskey.Store
 	now     time.Time
+	at      accesskey.Workspace // that is configured
 }
 
 func newRig(t *testing.T) *rig {
@@ -54,6 +55,7 @@ func (r *rig) restart() {
 
 func (r *rig) configure(p accesskey.Policy) {
 	r.t.Helper()
+	r.at = p.Workspace
 	r.apply(accesskey.Event{Kind: accesskey.Configured, Policy: p})
 }
 
@@ -68,7 +70,7 @@ func (r *rig) apply(e accesskey.Event) (accesskey.Record, string) {
 func (r *rig) happen(kinds ...string) {
 	r.t.Helper()
 	for _, kind := range kinds {
-		r.apply(accesskey.Event{Kind: kind, Posts: r.store.Posts()})
+		r.apply(accesskey.Event{Kind: kind, Posts: r.store.Posts(), Workspace: r.at})
 	}
 }
 
@@ -80,7 +82,7 @@ func (r *rig) fails(want error, e accesskey.Event) {
 
 func (r *rig) compared(key string) string {
 	r.t.Helper()
-	_, finding := r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts()})
+	_, finding := r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts(), Workspace: r.at})
 	return finding
 }
 
@@ -410,9 +412,9 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r.regenerated("a")
 	r.happen(accesskey.Wanted, accesskey.Begun)
 	require.True(t, r.record().Intent.UnderWay)
-	rec, finding := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
+	rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
 	require.Equal(t, 2, rec.Version)
-	require.Equal(t, accesskey.Renewed, finding)
+	require.Zero(t, rec.Intent)
 	require.Empty(t, r.due())
 	r.restart()
 	require.Equal(t, 2, r.record().Version)
@@ -431,8 +433,8 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	before := r.store.Posts()
 	overtaken := func() {
 		t.Helper()
-		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Posts: before})
-		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Posts: before})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Posts: before, Workspace: home})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Posts: before, Workspace: home})
 	}
 	r.happen(accesskey.Begun)
 	overtaken()

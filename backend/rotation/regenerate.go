@@ -208,11 +208,11 @@ func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, er
 	if a.Flights.Waiters(Regenerating) > 0 {
 		answer.TTL = a.ttl // which only the attempt of a reader has
 	}
-	rec, finding, err := a.outcome(ctx, answer)
+	rec, _, err := a.outcome(ctx, answer)
 	if a.Flights.Waiters(Regenerating) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
-	if err == nil && finding == accesskey.OldAnswer {
+	if err == nil && rec.Intent.Doubt {
 		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
 			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: graph.LastRequestID(ctx),
