@@ -34,12 +34,11 @@ const (
 	watchFor = 2 * time.Minute
 )
 
-// The findings: what a comparison has shown.
+// The findings: what a comparison has shown. If the tenant's key is unknown, it is the cause of
+// the new version: CauseExternal or CauseRecovered.
 const (
 	Unchanged = "unchanged" // the tenant's key is the record's
 	Stale     = "stale"     // it is one that is superseded: Graph lags behind
-	External  = "external"  // it is unknown, and was made outside the engine
-	Recovered = "recovered" // it is unknown, and a regeneration without proof may have made it
 	Returned  = "returned"  // it is that of a displaced version, which is the record again
 )
 
@@ -120,16 +119,15 @@ func (r Record) compared(key string, now time.Time) (next Record, finding string
 	case r.holds(r.Superseded, key):
 		return r, Stale
 	}
-	before := r.newest()
-	cause, finding := CauseExternal, External
+	before, cause := r.newest(), CauseExternal
 	if unproven {
-		cause, finding = CauseRecovered, Recovered
+		cause = CauseRecovered
 	}
 	r = r.becomes(key, cause, now).onWatch(now, unproven)
 	if r.Version <= before {
-		finding = Returned
+		return r, Returned
 	}
-	return r, finding
+	return r, cause
 }
 
 // disclosed records that the key has been handed out.

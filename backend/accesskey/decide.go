@@ -2,10 +2,7 @@
 
 package accesskey
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 const (
 	// ShortTTL bounds each lease while the mount is on watch, or a regeneration under way.
@@ -191,9 +188,12 @@ func retirementDue(r Record, s situation) bool {
 	if !r.Watch.On() || !s.asked.failed && !s.turning {
 		all = all[:min(len(all), 1)]
 	}
-	given := s.turning && !r.WantedSince.IsZero() || slices.ContainsFunc(all, func(d displaced) bool { return d.Disclosed })
-	held := !s.turning && slices.ContainsFunc(all, func(d displaced) bool { return s.leased[d.Version] })
-	return given && !held
+	given, held := s.turning && !r.WantedSince.IsZero(), false
+	for _, d := range all {
+		given = given || d.Disclosed
+		held = held || s.leased[d.Version]
+	}
+	return given && (!held || s.turning)
 }
 
 // engineCompares reports whether the engine compares the key without being asked.

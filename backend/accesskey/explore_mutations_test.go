@@ -93,7 +93,7 @@ var mutations = []mutation{
 	}, faults{lost: 1, outages: 1, refused: 1}, "I2 late", false},
 	{"an adoption begins no watch", func(x *explorer) {
 		x.onComparison(func(r, before Record, found string) Record {
-			if found == External || found == Returned {
+			if found == CauseExternal || found == Returned {
 				r.Watch = before.Watch
 			}
 			return r

@@ -194,7 +194,7 @@ func (x *explorer) get(t *world, answer uint8) (broken string, stored bool) {
 	found, stored := x.apply(t, opCompared+answer)
 	t.unnamed = false
 	switch {
-	case found == External && answer == t.cur && !t.foreign.has(answer):
+	case found == CauseExternal && answer == t.cur && !t.foreign.has(answer):
 		return "I6 own key called external", true
 	case wanted && !x.known(t).wanted:
 		return "I7 break-glass: rotate-key was answered without a POST", true

@@ -192,10 +192,8 @@ func (s *Store) known(ctx context.Context, alone bool) (rec Record, unlock func(
 	if unlock, err = s.lock.Write(ctx); err != nil {
 		return Record{}, func() {}, err
 	}
-	if err := s.load(ctx); err != nil {
-		return Record{}, unlock, err
-	}
-	return s.view(), unlock, nil
+	rec, err = s.load(ctx)
+	return rec, unlock, err
 }
 
 // recordLease records a lease and returns its id. If one is reserved that is as wanted, it is
@@ -207,10 +205,6 @@ func (s *Store) recordLease(ctx context.Context, version int, ttl time.Duration)
 		}
 		s.Withdraw(l)
 	}
-	return s.add(ctx, version, ttl)
-}
-
-func (s *Store) add(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
 	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+lease.Grace))
 }
 
@@ -227,15 +221,14 @@ func (s *Store) Unreserve() {
 // core asks once only for a lease that it could not register.
 func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast bool, err error) {
 	rec, err := s.Record(ctx)
-	switch isKnown := err == nil; {
-	case !isKnown && !errors.Is(err, ErrUnreadable):
+	if err != nil && !errors.Is(err, ErrUnreadable) {
 		s.ledger.Discard(s.storage, version, id)
 		return true, err
-	case isKnown && !rec.mayLive(version): // its records are dropped as a whole
-		return false, nil
-	default:
-		return isKnown, s.ledger.Remove(ctx, s.storage, version, id)
 	}
+	if err == nil && !rec.mayLive(version) { // its records are dropped as a whole
+		return false, nil
+	}
+	return err == nil, s.ledger.Remove(ctx, s.storage, version, id)
 }
 
 // Record returns the record as it concerns the configured workspace. Without a
@@ -247,13 +240,12 @@ func (s *Store) Record(ctx context.Context) (Record, error) {
 }
 
 // Due returns what the engine has to do with the key, the most urgent first.
-func (s *Store) Due(ctx context.Context) (Record, []string, error) {
+func (s *Store) Due(ctx context.Context) (rec Record, work []string, err error) {
 	rec, unlock, err := s.known(ctx, false)
 	defer unlock()
-	if err != nil {
-		return rec, nil, err
+	if err == nil {
+		work, err = s.due(ctx, rec)
 	}
-	work, err := s.due(ctx, rec)
 	return rec, work, err
 }
 
@@ -390,7 +382,7 @@ func (s *Store) reserve(ctx context.Context, next Record, ttl time.Duration) {
 	if next.Watch.On() {
 		ttl = min(ttl, ShortTTL)
 	}
-	if id, err := s.add(ctx, next.Version, ttl); err == nil { // else the reader tries again
+	if id, err := s.recordLease(ctx, next.Version, ttl); err == nil { // else the reader tries again
 		s.reserved.Store(&Lease{Record: next, TTL: ttl, ID: id})
 	}
 }
@@ -437,12 +429,8 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 	switch e.Kind {
 	case Begun:
 		if e.OnlyIf != "" {
-			work, err := s.due(ctx, rec)
-			if err != nil {
-				return rec, "", err
-			}
-			if !slices.Contains(work, e.OnlyIf) {
-				return rec, "", ErrNotDue
+			if work, err := s.due(ctx, rec); err != nil || !slices.Contains(work, e.OnlyIf) {
+				return rec, "", cmp.Or(err, ErrNotDue)
 			}
 		}
 		next = rec.begin(now)
@@ -478,17 +466,15 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 // doubt. The clock does not show that: two events can have the same time.
 func (s *Store) Posts() int64 { return s.posts.Load() }
 
-// load loads the record if it is not known, and corrects it. The caller holds the write lock.
-func (s *Store) load(ctx context.Context) error {
-	isNew := s.record == nil
-	if isNew {
-		rec := newRecord()
-		if _, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable); err != nil {
-			return err
-		}
-		s.record = &rec
+// load loads the record if it is not known, corrects it, and returns the view of it. The caller
+// holds the write lock.
+func (s *Store) load(ctx context.Context) (Record, error) {
+	rec, isNew := newRecord(), s.record == nil
+	if !isNew {
+		rec = *s.record
+	} else if _, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable); err != nil {
+		return Record{}, err
 	}
-	rec := *s.record
 	if (isNew || rec.Intent.UnderWay) && !s.flying.Load() {
 		rec = rec.found(s.now())
 	}
@@ -496,7 +482,7 @@ func (s *Store) load(ctx context.Context) error {
 		rec, s.dirty = rec.sane(s.now()), true
 	}
 	s.record = &rec
-	return nil
+	return s.view(), nil
 }
 
 // view returns the record, which is known, as it concerns the configured workspace. A key

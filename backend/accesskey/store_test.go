@@ -341,7 +341,7 @@ func TestLeasesOnADisplacedVersionStay(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
 	held := r.lease(shared)
-	require.Equal(t, accesskey.External, r.compared("x"))
+	require.Equal(t, accesskey.CauseExternal, r.compared("x"))
 	require.NoError(t, r.store.Prune(t.Context()))
 	require.Equal(t, accesskey.Returned, r.compared("a"))
 	require.Equal(t, 1, r.live())
@@ -513,7 +513,7 @@ func TestAnswerThatCannotBeStored(t *testing.T) {
 	r = answered()
 	r.restart()
 	require.True(t, r.record().Intent.Doubt)
-	require.Equal(t, accesskey.Recovered, r.compared("b"))
+	require.Equal(t, accesskey.CauseRecovered, r.compared("b"))
 
 	r = answered()
 	r.happen(accesskey.Refused) // changes nothing, and stores what is known

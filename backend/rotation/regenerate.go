@@ -126,7 +126,7 @@ func (a attempt) post(ctx context.Context, conn *config.Connection) (rec accessk
 // failed.
 func (a attempt) mayBegin(ctx context.Context, rec accesskey.Record) error {
 	switch {
-	case a.onlyIf == "" && rec.Fresh(a.since + 1): // a flight that the reader was too late to join has made it
+	case a.onlyIf == "" && rec.Fresh(a.since+1): // a flight that the reader was too late to join has made it
 		return accesskey.ErrNotDue
 	case a.urgent():
 		return nil
@@ -204,11 +204,10 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
 func (a attempt) answered(ctx context.Context, key string) (accesskey.Record, error) {
-	answer := accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause}
-	if a.Flights.Waiters(Regenerating) > 0 {
-		answer.TTL = a.ttl // which only the attempt of a reader has
+	if a.Flights.Waiters(Regenerating) == 0 {
+		a.ttl = 0 // all readers have left
 	}
-	rec, _, err := a.outcome(ctx, answer)
+	rec, _, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.cause, TTL: a.ttl})
 	if a.Flights.Waiters(Regenerating) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
