@@ -25,14 +25,8 @@ import (
 // out, and while Graph may have named a key that is not the tenant's. turnedAway is what
 // is left of a record for another workspace.
 
-const (
-	// postLife is how long version 0.1.x waits for a regeneration that was begun.
-	postLife = 45 * time.Second
-
-	// watchFor has to be longer than a regeneration can be on its way, and Graph's answers
-	// stale after it.
-	watchFor = 2 * time.Minute
-)
+// postLife is how long version 0.1.x waits for a regeneration that was begun.
+const postLife = 45 * time.Second
 
 // The findings: what a comparison has shown. If the tenant's key is unknown, it is the cause of
 // the new version: CauseExternal or CauseRecovered.

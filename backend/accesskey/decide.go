@@ -12,6 +12,10 @@ const (
 	// before one of them may have it regenerated.
 	DoubtFor = 30 * time.Second
 
+	// watchFor is how long a watch lasts at least. It has to be longer than a regeneration can
+	// be on its way, and Graph's answers stale after it.
+	watchFor = 2 * time.Minute
+
 	// watchFresh is how old a comparison may be on watch, and watchTick how often the
 	// engine compares without being asked.
 	watchFresh = 10 * time.Second

@@ -184,8 +184,8 @@ func (s *Store) known(ctx context.Context, alone bool) (rec Record, unlock func(
 		switch {
 		case err != nil:
 			return Record{}, func() {}, err
-		case s.record != nil && !s.record.ahead(s.now()) && (!s.record.Intent.UnderWay || s.flying.Load()): // nothing to correct
-			return s.view(), unlock, nil
+		case s.record != nil && !s.record.ahead(s.now()) && (!s.record.Intent.UnderWay || s.flying.Load()):
+			return s.view(), unlock, nil // it is known, and nothing in it has to be corrected
 		}
 		unlock()
 	}
