@@ -801,6 +801,24 @@ func uses(s *accesskey.Store) map[string]func(context.Context) error {
 	}
 }
 
+// Where there is neither an intent nor a watch, nothing of them is stored, which each version
+// reads as it reads the null of those before.
+func TestRecordWithoutIntent(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	entry, err := r.storage.Get(t.Context(), accesskey.StorageKey)
+	require.NoError(t, err)
+	require.NotContains(t, string(entry.Value), "intent")
+	require.NotContains(t, string(entry.Value), "watch")
+	want := r.record()
+
+	entry.Value = append([]byte(`{"intent":null,"watch":null,`), entry.Value[1:]...)
+	require.NoError(t, r.storage.Put(t.Context(), entry))
+	r.restart()
+	require.Equal(t, want, r.record())
+	r.lease(shared)
+}
+
 // A damaged record is never quoted. It blocks no revocation, and rotate-key begins anew,
 // under a version that is higher than any before.
 func TestUnreadableRecord(t *testing.T) {
