@@ -97,8 +97,8 @@ func (r Record) lost(now time.Time) Record {
 // compared is what becomes of the record when Graph has named the tenant's key. Graph's
 // word counts, and since it may be stale, an unknown key puts the mount on watch.
 func (r Record) compared(key string, now time.Time) (next Record, finding string) {
-	unproven := r.Intent != intent{} || r.Watch.Unproven
-	ends := r.Intent == intent{} && !now.Before(r.Watch.Until)
+	unproven := r.Intent.Pending() || r.Watch.Unproven
+	ends := !r.Intent.Pending() && !now.Before(r.Watch.Until)
 	if r.Intent.Doubt { // that ends, but not a regeneration that is under way
 		r.Intent.Doubt, r.Intent.StartedAt = false, r.Intent.BegunAt
 		r = r.settled().onWatch(now, true)
@@ -147,7 +147,7 @@ func (r Record) turnedAway(to Workspace, now time.Time) Record {
 	if r.Workspace.TenantID == to.TenantID {
 		next.WantedSince = r.WantedSince // it is the same key, at another endpoint
 	}
-	if r.Intent != (intent{}) || r.Watch.On() {
+	if r.Intent.Pending() || r.Watch.On() {
 		next = next.onWatch(now, true)
 	}
 	return next
@@ -158,7 +158,7 @@ func (r Record) turnedAway(to Workspace, now time.Time) Record {
 // the lost regeneration would have made is skipped: a lease that nobody has may be on record.
 func (r Record) found(now time.Time) Record {
 	switch {
-	case r.Intent != intent{} && (r.Intent.UnderWay || !r.Intent.Doubt): // version 0.1.x knows neither
+	case r.Intent.Pending() && (r.Intent.UnderWay || !r.Intent.Doubt): // version 0.1.x knows neither
 		r.Newest = r.newest() + 1
 		return r.lost(now)
 	case r.Watch.On():

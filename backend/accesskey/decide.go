@@ -134,7 +134,7 @@ func decide(r Record, t Terms, p Policy, a asked, now time.Time) (Lease, error) 
 // Fresh reports whether the key is that of a regeneration which was answered with a version,
 // or with a later one; 0: of none.
 func (r Record) Fresh(version int) bool {
-	return version > 0 && r.Version >= version && r.Key != "" && r.Intent == intent{} && !r.adopted()
+	return version > 0 && r.Version >= version && r.Key != "" && !r.Intent.Pending() && !r.adopted()
 }
 
 // adopted reports whether the key was found at Graph, and not answered by a regeneration

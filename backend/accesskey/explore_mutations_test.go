@@ -124,7 +124,7 @@ var mutations = []mutation{
 	}, faults{lost: 2, outages: 1}, "I3 blind", false},
 	{"an adopted key is given to who wants a new one", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
-			if t.MaxAge == 0 && r.adopted() && !r.Disclosed && r.Intent == (intent{}) {
+			if t.MaxAge == 0 && r.adopted() && !r.Disclosed && !r.Intent.Pending() {
 				d.first = nil
 			}
 			return d
@@ -132,7 +132,7 @@ var mutations = []mutation{
 	}, faults{lost: 1}, "I8 new", false},
 	{"a disclosed key is given to who wants a new one", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
-			if t.MaxAge == 0 && r.Disclosed && !r.adopted() && r.Intent == (intent{}) {
+			if t.MaxAge == 0 && r.Disclosed && !r.adopted() && !r.Intent.Pending() {
 				d.first = nil
 			}
 			return d

@@ -237,7 +237,7 @@ func older(r Record) Record {
 	for i := range r.Displaced {
 		r.Displaced[i].RegeneratedAt = r.Displaced[i].RegeneratedAt.Add(-tick)
 	}
-	if r.Intent != (intent{}) {
+	if r.Intent.Pending() {
 		r.Intent.StartedAt, r.Intent.BegunAt = r.Intent.StartedAt.Add(-tick), r.Intent.BegunAt.Add(-tick)
 	}
 	if r.Watch.On() {
@@ -265,7 +265,7 @@ func tidied(m memory) memory {
 	slices.SortFunc(m.Superseded, func(a, b []byte) int { return cmp.Compare(keyOf(a), keyOf(b)) })
 	m.Superseded = slices.CompactFunc(m.Superseded, func(a, b []byte) bool { return keyOf(a) == keyOf(b) })
 	m.tidyVersions()
-	if m.Intent != (intent{}) {
+	if m.Intent.Pending() {
 		kept := intent{Doubt: m.Intent.Doubt, UnderWay: m.Intent.UnderWay, Newest: m.Intent.Newest, Wanted: m.Intent.Wanted}
 		kept.StartedAt, kept.BegunAt = ago(aged(m.Intent.StartedAt, doubtTicks)), ago(aged(m.Intent.BegunAt, doubtTicks))
 		if !kept.UnderWay {
@@ -377,7 +377,7 @@ func (m memory) facts() facts {
 	if m.Watch.On() {
 		f.watch, f.unproven = toByte(int(m.Watch.Until.Sub(noon)/tick)), m.Watch.Unproven
 	}
-	if m.Intent != (intent{}) {
+	if m.Intent.Pending() {
 		f.doubtAge = toByte(aged(m.Intent.StartedAt, doubtTicks))
 	}
 	for _, d := range m.versions() {

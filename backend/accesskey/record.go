@@ -119,6 +119,9 @@ type watch struct {
 	Unproven bool `json:"unproven"`
 }
 
+// Pending reports whether there is an intent.
+func (i intent) Pending() bool { return i != intent{} }
+
 // On reports whether the mount is on watch.
 func (w watch) On() bool { return w != watch{} }
 

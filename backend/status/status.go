@@ -82,7 +82,7 @@ func (s *State) fields() []field.Spec {
 		field.IfKnown("cause", framework.TypeString, "Why the current key was made: read, rotation (schedule), manual (rotate-key), retired (the key before it had to end), external (made elsewhere) or recovered (found after a regeneration without an answer, and perhaps the engine's own).", field.Text(s.Record.Cause)),
 		field.Always("disclosed", framework.TypeBool, "Whether the current key has ever been handed out.", s.Record.Disclosed),
 		field.IfKnown("fingerprint", framework.TypeString, "Salted HMAC of the current key, to tell keys apart.", field.Text(s.Record.Fingerprint())),
-		field.Always("intent_pending", framework.TypeBool, "Whether the outcome of a regeneration is not known yet.", !s.Record.Intent.StartedAt.IsZero()),
+		field.Always("intent_pending", framework.TypeBool, "Whether the outcome of a regeneration is not known yet.", s.Record.Intent.Pending()),
 		field.Always("on_watch", framework.TypeBool, "Whether leases are short, because a regeneration without an answer may still be carried out, or a key that Graph has named is to be confirmed.", s.Record.Watch.On()),
 		field.IfKnown("watch_until", framework.TypeTime, "Until when leases are short at least; it ends with the next comparison that finds the current key.", field.Time(s.Record.Watch.Until)),
 		field.IfKnown("wanted_since", framework.TypeTime, "Since when an operator has wanted a new key (rotate-key). The engine goes on until Graph has answered with one.", field.Time(s.Record.WantedSince)),
