@@ -17,7 +17,7 @@ func keyVersionFields(r *accesskey.Record) []field.Spec {
 	return []field.Spec{
 		field.Always(fieldKeyVersion, framework.TypeInt, "Version of the current key; 0 before the first.", r.Version),
 		field.IfKnown(fieldRegeneratedAt, framework.TypeTime, "When the current key was regenerated, or was found at Graph.", field.Time(r.RegeneratedAt)),
-		field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", r.Watch != nil || r.Intent != nil),
+		field.Always("on_watch", framework.TypeBool, "Whether the key can be replaced at any time, because a regeneration got no answer or a key that Graph has named is to be confirmed.", r.Watch.On() || r.Intent.Pending()),
 	}
 }
 

@@ -5,6 +5,7 @@ package accesskey
 import (
 	"cmp"
 	"crypto/hmac"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -24,27 +25,15 @@ import (
 // out, and while Graph may have named a key that is not the tenant's. turnedAway is what
 // is left of a record for another workspace.
 
+// postLife is how long version 0.1.x waits for a regeneration that was begun.
+const postLife = 45 * time.Second
+
+// The findings: what a comparison has shown. If the tenant's key is unknown, it is the cause of
+// the new version: CauseExternal or CauseRecovered.
 const (
-	// postLife is how long version 0.1.x waits for a regeneration that was begun.
-	postLife = 45 * time.Second
-
-	// watchFor has to be longer than a regeneration can be on its way, and Graph's answers
-	// stale after it.
-	watchFor = 2 * time.Minute
-)
-
-// Finding is what Graph's answer has shown.
-type Finding string
-
-// The findings.
-const (
-	Unchanged Finding = "unchanged"  // the tenant's key is the record's
-	Stale     Finding = "stale"      // it is one that is superseded: Graph lags behind
-	External  Finding = "external"   // it is unknown, and was made outside the engine
-	Recovered Finding = "recovered"  // it is unknown, and a regeneration without proof may have made it
-	Returned  Finding = "returned"   // it is that of a displaced version, which is the record again
-	Renewed   Finding = "renewed"    // the regeneration has made a new key
-	OldAnswer Finding = "old answer" // the regeneration was answered with a key from before it
+	Unchanged = "unchanged" // the tenant's key is the record's
+	Stale     = "stale"     // it is one that is superseded: Graph lags behind
+	Returned  = "returned"  // it is that of a displaced version, which is the record again
 )
 
 // begin announces a regeneration.
@@ -53,20 +42,21 @@ func (r Record) begin(now time.Time) Record {
 		StartedAt: now, UnderWay: true, BegunAt: now, Deadline: now.Add(postLife),
 		Newest: r.newest(), Wanted: !r.WantedSince.IsZero(),
 	}
-	if r.InDoubt() {
+	if r.Intent.Doubt {
 		next.StartedAt, next.Doubt = r.Intent.StartedAt, true
 	}
-	return r.intending(next)
+	r.Intent = next
+	return r
 }
 
 // answered makes key the current version. All versions that were known when the
 // regeneration was sent are dead. If key is one of theirs, the regeneration has failed,
-// and nothing is proven.
-func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
-	at := cmp.Or(orZero(r.Intent), intent{Newest: r.newest()})
+// nothing is proven, and the record is in doubt.
+func (r Record) answered(key, cause string, now time.Time) Record {
+	at := cmp.Or(r.Intent, intent{Newest: r.newest()})
 	known, isKnown := r.known(key)
 	if isKnown && known.Version <= at.Newest || r.holds(r.Superseded, key) {
-		return r.lost(now), OldAnswer
+		return r.lost(now)
 	}
 	var dead [][]byte // the record's first, which Graph may name for longest
 	for _, d := range r.versions() {
@@ -79,7 +69,7 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 	r = r.becomes(key, cause, now)
 	r.Cause = cause // also if a comparison has found the key before the answer came
 	r.Displaced = slices.DeleteFunc(r.Displaced, func(d displaced) bool { return d.Version <= at.Newest })
-	r.Intent = nil
+	r.Intent = intent{}
 	// A comparison beside the regeneration may have found the key, and a reader may have it.
 	if at.Wanted && !known.Disclosed {
 		r.WantedSince = time.Time{}
@@ -87,54 +77,51 @@ func (r Record) answered(key, cause string, now time.Time) (Record, Finding) {
 	if at.Doubt {
 		r = r.onWatch(now, true) // the one before may still be carried out
 	}
-	return r, Renewed
+	return r
 }
 
 // refused ends a regeneration that is proven not to have been carried out. It proves
 // nothing about one before.
 func (r Record) refused() Record {
-	kept := orZero(r.Intent)
-	kept.UnderWay, kept.Wanted = false, false
-	return r.intending(kept)
+	r.Intent.UnderWay, r.Intent.Wanted = false, false
+	return r.settled()
 }
 
 // lost leaves the record in doubt.
 func (r Record) lost(now time.Time) Record {
-	kept := cmp.Or(orZero(r.Intent), intent{StartedAt: now, BegunAt: now})
-	kept.Doubt, kept.UnderWay, kept.Wanted = true, false, false
-	return r.intending(kept).onWatch(now, true)
+	r.Intent = cmp.Or(r.Intent, intent{StartedAt: now, BegunAt: now})
+	r.Intent.Doubt, r.Intent.UnderWay, r.Intent.Wanted = true, false, false
+	return r.onWatch(now, true)
 }
 
 // compared is what becomes of the record when Graph has named the tenant's key. Graph's
 // word counts, and since it may be stale, an unknown key puts the mount on watch.
-func (r Record) compared(key string, now time.Time) (Record, Finding) {
-	unproven := r.Intent != nil || orZero(r.Watch).Unproven
-	ends := !r.UnderWay() && !r.InDoubt() && !now.Before(r.Watch.Ends())
-	if r.InDoubt() { // that ends, but not a regeneration that is under way
-		kept := *r.Intent
-		kept.Doubt, kept.StartedAt = false, kept.BegunAt
-		r = r.intending(kept).onWatch(now, true)
+func (r Record) compared(key string, now time.Time) (next Record, finding string) {
+	unproven := r.Intent.Pending() || r.Watch.Unproven
+	ends := !r.Intent.Pending() && !now.Before(r.Watch.Until)
+	if r.Intent.Doubt { // that ends, but not a regeneration that is under way
+		r.Intent.Doubt, r.Intent.StartedAt = false, r.Intent.BegunAt
+		r = r.settled().onWatch(now, true)
 	}
 	switch {
-	case r.Key != "" && r.holds([][]byte{r.mac(r.Key)}, key):
+	case r.Key != "" && hmac.Equal([]byte(r.Key), []byte(key)):
 		r.ComparedAt = now
 		if ends {
-			r.Watch = nil
+			r.Watch = watch{}
 		}
 		return r, Unchanged
 	case r.holds(r.Superseded, key):
 		return r, Stale
 	}
-	before := r.newest()
-	cause, finding := CauseExternal, External
+	before, cause := r.newest(), CauseExternal
 	if unproven {
-		cause, finding = CauseRecovered, Recovered
+		cause = CauseRecovered
 	}
 	r = r.becomes(key, cause, now).onWatch(now, unproven)
 	if r.Version <= before {
-		finding = Returned
+		return r, Returned
 	}
-	return r, finding
+	return r, cause
 }
 
 // disclosed records that the key has been handed out.
@@ -145,9 +132,7 @@ func (r Record) disclosed() Record {
 
 // wanted records that an operator wants a new key.
 func (r Record) wanted(now time.Time) Record {
-	if r.WantedSince.IsZero() {
-		r.WantedSince = now
-	}
+	r.WantedSince = cmp.Or(r.WantedSince, now)
 	return r
 }
 
@@ -162,7 +147,7 @@ func (r Record) turnedAway(to Workspace, now time.Time) Record {
 	if r.Workspace.TenantID == to.TenantID {
 		next.WantedSince = r.WantedSince // it is the same key, at another endpoint
 	}
-	if r.Intent != nil || r.Watch != nil {
+	if r.Intent.Pending() || r.Watch.On() {
 		next = next.onWatch(now, true)
 	}
 	return next
@@ -173,51 +158,42 @@ func (r Record) turnedAway(to Workspace, now time.Time) Record {
 // the lost regeneration would have made is skipped: a lease that nobody has may be on record.
 func (r Record) found(now time.Time) Record {
 	switch {
-	case r.Intent != nil && (r.UnderWay() || !r.InDoubt()): // version 0.1.x knows neither
+	case r.Intent.Pending() && (r.Intent.UnderWay || !r.Intent.Doubt): // version 0.1.x knows neither
 		r.Newest = r.newest() + 1
 		return r.lost(now)
-	case r.Watch != nil:
-		return r.onWatch(now, r.Watch.Unproven)
-	}
-	return r
-}
-
-// ahead reports whether a clock ahead has left a time that is later than it can be.
-func (r Record) ahead(now time.Time) bool {
-	sane := r.sane(now)
-	return sane.RegeneratedAt != r.RegeneratedAt || sane.ComparedAt != r.ComparedAt || sane.WantedSince != r.WantedSince ||
-		orZero(sane.Intent) != orZero(r.Intent) || orZero(sane.Watch) != orZero(r.Watch)
-}
-
-// sane corrects the times that a clock ahead has left. A watch begins anew.
-func (r Record) sane(now time.Time) Record {
-	kept := orZero(r.Intent)
-	for _, t := range []*time.Time{&r.RegeneratedAt, &r.ComparedAt, &r.WantedSince, &kept.StartedAt, &kept.BegunAt} {
-		if t.After(now) {
-			*t = now
-		}
-	}
-	if r.Intent != nil {
-		r.Intent = &kept
-	}
-	if r.Watch.Ends().After(now.Add(watchFor)) {
+	case r.Watch.On():
 		return r.onWatch(now, false)
 	}
 	return r
 }
 
-// intending returns the record with an intent, or with none if it says nothing.
-func (r Record) intending(next intent) Record {
-	r.Intent = nil
-	if next.UnderWay || next.Doubt {
-		r.Intent = &next
+// ahead reports whether a clock ahead has left a time that is later than it can be.
+func (r Record) ahead(now time.Time) bool { return !reflect.DeepEqual(r.sane(now), r) }
+
+// sane corrects the times that a clock ahead has left. A watch begins anew.
+func (r Record) sane(now time.Time) Record {
+	for _, t := range []*time.Time{&r.RegeneratedAt, &r.ComparedAt, &r.WantedSince, &r.Intent.StartedAt, &r.Intent.BegunAt} {
+		if t.After(now) {
+			*t = now
+		}
+	}
+	if r.Watch.Until.After(now.Add(watchFor)) {
+		return r.onWatch(now, false)
+	}
+	return r
+}
+
+// settled drops an intent that says nothing any longer.
+func (r Record) settled() Record {
+	if !r.Intent.UnderWay && !r.Intent.Doubt {
+		r.Intent = intent{}
 	}
 	return r
 }
 
 // onWatch begins or prolongs the watch.
 func (r Record) onWatch(now time.Time, unproven bool) Record {
-	r.Watch = &watch{Until: now.Add(watchFor), Unproven: unproven || orZero(r.Watch).Unproven}
+	r.Watch = watch{Until: now.Add(watchFor), Unproven: unproven || r.Watch.Unproven}
 	return r
 }
 

@@ -22,7 +22,7 @@ var (
 func had(keys ...string) Record {
 	r := Record{Salt: exploreSalt, Workspace: home}
 	for _, key := range keys {
-		r, _ = r.begin(noon).answered(key, CauseRead, noon)
+		r = r.begin(noon).answered(key, CauseRead, noon)
 	}
 	return r
 }
@@ -44,12 +44,12 @@ func macs(keys ...string) [][]byte {
 	return all
 }
 
-func watchUntil(at time.Time, unproven bool) *watch {
-	return &watch{Until: at.Add(watchFor), Unproven: unproven}
+func watchUntil(at time.Time, unproven bool) watch {
+	return watch{Until: at.Add(watchFor), Unproven: unproven}
 }
 
-func underWay(begun time.Time, newest int) *intent {
-	return &intent{StartedAt: begun, UnderWay: true, BegunAt: begun, Newest: newest, Deadline: begun.Add(postLife)}
+func underWay(begun time.Time, newest int) intent {
+	return intent{StartedAt: begun, UnderWay: true, BegunAt: begun, Newest: newest, Deadline: begun.Add(postLife)}
 }
 
 func TestTransitions(t *testing.T) {
@@ -57,7 +57,7 @@ func TestTransitions(t *testing.T) {
 	doubt := settled.begin(noon).lost(noon)
 	again := doubt.begin(later)
 	answered := func(r Record, key string) Record {
-		r, _ = r.answered(key, CauseManual, later)
+		r = r.answered(key, CauseManual, later)
 		return r
 	}
 	for name, c := range map[string]struct {
@@ -81,7 +81,7 @@ func TestTransitions(t *testing.T) {
 			r.Intent.UnderWay, r.Watch = false, watchUntil(later, true)
 		}},
 		"lost without an intent": {settled, settled.lost(later), func(r *Record) {
-			r.Intent, r.Watch = &intent{StartedAt: later, BegunAt: later, Doubt: true}, watchUntil(later, true)
+			r.Intent, r.Watch = intent{StartedAt: later, BegunAt: later, Doubt: true}, watchUntil(later, true)
 		}},
 		"refused":                    {settled, settled.begin(noon).refused(), func(*Record) {}},
 		"refused, an older in doubt": {again, again.refused(), func(r *Record) { r.Intent.UnderWay = false }},
@@ -95,7 +95,7 @@ func TestTransitions(t *testing.T) {
 		}},
 		"answered, an older in doubt": {again, answered(again, "b"), func(r *Record) {
 			r.Version, r.Newest, r.Key, r.Cause, r.RegeneratedAt, r.ComparedAt = 2, 2, "b", CauseManual, later, later
-			r.Superseded, r.Intent, r.Watch = macs("a"), nil, watchUntil(later, true)
+			r.Superseded, r.Intent, r.Watch = macs("a"), intent{}, watchUntil(later, true)
 		}},
 		"answered on watch": {named(settled, "x"), answered(named(settled, "x").begin(noon), "b"), func(r *Record) {
 			r.Version, r.Newest, r.Key, r.Cause, r.RegeneratedAt, r.ComparedAt = 3, 3, "b", CauseManual, later, later
@@ -131,18 +131,14 @@ func TestTransitions(t *testing.T) {
 		"found in doubt": {doubt, doubt.found(later), func(r *Record) { r.Watch = watchUntil(later, true) }},
 		"found on watch": {named(settled, "x"), named(settled, "x").found(later), func(r *Record) { r.Watch = watchUntil(later, false) }},
 		"found as 0.1 left it": {settled, Record{
-			Version: 1, Key: "a", Workspace: home, Salt: settled.Salt, Intent: &intent{StartedAt: noon, Deadline: noon.Add(postLife)},
+			Version: 1, Key: "a", Workspace: home, Salt: settled.Salt, Intent: intent{StartedAt: noon, Deadline: noon.Add(postLife)},
 		}.found(later), func(r *Record) {
 			*r = Record{Version: 1, Newest: 2, Key: "a", Workspace: home, Salt: r.Salt, Watch: watchUntil(later, true)}
-			r.Intent = &intent{StartedAt: noon, Deadline: noon.Add(postLife), Doubt: true}
+			r.Intent = intent{StartedAt: noon, Deadline: noon.Add(postLife), Doubt: true}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := c.from
-			if want.Intent != nil {
-				copied := *want.Intent
-				want.Intent = &copied
-			}
 			c.changes(&want)
 			if len(c.to.Displaced) == 0 {
 				want.Displaced, c.to.Displaced = nil, nil
@@ -162,26 +158,26 @@ func TestCompared(t *testing.T) {
 		from    Record
 		key     string
 		at      time.Time
-		finding Finding
+		finding string
 		version int
 		cause   string
-		watch   *watch
+		watch   watch
 	}{
-		"the record's key":            {settled, "b", later, Unchanged, 2, CauseRead, nil},
-		"a superseded key":            {settled, "a", later, Stale, 2, CauseRead, nil},
-		"an unknown key":              {settled, "x", later, External, 3, CauseExternal, watchUntil(later, false)},
-		"a key where there was none":  {had(), "x", later, External, 1, CauseExternal, watchUntil(later, false)},
+		"the record's key":            {settled, "b", later, Unchanged, 2, CauseRead, watch{}},
+		"a superseded key":            {settled, "a", later, Stale, 2, CauseRead, watch{}},
+		"an unknown key":              {settled, "x", later, CauseExternal, 3, CauseExternal, watchUntil(later, false)},
+		"a key where there was none":  {had(), "x", later, CauseExternal, 1, CauseExternal, watchUntil(later, false)},
 		"a displaced key":             {watched, "b", later, Returned, 2, CauseRead, watchUntil(later, false)},
 		"in doubt, the record's key":  {doubt, "b", later, Unchanged, 2, CauseRead, watchUntil(later, true)},
 		"in doubt, a superseded key":  {doubt, "a", later, Stale, 2, CauseRead, watchUntil(later, true)},
-		"in doubt, an unknown key":    {doubt, "x", later, Recovered, 3, CauseRecovered, watchUntil(later, true)},
+		"in doubt, an unknown key":    {doubt, "x", later, CauseRecovered, 3, CauseRecovered, watchUntil(later, true)},
 		"on watch, the record's key":  {watched, "x", later, Unchanged, 3, CauseExternal, watchUntil(noon, false)},
-		"the watch ends":              {watched, "x", over, Unchanged, 3, CauseExternal, nil},
+		"the watch ends":              {watched, "x", over, Unchanged, 3, CauseExternal, watch{}},
 		"staleness ends no watch":     {watched, "a", over, Stale, 3, CauseExternal, watchUntil(noon, false)},
-		"an unknown key as it ends":   {watched, "y", over, External, 4, CauseExternal, watchUntil(over, false)},
-		"after a doubt, an unknown":   {named(doubt, "b"), "x", later, Recovered, 3, CauseRecovered, watchUntil(later, true)},
-		"beside, the record's key":    {beside, "b", later, Unchanged, 2, CauseRead, nil},
-		"beside, an unknown key":      {beside, "x", later, Recovered, 3, CauseRecovered, watchUntil(later, true)},
+		"an unknown key as it ends":   {watched, "y", over, CauseExternal, 4, CauseExternal, watchUntil(over, false)},
+		"after a doubt, an unknown":   {named(doubt, "b"), "x", later, CauseRecovered, 3, CauseRecovered, watchUntil(later, true)},
+		"beside, the record's key":    {beside, "b", later, Unchanged, 2, CauseRead, watch{}},
+		"beside, an unknown key":      {beside, "x", later, CauseRecovered, 3, CauseRecovered, watchUntil(later, true)},
 		"beside, no watch ends":       {watched.begin(noon), "x", over, Unchanged, 3, CauseExternal, watchUntil(noon, false)},
 		"beside, an older doubt ends": {doubt.begin(noon), "b", later, Unchanged, 2, CauseRead, watchUntil(later, true)},
 	} {
@@ -191,8 +187,8 @@ func TestCompared(t *testing.T) {
 			require.Equal(t, c.version, r.Version)
 			require.Equal(t, c.cause, r.Cause)
 			require.Equal(t, c.watch, r.Watch)
-			require.Equal(t, c.from.UnderWay(), r.UnderWay())
-			require.False(t, r.InDoubt())
+			require.Equal(t, c.from.Intent.UnderWay, r.Intent.UnderWay)
+			require.False(t, r.Intent.Doubt)
 			require.Equal(t, finding != Stale, r.ComparedAt.Equal(c.at))
 		})
 	}
@@ -210,8 +206,8 @@ func TestDisplacedVersionReturnsAsItWas(t *testing.T) {
 	require.Equal(t, settled.RegeneratedAt, back.RegeneratedAt)
 	require.True(t, back.Disclosed)
 	require.Equal(t, 3, back.Newest)
-	next, finding := back.begin(later).answered("b", CauseRead, later)
-	require.Equal(t, Renewed, finding)
+	next := back.begin(later).answered("b", CauseRead, later)
+	require.Zero(t, next.Intent)
 	require.Equal(t, 4, next.Version)
 	require.Equal(t, macs("a", "y", "x"), next.Superseded, "whatever was known when it left is dead")
 	require.Empty(t, next.Displaced)
@@ -221,30 +217,28 @@ func TestDisplacedVersionReturnsAsItWas(t *testing.T) {
 func TestAnswerConfirmsTheKeyThatAComparisonHasFound(t *testing.T) {
 	r := named(had("a").begin(noon), "b").disclosed()
 	require.Equal(t, CauseRecovered, r.Cause)
-	require.True(t, r.UnderWay())
+	require.True(t, r.Intent.UnderWay)
 	r = named(r, "a", "z")
-	r, finding := r.answered("b", CauseRotation, later)
-	require.Equal(t, Renewed, finding)
+	r = r.answered("b", CauseRotation, later)
+	require.Zero(t, r.Intent)
 	require.Equal(t, 2, r.Version)
 	require.Equal(t, CauseRotation, r.Cause)
 	require.True(t, r.Disclosed)
 	require.Equal(t, macs("a"), r.Superseded)
 	require.Equal(t, 3, r.Displaced[0].Version, "it was not known when the regeneration was sent")
-	require.NotNil(t, r.Watch, "the one who was named may be the tenant's")
+	require.NotZero(t, r.Watch, "the one who was named may be the tenant's")
 }
 
 // A regeneration that answers with a key from before it has failed, and proves nothing.
 func TestOldAnswerIsADoubt(t *testing.T) {
 	r := named(had("a", "b"), "x").wanted(noon).begin(noon)
 	for _, old := range []string{"a", "b", "x"} {
-		next, finding := r.answered(old, CauseManual, later)
-		require.Equal(t, OldAnswer, finding, old)
+		next := r.answered(old, CauseManual, later)
+		require.True(t, next.Intent.Doubt, old)
 		require.Equal(t, r.lost(later), next, old)
 		require.False(t, next.WantedSince.IsZero(), old)
 	}
-	next, finding := had("a").answered("a", CauseRead, later)
-	require.Equal(t, OldAnswer, finding, "even if the intent is lost")
-	require.True(t, next.InDoubt())
+	require.True(t, had("a").answered("a", CauseRead, later).Intent.Doubt, "even if the intent is lost")
 }
 
 func TestSixteenKeysAreRemembered(t *testing.T) {
@@ -263,7 +257,7 @@ func TestSixteenKeysAreRemembered(t *testing.T) {
 		require.Equal(t, away.mac(key), away.Displaced[i].MAC)
 	}
 	last := keys[len(keys)-1]
-	next, _ := away.begin(later).answered("b", CauseRead, later)
+	next := away.begin(later).answered("b", CauseRead, later)
 	require.Equal(t, macs(append([]string{last}, gone[:remembered-1]...)...), next.Superseded, "the record's key comes first")
 }
 
@@ -273,7 +267,7 @@ func TestTransitionsLeaveTheRecordAlone(t *testing.T) {
 	r := build()
 	for range 2 {
 		r.begin(later)
-		_, _ = r.answered("c", CauseRead, later)
+		_ = r.answered("c", CauseRead, later)
 		r.refused()
 		r.lost(later)
 		named(r, "y", "b")
@@ -288,7 +282,7 @@ func TestTransitionsLeaveTheRecordAlone(t *testing.T) {
 func TestSane(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
 		at := noon.Add(ahead)
-		r, _ := Record{Salt: exploreSalt, Workspace: home}.answered("a", CauseRead, at)
+		r := Record{Salt: exploreSalt, Workspace: home}.answered("a", CauseRead, at)
 		require.True(t, r.ahead(noon))
 		r = r.wanted(at).begin(at).lost(at)
 		require.False(t, r.ahead(at), "the clock that wrote it sees nothing wrong")
@@ -314,30 +308,30 @@ func TestFingerprintIdentifiesAKeyAndDoesNotShowIt(t *testing.T) {
 	require.Len(t, one.Fingerprint(), 32)
 	require.Equal(t, one.Fingerprint(), had("b", "a").Fingerprint())
 	require.NotEqual(t, one.Fingerprint(), had("b").Fingerprint())
-	other, _ := newRecord().answered("a", CauseRead, noon)
+	other := newRecord().answered("a", CauseRead, noon)
 	require.NotEqual(t, one.Fingerprint(), other.Fingerprint(), "each mount has a salt of its own")
 }
 
 func TestTimesThatStatusShows(t *testing.T) {
 	settled := had("a")
-	require.Zero(t, settled.Intent.Started())
-	require.Zero(t, settled.Watch.Ends())
+	require.Zero(t, settled.Intent.StartedAt)
+	require.Zero(t, settled.Watch.Until)
 	lost := settled.begin(noon).lost(later)
-	require.Equal(t, noon, lost.Intent.Started())
-	require.Equal(t, later.Add(watchFor), lost.Watch.Ends())
+	require.Equal(t, noon, lost.Intent.StartedAt)
+	require.Equal(t, later.Add(watchFor), lost.Watch.Until)
 }
 
 // A comparison beside the regeneration that an operator waits for has found its key, and a
 // reader has it: the key may have leaked, so the operator's wish is not fulfilled.
 func TestKeyThatWasHandedOutBesideDoesNotFulfilAWish(t *testing.T) {
 	for handedOut, wanted := range map[bool]bool{false: false, true: true} {
-		r, _ := newRecord().answered("old", CauseRead, noon)
+		r := newRecord().answered("old", CauseRead, noon)
 		r, _ = r.wanted(noon).begin(noon).compared("new", noon)
 		if handedOut {
 			r = r.disclosed()
 		}
-		r, found := r.answered("new", CauseManual, noon)
-		require.Equal(t, Renewed, found)
+		r = r.answered("new", CauseManual, noon)
+		require.Zero(t, r.Intent)
 		require.Equal(t, wanted, !r.WantedSince.IsZero())
 	}
 }

@@ -12,6 +12,10 @@ const (
 	// before one of them may have it regenerated.
 	DoubtFor = 30 * time.Second
 
+	// watchFor is how long a watch lasts at least. It has to be longer than a regeneration can
+	// be on its way, and Graph's answers stale after it.
+	watchFor = 2 * time.Minute
+
 	// watchFresh is how old a comparison may be on watch, and watchTick how often the
 	// engine compares without being asked.
 	watchFresh = 10 * time.Second
@@ -85,62 +89,53 @@ func (a asked) within(d time.Duration, now time.Time) bool {
 	return !a.at.IsZero() && age >= 0 && age < d
 }
 
-// decision is what a reader may have.
-type decision struct {
-	first       error // what has to happen first, or why the reader cannot have the key
-	short       bool  // the lease is a short one
-	unconfirmed bool  // Graph has not confirmed the key, though it should have
-}
-
-// decide says what a reader may have at a time.
-func decide(r Record, t Terms, p Policy, a asked, now time.Time) decision {
+// decide says on what kind of lease a reader may have the key at a time. The error says what
+// has to happen first, or why the reader cannot have it.
+func decide(r Record, t Terms, p Policy, a asked, now time.Time) (Lease, error) {
 	meets, recent := r.meets(t, now), a.within(watchFresh, now)
-	doubt := r.InDoubt() && !r.UnderWay()
+	doubt := r.Intent.Doubt && !r.Intent.UnderWay
 	switch {
 	case !p.configured():
-		return decision{first: ErrUnconfigured}
-	case r.fresh(t):
-		return decision{short: r.Watch != nil}
-	case !meets && r.UnderWay():
-		return decision{first: ErrRegenerateFirst} // which joins it
-	case r.UnderWay() && !t.Waited:
-		return decision{first: ErrWaitFirst}
+		return Lease{}, ErrUnconfigured
+	case r.Fresh(t.Fresh):
+		return Lease{Short: r.Watch.On()}, nil
+	case !meets && r.Intent.UnderWay:
+		return Lease{}, ErrRegenerateFirst // which joins it
+	case r.Intent.UnderWay && !t.Waited:
+		return Lease{}, ErrWaitFirst
 
 	// Nobody knows which key is the tenant's. Graph is asked; if it goes on failing, a new
 	// key settles that as well.
 	case doubt && (!a.failed || !recent):
-		return decision{first: ErrCompareFirst}
+		return Lease{}, ErrCompareFirst
 	case doubt && now.Sub(r.Intent.StartedAt) < DoubtFor:
-		return decision{first: ErrInDoubt}
+		return Lease{}, ErrInDoubt
 	case doubt, !meets:
-		return decision{first: ErrRegenerateFirst}
+		return Lease{}, ErrRegenerateFirst
 
 	// The reader shares, beside another's regeneration or on watch. The former can replace
 	// the key at any time, so nothing but Graph's word will do.
-	case (r.UnderWay() || r.Watch != nil) && !recent:
-		return decision{first: ErrCompareFirst}
-	case r.UnderWay() && a.failed:
-		return decision{first: ErrInDoubt}
-	case r.UnderWay(), r.Watch != nil:
-		return decision{short: true, unconfirmed: a.failed}
+	case (r.Intent.UnderWay || r.Watch.On()) && !recent:
+		return Lease{}, ErrCompareFirst
+	case r.Intent.UnderWay && a.failed:
+		return Lease{}, ErrInDoubt
+	case r.Intent.UnderWay, r.Watch.On():
+		return Lease{Short: true, Unconfirmed: a.failed}, nil
 
 	case !r.compareDue(p.DriftCheckInterval, now), !a.failed && recent:
-		return decision{} // the second if Graph lags behind
+		return Lease{}, nil // the second if Graph lags behind
 	case a.failed && a.within(retryCompare, now):
-		return decision{unconfirmed: true}
+		return Lease{Unconfirmed: true}, nil
 	default:
-		return decision{first: ErrCompareFirst}
+		return Lease{}, ErrCompareFirst
 	}
 }
 
-// fresh reports whether the key is one that was made for the reader, or later.
-func (r Record) fresh(t Terms) bool {
-	return t.Fresh > 0 && r.Version >= t.Fresh && r.Key != "" && r.Intent == nil && !r.adopted()
+// Fresh reports whether the key is that of a regeneration which was answered with a version,
+// or with a later one; 0: of none.
+func (r Record) Fresh(version int) bool {
+	return version > 0 && r.Version >= version && r.Key != "" && !r.Intent.Pending() && !r.adopted()
 }
-
-// MadeSince reports whether the record's key is that of a regeneration which was answered
-// after a version.
-func (r Record) MadeSince(version int) bool { return r.fresh(Terms{Fresh: version + 1}) }
 
 // adopted reports whether the key was found at Graph, and not answered by a regeneration
 // of this engine.
@@ -156,7 +151,7 @@ func (r Record) meets(t Terms, now time.Time) bool {
 // situation is what the engine's work depends on beside the record.
 type situation struct {
 	policy Policy
-	leased func(version int) bool // whether a lease on a version is live
+	leased map[int]bool // the versions on which a lease is live
 	asked  asked
 	// turning says that the engine turns away from the workspace.
 	turning bool
@@ -172,7 +167,7 @@ func due(r Record, s situation) []string {
 	if !r.WantedSince.IsZero() {
 		work = append(work, WorkWanted)
 	}
-	if r.InDoubt() {
+	if r.Intent.Doubt {
 		work = append(work, WorkSettle)
 	}
 	if (s.policy.Retire || s.turning) && retirementDue(r, s) {
@@ -183,7 +178,7 @@ func due(r Record, s situation) []string {
 			work = append(work, WorkRotate)
 		}
 	}
-	if !r.InDoubt() && engineCompares(r, s) {
+	if !r.Intent.Doubt && engineCompares(r, s) {
 		work = append(work, WorkCompare)
 	}
 	return work
@@ -194,24 +189,24 @@ func due(r Record, s situation) []string {
 // or will not be asked again, all that may live count.
 func retirementDue(r Record, s situation) bool {
 	all := r.versions()
-	if r.Watch == nil || !s.asked.failed && !s.turning {
+	if !r.Watch.On() || !s.asked.failed && !s.turning {
 		all = all[:min(len(all), 1)]
 	}
 	given, held := s.turning && !r.WantedSince.IsZero(), false
 	for _, d := range all {
 		given = given || d.Disclosed
-		held = held || s.leased(d.Version)
+		held = held || s.leased[d.Version]
 	}
 	return given && (!held || s.turning)
 }
 
 // engineCompares reports whether the engine compares the key without being asked.
 func engineCompares(r Record, s situation) bool {
-	if r.Watch != nil {
+	if r.Watch.On() {
 		return !s.asked.within(watchTick, s.now)
 	}
 	idle := compareIdle + idleSpread*time.Duration(r.mac("")[0])/256
-	return r.Key != "" && (r.compareDue(idle, s.now) || r.compareDue(s.policy.DriftCheckInterval, s.now) && s.leased(r.Version))
+	return r.Key != "" && (r.compareDue(idle, s.now) || r.compareDue(s.policy.DriftCheckInterval, s.now) && s.leased[r.Version])
 }
 
 // compareDue reports whether the last comparison is older than the interval, 0 meaning

@@ -27,7 +27,7 @@ func TestDecide(t *testing.T) {
 	old := had("a").disclosed()
 	beside, doubt := old.begin(noon), old.begin(noon).lost(noon)
 	watched := named(old, "x").disclosed()
-	rotated, _ := had().answered("a", CauseRotation, noon)
+	rotated := had().answered("a", CauseRotation, noon)
 	for name, c := range map[string]struct {
 		record Record
 		terms  Terms
@@ -83,12 +83,12 @@ func TestDecide(t *testing.T) {
 		"on watch, asked in the future": {watched, shared, asked{at: noon.Add(time.Hour)}, 0, first(ErrCompareFirst)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, c.want, decide(c.record, c.terms, policy, c.asked, noon.Add(c.after)))
+			require.Equal(t, c.want, decided(c.record, c.terms, policy, c.asked, noon.Add(c.after)))
 		})
 	}
-	require.Equal(t, first(ErrUnconfigured), decide(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
-	require.Equal(t, full, decide(old, shared, Policy{Workspace: home}, asked{}, noon.Add(8760*time.Hour)))
-	require.Equal(t, first(ErrCompareFirst), decide(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
+	require.Equal(t, first(ErrUnconfigured), decided(old, shared, Policy{DriftCheckInterval: interval}, asked{}, noon))
+	require.Equal(t, full, decided(old, shared, Policy{Workspace: home}, asked{}, noon.Add(8760*time.Hour)))
+	require.Equal(t, first(ErrCompareFirst), decided(watched, shared, Policy{Workspace: home}, asked{}, noon), "0 turns off no watch")
 }
 
 // Each mount compares a key that nobody holds at a time of its own.
@@ -98,7 +98,7 @@ func TestIdleComparisonsAreSpread(t *testing.T) {
 		r := had("a")
 		r.Salt = bytes.Repeat([]byte{byte(n)}, 32)
 		minutes := 0
-		s := situation{policy: Policy{Workspace: home}, leased: func(int) bool { return false }}
+		s := situation{policy: Policy{Workspace: home}}
 		for s.now = noon; !slices.Contains(due(r, s), WorkCompare); s.now = s.now.Add(time.Minute) {
 			minutes++
 		}
@@ -148,7 +148,7 @@ func TestDue(t *testing.T) {
 		"displaced, GET fails, leased": {record: watched, leased: []int{1}, asked: failed},
 		"the record's, others leased":  {record: watched.disclosed(), leased: []int{1}, asked: succeed, want: []string{WorkRetire}},
 		"displaced, turning away":      {record: watched, leased: []int{1}, asked: succeed, also: turns, want: []string{WorkRetire}},
-		"displaced, no watch":          {record: func() Record { r := watched; r.Watch = nil; return r }(), asked: failed, also: turns},
+		"displaced, no watch":          {record: func() Record { r := watched; r.Watch = watch{}; return r }(), asked: failed, also: turns},
 
 		"comparison":               {record: disclosed, leased: []int{1}, after: 10 * time.Minute, want: []string{WorkCompare}},
 		"no comparison wanted":     {record: disclosed, leased: []int{1}, policy: never, after: day - time.Hour - 1},
@@ -170,9 +170,10 @@ func TestDue(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := situation{policy: policy, asked: c.asked, now: noon.Add(c.after), leased: func(version int) bool {
-				return len(c.leased) > 0 && version == c.leased[0]
-			}}
+			s := situation{policy: policy, asked: c.asked, now: noon.Add(c.after), leased: map[int]bool{}}
+			for _, version := range c.leased {
+				s.leased[version] = true
+			}
 			if c.policy != nil {
 				c.policy(&s.policy)
 			}
@@ -187,7 +188,7 @@ func TestDue(t *testing.T) {
 // A schedule counts from the last regeneration, and from its own beginning if there was none.
 func TestDueAsksTheScheduleForTheLastRegeneration(t *testing.T) {
 	var seen []time.Time
-	s := situation{now: later, leased: func(int) bool { return true }, policy: Policy{Workspace: home, Rotation: func(last, now time.Time) time.Time {
+	s := situation{now: later, leased: map[int]bool{1: true}, policy: Policy{Workspace: home, Rotation: func(last, now time.Time) time.Time {
 		seen = append(seen, last, now)
 		return time.Time{}
 	}}}
@@ -200,16 +201,16 @@ func TestDueAsksTheScheduleForTheLastRegeneration(t *testing.T) {
 func TestClockThatWasAheadDelaysNothing(t *testing.T) {
 	for _, ahead := range []time.Duration{time.Hour, 24 * time.Hour, 400 * 24 * time.Hour} {
 		wrong := noon.Add(ahead)
-		r, _ := had().answered("a", CauseRead, wrong)
+		r := had().answered("a", CauseRead, wrong)
 		settled := r.disclosed().sane(noon)
 		seen := asked{at: wrong, failed: true}
-		require.Equal(t, ErrCompareFirst, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).first)
-		require.NoError(t, decide(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).first)
+		require.Equal(t, ErrCompareFirst, decided(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval)).first)
+		require.NoError(t, decided(settled, shared, policy, seen, noon.Add(policy.DriftCheckInterval-1)).first)
 
 		doubt := r.disclosed().begin(wrong).lost(wrong).sane(noon)
-		require.Equal(t, ErrCompareFirst, decide(doubt, shared, policy, seen, noon).first, "a comparison in the future does not count")
+		require.Equal(t, ErrCompareFirst, decided(doubt, shared, policy, seen, noon).first, "a comparison in the future does not count")
 		fails := asked{at: noon.Add(DoubtFor), failed: true}
-		require.Equal(t, ErrRegenerateFirst, decide(doubt, shared, policy, fails, noon.Add(DoubtFor)).first)
+		require.Equal(t, ErrRegenerateFirst, decided(doubt, shared, policy, fails, noon.Add(DoubtFor)).first)
 
 		settledAgain, _ := doubt.compared("a", noon)
 		for _, c := range []struct {
@@ -217,7 +218,7 @@ func TestClockThatWasAheadDelaysNothing(t *testing.T) {
 			ends bool
 		}{{watchFor - 1, false}, {watchFor, true}} {
 			next, _ := settledAgain.compared("a", noon.Add(c.at))
-			require.Equal(t, c.ends, next.Watch == nil, "the watch ends neither early nor late")
+			require.Equal(t, c.ends, !next.Watch.On(), "the watch ends neither early nor late")
 		}
 	}
 }

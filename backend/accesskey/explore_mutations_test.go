@@ -42,65 +42,65 @@ func TestExploreFindsEachWrongRule(t *testing.T) {
 
 var mutations = []mutation{
 	{"a kill ends the watch", func(x *explorer) {
-		x.found = func(r Record, now time.Time) Record { r = r.found(now); r.Watch = nil; return r }
+		x.found = func(r Record, now time.Time) Record { r = r.found(now); r.Watch = watch{}; return r }
 	}, faults{lost: 1, kills: 1}, "I2 late", false},
 	{"no intent is stored", func(x *explorer) {
 		x.found = func(r Record, now time.Time) Record {
-			if r.UnderWay() {
-				r.Intent = nil
+			if r.Intent.UnderWay {
+				r.Intent = intent{}
 			}
 			return r.found(now)
 		}
 	}, faults{kills: 1}, "I2 late", false},
 	{"a refusal acquits an older POST", func(x *explorer) {
-		x.refused = func(r Record) Record { r.Intent = nil; return r }
+		x.refused = func(r Record) Record { r.Intent = intent{}; return r }
 	}, faults{lost: 1, outages: 1, refused: 1}, "I2 named", false},
 	{"an answer ends the watch", func(x *explorer) {
-		x.onAnswer(func(r Record, _ Record, _ Finding) Record { r.Watch = nil; return r })
+		x.onAnswer(func(r, _ Record) Record { r.Watch = watch{}; return r })
 	}, faults{lost: 1}, "I2 late", false},
 	{"an old answer proves that the POST was not carried out", func(x *explorer) {
-		x.onAnswer(func(r, before Record, found Finding) Record {
-			if found == OldAnswer {
+		x.onAnswer(func(r, before Record) Record {
+			if r.Intent.Doubt {
 				return before.refused()
 			}
 			return r
 		})
 	}, faults{old: 1}, "I2 late", false},
 	{"an answer supersedes nothing", func(x *explorer) {
-		x.onAnswer(func(r, before Record, _ Finding) Record { r.Superseded = before.Superseded; return r })
+		x.onAnswer(func(r, before Record) Record { r.Superseded = before.Superseded; return r })
 	}, faults{}, "I2 known", false},
 	{"rotate-key is satisfied by an older POST", func(x *explorer) {
-		x.onAnswer(func(r, _ Record, _ Finding) Record { r.WantedSince = time.Time{}; return r })
+		x.onAnswer(func(r, _ Record) Record { r.WantedSince = time.Time{}; return r })
 	}, faults{rotates: 1}, "I7 break-glass", false},
 	{"rotate-key is satisfied by a comparison", func(x *explorer) {
-		x.onComparison(func(r, _ Record, _ Finding) Record { r.WantedSince = time.Time{}; return r })
+		x.onComparison(func(r, _ Record, _ string) Record { r.WantedSince = time.Time{}; return r })
 	}, faults{rotates: 1}, "I7 break-glass", false},
 	{"the end of a doubt begins no watch", func(x *explorer) {
-		x.onComparison(func(r, before Record, _ Finding) Record {
-			if before.InDoubt() && !before.UnderWay() {
-				r.Watch = nil
+		x.onComparison(func(r, before Record, _ string) Record {
+			if before.Intent.Doubt && !before.Intent.UnderWay {
+				r.Watch = watch{}
 			}
 			return r
 		})
 	}, faults{lost: 1}, "I2 late", false},
 	{"the end of a doubt beside a POST begins no watch", func(x *explorer) {
-		x.onComparison(func(r, before Record, _ Finding) Record {
-			if before.InDoubt() && before.UnderWay() {
-				r.Watch = nil
+		x.onComparison(func(r, before Record, _ string) Record {
+			if before.Intent.Doubt && before.Intent.UnderWay {
+				r.Watch = watch{}
 			}
 			return r
 		})
 	}, faults{lost: 1, outages: 1, refused: 1}, "I2 late", false},
 	{"an adoption begins no watch", func(x *explorer) {
-		x.onComparison(func(r, before Record, found Finding) Record {
-			if found == External || found == Returned {
+		x.onComparison(func(r, before Record, found string) Record {
+			if found == CauseExternal || found == Returned {
 				r.Watch = before.Watch
 			}
 			return r
 		})
 	}, faults{}, "I2 dead", false},
 	{"a displaced key is superseded", func(x *explorer) {
-		x.onComparison(func(r, before Record, _ Finding) Record {
+		x.onComparison(func(r, before Record, _ string) Record {
 			if r.Version != before.Version && before.Key != "" {
 				r.Superseded = append(slices.Clone(r.Superseded), r.mac(before.Key))
 				r.Displaced = nil
@@ -109,14 +109,14 @@ var mutations = []mutation{
 		})
 	}, faults{}, "I2 fresh", false},
 	{"a displaced version is forgotten", func(x *explorer) {
-		x.onComparison(func(r, _ Record, _ Finding) Record { r.Displaced = nil; return r })
+		x.onComparison(func(r, _ Record, _ string) Record { r.Displaced = nil; return r })
 	}, faults{}, "I6 own key called external", false},
 	{"a watch ends by time", func(x *explorer) {
 		x.decide = func(r Record, t Terms, p Policy, a asked, now time.Time) decision {
-			if r.Watch != nil && !now.Before(r.Watch.Until) {
-				r.Watch = nil
+			if r.Watch.On() && !now.Before(r.Watch.Until) {
+				r.Watch = watch{}
 			}
-			return decide(r, t, p, a, now)
+			return decided(r, t, p, a, now)
 		}
 	}, faults{lost: 1, outages: 1}, "I2 dead", false},
 	{"each lost POST begins the thirty seconds anew", func(x *explorer) {
@@ -124,7 +124,7 @@ var mutations = []mutation{
 	}, faults{lost: 2, outages: 1}, "I3 blind", false},
 	{"an adopted key is given to who wants a new one", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
-			if t.MaxAge == 0 && r.adopted() && !r.Disclosed && r.Intent == nil {
+			if t.MaxAge == 0 && r.adopted() && !r.Disclosed && !r.Intent.Pending() {
 				d.first = nil
 			}
 			return d
@@ -132,7 +132,7 @@ var mutations = []mutation{
 	}, faults{lost: 1}, "I8 new", false},
 	{"a disclosed key is given to who wants a new one", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
-			if t.MaxAge == 0 && r.Disclosed && !r.adopted() && r.Intent == nil {
+			if t.MaxAge == 0 && r.Disclosed && !r.adopted() && !r.Intent.Pending() {
 				d.first = nil
 			}
 			return d
@@ -151,7 +151,7 @@ var mutations = []mutation{
 	}, faults{lost: 1, outages: 1}, "I2 named", false},
 	{"on watch nothing is shared without GET", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, _ Terms) decision {
-			if r.Watch != nil && d.unconfirmed {
+			if r.Watch.On() && d.unconfirmed {
 				return decision{first: ErrInDoubt}
 			}
 			return d
@@ -159,20 +159,20 @@ var mutations = []mutation{
 	}, faults{lost: 1, outages: 1}, "I3 blind", false},
 	{"who shares waits for the POST of another", func(x *explorer) {
 		x.onDecision(func(d decision, r Record, t Terms) decision {
-			if r.UnderWay() && t.Waited {
+			if r.Intent.UnderWay && t.Waited {
 				return decision{first: ErrInDoubt}
 			}
 			return d
 		})
 	}, faults{}, "I3 nobody pays", false},
 	{"beside a POST a lease is a full one", func(x *explorer) {
-		x.onDecision(func(d decision, r Record, _ Terms) decision { d.short = d.short && !r.UnderWay(); return d })
+		x.onDecision(func(d decision, r Record, _ Terms) decision { d.short = d.short && !r.Intent.UnderWay; return d })
 	}, faults{}, "I2 late", false},
 	{"no key is retired", func(x *explorer) {
 		x.onWork(func(r *Record, s *situation) { r.Disclosed, s.turning = false, false })
 	}, faults{}, "I1 covered", false},
 	{"a key is retired while it is leased", func(x *explorer) {
-		x.onWork(func(_ *Record, s *situation) { s.leased = func(int) bool { return false } })
+		x.onWork(func(_ *Record, s *situation) { s.leased = nil })
 	}, faults{}, "I1 kept", false},
 	{"displaced versions do not count when turning away", func(x *explorer) {
 		x.onWork(func(r *Record, s *situation) {
@@ -192,15 +192,14 @@ var mutations = []mutation{
 	{"a retirement makes a total outage worse", func(x *explorer) { x.blindInDark = true }, faults{darks: 1}, "I3 outage", false},
 }
 
-func (x *explorer) onAnswer(change func(after, before Record, found Finding) Record) {
-	x.answered = func(r Record, key, cause string, now time.Time) (Record, Finding) {
-		after, found := r.answered(key, cause, now)
-		return change(after, r, found), found
+func (x *explorer) onAnswer(change func(after, before Record) Record) {
+	x.answered = func(r Record, key, cause string, now time.Time) Record {
+		return change(r.answered(key, cause, now), r)
 	}
 }
 
-func (x *explorer) onComparison(change func(after, before Record, found Finding) Record) {
-	x.compared = func(r Record, key string, now time.Time) (Record, Finding) {
+func (x *explorer) onComparison(change func(after, before Record, found string) Record) {
+	x.compared = func(r Record, key string, now time.Time) (Record, string) {
 		after, found := r.compared(key, now)
 		return change(after, r, found), found
 	}
@@ -208,7 +207,7 @@ func (x *explorer) onComparison(change func(after, before Record, found Finding)
 
 func (x *explorer) onDecision(change func(d decision, r Record, t Terms) decision) {
 	x.decide = func(r Record, t Terms, p Policy, a asked, now time.Time) decision {
-		return change(decide(r, t, p, a, now), r, t)
+		return change(decided(r, t, p, a, now), r, t)
 	}
 }
 

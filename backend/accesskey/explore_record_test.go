@@ -13,10 +13,10 @@ import (
 // one.
 type rules struct {
 	begin     func(Record, time.Time) Record
-	answered  func(r Record, key, cause string, now time.Time) (Record, Finding)
+	answered  func(r Record, key, cause string, now time.Time) Record
 	refused   func(Record) Record
 	lost      func(Record, time.Time) Record
-	compared  func(r Record, key string, now time.Time) (Record, Finding)
+	compared  func(r Record, key string, now time.Time) (Record, string)
 	disclosed func(Record) Record
 	wanted    func(Record, time.Time) Record
 	found     func(Record, time.Time) Record
@@ -24,11 +24,22 @@ type rules struct {
 	due       func(Record, situation) []string
 }
 
+// decision is what a reader may have.
+type decision struct {
+	first              error
+	short, unconfirmed bool
+}
+
+func decided(r Record, t Terms, p Policy, a asked, now time.Time) decision {
+	l, err := decide(r, t, p, a, now)
+	return decision{err, l.Short, l.Unconfirmed}
+}
+
 func realRules() rules {
 	return rules{
 		begin: Record.begin, answered: Record.answered, refused: Record.refused, lost: Record.lost,
 		compared: Record.compared, disclosed: Record.disclosed, wanted: Record.wanted, found: Record.found,
-		decide: decide, due: due,
+		decide: decided, due: due,
 	}
 }
 
@@ -123,7 +134,7 @@ type library struct {
 type moved struct {
 	known bool
 	id    uint32
-	found Finding
+	found string
 }
 
 type dueOf struct {
@@ -162,11 +173,14 @@ const (
 	opCount                 = opAnsweredForOperator + keyCount
 )
 
+// oldAnswer is what is found if a POST was answered with a key from before it.
+const oldAnswer = "old answer"
+
 // causes of the answered POSTs.
 var exploreCauses = [...]string{forReader: CauseRead, forRetirement: CauseRetired, forOperator: CauseManual}
 
 // move returns where a transition leads.
-func (l *library) move(id uint32, op uint8) (uint32, Finding) {
+func (l *library) move(id uint32, op uint8) (uint32, string) {
 	to := l.moves[id][op]
 	if !to.known {
 		m, found := l.compute(l.all[id], op)
@@ -176,8 +190,8 @@ func (l *library) move(id uint32, op uint8) (uint32, Finding) {
 	return to.id, to.found
 }
 
-func (l *library) compute(m memory, op uint8) (memory, Finding) {
-	var found Finding
+func (l *library) compute(m memory, op uint8) (memory, string) {
+	var found string
 	switch op {
 	case opBegin:
 		m.Record = l.begin(m.Record, noon)
@@ -193,8 +207,8 @@ func (l *library) compute(m memory, op uint8) (memory, Finding) {
 		m.Record = l.found(m.Record, noon)
 	case opStored:
 		m = memory{Record: l.found(m.Record, noon)}
-		if m.Watch != nil { // which begins when a node finds it
-			m.Watch = &watch{Until: noon.Add(watchFor), Unproven: m.Watch.Unproven}
+		if m.Watch.On() { // which begins when a node finds it
+			m.Watch = watch{Until: noon.Add(watchFor), Unproven: m.Watch.Unproven}
 		}
 	case opMade:
 		m.fresh = m.Version
@@ -207,7 +221,10 @@ func (l *library) compute(m memory, op uint8) (memory, Finding) {
 		if op < opAnsweredForReader {
 			m.Record, found = l.compared(m.Record, key, noon)
 		} else {
-			m.Record, found = l.answered(m.Record, key, exploreCauses[(op-opAnsweredForReader)/keyCount], noon)
+			if m.answered(key, "", noon).Intent.Doubt { // whatever a mutation makes of it
+				found = oldAnswer
+			}
+			m.Record = l.answered(m.Record, key, exploreCauses[(op-opAnsweredForReader)/keyCount], noon)
 		}
 	}
 	return m, found
@@ -220,13 +237,11 @@ func older(r Record) Record {
 	for i := range r.Displaced {
 		r.Displaced[i].RegeneratedAt = r.Displaced[i].RegeneratedAt.Add(-tick)
 	}
-	if r.Intent != nil {
-		kept := *r.Intent
-		kept.StartedAt, kept.BegunAt = kept.StartedAt.Add(-tick), kept.BegunAt.Add(-tick)
-		r.Intent = &kept
+	if r.Intent.Pending() {
+		r.Intent.StartedAt, r.Intent.BegunAt = r.Intent.StartedAt.Add(-tick), r.Intent.BegunAt.Add(-tick)
 	}
-	if r.Watch != nil {
-		r.Watch = &watch{Until: r.Watch.Until.Add(-tick), Unproven: r.Watch.Unproven}
+	if r.Watch.On() {
+		r.Watch = watch{Until: r.Watch.Until.Add(-tick), Unproven: r.Watch.Unproven}
 	}
 	return r
 }
@@ -250,26 +265,26 @@ func tidied(m memory) memory {
 	slices.SortFunc(m.Superseded, func(a, b []byte) int { return cmp.Compare(keyOf(a), keyOf(b)) })
 	m.Superseded = slices.CompactFunc(m.Superseded, func(a, b []byte) bool { return keyOf(a) == keyOf(b) })
 	m.tidyVersions()
-	if m.Intent != nil {
+	if m.Intent.Pending() {
 		kept := intent{Doubt: m.Intent.Doubt, UnderWay: m.Intent.UnderWay, Newest: m.Intent.Newest, Wanted: m.Intent.Wanted}
 		kept.StartedAt, kept.BegunAt = ago(aged(m.Intent.StartedAt, doubtTicks)), ago(aged(m.Intent.BegunAt, doubtTicks))
 		if !kept.UnderWay {
 			kept.BegunAt, kept.Newest = time.Time{}, 0
 		}
-		m.Intent = &kept
+		m.Intent = kept
 	}
 	if !m.WantedSince.IsZero() {
 		m.WantedSince = noon
 	}
-	if m.Watch != nil && m.Watch.Until.Before(noon) {
-		m.Watch = &watch{Until: noon, Unproven: m.Watch.Unproven}
+	if m.Watch.On() && m.Watch.Until.Before(noon) {
+		m.Watch = watch{Until: noon, Unproven: m.Watch.Unproven}
 	}
 	return m
 }
 
 // class orders versions by what a rule can ask of their number.
 func (m *memory) class(d displaced) (c int) {
-	if m.UnderWay() && d.Version > m.Intent.Newest {
+	if m.Intent.UnderWay && d.Version > m.Intent.Newest {
 		c++
 	}
 	if m.fresh > 0 && d.Version >= m.fresh {
@@ -290,7 +305,7 @@ func (m *memory) tidyVersions() {
 	compared := min(aged(m.ComparedAt, driftTicks), aged(m.RegeneratedAt, driftTicks))
 	for i, d := range all {
 		isOwn := m.Key != "" && d.Version == own
-		if m.UnderWay() && d.Version <= m.Intent.Newest {
+		if m.Intent.UnderWay && d.Version <= m.Intent.Newest {
 			known++
 		}
 		if d.Version < m.fresh {
@@ -308,10 +323,8 @@ func (m *memory) tidyVersions() {
 	if m.fresh > 0 {
 		m.fresh = older + 1
 	}
-	if m.UnderWay() {
-		kept := *m.Intent
-		kept.Newest = known
-		m.Intent = &kept
+	if m.Intent.UnderWay {
+		m.Intent.Newest = known
 	}
 	m.tidyComparison(compared)
 }
@@ -319,7 +332,7 @@ func (m *memory) tidyVersions() {
 // tidyComparison keeps the age of the last comparison only while it matters.
 func (m *memory) tidyComparison(age int) {
 	m.ComparedAt = ago(age)
-	if m.Key == "" || m.Watch != nil { // which a comparison ends
+	if m.Key == "" || m.Watch.On() { // which a comparison ends
 		m.ComparedAt = ago(driftTicks)
 	}
 	if m.Key == "" {
@@ -358,13 +371,13 @@ func (l *library) intern(m memory) uint32 {
 
 func (m memory) facts() facts {
 	f := facts{
-		own: none, doubt: m.InDoubt(), underWay: m.UnderWay(), watching: m.Watch != nil, wanted: !m.WantedSince.IsZero(),
+		own: none, doubt: m.Intent.Doubt, underWay: m.Intent.UnderWay, watching: m.Watch.On(), wanted: !m.WantedSince.IsZero(),
 		compared: toByte(aged(m.ComparedAt, driftTicks)), made: m.fresh > 0,
 	}
-	if m.Watch != nil {
+	if m.Watch.On() {
 		f.watch, f.unproven = toByte(int(m.Watch.Until.Sub(noon)/tick)), m.Watch.Unproven
 	}
-	if m.Intent != nil {
+	if m.Intent.Pending() {
 		f.doubtAge = toByte(aged(m.Intent.StartedAt, doubtTicks))
 	}
 	for _, d := range m.versions() {
@@ -401,7 +414,7 @@ func (m memory) traits(d displaced) uint16 {
 		return 0
 	}
 	return bit(m.Key != "" && d.Version == m.Version, 1) | 1<<2 | bit(d.Disclosed, 3) |
-		bit(m.UnderWay() && d.Version > m.Intent.Newest, laterBit) | bit(m.fresh > 0 && d.Version >= m.fresh, 5) |
+		bit(m.Intent.UnderWay && d.Version > m.Intent.Newest, laterBit) | bit(m.fresh > 0 && d.Version >= m.fresh, 5) |
 		bit(d.Cause == CauseRead, 6) | bit(d.Cause == CauseExternal, 7) | uint16(toByte(aged(d.RegeneratedAt, driftTicks)))<<8
 }
 
@@ -413,7 +426,7 @@ func (f facts) bytes(m memory) string {
 			b[4] |= 1 << i
 		}
 	}
-	if m.UnderWay() {
+	if m.Intent.UnderWay {
 		b = append(b, toByte(aged(m.Intent.BegunAt, doubtTicks)))
 	}
 	for _, n := range f.traits {
@@ -457,7 +470,7 @@ func renamed(m memory, to [keyCount]uint8) memory {
 	for _, d := range m.Displaced {
 		k := name(d.MAC)
 		if k == none {
-			k = gone(m.UnderWay() && d.Version > m.Intent.Newest)
+			k = gone(m.Intent.UnderWay && d.Version > m.Intent.Newest)
 		}
 		d.MAC = exploreMACs[k]
 		same := slices.IndexFunc(others, func(o displaced) bool { return keyOf(o.MAC) == k })
@@ -490,13 +503,12 @@ func (l *library) dueNow(at dueOf) dueWork {
 		return work
 	}
 	m := l.all[at.id]
-	keyOfVersion := map[int]uint8{}
+	leased := map[int]bool{}
 	for _, d := range m.versions() {
-		keyOfVersion[d.Version] = keyOf(d.MAC)
+		leased[d.Version] = at.leased.has(keyOf(d.MAC))
 	}
 	for _, w := range l.due(m.Record, situation{
-		policy: explorePolicy, asked: askedAt(at.asked, at.failed), turning: at.turning, now: noon,
-		leased: func(version int) bool { return at.leased.has(keyOfVersion[version]) },
+		policy: explorePolicy, asked: askedAt(at.asked, at.failed), turning: at.turning, now: noon, leased: leased,
 	}) {
 		switch w {
 		case WorkWanted:

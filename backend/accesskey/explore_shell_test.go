@@ -103,7 +103,7 @@ func (x *explorer) suffered(step string) string {
 
 // apply stores what an event makes of the record, and reports whether that succeeds. What
 // is known goes on in memory.
-func (x *explorer) apply(t *world, op uint8) (Finding, bool) {
+func (x *explorer) apply(t *world, op uint8) (string, bool) {
 	to, found := x.move(t.memory, op)
 	return found, x.save(t, to, to)
 }
@@ -160,7 +160,7 @@ func (x *explorer) takeAnswer(t *world, key uint8) (broken string) {
 	before := *x.known(t)
 	found, stored := x.apply(t, opAnsweredForReader+t.by*keyCount+key)
 	t.asked, t.askedFailed = uint8(askedOld), false
-	if found != Renewed {
+	if found == oldAnswer {
 		return ""
 	}
 	t.unnamed = false
@@ -194,7 +194,7 @@ func (x *explorer) get(t *world, answer uint8) (broken string, stored bool) {
 	found, stored := x.apply(t, opCompared+answer)
 	t.unnamed = false
 	switch {
-	case found == External && answer == t.cur && !t.foreign.has(answer):
+	case found == CauseExternal && answer == t.cur && !t.foreign.has(answer):
 		return "I6 own key called external", true
 	case wanted && !x.known(t).wanted:
 		return "I7 break-glass: rotate-key was answered without a POST", true

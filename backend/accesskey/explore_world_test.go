@@ -114,7 +114,7 @@ func (x *explorer) start(f faults) []world {
 	first, later := blank, blank
 	first.foreign = one(0)
 	first.memory = x.intern(memory{Record: Record{Salt: exploreSalt, Workspace: home}})
-	r, _ := Record{Salt: exploreSalt, Workspace: home}.answered(names[0], CauseRead, ago(driftTicks))
+	r := Record{Salt: exploreSalt, Workspace: home}.answered(names[0], CauseRead, ago(driftTicks))
 	later.memory = x.intern(memory{Record: r})
 	first.stored, later.stored = first.memory, later.memory
 	return []world{later, first}

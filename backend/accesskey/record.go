@@ -65,8 +65,9 @@ type Record struct {
 	// Displaced are versions that were the record until Graph named another key. Any of
 	// them may still be the tenant's key.
 	Displaced []displaced `json:"displaced,omitempty"`
-	Intent    *intent     `json:"intent"`
-	Watch     *watch      `json:"watch,omitempty"`
+	// Intent and Watch are zero if there are none.
+	Intent intent `json:"intent,omitzero"`
+	Watch  watch  `json:"watch,omitzero"`
 	// WantedSince is since when an operator has wanted a new key; zero if none does.
 	WantedSince time.Time `json:"wanted_since"`
 }
@@ -89,7 +90,7 @@ type displaced struct {
 
 // intent is stored before Graph is asked to regenerate the key, and removed with the
 // answer. It says that a regeneration is under way, or that it is in doubt which key is
-// the tenant's, or both.
+// the tenant's, or both. One that says neither is none.
 type intent struct {
 	// StartedAt is when the first regeneration began that no answer has followed.
 	StartedAt time.Time `json:"started_at"`
@@ -118,34 +119,14 @@ type watch struct {
 	Unproven bool `json:"unproven"`
 }
 
-// UnderWay reports whether a regeneration is under way.
-func (r Record) UnderWay() bool { return r.Intent != nil && r.Intent.UnderWay }
+// Pending reports whether there is an intent.
+func (i intent) Pending() bool { return i != intent{} }
 
-// InDoubt reports whether it is not known which key is the tenant's, because a
-// regeneration got neither an answer nor a proof that it was not carried out.
-func (r Record) InDoubt() bool { return r.Intent != nil && r.Intent.Doubt }
-
-// Started returns when the first regeneration began that no answer has followed, zero if
-// there is none.
-func (i *intent) Started() time.Time { return orZero(i).StartedAt }
-
-// Ends returns until when the mount is on watch at least, zero if it is not.
-func (w *watch) Ends() time.Time { return orZero(w).Until }
-
-// orZero returns what a pointer points to, a zero value if that is nothing.
-func orZero[T any](p *T) (value T) {
-	if p != nil {
-		value = *p
-	}
-	return value
-}
+// On reports whether the mount is on watch.
+func (w watch) On() bool { return w != watch{} }
 
 // newRecord returns the record of a mount that has had no key yet.
-func newRecord() Record {
-	salt := make([]byte, sha256.Size)
-	_, _ = rand.Read(salt) // never fails: see the documentation of crypto/rand
-	return Record{Salt: salt}
-}
+func newRecord() Record { return Record{Salt: []byte(rand.Text())} }
 
 // Fingerprint identifies the key to an operator who compares two readings of the status,
 // and is of no other use. It is "" if there is no key.

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,7 +119,7 @@ type Lease struct {
 // what has to happen first, or why nothing is handed out.
 func (s *Store) Lease(ctx context.Context, t Terms) (*Lease, error) {
 	l, err := s.lease(ctx, t, false)
-	if errors.Is(err, errNeedsLock) {
+	if l == nil && err == nil {
 		l, err = s.lease(ctx, t, true)
 	}
 	if err == nil && ctx.Err() != nil { // the reader has left
@@ -134,11 +132,8 @@ func (s *Store) Lease(ctx context.Context, t Terms) (*Lease, error) {
 // Withdraw ends a lease that has not reached its reader.
 func (s *Store) Withdraw(l *Lease) { s.ledger.Discard(s.storage, l.Record.Version, l.ID) }
 
-// errNeedsLock says that a lease changes the record.
-var errNeedsLock = errors.New("the lease changes the record")
-
 // lease hands out the key. If it has been handed out before, that changes nothing but the
-// ledger, and readers need not be alone.
+// ledger, and readers need not be alone. Otherwise those who are not get nothing, and no error.
 func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) {
 	_, unlock, err := s.known(ctx, alone)
 	defer unlock()
@@ -148,7 +143,7 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	unchanged := s.record.Disclosed && !s.dirty
 	switch {
 	case !unchanged && !alone:
-		return nil, errNeedsLock
+		return nil, nil
 	case s.closed.Load():
 		return nil, ErrClosed
 	case s.turning.Load():
@@ -158,12 +153,12 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	// handed out under the policy of another workspace.
 	p := *s.policy.Load()
 	rec := s.view()
-	d := decide(rec, t, p, s.asked, s.now())
-	if d.first != nil {
-		return nil, d.first
+	l, err := decide(rec, t, p, s.asked, s.now())
+	if err != nil {
+		return nil, err
 	}
-	l := &Lease{Record: rec.disclosed(), TTL: t.TTL, Short: d.short, Unconfirmed: d.unconfirmed}
-	if d.short {
+	l.Record, l.TTL = rec.disclosed(), t.TTL
+	if l.Short {
 		l.TTL = min(l.TTL, ShortTTL)
 	}
 	if l.ID, err = s.recordLease(ctx, rec.Version, l.TTL); err != nil {
@@ -171,13 +166,13 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	}
 	s.inAdvance.CompareAndSwap(int64(rec.Version), 0)
 	if unchanged {
-		return l, nil
+		return &l, nil
 	}
 	if err := s.save(ctx, l.Record, rec); err != nil {
-		s.Withdraw(l)
+		s.Withdraw(&l)
 		return nil, err
 	}
-	return l, nil
+	return &l, nil
 }
 
 // known returns the record as it concerns the configured workspace, and holds the lock,
@@ -189,18 +184,16 @@ func (s *Store) known(ctx context.Context, alone bool) (rec Record, unlock func(
 		switch {
 		case err != nil:
 			return Record{}, func() {}, err
-		case s.isLoaded():
-			return s.view(), unlock, nil
+		case s.record != nil && !s.record.ahead(s.now()) && (!s.record.Intent.UnderWay || s.flying.Load()):
+			return s.view(), unlock, nil // it is known, and nothing in it has to be corrected
 		}
 		unlock()
 	}
 	if unlock, err = s.lock.Write(ctx); err != nil {
 		return Record{}, func() {}, err
 	}
-	if err := s.load(ctx); err != nil {
-		return Record{}, unlock, err
-	}
-	return s.view(), unlock, nil
+	rec, err = s.load(ctx)
+	return rec, unlock, err
 }
 
 // recordLease records a lease and returns its id. If one is reserved that is as wanted, it is
@@ -212,10 +205,6 @@ func (s *Store) recordLease(ctx context.Context, version int, ttl time.Duration)
 		}
 		s.Withdraw(l)
 	}
-	return s.add(ctx, version, ttl)
-}
-
-func (s *Store) add(ctx context.Context, version int, ttl time.Duration) (id string, err error) {
 	return s.ledger.Add(ctx, s.storage, version, s.now().Add(ttl+lease.Grace))
 }
 
@@ -232,17 +221,14 @@ func (s *Store) Unreserve() {
 // core asks once only for a lease that it could not register.
 func (s *Store) Revoke(ctx context.Context, version int, id string) (mayBeLast bool, err error) {
 	rec, err := s.Record(ctx)
-	switch {
-	case errors.Is(err, ErrUnreadable):
-		return false, s.ledger.Remove(ctx, s.storage, version, id)
-	case err != nil:
+	if err != nil && !errors.Is(err, ErrUnreadable) {
 		s.ledger.Discard(s.storage, version, id)
 		return true, err
-	case !rec.mayLive(version): // its records are dropped as a whole
-		return false, nil
-	default:
-		return true, s.ledger.Remove(ctx, s.storage, version, id)
 	}
+	if err == nil && !rec.mayLive(version) { // its records are dropped as a whole
+		return false, nil
+	}
+	return err == nil, s.ledger.Remove(ctx, s.storage, version, id)
 }
 
 // Record returns the record as it concerns the configured workspace. Without a
@@ -254,30 +240,25 @@ func (s *Store) Record(ctx context.Context) (Record, error) {
 }
 
 // Due returns what the engine has to do with the key, the most urgent first.
-func (s *Store) Due(ctx context.Context) (Record, []string, error) {
+func (s *Store) Due(ctx context.Context) (rec Record, work []string, err error) {
 	rec, unlock, err := s.known(ctx, false)
 	defer unlock()
-	if err != nil {
-		return Record{}, nil, err
+	if err == nil {
+		work, err = s.due(ctx, rec)
 	}
-	work, err := s.due(ctx, rec)
 	return rec, work, err
 }
 
 // due is what there is to do with a record. The caller holds a lock.
-func (s *Store) due(ctx context.Context, rec Record) ([]string, error) {
-	live := map[int]bool{} // the versions that may be the tenant's, and whether they are leased
+func (s *Store) due(ctx context.Context, rec Record) (work []string, err error) {
+	leased := map[int]bool{} // of the versions that may be the tenant's
 	for _, d := range rec.versions() {
-		held, err := s.ledger.Held(ctx, s.storage, d.Version, s.now())
-		if err != nil {
+		if leased[d.Version], err = s.ledger.Held(ctx, s.storage, d.Version, s.now()); err != nil {
 			return nil, err
 		}
-		live[d.Version] = held
 	}
-	return due(rec, situation{
-		policy: *s.policy.Load(), leased: func(version int) bool { return live[version] }, asked: s.asked,
-		turning: s.turning.Load() || s.closed.Load(), now: s.now(),
-	}), nil
+	turning := s.turning.Load() || s.closed.Load()
+	return due(rec, situation{policy: *s.policy.Load(), leased: leased, asked: s.asked, turning: turning, now: s.now()}), nil
 }
 
 // Live returns the number of live leases on the current key.
@@ -326,10 +307,8 @@ type Event struct {
 	Policy Policy // Configured
 	Key    string // Answered, Compared: as Graph has named it
 	Cause  string // Answered: why the key was regenerated
-	// Awaited says of an answer that readers wait for it, and TTL how long the lease of one
-	// of them will be, 0 if that is not known.
-	Awaited bool
-	TTL     time.Duration
+	// TTL is how long the lease of a reader will be who waits for an answer, 0 if none does.
+	TTL time.Duration
 	// Posts is what the store's method returned when a comparison began, and Workspace
 	// whose Graph was asked.
 	Posts     int64
@@ -356,12 +335,12 @@ const (
 	Turned     = "turned"     // it has been left, or stays
 )
 
-// Apply stores what an event makes of the record, and returns that, and what an answer or a
-// comparison has shown. Events from Configured on are remembered, not stored, and never
+// Apply stores what an event makes of the record, and returns that, and what a comparison has
+// shown. Events from Configured on are remembered, not stored, and never
 // fail. The error is ErrNotDue for an attempt whose reason has gone,
 // and ErrOvertaken for a comparison that says nothing. If storage fails, what the event has
 // made known is kept in memory.
-func (s *Store) Apply(ctx context.Context, e Event) (Record, Finding, error) {
+func (s *Store) Apply(ctx context.Context, e Event) (Record, string, error) {
 	if s.opens(ctx, e) {
 		return Record{}, "", nil
 	}
@@ -382,12 +361,14 @@ func (s *Store) Apply(ctx context.Context, e Event) (Record, Finding, error) {
 		return rec, "", err
 	}
 	var reserved sync.WaitGroup
-	if e.Awaited && e.TTL != 0 && next.Version > rec.newest() { // else a comparison has found the key
+	if e.TTL != 0 && next.Version > rec.newest() { // else a comparison has found the key
+		next = next.disclosed() // which spares those who wait a write
+		s.inAdvance.Store(int64(next.Version))
 		reserved.Go(func() { s.reserve(ctx, next, e.TTL) })
 	}
 	err = s.keep(ctx, e, rec, next)
 	reserved.Wait()
-	return s.seen(next), finding, err
+	return s.view(), finding, err
 }
 
 // reservedFor is how long a lease is reserved. Its record ends in the time of a lease that
@@ -398,10 +379,10 @@ const reservedFor = time.Second
 // being stored. If the process dies between the two, nobody has the lease, nor the version
 // that it is on: see found.
 func (s *Store) reserve(ctx context.Context, next Record, ttl time.Duration) {
-	if next.Watch != nil {
+	if next.Watch.On() {
 		ttl = min(ttl, ShortTTL)
 	}
-	if id, err := s.add(ctx, next.Version, ttl); err == nil { // else the reader tries again
+	if id, err := s.recordLease(ctx, next.Version, ttl); err == nil { // else the reader tries again
 		s.reserved.Store(&Lease{Record: next, TTL: ttl, ID: id})
 	}
 }
@@ -438,30 +419,23 @@ func (s *Store) keep(ctx context.Context, e Event, rec, next Record) error {
 		unstored = rec
 	}
 	err := s.save(ctx, next, unstored)
-	s.flying.Store(s.record.UnderWay())
-	if s.record.Version != rec.Version {
-		s.inAdvance.Store(0)
-		if e.Awaited {
-			s.inAdvance.Store(int64(next.Version))
-		}
-	}
+	s.flying.Store(s.record.Intent.UnderWay)
 	return err
 }
 
 // step is the transition for an event.
-func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, found Finding, err error) {
+func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, found string, err error) {
 	next, now := rec, s.now()
 	switch e.Kind {
 	case Begun:
-		if err := s.stillDue(ctx, rec, e.OnlyIf); err != nil {
-			return rec, "", err
+		if e.OnlyIf != "" {
+			if work, err := s.due(ctx, rec); err != nil || !slices.Contains(work, e.OnlyIf) {
+				return rec, "", cmp.Or(err, ErrNotDue)
+			}
 		}
 		next = rec.begin(now)
 	case Answered:
-		next, found = rec.answered(e.Key, e.Cause, now)
-		if e.Awaited && found == Renewed {
-			next = next.disclosed() // which spares those who wait a write
-		}
+		next = rec.answered(e.Key, e.Cause, now)
 	case Refused:
 		next = rec.refused()
 	case Lost:
@@ -469,7 +443,7 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 	case Wanted:
 		next = rec.wanted(now)
 	case Compared, Unnamed:
-		if e.Posts != s.posts.Load() || e.Workspace != (Workspace{}) && e.Workspace != s.policy.Load().Workspace {
+		if e.Posts != s.posts.Load() || e.Workspace != s.policy.Load().Workspace {
 			return rec, "", ErrOvertaken
 		}
 		s.asked = asked{at: now, failed: e.Kind == Unnamed}
@@ -492,59 +466,33 @@ func (s *Store) step(ctx context.Context, rec Record, e Event) (next Record, fou
 // doubt. The clock does not show that: two events can have the same time.
 func (s *Store) Posts() int64 { return s.posts.Load() }
 
-func (s *Store) stillDue(ctx context.Context, rec Record, work string) error {
-	if work == "" {
-		return nil
+// load loads the record if it is not known, corrects it, and returns the view of it. The caller
+// holds the write lock.
+func (s *Store) load(ctx context.Context) (Record, error) {
+	rec, isNew := newRecord(), s.record == nil
+	if !isNew {
+		rec = *s.record
+	} else if _, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable); err != nil {
+		return Record{}, err
 	}
-	found, err := s.due(ctx, rec)
-	if err == nil && !slices.Contains(found, work) {
-		err = ErrNotDue
-	}
-	return err
-}
-
-// load loads the record if it is not known, and corrects it. The caller holds the write lock.
-func (s *Store) load(ctx context.Context) error {
-	isNew := s.record == nil
-	if isNew {
-		rec := newRecord()
-		if _, err := store.Load(ctx, s.storage, StorageKey, &rec, ErrUnreadable); err != nil {
-			return err
-		}
-		s.record = &rec
-	}
-	rec := *s.record
-	if (isNew || rec.UnderWay()) && !s.flying.Load() {
+	if (isNew || rec.Intent.UnderWay) && !s.flying.Load() {
 		rec = rec.found(s.now())
 	}
 	if rec.ahead(s.now()) {
 		rec, s.dirty = rec.sane(s.now()), true
 	}
 	s.record = &rec
-	return nil
+	return s.view(), nil
 }
 
-// isLoaded reports whether the record is known, and nothing in it has to be corrected. The
-// caller holds a lock.
-func (s *Store) isLoaded() bool {
-	return s.record != nil && !s.record.ahead(s.now()) && (!s.record.UnderWay() || s.flying.Load())
-}
-
-// view returns the record, which is known, as it concerns the configured workspace. The
-// caller holds a lock.
+// view returns the record, which is known, as it concerns the configured workspace. A key
+// that was disclosed in advance, and that no reader has, is not disclosed. The caller holds
+// a lock.
 func (s *Store) view() Record {
-	rec := s.seen(*s.record)
+	rec := *s.record
+	rec.Disclosed = rec.Disclosed && s.inAdvance.Load() != int64(rec.Version)
 	if to := s.policy.Load().Workspace; to != (Workspace{}) {
 		rec = rec.turnedAway(to, s.now())
-	}
-	return rec
-}
-
-// seen returns a record as this process knows it to be: a key that was disclosed in
-// advance, and that no reader has, is not disclosed.
-func (s *Store) seen(rec Record) Record {
-	if s.inAdvance.Load() == int64(rec.Version) {
-		rec.Disclosed = false
 	}
 	return rec
 }
@@ -557,14 +505,12 @@ func (s *Store) healed(ctx context.Context) (Record, error) {
 	if err != nil || entry == nil {
 		return newRecord(), err
 	}
-	var salvaged struct{ Version, Newest json.RawMessage }
+	var salvaged struct{ Version, Newest json.Number }
 	_ = json.Unmarshal(entry.Value, &salvaged) // what is damaged stays 0
+	version, _ := salvaged.Version.Int64()
+	newest, _ := salvaged.Newest.Int64()
 	rec := newRecord()
-	for _, raw := range []json.RawMessage{salvaged.Version, salvaged.Newest} {
-		n, _ := strconv.Atoi(strings.Trim(string(raw), `" `))
-		rec.Version = max(rec.Version, n)
-	}
-	rec.Version = cmp.Or(rec.Version, int(s.now().Unix()))
+	rec.Version = int(cmp.Or(max(0, version, newest), s.now().Unix()))
 	rec.Newest, rec.Workspace = rec.Version, s.policy.Load().Workspace
 	s.dirty = true
 	return rec.onWatch(s.now(), true), nil

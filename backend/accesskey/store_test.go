@@ -38,6 +38,7 @@ type rig struct {
 	storage *storagetest.Storage
 	store   *accesskey.Store
 	now     time.Time
+	at      accesskey.Workspace // that is configured
 }
 
 func newRig(t *testing.T) *rig {
@@ -54,10 +55,11 @@ func (r *rig) restart() {
 
 func (r *rig) configure(p accesskey.Policy) {
 	r.t.Helper()
+	r.at = p.Workspace
 	r.apply(accesskey.Event{Kind: accesskey.Configured, Policy: p})
 }
 
-func (r *rig) apply(e accesskey.Event) (accesskey.Record, accesskey.Finding) {
+func (r *rig) apply(e accesskey.Event) (accesskey.Record, string) {
 	r.t.Helper()
 	rec, finding, err := r.store.Apply(r.t.Context(), e)
 	require.NoError(r.t, err)
@@ -68,7 +70,7 @@ func (r *rig) apply(e accesskey.Event) (accesskey.Record, accesskey.Finding) {
 func (r *rig) happen(kinds ...string) {
 	r.t.Helper()
 	for _, kind := range kinds {
-		r.apply(accesskey.Event{Kind: kind, Posts: r.store.Posts()})
+		r.apply(accesskey.Event{Kind: kind, Posts: r.store.Posts(), Workspace: r.at})
 	}
 }
 
@@ -78,9 +80,9 @@ func (r *rig) fails(want error, e accesskey.Event) {
 	require.ErrorIs(r.t, err, want)
 }
 
-func (r *rig) compared(key string) accesskey.Finding {
+func (r *rig) compared(key string) string {
 	r.t.Helper()
-	_, finding := r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts()})
+	_, finding := r.apply(accesskey.Event{Kind: accesskey.Compared, Key: key, Posts: r.store.Posts(), Workspace: r.at})
 	return finding
 }
 
@@ -242,9 +244,9 @@ func TestWatchOutlivesTheConfiguration(t *testing.T) {
 	r.configure(accesskey.Policy{Workspace: abroad})
 	r.regenerated("b")
 	r.configure(accesskey.Policy{Workspace: home})
-	require.NotNil(t, r.record().Watch)
+	require.NotZero(t, r.record().Watch)
 	r.regenerated("c")
-	require.NotNil(t, r.record().Watch)
+	require.NotZero(t, r.record().Watch)
 }
 
 func TestLeaseThatCannotBeStored(t *testing.T) {
@@ -339,7 +341,7 @@ func TestLeasesOnADisplacedVersionStay(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
 	held := r.lease(shared)
-	require.Equal(t, accesskey.External, r.compared("x"))
+	require.Equal(t, accesskey.CauseExternal, r.compared("x"))
 	require.NoError(t, r.store.Prune(t.Context()))
 	require.Equal(t, accesskey.Returned, r.compared("a"))
 	require.Equal(t, 1, r.live())
@@ -409,10 +411,10 @@ func TestApplySaysWhatItHasMadeOfTheRecord(t *testing.T) {
 	r := newRig(t)
 	r.regenerated("a")
 	r.happen(accesskey.Wanted, accesskey.Begun)
-	require.True(t, r.record().UnderWay())
-	rec, finding := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
+	require.True(t, r.record().Intent.UnderWay)
+	rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseManual})
 	require.Equal(t, 2, rec.Version)
-	require.Equal(t, accesskey.Renewed, finding)
+	require.Zero(t, rec.Intent)
 	require.Empty(t, r.due())
 	r.restart()
 	require.Equal(t, 2, r.record().Version)
@@ -431,8 +433,8 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	before := r.store.Posts()
 	overtaken := func() {
 		t.Helper()
-		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Posts: before})
-		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Posts: before})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Compared, Key: "a", Posts: before, Workspace: home})
+		r.fails(accesskey.ErrOvertaken, accesskey.Event{Kind: accesskey.Unnamed, Posts: before, Workspace: home})
 	}
 	r.happen(accesskey.Begun)
 	overtaken()
@@ -445,7 +447,7 @@ func TestComparisonThatARegenerationHasOvertaken(t *testing.T) {
 	before = r.store.Posts()
 	r.happen(accesskey.Lost)
 	overtaken()
-	require.True(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.Doubt)
 	r.refused(accesskey.ErrCompareFirst, shared)
 	r.now = r.now.Add(-time.Hour) // the clock was put back
 	require.Equal(t, accesskey.Unchanged, r.compared("b"))
@@ -461,12 +463,12 @@ func TestIntentThatCannotBeStored(t *testing.T) {
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Begun})
 		require.Equal(t, time.Hour, r.lease(shared).TTL)
 		r.restart()
-		require.Nil(t, r.record().Intent, "it was corrected before the key was leased")
+		require.Zero(t, r.record().Intent, "it was corrected before the key was leased")
 
 		r.fail(carriedOut)
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Begun})
 		r.restart()
-		require.Equal(t, carriedOut, r.record().InDoubt(), "another process knows only what is stored")
+		require.Equal(t, carriedOut, r.record().Intent.Doubt, "another process knows only what is stored")
 	}
 }
 
@@ -481,8 +483,8 @@ func TestRefusalThatCannotBeStored(t *testing.T) {
 		r.fails(storagetest.ErrBroken, accesskey.Event{Kind: accesskey.Refused})
 		require.Equal(t, time.Hour, r.lease(shared).TTL)
 		r.restart()
-		require.Nil(t, r.record().Intent)
-		require.Nil(t, r.record().Watch)
+		require.Zero(t, r.record().Intent)
+		require.Zero(t, r.record().Watch)
 	}
 }
 
@@ -510,8 +512,8 @@ func TestAnswerThatCannotBeStored(t *testing.T) {
 
 	r = answered()
 	r.restart()
-	require.True(t, r.record().InDoubt())
-	require.Equal(t, accesskey.Recovered, r.compared("b"))
+	require.True(t, r.record().Intent.Doubt)
+	require.Equal(t, accesskey.CauseRecovered, r.compared("b"))
 
 	r = answered()
 	r.happen(accesskey.Refused) // changes nothing, and stores what is known
@@ -525,13 +527,13 @@ func TestAttemptBeginsOnlyWhileItsReasonHolds(t *testing.T) {
 	held := r.lease(shared)
 	retire := accesskey.Event{Kind: accesskey.Begun, OnlyIf: accesskey.WorkRetire}
 	r.fails(accesskey.ErrNotDue, retire)
-	require.Nil(t, r.record().Intent)
+	require.Zero(t, r.record().Intent)
 	require.NoError(t, r.revoke(held))
 	r.store.Forget()
 	r.storage.FailWhen(storagetest.Nth(1, "list", lease.Prefix))
 	r.fails(storagetest.ErrBroken, retire)
 	r.apply(retire)
-	require.True(t, r.record().UnderWay())
+	require.True(t, r.record().Intent.UnderWay)
 }
 
 func TestDueLooksAtTheLeases(t *testing.T) {
@@ -559,7 +561,9 @@ func TestDisclosureInAdvance(t *testing.T) {
 	answered := func(t *testing.T) *rig {
 		r := newRig(t)
 		r.happen(accesskey.Begun)
-		rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, Awaited: true})
+		r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix)) // so that no lease is recorded in advance
+		rec, _ := r.apply(accesskey.Event{Kind: accesskey.Answered, Key: "a", Cause: accesskey.CauseRead, TTL: time.Hour})
+		require.Zero(t, r.live())
 		require.False(t, rec.Disclosed)
 		require.Equal(t, rec, r.record())
 		require.Empty(t, r.due())
@@ -574,8 +578,9 @@ func TestDisclosureInAdvance(t *testing.T) {
 	})
 	t.Run("no lease follows", func(t *testing.T) {
 		r := answered(t)
-		r.storage.FailWhen(storagetest.Nth(1, "put", lease.Prefix))
+		r.storage.FailWhen(func(op, _ string) bool { return op == "put" })
 		r.refused(storagetest.ErrBroken, shared)
+		r.storage.FailWhen(nil)
 		require.False(t, r.record().Disclosed)
 		r.now = r.now.Add(10 * time.Minute)
 		r.compared("a")
@@ -604,7 +609,7 @@ func TestDisclosureInAdvance(t *testing.T) {
 
 // The lease of a reader who waits is recorded while the new key is being stored.
 func TestLeaseInAdvance(t *testing.T) {
-	answer := accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseRead, Awaited: true, TTL: time.Hour}
+	answer := accesskey.Event{Kind: accesskey.Answered, Key: "b", Cause: accesskey.CauseRead, TTL: time.Hour}
 	fresh := accesskey.Terms{TTL: time.Hour, Fresh: 2}
 	under := func(t *testing.T) *rig {
 		r := newRig(t)
@@ -716,10 +721,10 @@ func TestForgetReadsWhatAnotherNodeHasWritten(t *testing.T) {
 
 	r.happen(accesskey.Begun)
 	r.store.Forget()
-	require.True(t, r.record().UnderWay(), "the regeneration is of this process")
-	require.False(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.UnderWay, "the regeneration is of this process")
+	require.False(t, r.record().Intent.Doubt)
 	r.restart()
-	require.True(t, r.record().InDoubt())
+	require.True(t, r.record().Intent.Doubt)
 }
 
 // Readers of keys that were handed out before and of such that were not, and whoever looks
@@ -734,7 +739,7 @@ func TestReadersBesideForget(t *testing.T) {
 				if i == 0 && n%10 == 0 {
 					_, _, err := r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Begun})
 					require.NoError(t, err)
-					_, _, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), Awaited: n%20 == 0})
+					_, _, err = r.store.Apply(t.Context(), accesskey.Event{Kind: accesskey.Answered, Key: fmt.Sprint(n), TTL: map[bool]time.Duration{true: time.Hour}[n%20 == 0]})
 					require.NoError(t, err)
 				}
 				if l, err := r.store.Lease(t.Context(), shared); err == nil {
@@ -796,6 +801,24 @@ func uses(s *accesskey.Store) map[string]func(context.Context) error {
 	}
 }
 
+// Where there is neither an intent nor a watch, nothing of them is stored, which each version
+// reads as it reads the null of those before.
+func TestRecordWithoutIntent(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	entry, err := r.storage.Get(t.Context(), accesskey.StorageKey)
+	require.NoError(t, err)
+	require.NotContains(t, string(entry.Value), "intent")
+	require.NotContains(t, string(entry.Value), "watch")
+	want := r.record()
+
+	entry.Value = append([]byte(`{"intent":null,"watch":null,`), entry.Value[1:]...)
+	require.NoError(t, r.storage.Put(t.Context(), entry))
+	r.restart()
+	require.Equal(t, want, r.record())
+	r.lease(shared)
+}
+
 // A damaged record is never quoted. It blocks no revocation, and rotate-key begins anew,
 // under a version that is higher than any before.
 func TestUnreadableRecord(t *testing.T) {
@@ -827,7 +850,7 @@ func TestUnreadableRecord(t *testing.T) {
 		r.happen(accesskey.Wanted)
 		r.restart()
 		require.Equal(t, version, r.record().Version)
-		require.NotNil(t, r.record().Watch, "an older regeneration may still be carried out")
+		require.NotZero(t, r.record().Watch, "an older regeneration may still be carried out")
 		require.Contains(t, r.due(), accesskey.WorkWanted)
 		require.Equal(t, version+1, r.regenerated("b").Version)
 		r.compared("b")
@@ -849,9 +872,9 @@ func TestClockThatWasAhead(t *testing.T) {
 			if restarts {
 				r.restart()
 			}
-			require.True(t, r.record().InDoubt())
+			require.True(t, r.record().Intent.Doubt)
 			require.Equal(t, right, r.record().RegeneratedAt)
-			require.Equal(t, right.Add(2*time.Minute), r.record().Watch.Ends())
+			require.Equal(t, right.Add(2*time.Minute), r.record().Watch.Until)
 			require.Contains(t, r.due(), accesskey.WorkSettle)
 			r.refused(accesskey.ErrCompareFirst, shared)
 			r.happen(accesskey.Unnamed)
@@ -886,9 +909,9 @@ func TestOutcomeThatCannotBeApplied(t *testing.T) {
 			_, _, err := r.store.Apply(ended, accesskey.Event{Kind: kind, Key: "b"})
 			require.ErrorIs(t, err, context.Canceled)
 			rec := r.record()
-			require.False(t, rec.UnderWay())
-			require.True(t, rec.InDoubt())
-			require.NotNil(t, rec.Watch)
+			require.False(t, rec.Intent.UnderWay)
+			require.True(t, rec.Intent.Doubt)
+			require.NotZero(t, rec.Watch)
 		})
 	}
 }

@@ -85,7 +85,12 @@ type flight struct {
 // time. The error is the work's own, ErrUnderWay, ErrNotBegun, or the context's.
 func (g *Group) Share(ctx context.Context, o Order, work func(context.Context) error) (release func(), err error) {
 	f := g.enter(ctx, o, work)
-	release = sync.OnceFunc(func() { g.release(f) })
+	release = sync.OnceFunc(func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		f.waiters--
+		g.next()
+	})
 	if err = g.wait(ctx, f); err != nil {
 		release()
 	}
@@ -172,14 +177,6 @@ func (g *Group) run(f *flight) {
 	defer g.mu.Unlock()
 	f.over = true
 	close(f.done)
-	g.next()
-}
-
-// release says that a waiter needs a flight no longer.
-func (g *Group) release(f *flight) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f.waiters--
 	g.next()
 }
 

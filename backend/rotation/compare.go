@@ -97,11 +97,11 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event, requestID stri
 		}
 	case accesskey.Stale:
 		result = health.DriftStale
-	case accesskey.External:
+	case accesskey.CauseExternal:
 		result = health.DriftExternal
 		hclog.FromContext(ctx).Warn("the deployment access key has been regenerated outside the engine", args...)
 		m.Events.SendOfKey(ctx, event.KeyDrift, rec.Version)
-	case accesskey.Recovered:
+	case accesskey.CauseRecovered:
 		hclog.FromContext(ctx).Warn("Graph names an unknown deployment access key after a regeneration without an answer: it is the engine's own, or was made elsewhere", args...)
 	case accesskey.Returned:
 		hclog.FromContext(ctx).Warn("Graph names a deployment access key again that it had replaced by another one", args...)

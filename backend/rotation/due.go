@@ -55,7 +55,7 @@ func (m *Manager) RunDue(ctx context.Context) error {
 	m.tell(ctx, accesskey.Reopened)
 	number := m.Health.Connection()
 	idle, rec, err := m.runDue(ctx, upkeep...)
-	if idle == nil || rec.Key != "" || rec.InDoubt() || rec.Watch != nil {
+	if idle == nil || rec.Key != "" || rec.Intent.Doubt || rec.Watch.On() {
 		return err
 	}
 	return m.lookIn(ctx, idle, number, rec)
@@ -82,7 +82,7 @@ func (m *Manager) runDue(ctx context.Context, jobs ...job) (idle *config.Connect
 	m.noticeMissed(ctx, conn.Config, rec)
 	for _, j := range jobs {
 		compares := j.kind == health.Comparison
-		atOnce := j == breakGlass || compares && rec.Watch != nil // on watch, and in doubt, at each tick
+		atOnce := j == breakGlass || compares && rec.Watch.On() // on watch, and in doubt, at each tick
 		switch {
 		case !slices.Contains(due, j.work), !atOnce && !m.Health.Allowed(ctx, j.kind, conn.Graph.Probe):
 			continue

@@ -57,7 +57,7 @@ func TestRunDueDoesEachKindOfWork(t *testing.T) {
 			require.Equal(t, w.name, r.due()[0])
 			r.runDue()
 			require.Equal(t, w.cause, r.record().Cause)
-			require.Nil(t, r.record().Intent)
+			require.Zero(t, r.record().Intent)
 			require.Equal(t, w.posts, r.posts())
 			require.False(t, r.works(held))
 			require.Empty(t, r.due())

@@ -70,7 +70,7 @@ func (a attempt) criticalSection(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.work == "" && before.MadeSince(a.asks.Fresh-1) {
+	if before.Fresh(a.asks.Fresh) {
 		return nil // other work, for which it had to wait, has made a key for the reader
 	}
 	if !a.urgent() {
@@ -131,7 +131,7 @@ func (a attempt) prepare(ctx context.Context, conn *config.Connection, rec acces
 	}
 	failure := a.ask(ctx, conn, a.Health.Connection(), nil) // it has been allowed to try
 	remote, ok := errors.AsType[*graph.Error](failure)
-	switch young := rec.InDoubt() && a.Now().Sub(rec.Intent.Started()) < accesskey.DoubtFor; {
+	switch young := rec.Intent.Doubt && a.Now().Sub(rec.Intent.StartedAt) < accesskey.DoubtFor; {
 	case ok && remote.NamesNoKey() && rec.Key == "":
 		return nil // the first key of a tenant
 	case ok && remote.Signed && a.Rank == flight.Retirement && !young:
@@ -161,7 +161,7 @@ func (a attempt) begin(ctx context.Context) error {
 }
 
 // outcome tells the store of the key what has become of a regeneration.
-func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, accesskey.Finding, error) {
+func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, string, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
 	defer cancel()
 	return a.Keys.Apply(ctx, e)
@@ -170,13 +170,15 @@ func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Reco
 // answered stores the new key. An answer with a key from before the regeneration proves
 // nothing.
 func (a attempt) answered(ctx context.Context, key, requestID string) (accesskey.Record, error) {
-	awaited := a.Purpose == accesskey.CauseRead && a.Flights.Waiters(accesskey.CauseRead) > 0
-	rec, finding, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, Awaited: awaited, TTL: a.asks.TTL})
+	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
+		a.asks.TTL = 0 // all readers have left
+	}
+	rec, _, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, TTL: a.asks.TTL})
 	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
 	switch {
-	case err == nil && finding == accesskey.OldAnswer:
+	case err == nil && rec.Intent.Doubt:
 		_ = a.compare(ctx) // the work may have been done
 		err = &UnsettledError{&graph.Error{
 			Op: graph.OpRegenerate, Kind: graph.Unreadable, RequestID: requestID,

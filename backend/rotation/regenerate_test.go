@@ -43,7 +43,7 @@ func TestStorageFailureAfterTheRequestNeverServesTheOldKey(t *testing.T) {
 			cause := accesskey.CauseRead
 			if restart {
 				r.restart()
-				require.True(t, r.record().InDoubt())
+				require.True(t, r.record().Intent.Doubt)
 				cause = accesskey.CauseRecovered
 			}
 			answer := r.obtain(shared)
@@ -52,7 +52,7 @@ func TestStorageFailureAfterTheRequestNeverServesTheOldKey(t *testing.T) {
 			require.Equal(t, 2, r.posts())
 			require.Equal(t, cause, r.record().Cause)
 			require.Equal(t, restart, answer.Lease.Short)
-			require.Nil(t, r.record().Intent)
+			require.Zero(t, r.record().Intent)
 		})
 	}
 }
@@ -166,7 +166,7 @@ func TestRefusalLeavesTheKeyTrusted(t *testing.T) {
 			c.fault.Operation = graphtest.Regenerate
 			r.sim.Inject(c.fault)
 			require.ErrorContains(t, r.fails(alone), strings.TrimSuffix(c.says, graph.Permission))
-			require.Nil(t, r.record().Intent)
+			require.Zero(t, r.record().Intent)
 			report := r.report()
 			require.Equal(t, accesskey.CauseRead, report.LastErrorCause)
 			require.Contains(t, report.LastError, c.says)
@@ -191,7 +191,7 @@ func TestStorageFailureWhenAnIntentIsWithdrawn(t *testing.T) {
 	require.ErrorContains(t, r.fails(alone), "403")
 	require.Equal(t, keyIn(held), keyIn(r.obtain(shared)))
 	r.restart()
-	require.False(t, r.record().InDoubt(), "a lease stores what is known first")
+	require.False(t, r.record().Intent.Doubt, "a lease stores what is known first")
 }
 
 func TestSignInFailureLeavesNoIntent(t *testing.T) {
@@ -199,7 +199,7 @@ func TestSignInFailureLeavesNoIntent(t *testing.T) {
 	r.restart() // no token yet
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Token, Status: 401, Code: "7000222"})
 	require.ErrorContains(t, r.fails(alone), "AADSTS7000222")
-	require.Nil(t, r.record().Intent)
+	require.Zero(t, r.record().Intent)
 	require.Zero(t, r.posts())
 }
 

@@ -67,11 +67,11 @@ func (s *State) Fields() []field.Spec {
 		field.IfKnown("cause", framework.TypeString, "Why the current key was made: read, rotation (schedule), manual (rotate-key), retired (the key before it had to end), external (made elsewhere) or recovered (found after a regeneration without an answer, and perhaps the engine's own).", field.Text(s.Record.Cause)),
 		field.Always("disclosed", framework.TypeBool, "Whether the current key has ever been handed out.", s.Record.Disclosed),
 		field.IfKnown("fingerprint", framework.TypeString, "Salted HMAC of the current key, to tell keys apart.", field.Text(s.Record.Fingerprint())),
-		field.Always("intent_pending", framework.TypeBool, "Whether the outcome of a regeneration is not known yet.", s.Record.Intent != nil),
-		field.Always("on_watch", framework.TypeBool, "Whether leases are short, because a regeneration without an answer may still be carried out, or a key that Graph has named is to be confirmed.", s.Record.Watch != nil),
-		field.IfKnown("watch_until", framework.TypeTime, "Until when leases are short at least; it ends with the next comparison that finds the current key.", field.Time(s.Record.Watch.Ends())),
+		field.Always("intent_pending", framework.TypeBool, "Whether the outcome of a regeneration is not known yet.", s.Record.Intent.Pending()),
+		field.Always("on_watch", framework.TypeBool, "Whether leases are short, because a regeneration without an answer may still be carried out, or a key that Graph has named is to be confirmed.", s.Record.Watch.On()),
+		field.IfKnown("watch_until", framework.TypeTime, "Until when leases are short at least; it ends with the next comparison that finds the current key.", field.Time(s.Record.Watch.Until)),
 		field.IfKnown("wanted_since", framework.TypeTime, "Since when an operator has wanted a new key (rotate-key). The engine goes on until Graph has answered with one.", field.Time(s.Record.WantedSince)),
-		field.IfKnown("intent_started_at", framework.TypeTime, "When the first regeneration began that has had no answer since.", field.Time(s.Record.Intent.Started())),
+		field.IfKnown("intent_started_at", framework.TypeTime, "When the first regeneration began that has had no answer since.", field.Time(s.Record.Intent.StartedAt)),
 
 		// The work with Graph.
 		field.Always("consecutive_failures", framework.TypeInt, "Number of regenerations that have failed since the last success.", s.Report.Failures),
@@ -116,7 +116,7 @@ type verdict struct {
 var verdicts = []verdict{
 	{"failing: entries of the storage cannot be decoded, see unreadable", func(s *State) bool { return len(s.Unreadable) > 0 }},
 	{"unconfigured: write tenant_id, client_id and a credential to config", func(s *State) bool { return s.Config == nil }},
-	{"failing: it is not known which key is the tenant's, and Graph does not say, see last_error", func(s *State) bool { return s.Record.InDoubt() }},
+	{"failing: it is not known which key is the tenant's, and Graph does not say, see last_error", func(s *State) bool { return s.Record.Intent.Doubt }},
 	{"failing: the key could not be regenerated, see last_error", func(s *State) bool { return s.Report.Failures > 0 }},
 	{"failing: the app's own credential could not be rotated, see root_last_error", func(s *State) bool { return s.Config.Root.Failures > 0 }},
 	{"attention: Graph cannot be asked which key is the tenant's, and what is shared is unchecked, see drift_error", func(s *State) bool { return s.Report.DriftResult == health.DriftUnknown }},
