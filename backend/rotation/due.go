@@ -38,7 +38,7 @@ var (
 	farewell   = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Farewell}}
 	breakGlass = job{accesskey.WorkWanted, health.Rotation, flight.Order{Purpose: accesskey.CauseManual, Rank: flight.BreakGlass, Keep: true}}
 
-	// upkeep is what the engine does by itself, in this order. Unlike that of the status it
+	// upkeep is what the engine does automatically, in this order. Unlike that of the status it
 	// has regenerations first: each settles a doubt as well.
 	upkeep = []job{
 		breakGlass,

@@ -161,10 +161,11 @@ func (a attempt) begin(ctx context.Context) error {
 }
 
 // outcome tells the store of the key what has become of a regeneration.
-func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, string, error) {
+func (a attempt) outcome(ctx context.Context, e accesskey.Event) (accesskey.Record, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeBudget)
 	defer cancel()
-	return a.Keys.Apply(ctx, e)
+	rec, _, err := a.Keys.Apply(ctx, e)
+	return rec, err
 }
 
 // answered stores the new key. An answer with a key from before the regeneration proves
@@ -173,7 +174,7 @@ func (a attempt) answered(ctx context.Context, key, requestID string) (accesskey
 	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.asks.TTL = 0 // all readers have left
 	}
-	rec, _, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, TTL: a.asks.TTL})
+	rec, err := a.outcome(ctx, accesskey.Event{Kind: accesskey.Answered, Key: key, Cause: a.Purpose, TTL: a.asks.TTL})
 	if a.Flights.Waiters(accesskey.CauseRead) == 0 {
 		a.Keys.Unreserve() // whoever leaves from now on does so as well
 	}
@@ -210,7 +211,7 @@ func (a attempt) afterFailure(ctx context.Context, failure error) error {
 // ended tells the store of the key that a regeneration has ended without a key. If that
 // cannot be stored, it is known in memory.
 func (a attempt) ended(ctx context.Context, kind string) error {
-	_, _, err := a.outcome(ctx, accesskey.Event{Kind: kind})
+	_, err := a.outcome(ctx, accesskey.Event{Kind: kind})
 	if err != nil {
 		hclog.FromContext(ctx).Warn("storing the outcome of a regeneration", graph.LogArgs(err)...)
 	}
