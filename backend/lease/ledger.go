@@ -137,60 +137,44 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 	if err != nil {
 		return err
 	}
-	var versions []int
+	l.mu.Lock()
+	versions := slices.Collect(maps.Keys(l.known))
+	l.mu.Unlock()
 	for _, folder := range folders {
 		version, err := strconv.Atoi(strings.TrimSuffix(folder, "/"))
 		if err == nil { // else it is not the ledger's
 			versions = append(versions, version)
 		}
 	}
-	l.mu.Lock() // what is not to be kept is forgotten, as are pages that are not stored any longer
-	maps.DeleteFunc(l.known, func(version int, _ *index) bool { return !keep(version) })
-	maps.DeleteFunc(l.behind, func(p *pageInfo, _ bool) bool { return !keep(p.version) })
-	for version, b := range l.known {
-		if !slices.Contains(versions, version) {
-			l.merge(b, nil)
-		}
-	}
-	l.mu.Unlock()
-	for _, version := range versions {
-		if keep(version) {
-			err = l.tidy(ctx, s, version, now)
-		} else {
-			err = l.drop(ctx, s, version)
-		}
-		if err != nil {
+	slices.Sort(versions)
+	for _, version := range slices.Compact(versions) {
+		if err := l.tidy(ctx, s, version, keep(version), now); err != nil {
 			return err
 		}
 	}
 	return l.repeat(ctx, s)
 }
 
-// drop deletes all pages of a version.
-func (l *Ledger) drop(ctx context.Context, s logical.Storage, version int) error {
-	names, err := s.List(ctx, pageKey(version, ""))
-	if err != nil {
-		return err
-	}
-	return l.delete(ctx, s, version, names)
-}
-
 // tidy deletes the pages of a version that are of no use any longer, with their siblings.
-func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, now time.Time) error {
+// Nothing is remembered of a version that is not to be kept.
+func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep bool, now time.Time) error {
 	b, orphans, err := l.list(ctx, s, version, true)
 	if err != nil {
 		return err
 	}
-	_, ended := l.choose(b, func(p *pageInfo) bool { return !p.end.After(now) })
-	if err := l.delete(ctx, s, version, append(ended, orphans...)); err != nil {
-		return err
-	}
-	unsure, _ := l.choose(b, func(p *pageInfo) bool { return p.isUnsure(false) })
+	isOver := func(p *pageInfo) bool { return !keep || !p.end.After(now) }
+	unsure, _ := l.choose(b, func(p *pageInfo) bool { return !isOver(p) && p.isUnsure(false) })
 	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	_, dead := l.choose(b, (*pageInfo).isDead)
-	return l.delete(ctx, s, version, dead)
+	_, names := l.choose(b, func(p *pageInfo) bool { return isOver(p) || p.isDead() })
+	if err := l.delete(ctx, s, version, append(names, orphans...)); err != nil || keep {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.known, version)
+	return nil
 }
 
 // repeat stores the removals that could not be stored.
