@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math/bits"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,13 +123,13 @@ func pageKey(version int, name string) string {
 	return Prefix + strconv.Itoa(version) + "/" + name
 }
 
-// siblingOf returns the name of the page that an entry is a sibling of. It is listed next to
-// the page, and ends with it.
-func siblingOf(name string) (page string, isSibling bool) {
+// siblingOf returns the name of the page that an entry is a sibling of; "": it is a page.
+// Siblings are listed next to the page, and end with it.
+func siblingOf(name string) string {
 	if strings.Count(name, "-") < 2 {
-		return "", false
+		return ""
 	}
-	return name[:strings.LastIndex(name, "-")], true
+	return name[:strings.LastIndex(name, "-")]
 }
 
 // pageEnd reads the end of a page from its name. A page whose name has no end counts as
@@ -184,10 +183,9 @@ type pageInfo struct {
 	version int
 	name    string
 	end     time.Time
-	// since is when this process has made the page, or has first seen it, or has failed to
-	// write it.
-	since  time.Time
-	listed bool
+	// since is when this process has made the page, or has first seen it or a sibling, or has
+	// failed to write it.
+	since time.Time
 
 	// own says that this process has made the page and still writes it. After a write that
 	// failed it is only made: nobody knows when that write will be carried out, and whether
@@ -198,8 +196,7 @@ type pageInfo struct {
 
 	// siblings are those that are known, with the leases that they remove; nil: not read.
 	siblings map[string]bitset
-	grown    time.Time // when one was first seen
-	sibling  string    // which of them this process writes; "": none
+	sibling  string // which of them this process writes; "": none
 	// unstored are the leases that are to be removed. They do not count as live.
 	unstored bitset
 	write    *pageWrite // in the batch that is being written, if the page is in it
@@ -246,17 +243,11 @@ func (p *pageInfo) isFinal() bool {
 
 // settles returns from when on no other process adds to the page or to a sibling, and no
 // write that failed is carried out.
-func (p *pageInfo) settles() time.Time {
-	last := p.since
-	if p.grown.After(last) {
-		last = p.grown
-	}
-	return last.Add(settled)
-}
+func (p *pageInfo) settles() time.Time { return p.since.Add(settled) }
 
 // isDead reports whether all leases on the page have been removed, and none can be added.
 func (p *pageInfo) isDead() bool {
-	return p.listed && !p.own && p.page != nil && p.isFinal() && p.live() == 0
+	return !p.own && p.page != nil && p.isFinal() && p.live() == 0
 }
 
 // index returns the index of a version, creating it if necessary; the caller holds mu.
@@ -326,37 +317,29 @@ func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again
 // is gone, unless this process is writing it, or may have written it without knowing. It
 // returns the siblings whose page is gone.
 func (l *Ledger) merge(b *index, names []string) (orphans []string) {
-	siblings := map[string][]string{}
-	for _, p := range b.pages {
-		p.listed = false
-	}
+	listed := map[string]bool{}
 	for _, name := range names {
-		if of, ok := siblingOf(name); ok {
-			siblings[of] = append(siblings[of], name)
-		} else {
-			b.info(name).listed = true
+		if siblingOf(name) == "" {
+			b.info(name)
+			listed[name] = true
 		}
 	}
 	for name, p := range b.pages {
 		isNeeded := p.made || p.unstored.count() > 0
-		if !p.listed && (!isNeeded || time.Since(p.since) >= settled) {
+		if !listed[name] && (!isNeeded || time.Since(p.since) >= settled) {
 			l.remove(p)
-			continue
 		}
-		found := map[string]bitset{}
-		if p.sibling != "" {
-			found[p.sibling] = p.siblings[p.sibling]
-		}
-		for _, s := range siblings[name] {
-			if _, isKnown := p.siblings[s]; !isKnown {
-				p.grown = time.Now()
-			}
-			found[s] = p.siblings[s]
-		}
-		p.siblings = found
-		delete(siblings, name)
 	}
-	return slices.Concat(slices.Collect(maps.Values(siblings))...)
+	for _, name := range names {
+		if of := siblingOf(name); of == "" {
+			continue
+		} else if p := b.pages[of]; p == nil {
+			orphans = append(orphans, name)
+		} else if _, isKnown := p.siblings[name]; !isKnown {
+			p.siblings[name], p.since = nil, time.Now()
+		}
+	}
+	return orphans
 }
 
 // survey returns the number of live leases on a version. Unless it is to count them, it

@@ -74,7 +74,7 @@ func (c *change) wait(ctx context.Context) error {
 // repeated until it is stored; nil: there is no such lease. The caller holds mu.
 func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
 	name, slot, ok := splitRecordID(id)
-	if _, isSibling := siblingOf(name); !ok || isSibling {
+	if !ok || siblingOf(name) != "" {
 		return nil
 	}
 	p := l.index(version).info(name)
@@ -223,7 +223,7 @@ func (p *pageInfo) begin() *pageWrite {
 // The caller holds mu.
 func (l *Ledger) openPage(c *change) *pageInfo {
 	b, end := l.index(c.version), c.end.Add(PageSpan-time.Nanosecond).Truncate(PageSpan)
-	if p := b.open[end.Unix()]; p != nil && p.own && time.Since(p.since) < openFor {
+	if p := b.open[end.Unix()]; p != nil && p.own && len(p.siblings) == 0 && time.Since(p.since) < openFor {
 		page := p.page
 		if p.write != nil {
 			page = p.write.page
