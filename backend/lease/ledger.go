@@ -56,13 +56,13 @@ type Ledger struct {
 	hurry    context.CancelFunc // lets it wait for no more
 	took     time.Duration      // what the last write took
 	gathered time.Time          // when waiting for more last brought too few
-	behind   map[*pageInfo]bool // the pages whose removals could not be stored
+	behind   map[*page]bool     // the pages whose removals could not be stored
 	repeated time.Time          // when that was last tried again beside other changes
 }
 
 // New returns a ledger that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{storing: semaphore.NewWeighted(1), known: map[int]*index{}, behind: map[*pageInfo]bool{}}
+	return &Ledger{storing: semaphore.NewWeighted(1), known: map[int]*index{}, behind: map[*page]bool{}}
 }
 
 // Add records a lease on a key version that ends at end at the latest, and returns the
@@ -76,7 +76,7 @@ func (l *Ledger) Add(ctx context.Context, s logical.Storage, version int, end ti
 		l.abandon(s, c)
 		return "", fmt.Errorf("recording the lease: %w", err)
 	}
-	return recordID(c.page.name, c.slot), nil
+	return c.id(), nil
 }
 
 // Remove deletes the record of a lease. It succeeds if there is none. If it fails, or its
@@ -120,10 +120,10 @@ func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for version, b := range l.known {
-		l.known[version] = &index{version: version, pages: b.pages, open: map[int64]*pageInfo{}}
+		l.known[version] = &index{version: version, pages: b.pages, open: map[int64]*page{}}
 		for _, p := range b.pages {
 			if p.own || !p.made { // else a write that failed may still be carried out
-				p.made, p.own, p.page, p.since = false, false, nil, time.Now()
+				p.made, p.own, p.content, p.since = false, false, content{}, time.Now()
 			}
 		}
 	}
@@ -162,12 +162,12 @@ func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep 
 	if err != nil {
 		return err
 	}
-	isOver := func(p *pageInfo) bool { return !keep || !p.end.After(now) }
-	unsure, _ := l.choose(b, func(p *pageInfo) bool { return !isOver(p) && p.isUnsure(false) })
+	isOver := func(p *page) bool { return !keep || !p.end.After(now) }
+	unsure, _ := l.choose(b, func(p *page) bool { return !isOver(p) && p.isUnsure(false) })
 	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	_, names := l.choose(b, func(p *pageInfo) bool { return isOver(p) || p.isDead() })
+	_, names := l.choose(b, func(p *page) bool { return isOver(p) || p.isDead() })
 	if err := l.delete(ctx, s, version, append(names, orphans...)); err != nil || keep {
 		return err
 	}
@@ -195,7 +195,7 @@ func (l *Ledger) repeat(ctx context.Context, s logical.Storage) error {
 
 // choose returns the pages that satisfy is, and their names with those of their siblings, the
 // page first: without it its siblings mean nothing. It takes mu, and calls is under it.
-func (l *Ledger) choose(b *index, is func(*pageInfo) bool) (chosen []*pageInfo, names []string) {
+func (l *Ledger) choose(b *index, is func(*page) bool) (chosen []*page, names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range b.pages {

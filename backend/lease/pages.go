@@ -27,17 +27,43 @@ const (
 	pageSlots = 4096
 )
 
-// page records leases that end at about the same time, such as those of hosts that read
-// together under one role. It is stored under <end>-<random> and holds one bit for each
-// lease. Only the process that has made a page writes it.
+// page is what the ledger knows of a page, which records leases that end at about the same
+// time, such as those of hosts that read together under one role. It is stored under
+// <end>-<random> and holds one bit for each lease. Only the process that has made a page
+// writes it.
 //
 // Another process stores what it removes from the page beside it, in a sibling:
 // <end>-<random>-<random>, with one bit for each lease that is removed. Only one process
 // writes a sibling, and bits are only added to it. The live leases of a page are its bits
 // without those of its siblings, in whichever order they were written.
 type page struct {
-	slots int    // how many are in use, now or before, if this process has made the page
-	bits  bitset // which of them are live; empty: there is no such page
+	version int
+	name    string
+	end     time.Time
+	// since is when this process has made the page, or has first seen it or a sibling, or has
+	// failed to write it.
+	since time.Time
+
+	// own says that this process has made the page and still writes it. After a write that
+	// failed it is only made: nobody knows when that write will be carried out, and whether
+	// it would undo a later one.
+	made, own bool
+	content
+
+	// siblings are those that are known, with the leases that they remove; nil: not read.
+	siblings map[string]bitset
+	sibling  string // which of them this process writes; "": none
+	// unstored are the leases that are to be removed. They do not count as live.
+	unstored bitset
+	draft    *draft // what is being written of it, if it is in the batch that is being written
+}
+
+// content is what is stored of a page, without its siblings.
+type content struct {
+	isKnown bool      // it has been read, or this process has made it
+	read    time.Time // when, or, of a page that this process has made, its siblings
+	slots   int       // how many are in use, now or before, if this process has made the page
+	bits    bitset    // which of them are live; empty: there is no such page
 	// unreadable marks a page that cannot be decoded. It is not changed, and counts as
 	// one live lease until its end.
 	unreadable bool
@@ -91,21 +117,23 @@ func (b bitset) count() int {
 	return count
 }
 
-func (p *page) isGone() bool { return !p.unreadable && p.bits.count() == 0 }
+func (c content) isGone() bool { return !c.unreadable && c.bits.count() == 0 }
 
-// loadPage reads a page. Without a storage entry it is empty.
-func loadPage(ctx context.Context, s logical.Storage, key string) (*page, error) {
+// load reads a page. Without a storage entry it is empty.
+func load(ctx context.Context, s logical.Storage, key string) (content, error) {
+	c := content{isKnown: true, read: time.Now()}
 	var stored pageEntry
 	switch found, err := store.Load(ctx, s, key, &stored, errUnreadable); {
 	case errors.Is(err, errUnreadable):
-		return &page{unreadable: true}, nil
+		c.unreadable = true
 	case err != nil:
-		return nil, fmt.Errorf("reading the leases: %w", err)
+		return content{}, fmt.Errorf("reading the leases: %w", err)
 	case found && len(stored.Live) == 0:
-		return &page{bits: bitset{1}, single: true}, nil
+		c.bits, c.single = bitset{1}, true
 	default:
-		return &page{bits: stored.Live}, nil
+		c.bits = stored.Live
 	}
+	return c, nil
 }
 
 var errUnreadable = errors.New("the page of leases cannot be decoded")
@@ -136,20 +164,12 @@ func siblingOf(name string) string {
 // ended.
 func pageEnd(name string) time.Time {
 	seconds, _, _ := strings.Cut(name, "-")
-	unix, err := strconv.ParseInt(seconds, 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
+	unix, _ := strconv.ParseInt(seconds, 10, 64)
 	return time.Unix(unix, 0)
 }
 
-// recordID returns the id under which a lease finds its record.
-func recordID(name string, slot int) string {
-	return name + "." + strconv.Itoa(slot)
-}
-
-// splitRecordID is the inverse of recordID. An id without a slot is of version 0.1.0 and
-// means the only slot of its page.
+// splitRecordID returns the page and slot of a record. An id without a slot is of version
+// 0.1.0 and means the only slot of its page.
 func splitRecordID(id string) (name string, slot int, ok bool) {
 	name, number, found := strings.Cut(id, ".")
 	if !found {
@@ -174,38 +194,14 @@ const (
 type index struct {
 	version int
 	listed  bool // pages has them all
-	pages   map[string]*pageInfo
-	open    map[int64]*pageInfo // the page that leases are added to, by its end
+	pages   map[string]*page
+	open    map[int64]*page // the page that leases are added to, by its end
 }
 
-// pageInfo is what the ledger remembers of a page.
-type pageInfo struct {
-	version int
-	name    string
-	end     time.Time
-	// since is when this process has made the page, or has first seen it or a sibling, or has
-	// failed to write it.
-	since time.Time
-
-	// own says that this process has made the page and still writes it. After a write that
-	// failed it is only made: nobody knows when that write will be carried out, and whether
-	// it would undo a later one.
-	made, own bool
-	page      *page     // nil: it has not been read
-	read      time.Time // when, or, of a page that this process has made, its siblings
-
-	// siblings are those that are known, with the leases that they remove; nil: not read.
-	siblings map[string]bitset
-	sibling  string // which of them this process writes; "": none
-	// unstored are the leases that are to be removed. They do not count as live.
-	unstored bitset
-	write    *pageWrite // in the batch that is being written, if the page is in it
-}
-
-func (p *pageInfo) key() string { return pageKey(p.version, p.name) }
+func (p *page) key() string { return pageKey(p.version, p.name) }
 
 // removed returns the leases that have ended, whatever the page says.
-func (p *pageInfo) removed() bitset {
+func (p *page) removed() bitset {
 	all := p.unstored
 	for _, bits := range p.siblings {
 		all = all.union(bits)
@@ -215,17 +211,17 @@ func (p *pageInfo) removed() bitset {
 
 // live returns the number of live leases on the page, as far as it is known. Every page has
 // one if it is not known that it has none.
-func (p *pageInfo) live() int {
-	if p.page == nil || p.page.unreadable {
+func (p *page) live() int {
+	if !p.isKnown || p.unreadable {
 		return 1
 	}
-	return p.page.bits.without(p.removed()).count()
+	return p.bits.without(p.removed()).count()
 }
 
 // isUnsure reports whether the page has to be read first: before its leases can be counted,
 // or, without count, before it is known whether it has one.
-func (p *pageInfo) isUnsure(count bool) bool {
-	if p.page == nil {
+func (p *page) isUnsure(count bool) bool {
+	if !p.isKnown {
 		return count || len(p.siblings) > 0 || p.unstored.count() > 0
 	}
 	for _, bits := range p.siblings {
@@ -237,41 +233,41 @@ func (p *pageInfo) isUnsure(count bool) bool {
 }
 
 // isFinal reports whether what was read of the page and its siblings is the last word.
-func (p *pageInfo) isFinal() bool {
+func (p *page) isFinal() bool {
 	return p.own && len(p.siblings) == 0 || !p.read.Before(p.settles())
 }
 
 // settles returns from when on no other process adds to the page or to a sibling, and no
 // write that failed is carried out.
-func (p *pageInfo) settles() time.Time { return p.since.Add(settled) }
+func (p *page) settles() time.Time { return p.since.Add(settled) }
 
 // isDead reports whether all leases on the page have been removed, and none can be added.
-func (p *pageInfo) isDead() bool {
-	return !p.own && p.page != nil && p.isFinal() && p.live() == 0
+func (p *page) isDead() bool {
+	return !p.own && p.isKnown && p.isFinal() && p.live() == 0
 }
 
 // index returns the index of a version, creating it if necessary; the caller holds mu.
 func (l *Ledger) index(version int) *index {
 	b := l.known[version]
 	if b == nil {
-		b = &index{version: version, pages: map[string]*pageInfo{}, open: map[int64]*pageInfo{}}
+		b = &index{version: version, pages: map[string]*page{}, open: map[int64]*page{}}
 		l.known[version] = b
 	}
 	return b
 }
 
 // info returns what is remembered of a page.
-func (b *index) info(name string) *pageInfo {
+func (b *index) info(name string) *page {
 	p := b.pages[name]
 	if p == nil {
-		p = &pageInfo{version: b.version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
+		p = &page{version: b.version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
 		b.pages[name] = p
 	}
 	return p
 }
 
 // remove drops a page that is gone; the caller holds mu.
-func (l *Ledger) remove(p *pageInfo) {
+func (l *Ledger) remove(p *page) {
 	delete(l.behind, p)
 	b := l.known[p.version]
 	if b == nil || b.pages[p.name] != p {
@@ -350,7 +346,7 @@ func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now
 		return 0, err
 	}
 	live := 0
-	var unsure []*pageInfo
+	var unsure []*page
 	l.mu.Lock()
 	for _, p := range b.pages {
 		switch {
@@ -378,7 +374,7 @@ func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now
 }
 
 // read reads pages with their siblings.
-func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*pageInfo) error {
+func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*page) error {
 	reads, ctx := errgroup.WithContext(ctx)
 	reads.SetLimit(pagesAtOnce)
 	for _, p := range pages {
@@ -387,13 +383,14 @@ func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*pageInfo)
 	return reads.Wait()
 }
 
-func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *pageInfo) (err error) {
+func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *page) (err error) {
 	l.mu.Lock()
-	page, isMade, begun, siblings := p.page, p.made, time.Now(), maps.Clone(p.siblings)
+	isMade, siblings := p.made, maps.Clone(p.siblings)
 	delete(siblings, p.sibling) // which is known
 	l.mu.Unlock()
+	found := content{read: time.Now()}
 	if !isMade {
-		if page, err = loadPage(ctx, s, p.key()); err != nil {
+		if found, err = load(ctx, s, p.key()); err != nil {
 			return err
 		}
 	}
@@ -407,11 +404,11 @@ func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *pageInfo) (
 	for name, bits := range siblings {
 		p.siblings[name] = p.siblings[name].union(bits)
 	}
-	if p.read = begun; isMade {
+	if p.read = found.read; isMade {
 		return nil
 	}
-	p.page = page
-	if page.isGone() && p.unstored.count() == 0 {
+	p.content = found
+	if p.isGone() && p.unstored.count() == 0 {
 		l.remove(p)
 	}
 	return nil
