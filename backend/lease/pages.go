@@ -48,6 +48,7 @@ type page struct {
 	// failed it is only made: nobody knows when that write will be carried out, and whether
 	// it would undo a later one.
 	made, own bool
+	slots     int // how many are in use, now or before, if it is own
 	content
 
 	// siblings are those that are known, with the leases that they remove; nil: not read.
@@ -62,7 +63,6 @@ type page struct {
 type content struct {
 	isKnown bool      // it has been read, or this process has made it
 	read    time.Time // when, or, of a page that this process has made, its siblings
-	slots   int       // how many are in use, now or before, if this process has made the page
 	bits    bitset    // which of them are live; empty: there is no such page
 	// unreadable marks a page that cannot be decoded. It is not changed, and counts as
 	// one live lease until its end.
@@ -346,22 +346,20 @@ func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now
 		return 0, err
 	}
 	live := 0
-	var unsure []*page
-	l.mu.Lock()
-	for _, p := range b.pages {
+	unsure, _ := l.choose(b, func(p *page) bool {
 		switch {
-		case !p.end.After(now):
+		case live > 0 && !count, !p.end.After(now):
+			return false
 		case p.isUnsure(count):
-			unsure = append(unsure, p)
+			return true
 		default:
 			live += p.live()
+			return false
 		}
-		if live > 0 && !count {
-			unsure = nil
-			break
-		}
+	})
+	if live > 0 && !count {
+		return live, nil
 	}
-	l.mu.Unlock()
 	if err := l.read(ctx, s, unsure); err != nil {
 		return 0, err
 	}

@@ -187,9 +187,10 @@ func (l *Ledger) drafts() []*draft {
 	for _, c := range l.next {
 		if c.isAdd() && !c.abandoned {
 			c.page = l.openPage(c)
+			c.slot = c.page.slots
+			c.page.slots++
 			d := of(c.page, c)
-			c.slot = d.slots
-			d.slots, d.bits = c.slot+1, d.bits.with(c.slot)
+			d.bits = d.bits.with(c.slot)
 		}
 	}
 	for _, c := range l.next {
@@ -225,12 +226,11 @@ func (p *page) begin() *draft {
 // The caller holds mu.
 func (l *Ledger) openPage(c *change) *page {
 	b, end := l.index(c.version), c.end.Add(PageSpan-time.Nanosecond).Truncate(PageSpan)
-	if p := b.open[end.Unix()]; p != nil && p.own && len(p.siblings) == 0 && time.Since(p.since) < openFor {
-		if p.draft == nil && p.slots < pageSlots || p.draft != nil && p.draft.slots < pageSlots {
-			return p
-		}
+	p := b.open[end.Unix()]
+	if p != nil && p.own && len(p.siblings) == 0 && p.slots < pageSlots && time.Since(p.since) < openFor {
+		return p
 	}
-	p := b.info(fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
+	p = b.info(fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
 	p.made, p.own, p.isKnown = true, true, true
 	b.open[end.Unix()] = p
 	return p
@@ -265,7 +265,7 @@ func (l *Ledger) finish(s logical.Storage, d *draft, err error) {
 	case err == nil:
 		l.stored(d)
 	case strings.Contains(err.Error(), logical.ErrReadOnly.Error()): // over gRPC, which leaves only its text
-		l.settle(d) // this node must not write
+		l.catchUp(d) // this node must not write
 	default:
 		l.failed(d)
 	}
@@ -277,15 +277,15 @@ func (l *Ledger) finish(s logical.Storage, d *draft, err error) {
 	}
 }
 
-// settle notes that nothing is to be repeated of a write; the caller holds mu.
-func (l *Ledger) settle(d *draft) {
+// catchUp notes that nothing of a write is to be repeated; the caller holds mu.
+func (l *Ledger) catchUp(d *draft) {
 	d.of.unstored = d.of.unstored.without(d.unstored)
 	delete(l.behind, d.of)
 }
 
 // stored updates the index after a write that succeeded; the caller holds mu.
 func (l *Ledger) stored(d *draft) {
-	l.settle(d)
+	l.catchUp(d)
 	p := d.of
 	p.content = d.content
 	if !d.own {
