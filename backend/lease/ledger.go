@@ -51,18 +51,25 @@ type Ledger struct {
 	storing *semaphore.Weighted // of one: held while pages are listed or written
 
 	mu       sync.Mutex
-	known    map[int]*index     // by version
-	next     []*change          // what the next write will store; nil: none is due
-	hurry    context.CancelFunc // lets it wait for no more
-	took     time.Duration      // what the last write took
-	gathered time.Time          // when waiting for more last brought too few
-	behind   map[*page]bool     // the pages whose removals could not be stored
-	repeated time.Time          // when that was last tried again beside other changes
+	pages    map[int]map[string]*page // what is remembered of them, by version and name
+	listed   map[int]bool             // the versions of which they are all remembered
+	open     []*page                  // those that leases may be added to
+	next     []*change                // what the next write will store; nil: none is due
+	hurry    context.CancelFunc       // lets it wait for no more
+	took     time.Duration            // what the last write took
+	gathered time.Time                // when waiting for more last brought too few
+	behind   map[*page]bool           // the pages whose removals could not be stored
+	repeated time.Time                // when that was last tried again beside other changes
 }
 
 // New returns a ledger that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{storing: semaphore.NewWeighted(1), known: map[int]*index{}, behind: map[*page]bool{}}
+	return &Ledger{
+		storing: semaphore.NewWeighted(1),
+		pages:   map[int]map[string]*page{},
+		listed:  map[int]bool{},
+		behind:  map[*page]bool{},
+	}
 }
 
 // Add records a lease on a key version that ends at end at the latest, and returns the
@@ -119,9 +126,9 @@ func (l *Ledger) Live(ctx context.Context, s logical.Storage, version int, now t
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for version, b := range l.known {
-		l.known[version] = &index{version: version, pages: b.pages, open: map[int64]*page{}}
-		for _, p := range b.pages {
+	l.listed = map[int]bool{}
+	for _, pages := range l.pages {
+		for _, p := range pages {
 			if p.own || !p.made { // else a write that failed may still be carried out
 				p.made, p.own, p.content, p.since = false, false, content{}, time.Now()
 			}
@@ -138,7 +145,7 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 		return err
 	}
 	l.mu.Lock()
-	versions := slices.Collect(maps.Keys(l.known))
+	versions := slices.Collect(maps.Keys(l.pages))
 	l.mu.Unlock()
 	for _, folder := range folders {
 		version, err := strconv.Atoi(strings.TrimSuffix(folder, "/"))
@@ -158,22 +165,23 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 // tidy deletes the pages of a version that are of no use any longer, with their siblings.
 // Nothing is remembered of a version that is not to be kept.
 func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep bool, now time.Time) error {
-	b, orphans, err := l.list(ctx, s, version, true)
+	orphans, err := l.list(ctx, s, version, true)
 	if err != nil {
 		return err
 	}
 	isOver := func(p *page) bool { return !keep || !p.end.After(now) }
-	unsure, _ := l.choose(b, func(p *page) bool { return !isOver(p) && p.isUnsure(false) })
+	unsure, _ := l.choose(version, func(p *page) bool { return !isOver(p) && p.isUnsure(false) })
 	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	_, names := l.choose(b, func(p *page) bool { return isOver(p) || p.isDead() })
+	_, names := l.choose(version, func(p *page) bool { return isOver(p) || p.isDead() })
 	if err := l.delete(ctx, s, version, append(names, orphans...)); err != nil || keep {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.known, version)
+	delete(l.pages, version)
+	delete(l.listed, version)
 	return nil
 }
 
@@ -195,10 +203,10 @@ func (l *Ledger) repeat(ctx context.Context, s logical.Storage) error {
 
 // choose returns the pages that satisfy is, and their names with those of their siblings, the
 // page first: without it its siblings mean nothing. It takes mu, and calls is under it.
-func (l *Ledger) choose(b *index, is func(*page) bool) (chosen []*page, names []string) {
+func (l *Ledger) choose(version int, is func(*page) bool) (chosen []*page, names []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range b.pages {
+	for _, p := range l.pages[version] {
 		if is(p) {
 			chosen = append(chosen, p)
 			names = slices.AppendSeq(append(names, p.name), maps.Keys(p.siblings))
@@ -215,8 +223,8 @@ func (l *Ledger) delete(ctx context.Context, s logical.Storage, version int, nam
 		}
 		err := s.Delete(ctx, pageKey(version, name))
 		l.mu.Lock()
-		if b := l.known[version]; err == nil && b != nil && b.pages[name] != nil {
-			l.remove(b.pages[name])
+		if p := l.pages[version][name]; err == nil && p != nil {
+			l.remove(p)
 		}
 		l.mu.Unlock()
 		l.storing.Release(1)

@@ -189,15 +189,6 @@ const (
 	settled = 2 * openFor
 )
 
-// index is what the ledger remembers of the pages of one version. It is replaced, with the
-// same pages, when they have to be listed again.
-type index struct {
-	version int
-	listed  bool // pages has them all
-	pages   map[string]*page
-	open    map[int64]*page // the page that leases are added to, by its end
-}
-
 func (p *page) key() string { return pageKey(p.version, p.name) }
 
 // removed returns the leases that have ended, whatever the page says.
@@ -246,81 +237,70 @@ func (p *page) isDead() bool {
 	return !p.own && p.isKnown && p.isFinal() && p.live() == 0
 }
 
-// index returns the index of a version, creating it if necessary; the caller holds mu.
-func (l *Ledger) index(version int) *index {
-	b := l.known[version]
-	if b == nil {
-		b = &index{version: version, pages: map[string]*page{}, open: map[int64]*page{}}
-		l.known[version] = b
+// page returns what is remembered of a page; the caller holds mu.
+func (l *Ledger) page(version int, name string) *page {
+	if l.pages[version] == nil {
+		l.pages[version] = map[string]*page{}
 	}
-	return b
-}
-
-// info returns what is remembered of a page.
-func (b *index) info(name string) *page {
-	p := b.pages[name]
+	p := l.pages[version][name]
 	if p == nil {
-		p = &page{version: b.version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
-		b.pages[name] = p
+		p = &page{version: version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
+		l.pages[version][name] = p
 	}
 	return p
 }
 
-// remove drops a page that is gone; the caller holds mu.
+// remove drops a page that is gone: there is nothing to count on it, and nothing to write.
+// The caller holds mu.
 func (l *Ledger) remove(p *page) {
+	p.made, p.own, p.content = false, false, content{isKnown: true}
 	delete(l.behind, p)
-	b := l.known[p.version]
-	if b == nil || b.pages[p.name] != p {
-		return
-	}
-	delete(b.pages, p.name)
-	if b.open[p.end.Unix()] == p {
-		delete(b.open, p.end.Unix())
+	if pages := l.pages[p.version]; pages[p.name] == p {
+		delete(pages, p.name)
 	}
 }
 
-// list returns the index of a version with all its pages, which are listed again if need be,
-// and, if they are, the siblings whose page is gone.
-func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (b *index, orphans []string, err error) {
-	known := func() (*index, bool) {
+// list lists the pages of a version, again if need be, and returns the siblings whose page
+// is gone.
+func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (orphans []string, err error) {
+	known := func() (listed map[int]bool, isListed bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		b := l.index(version)
-		return b, b.listed && !again
+		return l.listed, l.listed[version] && !again
 	}
-	if b, listed := known(); listed {
-		return b, nil, nil
+	if _, isListed := known(); isListed {
+		return nil, nil
 	}
 	if err := l.storing.Acquire(ctx, 1); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer l.storing.Release(1)
-	b, listed := known()
-	if listed { // by another request meanwhile
-		return b, nil, nil
+	listed, isListed := known()
+	if isListed { // by another request meanwhile
+		return nil, nil
 	}
 	names, err := s.List(ctx, pageKey(version, ""))
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing the leases: %w", err)
+		return nil, fmt.Errorf("listing the leases: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b.listed = true
-	return b, l.merge(b, names), nil
+	listed[version] = true // in vain, if Forget has come meanwhile
+	return l.merge(version, names), nil
 }
 
-// merge adapts an index to what storage has; the caller holds mu. A page that is not listed
-// is gone, unless this process is writing it, or may have written it without knowing. It
-// returns the siblings whose page is gone.
-func (l *Ledger) merge(b *index, names []string) (orphans []string) {
+// merge adapts what is remembered of a version to what storage has; the caller holds mu. A
+// page that is not listed is gone, unless this process is writing it, or may have written it
+// without knowing. It returns the siblings whose page is gone.
+func (l *Ledger) merge(version int, names []string) (orphans []string) {
 	listed := map[string]bool{}
 	for _, name := range names {
 		if siblingOf(name) == "" {
-			b.info(name)
+			l.page(version, name)
 			listed[name] = true
 		}
 	}
-	for name, p := range b.pages {
+	for name, p := range l.pages[version] {
 		isNeeded := p.made || p.unstored.count() > 0
 		if !listed[name] && (!isNeeded || time.Since(p.since) >= settled) {
 			l.remove(p)
@@ -329,7 +309,7 @@ func (l *Ledger) merge(b *index, names []string) (orphans []string) {
 	for _, name := range names {
 		if of := siblingOf(name); of == "" {
 			continue
-		} else if p := b.pages[of]; p == nil {
+		} else if p := l.pages[version][of]; p == nil {
 			orphans = append(orphans, name)
 		} else if _, isKnown := p.siblings[name]; !isKnown {
 			p.siblings[name], p.since = nil, time.Now()
@@ -341,12 +321,11 @@ func (l *Ledger) merge(b *index, names []string) (orphans []string) {
 // survey returns the number of live leases on a version. Unless it is to count them, it
 // returns any number above zero as soon as it knows of one.
 func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now time.Time, count bool) (int, error) {
-	b, _, err := l.list(ctx, s, version, false)
-	if err != nil {
+	if _, err := l.list(ctx, s, version, false); err != nil {
 		return 0, err
 	}
 	live := 0
-	unsure, _ := l.choose(b, func(p *page) bool {
+	unsure, _ := l.choose(version, func(p *page) bool {
 		switch {
 		case live > 0 && !count, !p.end.After(now):
 			return false

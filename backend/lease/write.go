@@ -80,7 +80,7 @@ func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
 	if !ok || siblingOf(name) != "" {
 		return nil
 	}
-	p := l.index(version).info(name)
+	p := l.page(version, name)
 	p.unstored = p.unstored.with(slot)
 	return l.join(s, &change{page: p})
 }
@@ -90,13 +90,9 @@ func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
 func (l *Ledger) abandon(s logical.Storage, c *change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case err := <-c.done:
-		if err == nil {
-			l.strike(s, c.version, c.id())
-		}
-	default:
-		c.abandoned = true
+	c.abandoned = true
+	if len(c.done) > 0 && <-c.done == nil { // it has just been written
+		l.strike(s, c.version, c.id())
 	}
 }
 
@@ -225,14 +221,18 @@ func (p *page) begin() *draft {
 // made not long ago: see settled. Its name contains its end, so that pruning reads no page.
 // The caller holds mu.
 func (l *Ledger) openPage(c *change) *page {
-	b, end := l.index(c.version), c.end.Add(PageSpan-time.Nanosecond).Truncate(PageSpan)
-	p := b.open[end.Unix()]
-	if p != nil && p.own && len(p.siblings) == 0 && p.slots < pageSlots && time.Since(p.since) < openFor {
-		return p
+	end := c.end.Add(PageSpan - time.Nanosecond).Truncate(PageSpan)
+	l.open = slices.DeleteFunc(l.open, func(p *page) bool {
+		return !p.own || len(p.siblings) > 0 || p.slots == pageSlots || time.Since(p.since) >= openFor
+	})
+	for _, p := range l.open {
+		if p.version == c.version && p.end.Equal(end) {
+			return p
+		}
 	}
-	p = b.info(fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
+	p := l.page(c.version, fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
 	p.made, p.own, p.isKnown = true, true, true
-	b.open[end.Unix()] = p
+	l.open = append(l.open, p)
 	return p
 }
 
