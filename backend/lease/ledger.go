@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -51,25 +52,20 @@ type Ledger struct {
 	storing *semaphore.Weighted // of one: held while pages are listed or written
 
 	mu       sync.Mutex
-	pages    map[int]map[string]*page // what is remembered of them, by version and name
-	listed   map[int]bool             // the versions of which they are all remembered
-	open     []*page                  // those that leases may be added to
-	next     []*change                // what the next write will store; nil: none is due
-	hurry    context.CancelFunc       // lets it wait for no more
-	took     time.Duration            // what the last write took
-	gathered time.Time                // when waiting for more last brought too few
-	behind   map[*page]bool           // the pages whose removals could not be stored
-	repeated time.Time                // when that was last tried again beside other changes
+	pages    map[string]*page   // what is remembered of them, by key
+	listed   map[int]bool       // the versions of which they are all remembered
+	open     []*page            // those that leases may be added to
+	next     []*change          // what the next write will store; nil: none is due
+	hurry    context.CancelFunc // lets it wait for no more
+	took     time.Duration      // what the last write took
+	gathered time.Time          // when waiting for more last brought too few
+	behind   map[*page]bool     // the pages whose removals could not be stored
+	repeated time.Time          // when that was last tried again beside other changes
 }
 
 // New returns a ledger that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{
-		storing: semaphore.NewWeighted(1),
-		pages:   map[int]map[string]*page{},
-		listed:  map[int]bool{},
-		behind:  map[*page]bool{},
-	}
+	return &Ledger{storing: semaphore.NewWeighted(1), pages: map[string]*page{}, listed: map[int]bool{}, behind: map[*page]bool{}}
 }
 
 // Add records a lease on a key version that ends at end at the latest, and returns the
@@ -127,11 +123,9 @@ func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.listed = map[int]bool{}
-	for _, pages := range l.pages {
-		for _, p := range pages {
-			if p.own || !p.made { // else a write that failed may still be carried out
-				p.made, p.own, p.content, p.since = false, false, content{}, time.Now()
-			}
+	for _, p := range l.pages {
+		if p.own || !p.made { // else a write that failed may still be carried out
+			p.made, p.own, p.content, p.since = false, false, content{}, time.Now()
 		}
 	}
 }
@@ -144,8 +138,11 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 	if err != nil {
 		return err
 	}
+	var versions []int
 	l.mu.Lock()
-	versions := slices.Collect(maps.Keys(l.pages))
+	for _, p := range l.pages {
+		versions = append(versions, p.version)
+	}
 	l.mu.Unlock()
 	for _, folder := range folders {
 		version, err := strconv.Atoi(strings.TrimSuffix(folder, "/"))
@@ -159,11 +156,14 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 			return err
 		}
 	}
+	l.mu.Lock()
+	maps.DeleteFunc(l.listed, func(version int, _ bool) bool { return !keep(version) })
+	l.mu.Unlock()
 	return l.repeat(ctx, s)
 }
 
 // tidy deletes the pages of a version that are of no use any longer, with their siblings.
-// Nothing is remembered of a version that is not to be kept.
+// All are, if it is not to be kept.
 func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep bool, now time.Time) error {
 	orphans, err := l.list(ctx, s, version, true)
 	if err != nil {
@@ -174,56 +174,46 @@ func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep 
 	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	_, names := l.choose(version, func(p *page) bool { return isOver(p) || p.isDead() })
-	if err := l.delete(ctx, s, version, append(names, orphans...)); err != nil || keep {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.pages, version)
-	delete(l.listed, version)
-	return nil
+	_, keys := l.choose(version, func(p *page) bool { return isOver(p) || p.isDead() })
+	return l.delete(ctx, s, append(keys, orphans...))
 }
 
 // repeat stores the removals that could not be stored.
 func (l *Ledger) repeat(ctx context.Context, s logical.Storage) error {
-	var changes []*change
+	var all errgroup.Group
 	l.mu.Lock()
 	for p := range l.behind {
-		changes = append(changes, l.join(s, &change{page: p}))
+		c := l.join(s, &change{page: p})
+		all.Go(func() error { return c.wait(ctx) })
 	}
 	l.mu.Unlock()
-	for _, c := range changes {
-		if err := c.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all.Wait()
 }
 
-// choose returns the pages that satisfy is, and their names with those of their siblings, the
-// page first: without it its siblings mean nothing. It takes mu, and calls is under it.
-func (l *Ledger) choose(version int, is func(*page) bool) (chosen []*page, names []string) {
+// choose returns the pages of a version that satisfy is, and their keys with those of their
+// siblings, the page first: without it its siblings mean nothing. It takes mu, and calls is
+// under it.
+func (l *Ledger) choose(version int, is func(*page) bool) (chosen []*page, keys []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range l.pages[version] {
-		if is(p) {
+	for _, p := range l.pages {
+		if p.version == version && is(p) {
 			chosen = append(chosen, p)
-			names = slices.AppendSeq(append(names, p.name), maps.Keys(p.siblings))
+			keys = slices.AppendSeq(append(keys, p.key), maps.Keys(p.siblings))
 		}
 	}
-	return chosen, names
+	return chosen, keys
 }
 
-// delete deletes pages and siblings of a version.
-func (l *Ledger) delete(ctx context.Context, s logical.Storage, version int, names []string) error {
-	for _, name := range names {
+// delete deletes pages and siblings.
+func (l *Ledger) delete(ctx context.Context, s logical.Storage, keys []string) error {
+	for _, key := range keys {
 		if err := l.storing.Acquire(ctx, 1); err != nil {
 			return err
 		}
-		err := s.Delete(ctx, pageKey(version, name))
+		err := s.Delete(ctx, key)
 		l.mu.Lock()
-		if p := l.pages[version][name]; err == nil && p != nil {
+		if p := l.pages[key]; err == nil && p != nil {
 			l.remove(p)
 		}
 		l.mu.Unlock()

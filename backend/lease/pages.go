@@ -37,9 +37,9 @@ const (
 // writes a sibling, and bits are only added to it. The live leases of a page are its bits
 // without those of its siblings, in whichever order they were written.
 type page struct {
-	version int
-	name    string
-	end     time.Time
+	version   int
+	key, name string // where it is stored, and the last part of that
+	end       time.Time
 	// since is when this process has made the page, or has first seen it or a sibling, or has
 	// failed to write it.
 	since time.Time
@@ -51,7 +51,8 @@ type page struct {
 	slots     int // how many are in use, now or before, if it is own
 	content
 
-	// siblings are those that are known, with the leases that they remove; nil: not read.
+	// siblings are those that are known, by key, with the leases that they remove; nil: not
+	// read.
 	siblings map[string]bitset
 	sibling  string // which of them this process writes; "": none
 	// unstored are the leases that are to be removed. They do not count as live.
@@ -168,17 +169,6 @@ func pageEnd(name string) time.Time {
 	return time.Unix(unix, 0)
 }
 
-// splitRecordID returns the page and slot of a record. An id without a slot is of version
-// 0.1.0 and means the only slot of its page.
-func splitRecordID(id string) (name string, slot int, ok bool) {
-	name, number, found := strings.Cut(id, ".")
-	if !found {
-		return name, 0, true
-	}
-	slot, err := strconv.Atoi(number)
-	return name, slot, err == nil && slot >= 0 && slot < pageSlots
-}
-
 const (
 	// openFor is how long a process adds leases to a page that it has made.
 	openFor = time.Minute
@@ -188,8 +178,6 @@ const (
 	// no longer either.
 	settled = 2 * openFor
 )
-
-func (p *page) key() string { return pageKey(p.version, p.name) }
 
 // removed returns the leases that have ended, whatever the page says.
 func (p *page) removed() bitset {
@@ -239,13 +227,11 @@ func (p *page) isDead() bool {
 
 // page returns what is remembered of a page; the caller holds mu.
 func (l *Ledger) page(version int, name string) *page {
-	if l.pages[version] == nil {
-		l.pages[version] = map[string]*page{}
-	}
-	p := l.pages[version][name]
+	key := pageKey(version, name)
+	p := l.pages[key]
 	if p == nil {
-		p = &page{version: version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
-		l.pages[version][name] = p
+		p = &page{version: version, key: key, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
+		l.pages[key] = p
 	}
 	return p
 }
@@ -255,8 +241,8 @@ func (l *Ledger) page(version int, name string) *page {
 func (l *Ledger) remove(p *page) {
 	p.made, p.own, p.content = false, false, content{isKnown: true}
 	delete(l.behind, p)
-	if pages := l.pages[p.version]; pages[p.name] == p {
-		delete(pages, p.name)
+	if l.pages[p.key] == p {
+		delete(l.pages, p.key)
 	}
 }
 
@@ -293,26 +279,26 @@ func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again
 // page that is not listed is gone, unless this process is writing it, or may have written it
 // without knowing. It returns the siblings whose page is gone.
 func (l *Ledger) merge(version int, names []string) (orphans []string) {
-	listed := map[string]bool{}
+	listed := map[*page]bool{}
 	for _, name := range names {
 		if siblingOf(name) == "" {
-			l.page(version, name)
-			listed[name] = true
+			listed[l.page(version, name)] = true
 		}
 	}
-	for name, p := range l.pages[version] {
+	for _, p := range l.pages {
 		isNeeded := p.made || p.unstored.count() > 0
-		if !listed[name] && (!isNeeded || time.Since(p.since) >= settled) {
+		if p.version == version && !listed[p] && (!isNeeded || time.Since(p.since) >= settled) {
 			l.remove(p)
 		}
 	}
 	for _, name := range names {
-		if of := siblingOf(name); of == "" {
+		key, of := pageKey(version, name), siblingOf(name)
+		if of == "" {
 			continue
-		} else if p := l.pages[version][of]; p == nil {
-			orphans = append(orphans, name)
-		} else if _, isKnown := p.siblings[name]; !isKnown {
-			p.siblings[name], p.since = nil, time.Now()
+		} else if p := l.pages[pageKey(version, of)]; p == nil {
+			orphans = append(orphans, key)
+		} else if _, isKnown := p.siblings[key]; !isKnown {
+			p.siblings[key], p.since = nil, time.Now()
 		}
 	}
 	return orphans
@@ -367,19 +353,19 @@ func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *page) (err 
 	l.mu.Unlock()
 	found := content{read: time.Now()}
 	if !isMade {
-		if found, err = load(ctx, s, p.key()); err != nil {
+		if found, err = load(ctx, s, p.key); err != nil {
 			return err
 		}
 	}
-	for name := range siblings {
-		if siblings[name], err = loadRemoved(ctx, s, pageKey(p.version, name)); err != nil {
+	for key := range siblings {
+		if siblings[key], err = loadRemoved(ctx, s, key); err != nil {
 			return err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, bits := range siblings {
-		p.siblings[name] = p.siblings[name].union(bits)
+	for key, bits := range siblings {
+		p.siblings[key] = p.siblings[key].union(bits)
 	}
 	if p.read = found.read; isMade {
 		return nil

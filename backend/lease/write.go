@@ -76,8 +76,12 @@ func (c *change) wait(ctx context.Context) error {
 // strike notes that a lease has ended, and returns the change that stores it, which is
 // repeated until it is stored; nil: there is no such lease. The caller holds mu.
 func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
-	name, slot, ok := splitRecordID(id)
-	if !ok || siblingOf(name) != "" {
+	name, number, found := strings.Cut(id, ".")
+	slot, err := strconv.Atoi(number)
+	if !found { // of version 0.1.0: the only slot of its page
+		slot, err = 0, nil
+	}
+	if err != nil || slot < 0 || slot >= pageSlots || siblingOf(name) != "" {
 		return nil
 	}
 	p := l.page(version, name)
@@ -209,7 +213,7 @@ func (l *Ledger) drafts() []*draft {
 // ended. The caller holds mu.
 func (p *page) begin() *draft {
 	d := &draft{page: *p, of: p}
-	d.sibling = cmp.Or(p.sibling, p.name+"-"+rand.Text())
+	d.sibling = cmp.Or(p.sibling, p.key+"-"+rand.Text())
 	d.unstored = p.siblings[d.sibling].union(p.unstored)
 	if p.made {
 		d.bits = p.bits.without(p.removed())
@@ -240,19 +244,19 @@ func (l *Ledger) openPage(c *change) *page {
 // processes write is not deleted, since its owner may be adding to it.
 func (d *draft) store(ctx context.Context, s logical.Storage) (err error) {
 	if !d.isKnown {
-		if d.content, err = load(ctx, s, d.key()); err != nil {
+		if d.content, err = load(ctx, s, d.key); err != nil {
 			return err
 		}
 	}
 	switch gone := d.isGone(); {
 	case d.own && gone, d.single:
-		return s.Delete(ctx, d.key())
+		return s.Delete(ctx, d.key)
 	case d.own:
-		return store.Save(ctx, s, d.key(), pageEntry{Live: d.bits})
+		return store.Save(ctx, s, d.key, pageEntry{Live: d.bits})
 	case !d.made && gone, d.unreadable:
 		return nil
 	default:
-		return store.Save(ctx, s, pageKey(d.version, d.sibling), siblingEntry{Removed: d.unstored})
+		return store.Save(ctx, s, d.sibling, siblingEntry{Removed: d.unstored})
 	}
 }
 
