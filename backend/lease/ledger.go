@@ -104,6 +104,22 @@ func (l *Ledger) Discard(s logical.Storage, version int, id string) {
 	l.strike(s, version, id)
 }
 
+// strike notes that a lease has ended, and returns the change that stores it, which is
+// repeated until it is stored; nil: there is no such lease. The caller holds mu.
+func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
+	name, number, found := strings.Cut(id, ".")
+	slot, err := strconv.Atoi(number)
+	if !found { // of version 0.1.0: the only slot of its page
+		slot, err = 0, nil
+	}
+	if err != nil || slot < 0 || slot >= pageSlots || siblingOf(name) != "" {
+		return nil
+	}
+	p := l.page(version, name)
+	p.unstored = p.unstored.with(slot)
+	return l.join(s, &change{page: p})
+}
+
 // Held reports whether a lease on a key version is live. It reads no page but those that
 // have siblings, until it knows of a live lease.
 func (l *Ledger) Held(ctx context.Context, s logical.Storage, version int, now time.Time) (bool, error) {

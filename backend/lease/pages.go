@@ -148,6 +148,26 @@ func loadRemoved(ctx context.Context, s logical.Storage, key string) (bitset, er
 	return stored.Removed, nil
 }
 
+// store writes the page, if this process still may, else the sibling. A page that other
+// processes write is not deleted, since its owner may be adding to it.
+func (d *draft) store(ctx context.Context, s logical.Storage) (err error) {
+	if !d.isKnown {
+		if d.content, err = load(ctx, s, d.key); err != nil {
+			return err
+		}
+	}
+	switch gone := d.isGone(); {
+	case d.own && gone, d.single:
+		return s.Delete(ctx, d.key)
+	case d.own:
+		return store.Save(ctx, s, d.key, pageEntry{Live: d.bits})
+	case !d.made && gone, d.unreadable:
+		return nil
+	default:
+		return store.Save(ctx, s, d.sibling, siblingEntry{Removed: d.unstored})
+	}
+}
+
 func pageKey(version int, name string) string {
 	return Prefix + strconv.Itoa(version) + "/" + name
 }

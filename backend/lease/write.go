@@ -10,14 +10,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/errgroup"
-
-	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 const (
@@ -61,7 +58,7 @@ type change struct {
 func (c *change) isAdd() bool { return !c.end.IsZero() }
 
 // id returns the id under which a lease that was added finds its record.
-func (c *change) id() string { return c.page.name + "." + strconv.Itoa(c.slot) }
+func (c *change) id() string { return fmt.Sprintf("%s.%d", c.page.name, c.slot) }
 
 // wait returns when a change has been stored.
 func (c *change) wait(ctx context.Context) error {
@@ -71,22 +68,6 @@ func (c *change) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// strike notes that a lease has ended, and returns the change that stores it, which is
-// repeated until it is stored; nil: there is no such lease. The caller holds mu.
-func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
-	name, number, found := strings.Cut(id, ".")
-	slot, err := strconv.Atoi(number)
-	if !found { // of version 0.1.0: the only slot of its page
-		slot, err = 0, nil
-	}
-	if err != nil || slot < 0 || slot >= pageSlots || siblingOf(name) != "" {
-		return nil
-	}
-	p := l.page(version, name)
-	p.unstored = p.unstored.with(slot)
-	return l.join(s, &change{page: p})
 }
 
 // abandon ends a lease that nobody waits for any longer: it is dropped if it has not been
@@ -178,7 +159,7 @@ func (l *Ledger) drafts() []*draft {
 	var drafts []*draft
 	of := func(p *page, changes ...*change) *draft {
 		if p.draft == nil {
-			p.draft = p.begin()
+			p.draft = p.newDraft()
 			drafts = append(drafts, p.draft)
 		}
 		p.draft.changes = append(p.draft.changes, changes...)
@@ -209,9 +190,9 @@ func (l *Ledger) drafts() []*draft {
 	return drafts
 }
 
-// begin returns the draft of a page. What is stored of it is without the leases that have
+// newDraft returns the draft of a page. What is stored of it is without the leases that have
 // ended. The caller holds mu.
-func (p *page) begin() *draft {
+func (p *page) newDraft() *draft {
 	d := &draft{page: *p, of: p}
 	d.sibling = cmp.Or(p.sibling, p.key+"-"+rand.Text())
 	d.unstored = p.siblings[d.sibling].union(p.unstored)
@@ -238,26 +219,6 @@ func (l *Ledger) openPage(c *change) *page {
 	p.made, p.own, p.isKnown = true, true, true
 	l.open = append(l.open, p)
 	return p
-}
-
-// store writes the page, if this process still may, else the sibling. A page that other
-// processes write is not deleted, since its owner may be adding to it.
-func (d *draft) store(ctx context.Context, s logical.Storage) (err error) {
-	if !d.isKnown {
-		if d.content, err = load(ctx, s, d.key); err != nil {
-			return err
-		}
-	}
-	switch gone := d.isGone(); {
-	case d.own && gone, d.single:
-		return s.Delete(ctx, d.key)
-	case d.own:
-		return store.Save(ctx, s, d.key, pageEntry{Live: d.bits})
-	case !d.made && gone, d.unreadable:
-		return nil
-	default:
-		return store.Save(ctx, s, d.sibling, siblingEntry{Removed: d.unstored})
-	}
 }
 
 // finish remembers what a write has done, and gives its changes their outcome.
@@ -287,7 +248,7 @@ func (l *Ledger) catchUp(d *draft) {
 	delete(l.behind, d.of)
 }
 
-// stored updates the index after a write that succeeded; the caller holds mu.
+// stored notes a write that succeeded; the caller holds mu.
 func (l *Ledger) stored(d *draft) {
 	l.catchUp(d)
 	p := d.of
@@ -300,7 +261,7 @@ func (l *Ledger) stored(d *draft) {
 	}
 }
 
-// failed updates the index after a write that failed, which may have been carried out, or
+// failed notes a write that failed, which may have been carried out, or
 // may be at any time. So the entry is never written again: what follows goes into another
 // one. The leases that were to be added have been refused: they are to be removed. The
 // caller holds mu.
