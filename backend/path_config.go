@@ -108,7 +108,7 @@ func (b *backend) configDelete(ctx context.Context, _ *logical.Request, _ *frame
 	resp := &logical.Response{}
 	return resp, b.flights.Alone(ctx, flight.Farewell, func(ctx context.Context) error {
 		old, unknown := b.configs.Current(ctx)
-		livesOn, err := b.rotation.TurnAway(ctx, func() error { return b.configs.Remove(ctx) })
+		livesOn, err := b.rotation.TurnAway(ctx, func() error { return b.configs.Save(ctx, nil) })
 		if err != nil {
 			return err
 		}

@@ -98,9 +98,9 @@ func (c *Config) own() []field.Spec {
 		{Name: FieldAuthorityHost, Title: "Authority host", At: &c.AuthorityHost, Group: "Network", Redirects: true, Check: graph.ParseEndpoint, Description: "Root of an https endpoint to use instead of the cloud's Entra sign-in."},
 		{Name: FieldCACertificate, Title: "CA certificate", At: &c.CACertificate, Group: "Network", Multiline: true, Redirects: true, Check: certificates, Description: "PEM certificates to trust in addition to the system's, such as that of a TLS-inspecting proxy."},
 		{Name: FieldGraphAPIVersion, Title: "Graph API version", At: &c.GraphAPIVersion, Group: "Network", Default: graph.V1, Allowed: []string{graph.V1, graph.Beta}, Description: "Version of Microsoft Graph to call. Microsoft does not support beta in production."},
-		{Name: FieldTTL, Title: "TTL", At: &c.TTL, Default: int(DefaultTTL.Seconds()), Shortest: time.Second, Description: "Duration of the leases on the key, capped by the mount's max-lease-ttl. The mount's default-lease-ttl (vault secrets tune) has no effect."},
+		{Name: FieldTTL, Title: "TTL", At: &c.TTL, Default: DefaultTTL, Shortest: time.Second, Description: "Duration of the leases on the key, capped by the mount's max-lease-ttl. The mount's default-lease-ttl (vault secrets tune) has no effect."},
 		{Name: FieldMaxKeyAge, Title: "Maximum key age", At: &c.MaxKeyAge, Default: 0, Description: "How old a key may be for a read of key to share it; 0 regenerates it at every read. Roles have their own."},
-		{Name: FieldDriftCheckInterval, Title: "Drift check interval", At: &c.DriftCheckInterval, Default: int(DefaultDriftCheckInterval.Seconds()), Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0: reads ask for none. The engine itself compares after a regeneration without an answer, before it retires a key, and once a day."},
+		{Name: FieldDriftCheckInterval, Title: "Drift check interval", At: &c.DriftCheckInterval, Default: DefaultDriftCheckInterval, Description: "A key is compared with the tenant's before it is shared if the last comparison is older than this; 0: reads ask for none. The engine itself compares after a regeneration without an answer, before it retires a key, and once a day."},
 		{Name: FieldRegenerateOnRevoke, Title: "Regenerate on revoke", At: &c.RegenerateOnRevoke, Default: true, Description: "Whether the key is regenerated when its last lease has ended."},
 		{Name: FieldDisableAutomatedRotation, Title: "Disable automated rotation", At: &c.DisableRotation, Group: "Rotation", Description: "Pauses the rotation by schedule and the retirement of keys without leases."},
 		{Name: FieldRootRotationPeriod, Title: "Root rotation period", At: &c.Root.Period, Group: "Rotation", Shortest: credential.ShortestPeriod, OrNone: true, Description: "How often the client secret or certificate is replaced automatically, 1h at least; 0: not."},
@@ -198,11 +198,6 @@ func (c *Config) isManagedIdentity() bool { return c.Credential.Type == credenti
 // identity has none.
 func (c *Config) sameApp(other *Config) bool {
 	return c.TenantID == other.TenantID && c.ClientID == other.ClientID && c.isManagedIdentity() == other.isManagedIdentity()
-}
-
-// Terms returns the terms of a read without a role.
-func (c *Config) Terms() accesskey.Terms {
-	return accesskey.Terms{TTL: c.TTL, MaxAge: c.MaxKeyAge}
 }
 
 // Policy returns what the configuration wants of the key. Without one, that is nothing.

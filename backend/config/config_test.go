@@ -155,7 +155,7 @@ func TestStoreKeepsOneConnectionAndTellsTheKeys(t *testing.T) {
 	require.Equal(t, conn.Config, again.Config)
 	require.True(t, r.works(again))
 
-	require.NoError(t, r.store.Remove(t.Context()))
+	require.NoError(t, r.store.Save(t.Context(), nil))
 	require.Nil(t, r.stored())
 	_, err = r.store.Current(t.Context())
 	require.ErrorIs(t, err, config.ErrUnconfigured)
@@ -178,7 +178,7 @@ func TestStorageThatFails(t *testing.T) {
 		"resolve": {"get", resolve},
 		"current": {"get", current},
 		"save":    {"put", func() error { return r.store.Save(t.Context(), conn) }},
-		"remove":  {"delete", func() error { return r.store.Remove(t.Context()) }},
+		"remove":  {"delete", func() error { return r.store.Save(t.Context(), nil) }},
 	} {
 		r.store.Forget()
 		r.storage.FailWhen(storagetest.Nth(1, c.op, config.StorageKey))
@@ -193,7 +193,7 @@ func TestStorageThatFails(t *testing.T) {
 		require.ErrorContains(t, use(), "delete the configuration and write it again")
 		require.NotContains(t, use().Error(), "a-secret")
 	}
-	require.NoError(t, r.store.Remove(t.Context()), "what it says is possible")
+	require.NoError(t, r.store.Save(t.Context(), nil), "what it says is possible")
 	require.ErrorIs(t, current(), config.ErrUnconfigured)
 	r.write(r.fields())
 }
@@ -211,8 +211,8 @@ func TestFailedWriteClosesTheDoor(t *testing.T) {
 	}{
 		"save":            {"put", false, func(r *rig, conn *config.Connection) error { return r.store.Save(r.t.Context(), conn) }, nil, time.Hour},
 		"save, carried":   {"put", true, func(r *rig, conn *config.Connection) error { return r.store.Save(r.t.Context(), conn) }, nil, time.Minute},
-		"remove":          {"delete", false, func(r *rig, _ *config.Connection) error { return r.store.Remove(r.t.Context()) }, nil, time.Hour},
-		"remove, carried": {"delete", true, func(r *rig, _ *config.Connection) error { return r.store.Remove(r.t.Context()) }, config.ErrUnconfigured, 0},
+		"remove":          {"delete", false, func(r *rig, _ *config.Connection) error { return r.store.Save(r.t.Context(), nil) }, nil, time.Hour},
+		"remove, carried": {"delete", true, func(r *rig, _ *config.Connection) error { return r.store.Save(r.t.Context(), nil) }, config.ErrUnconfigured, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -286,7 +286,7 @@ func TestSlowStorage(t *testing.T) {
 			"try":     func(ctx context.Context) error { _, err := s.Try(ctx, d); return err },
 			"resolve": func(ctx context.Context) error { _, _, err := s.Resolve(ctx, d, conn); return err },
 			"save":    func(ctx context.Context) error { return s.Save(ctx, conn) },
-			"remove":  s.Remove,
+			"remove":  func(ctx context.Context) error { return s.Save(ctx, nil) },
 		})
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -368,7 +368,7 @@ func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	require.Equal(t, "another", conn.Config.Credential.Secret)
 	require.ErrorContains(t, conn.Graph.SignIn(t.Context()), "AADSTS7000215", "the client is that of what is stored")
 
-	require.NoError(t, r.store.Remove(t.Context()))
+	require.NoError(t, r.store.Save(t.Context(), nil))
 	_, _, err = r.store.Resolve(t.Context(), d, tried)
 	var refusal *field.Error
 	require.ErrorAs(t, err, &refusal, "what is left lacks a credential")
@@ -550,7 +550,8 @@ func TestAmbientCredentialsTrustNoChosenAuthority(t *testing.T) {
 func TestPolicyAndTerms(t *testing.T) {
 	r := newRig(t)
 	cfg := r.write(r.fields(unverified, map[string]any{config.FieldGraphEndpoint: nil, config.FieldMaxKeyAge: "5m", schedule.FieldPeriod: "1h"})).Config
-	require.Equal(t, accesskey.Terms{TTL: time.Hour, MaxAge: 5 * time.Minute}, cfg.Terms())
+	require.Equal(t, time.Hour, cfg.TTL)
+	require.Equal(t, 5*time.Minute, cfg.MaxKeyAge)
 	p := cfg.Policy()
 	require.Equal(t, accesskey.Workspace{TenantID: cfg.TenantID, GraphRoot: "https://graph.microsoft.com"}, p.Workspace)
 	require.Equal(t, config.DefaultDriftCheckInterval, p.DriftCheckInterval)

@@ -247,18 +247,9 @@ func (conn *Connection) Granted(ctx context.Context) error {
 	return nil
 }
 
-// Save stores the configuration of conn and makes conn the current connection.
+// Save stores the configuration of conn, which becomes the current connection; nil deletes
+// what is stored.
 func (s *Store) Save(ctx context.Context, conn *Connection) error {
-	return s.replace(ctx, conn, func() error { return store.Save(ctx, s.storage, StorageKey, conn.Config) })
-}
-
-// Remove deletes the stored configuration.
-func (s *Store) Remove(ctx context.Context) error {
-	return s.replace(ctx, nil, func() error { return s.storage.Delete(ctx, StorageKey) })
-}
-
-// replace makes next, which may be nil, the current connection once it has been written.
-func (s *Store) replace(ctx context.Context, next *Connection, write func() error) error {
 	unlock, err := s.mu.Write(ctx)
 	if err != nil {
 		return err
@@ -268,8 +259,10 @@ func (s *Store) replace(ctx context.Context, next *Connection, write func() erro
 	// what holds is what storage says at the next request.
 	s.current = nil
 	var cfg *Config // after a failure: until it has been read
-	if err = write(); err == nil && next != nil {
-		s.current, cfg = next, next.Config
+	if conn == nil {
+		err = s.storage.Delete(ctx, StorageKey)
+	} else if err = store.Save(ctx, s.storage, StorageKey, conn.Config); err == nil {
+		s.current, cfg = conn, conn.Config
 	}
 	s.announce(ctx, cfg)
 	return err

@@ -88,7 +88,7 @@ func (c *Credential) Fields() []field.Spec {
 		{Name: FieldSecret, Title: "Client secret", At: &c.Secret, For: ClientSecret, Required: true, Secret: true, Check: checkSecret, Description: "A client secret of the app registration: its value, not its ID. Never read back."},
 		{Name: FieldCertificate, Title: "Client certificate", At: &c.Certificate, For: ClientCertificate, Required: true, Secret: true, Multiline: true, Check: checkCertificate, Description: "A PEM bundle of the app registration's certificate, its chain if it has one, and its unencrypted RSA private key. Never read back."},
 		{Name: FieldAudience, Title: "Identity token audience", At: &c.Audience, For: IdentityToken, Default: defaultAudience, Optional: true, Description: "Audience of the identity tokens that Vault issues for vault_identity_token."},
-		{Name: FieldTokenTTL, Title: "Identity token TTL", At: &c.TokenTTL, For: IdentityToken, Default: int(defaultTokenTTL.Seconds()), Shortest: time.Minute, Optional: true, Description: "How long these tokens are valid."},
+		{Name: FieldTokenTTL, Title: "Identity token TTL", At: &c.TokenTTL, For: IdentityToken, Default: defaultTokenTTL, Shortest: time.Minute, Optional: true, Description: "How long these tokens are valid."},
 	}
 }
 

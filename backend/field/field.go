@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,6 +71,9 @@ type Spec struct {
 	Get func() any
 }
 
+// briefly writes a duration as people do: 1h and not 1h0m0s.
+var briefly = strings.NewReplacer("h0m0s", "h", "m0s", "m")
+
 // Schema returns the fields of a write. Descriptions name the allowed values and the
 // default, which path-help does not show otherwise.
 func Schema(specs []Spec) map[string]*framework.FieldSchema {
@@ -89,8 +93,11 @@ func Schema(specs []Spec) map[string]*framework.FieldSchema {
 			}
 			f.Description += " One of " + strings.Join(s.Allowed, ", ") + "."
 		}
+		if d, isDuration := s.Default.(time.Duration); isDuration {
+			f.Default = int(d.Seconds())
+		}
 		if s.Default != nil {
-			f.Description += " Default: " + s.shownDefault() + "."
+			f.Description += " Default: " + briefly.Replace(fmt.Sprint(s.Default)) + "."
 		}
 		schema[s.Name] = f
 	}
@@ -118,15 +125,6 @@ func (s Spec) kind() framework.FieldType {
 		return framework.TypeDurationSecond
 	}
 	return s.Type
-}
-
-// shownDefault returns the default as a person would write it: 1h and not 3600.
-func (s Spec) shownDefault() string {
-	seconds, isNumber := s.Default.(int)
-	if s.kind() != framework.TypeDurationSecond || !isNumber || seconds == 0 {
-		return fmt.Sprint(s.Default)
-	}
-	return strings.NewReplacer("h0m0s", "h", "m0s", "m").Replace((time.Duration(seconds) * time.Second).String())
 }
 
 // Clean returns what a request means by its values: text without white space around it,
@@ -291,26 +289,16 @@ func Read(specs []Spec) map[string]any {
 func (s Spec) Shown() any {
 	if s.Get != nil {
 		return s.Get()
-	} else if s.Secret {
+	}
+	kept := reflect.Indirect(reflect.ValueOf(s.At))
+	value := reflect.Indirect(kept) // of a duration that can be unset
+	if s.Secret || !value.IsValid() || s.Optional && kept.IsZero() {
 		return nil
 	}
-	switch at := s.At.(type) {
-	case *string:
-		if *at != "" || !s.Optional {
-			return *at
-		}
-	case *bool:
-		return *at
-	case *time.Duration:
-		if *at != 0 || !s.Optional {
-			return int64(at.Seconds())
-		}
-	case **time.Duration:
-		if *at != nil {
-			return int64((*at).Seconds())
-		}
+	if d, isDuration := value.Interface().(time.Duration); isDuration {
+		return int64(d.Seconds())
 	}
-	return nil
+	return value.Interface()
 }
 
 // Write sets the fields that d names: a JSON null asks for the default. A first write also

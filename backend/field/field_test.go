@@ -39,7 +39,7 @@ func (h *house) specs() []field.Spec {
 			},
 		},
 		{
-			Name: "rest", Title: "Rest", Group: "Time", Default: 5400, Description: "How long it is quiet.", Optional: true,
+			Name: "rest", Title: "Rest", Group: "Time", Default: 90 * time.Minute, Description: "How long it is quiet.", Optional: true,
 			At: &h.Rest, Shortest: time.Minute, OrNone: true,
 		},
 		{

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -51,18 +52,20 @@ type Ledger struct {
 	storing *semaphore.Weighted // of one: held while pages are listed or written
 
 	mu       sync.Mutex
-	known    map[int]*index     // by version
+	pages    map[string]*page   // what is remembered of them, by key
+	listed   map[int]bool       // the versions of which they are all remembered
+	open     []*page            // those that leases may be added to
 	next     []*change          // what the next write will store; nil: none is due
 	hurry    context.CancelFunc // lets it wait for no more
 	took     time.Duration      // what the last write took
 	gathered time.Time          // when waiting for more last brought too few
-	behind   map[*pageInfo]bool // the pages whose removals could not be stored
+	behind   map[*page]bool     // the pages whose removals could not be stored
 	repeated time.Time          // when that was last tried again beside other changes
 }
 
 // New returns a ledger that knows nothing yet.
 func New() *Ledger {
-	return &Ledger{storing: semaphore.NewWeighted(1), known: map[int]*index{}, behind: map[*pageInfo]bool{}}
+	return &Ledger{storing: semaphore.NewWeighted(1), pages: map[string]*page{}, listed: map[int]bool{}, behind: map[*page]bool{}}
 }
 
 // Add records a lease on a key version that ends at end at the latest, and returns the
@@ -76,7 +79,7 @@ func (l *Ledger) Add(ctx context.Context, s logical.Storage, version int, end ti
 		l.abandon(s, c)
 		return "", fmt.Errorf("recording the lease: %w", err)
 	}
-	return recordID(c.page.name, c.slot), nil
+	return c.id(), nil
 }
 
 // Remove deletes the record of a lease. It succeeds if there is none. If it fails, or its
@@ -101,6 +104,22 @@ func (l *Ledger) Discard(s logical.Storage, version int, id string) {
 	l.strike(s, version, id)
 }
 
+// strike notes that a lease has ended, and returns the change that stores it, which is
+// repeated until it is stored; nil: there is no such lease. The caller holds mu.
+func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
+	name, number, found := strings.Cut(id, ".")
+	slot, err := strconv.Atoi(number)
+	if !found { // of version 0.1.0: the only slot of its page
+		slot, err = 0, nil
+	}
+	if err != nil || slot < 0 || slot >= pageSlots || siblingOf(name) != "" {
+		return nil
+	}
+	p := l.page(version, name)
+	p.unstored = p.unstored.with(slot)
+	return l.join(s, &change{page: p})
+}
+
 // Held reports whether a lease on a key version is live. It reads no page but those that
 // have siblings, until it knows of a live lease.
 func (l *Ledger) Held(ctx context.Context, s logical.Storage, version int, now time.Time) (bool, error) {
@@ -119,12 +138,10 @@ func (l *Ledger) Live(ctx context.Context, s logical.Storage, version int, now t
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for version, b := range l.known {
-		l.known[version] = &index{version: version, pages: b.pages, open: map[int64]*pageInfo{}}
-		for _, p := range b.pages {
-			if p.own || !p.made { // else a write that failed may still be carried out
-				p.made, p.own, p.page, p.since = false, false, nil, time.Now()
-			}
+	l.listed = map[int]bool{}
+	for _, p := range l.pages {
+		if p.own || !p.made { // else a write that failed may still be carried out
+			p.made, p.own, p.content, p.since = false, false, content{}, time.Now()
 		}
 	}
 }
@@ -138,101 +155,82 @@ func (l *Ledger) Prune(ctx context.Context, s logical.Storage, keep func(version
 		return err
 	}
 	var versions []int
+	l.mu.Lock()
+	for _, p := range l.pages {
+		versions = append(versions, p.version)
+	}
+	l.mu.Unlock()
 	for _, folder := range folders {
 		version, err := strconv.Atoi(strings.TrimSuffix(folder, "/"))
 		if err == nil { // else it is not the ledger's
 			versions = append(versions, version)
 		}
 	}
-	l.mu.Lock() // what is not to be kept is forgotten, as are pages that are not stored any longer
-	maps.DeleteFunc(l.known, func(version int, _ *index) bool { return !keep(version) })
-	maps.DeleteFunc(l.behind, func(p *pageInfo, _ bool) bool { return !keep(p.version) })
-	for version, b := range l.known {
-		if !slices.Contains(versions, version) {
-			l.merge(b, nil)
-		}
-	}
-	l.mu.Unlock()
-	for _, version := range versions {
-		if keep(version) {
-			err = l.tidy(ctx, s, version, now)
-		} else {
-			err = l.drop(ctx, s, version)
-		}
-		if err != nil {
+	slices.Sort(versions)
+	for _, version := range slices.Compact(versions) {
+		if err := l.tidy(ctx, s, version, keep(version), now); err != nil {
 			return err
 		}
 	}
+	l.mu.Lock()
+	maps.DeleteFunc(l.listed, func(version int, _ bool) bool { return !keep(version) })
+	l.mu.Unlock()
 	return l.repeat(ctx, s)
 }
 
-// drop deletes all pages of a version.
-func (l *Ledger) drop(ctx context.Context, s logical.Storage, version int) error {
-	names, err := s.List(ctx, pageKey(version, ""))
-	if err != nil {
-		return err
-	}
-	return l.delete(ctx, s, version, names)
-}
-
 // tidy deletes the pages of a version that are of no use any longer, with their siblings.
-func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, now time.Time) error {
-	b, orphans, err := l.list(ctx, s, version, true)
+// All are, if it is not to be kept.
+func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep bool, now time.Time) error {
+	orphans, err := l.list(ctx, s, version, true)
 	if err != nil {
 		return err
 	}
-	_, ended := l.choose(b, func(p *pageInfo) bool { return !p.end.After(now) })
-	if err := l.delete(ctx, s, version, append(ended, orphans...)); err != nil {
-		return err
-	}
-	unsure, _ := l.choose(b, func(p *pageInfo) bool { return p.isUnsure(false) })
+	isOver := func(p *page) bool { return !keep || !p.end.After(now) }
+	unsure, _ := l.choose(version, func(p *page) bool { return !isOver(p) && p.isUnsure(false) })
 	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	_, dead := l.choose(b, (*pageInfo).isDead)
-	return l.delete(ctx, s, version, dead)
+	_, keys := l.choose(version, func(p *page) bool { return isOver(p) || p.isDead() })
+	return l.delete(ctx, s, append(keys, orphans...))
 }
 
 // repeat stores the removals that could not be stored.
 func (l *Ledger) repeat(ctx context.Context, s logical.Storage) error {
-	var changes []*change
+	var all errgroup.Group
 	l.mu.Lock()
 	for p := range l.behind {
-		changes = append(changes, l.join(s, &change{page: p}))
+		c := l.join(s, &change{page: p})
+		all.Go(func() error { return c.wait(ctx) })
 	}
 	l.mu.Unlock()
-	for _, c := range changes {
-		if err := c.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all.Wait()
 }
 
-// choose returns the pages that satisfy is, and their names with those of their siblings, the
-// page first: without it its siblings mean nothing. It takes mu, and calls is under it.
-func (l *Ledger) choose(b *index, is func(*pageInfo) bool) (chosen []*pageInfo, names []string) {
+// choose returns the pages of a version that satisfy is, and their keys with those of their
+// siblings, the page first: without it its siblings mean nothing. It takes mu, and calls is
+// under it.
+func (l *Ledger) choose(version int, is func(*page) bool) (chosen []*page, keys []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, p := range b.pages {
-		if is(p) {
+	for _, p := range l.pages {
+		if p.version == version && is(p) {
 			chosen = append(chosen, p)
-			names = slices.AppendSeq(append(names, p.name), maps.Keys(p.siblings))
+			keys = slices.AppendSeq(append(keys, p.key), maps.Keys(p.siblings))
 		}
 	}
-	return chosen, names
+	return chosen, keys
 }
 
-// delete deletes pages and siblings of a version.
-func (l *Ledger) delete(ctx context.Context, s logical.Storage, version int, names []string) error {
-	for _, name := range names {
+// delete deletes pages and siblings.
+func (l *Ledger) delete(ctx context.Context, s logical.Storage, keys []string) error {
+	for _, key := range keys {
 		if err := l.storing.Acquire(ctx, 1); err != nil {
 			return err
 		}
-		err := s.Delete(ctx, pageKey(version, name))
+		err := s.Delete(ctx, key)
 		l.mu.Lock()
-		if b := l.known[version]; err == nil && b != nil && b.pages[name] != nil {
-			l.remove(b.pages[name])
+		if p := l.pages[key]; err == nil && p != nil {
+			l.remove(p)
 		}
 		l.mu.Unlock()
 		l.storing.Release(1)

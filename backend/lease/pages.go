@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math/bits"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,17 +27,44 @@ const (
 	pageSlots = 4096
 )
 
-// page records leases that end at about the same time, such as those of hosts that read
-// together under one role. It is stored under <end>-<random> and holds one bit for each
-// lease. Only the process that has made a page writes it.
+// page is what the ledger knows of a page, which records leases that end at about the same
+// time, such as those of hosts that read together under one role. It is stored under
+// <end>-<random> and holds one bit for each lease. Only the process that has made a page
+// writes it.
 //
 // Another process stores what it removes from the page beside it, in a sibling:
 // <end>-<random>-<random>, with one bit for each lease that is removed. Only one process
 // writes a sibling, and bits are only added to it. The live leases of a page are its bits
 // without those of its siblings, in whichever order they were written.
 type page struct {
-	slots int    // how many are in use, now or before, if this process has made the page
-	bits  bitset // which of them are live; empty: there is no such page
+	version   int
+	key, name string // where it is stored, and the last part of that
+	end       time.Time
+	// since is when this process has made the page, or has first seen it or a sibling, or has
+	// failed to write it.
+	since time.Time
+
+	// own says that this process has made the page and still writes it. After a write that
+	// failed it is only made: nobody knows when that write will be carried out, and whether
+	// it would undo a later one.
+	made, own bool
+	slots     int // how many are in use, now or before, if it is own
+	content
+
+	// siblings are those that are known, by key, with the leases that they remove; nil: not
+	// read.
+	siblings map[string]bitset
+	sibling  string // which of them this process writes; "": none
+	// unstored are the leases that are to be removed. They do not count as live.
+	unstored bitset
+	draft    *draft // what is being written of it, if it is in the batch that is being written
+}
+
+// content is what is stored of a page, without its siblings.
+type content struct {
+	isKnown bool      // it has been read, or this process has made it
+	read    time.Time // when, or, of a page that this process has made, its siblings
+	bits    bitset    // which of them are live; empty: there is no such page
 	// unreadable marks a page that cannot be decoded. It is not changed, and counts as
 	// one live lease until its end.
 	unreadable bool
@@ -92,21 +118,23 @@ func (b bitset) count() int {
 	return count
 }
 
-func (p *page) isGone() bool { return !p.unreadable && p.bits.count() == 0 }
+func (c content) isGone() bool { return !c.unreadable && c.bits.count() == 0 }
 
-// loadPage reads a page. Without a storage entry it is empty.
-func loadPage(ctx context.Context, s logical.Storage, key string) (*page, error) {
+// load reads a page. Without a storage entry it is empty.
+func load(ctx context.Context, s logical.Storage, key string) (content, error) {
+	c := content{isKnown: true, read: time.Now()}
 	var stored pageEntry
 	switch found, err := store.Load(ctx, s, key, &stored, errUnreadable); {
 	case errors.Is(err, errUnreadable):
-		return &page{unreadable: true}, nil
+		c.unreadable = true
 	case err != nil:
-		return nil, fmt.Errorf("reading the leases: %w", err)
+		return content{}, fmt.Errorf("reading the leases: %w", err)
 	case found && len(stored.Live) == 0:
-		return &page{bits: bitset{1}, single: true}, nil
+		c.bits, c.single = bitset{1}, true
 	default:
-		return &page{bits: stored.Live}, nil
+		c.bits = stored.Live
 	}
+	return c, nil
 }
 
 var errUnreadable = errors.New("the page of leases cannot be decoded")
@@ -120,44 +148,45 @@ func loadRemoved(ctx context.Context, s logical.Storage, key string) (bitset, er
 	return stored.Removed, nil
 }
 
+// store writes the page, if this process still may, else the sibling. A page that other
+// processes write is not deleted, since its owner may be adding to it.
+func (d *draft) store(ctx context.Context, s logical.Storage) (err error) {
+	if !d.isKnown {
+		if d.content, err = load(ctx, s, d.key); err != nil {
+			return err
+		}
+	}
+	switch gone := d.isGone(); {
+	case d.own && gone, d.single:
+		return s.Delete(ctx, d.key)
+	case d.own:
+		return store.Save(ctx, s, d.key, pageEntry{Live: d.bits})
+	case !d.made && gone, d.unreadable:
+		return nil
+	default:
+		return store.Save(ctx, s, d.sibling, siblingEntry{Removed: d.unstored})
+	}
+}
+
 func pageKey(version int, name string) string {
 	return Prefix + strconv.Itoa(version) + "/" + name
 }
 
-// siblingOf returns the name of the page that an entry is a sibling of. It is listed next to
-// the page, and ends with it.
-func siblingOf(name string) (page string, isSibling bool) {
+// siblingOf returns the name of the page that an entry is a sibling of; "": it is a page.
+// Siblings are listed next to the page, and end with it.
+func siblingOf(name string) string {
 	if strings.Count(name, "-") < 2 {
-		return "", false
+		return ""
 	}
-	return name[:strings.LastIndex(name, "-")], true
+	return name[:strings.LastIndex(name, "-")]
 }
 
 // pageEnd reads the end of a page from its name. A page whose name has no end counts as
 // ended.
 func pageEnd(name string) time.Time {
 	seconds, _, _ := strings.Cut(name, "-")
-	unix, err := strconv.ParseInt(seconds, 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
+	unix, _ := strconv.ParseInt(seconds, 10, 64)
 	return time.Unix(unix, 0)
-}
-
-// recordID returns the id under which a lease finds its record.
-func recordID(name string, slot int) string {
-	return name + "." + strconv.Itoa(slot)
-}
-
-// splitRecordID is the inverse of recordID. An id without a slot is of version 0.1.0 and
-// means the only slot of its page.
-func splitRecordID(id string) (name string, slot int, ok bool) {
-	name, number, found := strings.Cut(id, ".")
-	if !found {
-		return name, 0, true
-	}
-	slot, err := strconv.Atoi(number)
-	return name, slot, err == nil && slot >= 0 && slot < pageSlots
 }
 
 const (
@@ -170,45 +199,8 @@ const (
 	settled = 2 * openFor
 )
 
-// index is what the ledger remembers of the pages of one version. It is replaced, with the
-// same pages, when they have to be listed again.
-type index struct {
-	version int
-	listed  bool // pages has them all
-	pages   map[string]*pageInfo
-	open    map[int64]*pageInfo // the page that leases are added to, by its end
-}
-
-// pageInfo is what the ledger remembers of a page.
-type pageInfo struct {
-	version int
-	name    string
-	end     time.Time
-	// since is when this process has made the page, or has first seen it, or has failed to
-	// write it.
-	since  time.Time
-	listed bool
-
-	// own says that this process has made the page and still writes it. After a write that
-	// failed it is only made: nobody knows when that write will be carried out, and whether
-	// it would undo a later one.
-	made, own bool
-	page      *page     // nil: it has not been read
-	read      time.Time // when, or, of a page that this process has made, its siblings
-
-	// siblings are those that are known, with the leases that they remove; nil: not read.
-	siblings map[string]bitset
-	grown    time.Time // when one was first seen
-	sibling  string    // which of them this process writes; "": none
-	// unstored are the leases that are to be removed. They do not count as live.
-	unstored bitset
-	write    *pageWrite // in the batch that is being written, if the page is in it
-}
-
-func (p *pageInfo) key() string { return pageKey(p.version, p.name) }
-
 // removed returns the leases that have ended, whatever the page says.
-func (p *pageInfo) removed() bitset {
+func (p *page) removed() bitset {
 	all := p.unstored
 	for _, bits := range p.siblings {
 		all = all.union(bits)
@@ -218,17 +210,17 @@ func (p *pageInfo) removed() bitset {
 
 // live returns the number of live leases on the page, as far as it is known. Every page has
 // one if it is not known that it has none.
-func (p *pageInfo) live() int {
-	if p.page == nil || p.page.unreadable {
+func (p *page) live() int {
+	if !p.isKnown || p.unreadable {
 		return 1
 	}
-	return p.page.bits.without(p.removed()).count()
+	return p.bits.without(p.removed()).count()
 }
 
 // isUnsure reports whether the page has to be read first: before its leases can be counted,
 // or, without count, before it is known whether it has one.
-func (p *pageInfo) isUnsure(count bool) bool {
-	if p.page == nil {
+func (p *page) isUnsure(count bool) bool {
+	if !p.isKnown {
 		return count || len(p.siblings) > 0 || p.unstored.count() > 0
 	}
 	for _, bits := range p.siblings {
@@ -240,149 +232,119 @@ func (p *pageInfo) isUnsure(count bool) bool {
 }
 
 // isFinal reports whether what was read of the page and its siblings is the last word.
-func (p *pageInfo) isFinal() bool {
+func (p *page) isFinal() bool {
 	return p.own && len(p.siblings) == 0 || !p.read.Before(p.settles())
 }
 
 // settles returns from when on no other process adds to the page or to a sibling, and no
 // write that failed is carried out.
-func (p *pageInfo) settles() time.Time {
-	last := p.since
-	if p.grown.After(last) {
-		last = p.grown
-	}
-	return last.Add(settled)
-}
+func (p *page) settles() time.Time { return p.since.Add(settled) }
 
 // isDead reports whether all leases on the page have been removed, and none can be added.
-func (p *pageInfo) isDead() bool {
-	return p.listed && !p.own && p.page != nil && p.isFinal() && p.live() == 0
+func (p *page) isDead() bool {
+	return !p.own && p.isKnown && p.isFinal() && p.live() == 0
 }
 
-// index returns the index of a version, creating it if necessary; the caller holds mu.
-func (l *Ledger) index(version int) *index {
-	b := l.known[version]
-	if b == nil {
-		b = &index{version: version, pages: map[string]*pageInfo{}, open: map[int64]*pageInfo{}}
-		l.known[version] = b
-	}
-	return b
-}
-
-// info returns what is remembered of a page.
-func (b *index) info(name string) *pageInfo {
-	p := b.pages[name]
+// page returns what is remembered of a page; the caller holds mu.
+func (l *Ledger) page(version int, name string) *page {
+	key := pageKey(version, name)
+	p := l.pages[key]
 	if p == nil {
-		p = &pageInfo{version: b.version, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
-		b.pages[name] = p
+		p = &page{version: version, key: key, name: name, end: pageEnd(name), since: time.Now(), siblings: map[string]bitset{}}
+		l.pages[key] = p
 	}
 	return p
 }
 
-// remove drops a page that is gone; the caller holds mu.
-func (l *Ledger) remove(p *pageInfo) {
+// remove drops a page that is gone: there is nothing to count on it, and nothing to write.
+// The caller holds mu.
+func (l *Ledger) remove(p *page) {
+	p.made, p.own, p.content = false, false, content{isKnown: true}
 	delete(l.behind, p)
-	b := l.known[p.version]
-	if b == nil || b.pages[p.name] != p {
-		return
-	}
-	delete(b.pages, p.name)
-	if b.open[p.end.Unix()] == p {
-		delete(b.open, p.end.Unix())
+	if l.pages[p.key] == p {
+		delete(l.pages, p.key)
 	}
 }
 
-// list returns the index of a version with all its pages, which are listed again if need be,
-// and, if they are, the siblings whose page is gone.
-func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (b *index, orphans []string, err error) {
-	known := func() (*index, bool) {
+// list lists the pages of a version, again if need be, and returns the siblings whose page
+// is gone.
+func (l *Ledger) list(ctx context.Context, s logical.Storage, version int, again bool) (orphans []string, err error) {
+	known := func() (listed map[int]bool, isListed bool) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		b := l.index(version)
-		return b, b.listed && !again
+		return l.listed, l.listed[version] && !again
 	}
-	if b, listed := known(); listed {
-		return b, nil, nil
+	if _, isListed := known(); isListed {
+		return nil, nil
 	}
 	if err := l.storing.Acquire(ctx, 1); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer l.storing.Release(1)
-	b, listed := known()
-	if listed { // by another request meanwhile
-		return b, nil, nil
+	listed, isListed := known()
+	if isListed { // by another request meanwhile
+		return nil, nil
 	}
 	names, err := s.List(ctx, pageKey(version, ""))
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing the leases: %w", err)
+		return nil, fmt.Errorf("listing the leases: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b.listed = true
-	return b, l.merge(b, names), nil
+	listed[version] = true // in vain, if Forget has come meanwhile
+	return l.merge(version, names), nil
 }
 
-// merge adapts an index to what storage has; the caller holds mu. A page that is not listed
-// is gone, unless this process is writing it, or may have written it without knowing. It
-// returns the siblings whose page is gone.
-func (l *Ledger) merge(b *index, names []string) (orphans []string) {
-	siblings := map[string][]string{}
-	for _, p := range b.pages {
-		p.listed = false
+// merge adapts what is remembered of a version to what storage has; the caller holds mu. A
+// page that is not listed is gone, unless this process is writing it, or may have written it
+// without knowing. It returns the siblings whose page is gone.
+func (l *Ledger) merge(version int, names []string) (orphans []string) {
+	listed := map[*page]bool{}
+	for _, name := range names {
+		if siblingOf(name) == "" {
+			listed[l.page(version, name)] = true
+		}
+	}
+	for _, p := range l.pages {
+		isNeeded := p.made || p.unstored.count() > 0
+		if p.version == version && !listed[p] && (!isNeeded || time.Since(p.since) >= settled) {
+			l.remove(p)
+		}
 	}
 	for _, name := range names {
-		if of, ok := siblingOf(name); ok {
-			siblings[of] = append(siblings[of], name)
-		} else {
-			b.info(name).listed = true
-		}
-	}
-	for name, p := range b.pages {
-		isNeeded := p.made || p.unstored.count() > 0
-		if !p.listed && (!isNeeded || time.Since(p.since) >= settled) {
-			l.remove(p)
+		key, of := pageKey(version, name), siblingOf(name)
+		if of == "" {
 			continue
+		} else if p := l.pages[pageKey(version, of)]; p == nil {
+			orphans = append(orphans, key)
+		} else if _, isKnown := p.siblings[key]; !isKnown {
+			p.siblings[key], p.since = nil, time.Now()
 		}
-		found := map[string]bitset{}
-		if p.sibling != "" {
-			found[p.sibling] = p.siblings[p.sibling]
-		}
-		for _, s := range siblings[name] {
-			if _, isKnown := p.siblings[s]; !isKnown {
-				p.grown = time.Now()
-			}
-			found[s] = p.siblings[s]
-		}
-		p.siblings = found
-		delete(siblings, name)
 	}
-	return slices.Concat(slices.Collect(maps.Values(siblings))...)
+	return orphans
 }
 
 // survey returns the number of live leases on a version. Unless it is to count them, it
 // returns any number above zero as soon as it knows of one.
 func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now time.Time, count bool) (int, error) {
-	b, _, err := l.list(ctx, s, version, false)
-	if err != nil {
+	if _, err := l.list(ctx, s, version, false); err != nil {
 		return 0, err
 	}
 	live := 0
-	var unsure []*pageInfo
-	l.mu.Lock()
-	for _, p := range b.pages {
+	unsure, _ := l.choose(version, func(p *page) bool {
 		switch {
-		case !p.end.After(now):
+		case live > 0 && !count, !p.end.After(now):
+			return false
 		case p.isUnsure(count):
-			unsure = append(unsure, p)
+			return true
 		default:
 			live += p.live()
+			return false
 		}
-		if live > 0 && !count {
-			unsure = nil
-			break
-		}
+	})
+	if live > 0 && !count {
+		return live, nil
 	}
-	l.mu.Unlock()
 	if err := l.read(ctx, s, unsure); err != nil {
 		return 0, err
 	}
@@ -395,7 +357,7 @@ func (l *Ledger) survey(ctx context.Context, s logical.Storage, version int, now
 }
 
 // read reads pages with their siblings.
-func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*pageInfo) error {
+func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*page) error {
 	reads, ctx := errgroup.WithContext(ctx)
 	reads.SetLimit(pagesAtOnce)
 	for _, p := range pages {
@@ -404,31 +366,32 @@ func (l *Ledger) read(ctx context.Context, s logical.Storage, pages []*pageInfo)
 	return reads.Wait()
 }
 
-func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *pageInfo) (err error) {
+func (l *Ledger) readPage(ctx context.Context, s logical.Storage, p *page) (err error) {
 	l.mu.Lock()
-	page, isMade, begun, siblings := p.page, p.made, time.Now(), maps.Clone(p.siblings)
+	isMade, siblings := p.made, maps.Clone(p.siblings)
 	delete(siblings, p.sibling) // which is known
 	l.mu.Unlock()
+	found := content{read: time.Now()}
 	if !isMade {
-		if page, err = loadPage(ctx, s, p.key()); err != nil {
+		if found, err = load(ctx, s, p.key); err != nil {
 			return err
 		}
 	}
-	for name := range siblings {
-		if siblings[name], err = loadRemoved(ctx, s, pageKey(p.version, name)); err != nil {
+	for key := range siblings {
+		if siblings[key], err = loadRemoved(ctx, s, key); err != nil {
 			return err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, bits := range siblings {
-		p.siblings[name] = p.siblings[name].union(bits)
+	for key, bits := range siblings {
+		p.siblings[key] = p.siblings[key].union(bits)
 	}
-	if p.read = begun; isMade {
+	if p.read = found.read; isMade {
 		return nil
 	}
-	p.page = page
-	if page.isGone() && p.unstored.count() == 0 {
+	p.content = found
+	if p.isGone() && p.unstored.count() == 0 {
 		l.remove(p)
 	}
 	return nil

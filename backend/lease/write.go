@@ -15,8 +15,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/errgroup"
-
-	"example.com/vault-plugin-secrets-mdi/backend/store"
 )
 
 const (
@@ -50,36 +48,26 @@ const (
 type change struct {
 	version int       // of the lease to add
 	end     time.Time // of the lease to add; zero: some are removed
-	page    *pageInfo // nil: one has to be found for the lease. A removal is in its unstored
+	page    *page     // nil: one has to be found for the lease. A removal is in its unstored
 	slot    int       // of the lease to add
 
 	abandoned bool // nobody waits for the lease
-	err       error
-	done      chan struct{} // closed when err is known
+	done      chan error
 }
 
 func (c *change) isAdd() bool { return !c.end.IsZero() }
 
+// id returns the id under which a lease that was added finds its record.
+func (c *change) id() string { return fmt.Sprintf("%s.%d", c.page.name, c.slot) }
+
 // wait returns when a change has been stored.
 func (c *change) wait(ctx context.Context) error {
 	select {
-	case <-c.done:
-		return c.err
+	case err := <-c.done:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// strike notes that a lease has ended, and returns the change that stores it, which is
-// repeated until it is stored; nil: there is no such lease. The caller holds mu.
-func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
-	name, slot, ok := splitRecordID(id)
-	if _, isSibling := siblingOf(name); !ok || isSibling {
-		return nil
-	}
-	p := l.index(version).info(name)
-	p.unstored = p.unstored.with(slot)
-	return l.join(s, &change{page: p})
 }
 
 // abandon ends a lease that nobody waits for any longer: it is dropped if it has not been
@@ -87,13 +75,9 @@ func (l *Ledger) strike(s logical.Storage, version int, id string) *change {
 func (l *Ledger) abandon(s logical.Storage, c *change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	select {
-	case <-c.done:
-		if c.err == nil {
-			l.strike(s, c.version, recordID(c.page.name, c.slot))
-		}
-	default:
-		c.abandoned = true
+	c.abandoned = true
+	if len(c.done) > 0 && <-c.done == nil { // it has just been written
+		l.strike(s, c.version, c.id())
 	}
 }
 
@@ -102,7 +86,7 @@ func (l *Ledger) abandon(s logical.Storage, c *change) {
 // goroutine with a context of its own, so that no request that ends early fails the
 // others. The caller holds mu.
 func (l *Ledger) join(s logical.Storage, c *change) *change {
-	c.done = make(chan struct{})
+	c.done = make(chan error, 1)
 	if l.next == nil {
 		l.begin(s)
 	}
@@ -147,7 +131,7 @@ func (l *Ledger) writeBatch(s logical.Storage) {
 	defer cancel()
 	var pages errgroup.Group
 	pages.SetLimit(pagesAtOnce)
-	for _, d := range l.pageWrites() {
+	for _, d := range l.drafts() {
 		pages.Go(func() error {
 			l.finish(s, d, d.store(ctx, s))
 			return nil
@@ -159,41 +143,40 @@ func (l *Ledger) writeBatch(s logical.Storage) {
 	l.mu.Unlock()
 }
 
-// pageWrite is what a batch does to one page.
-type pageWrite struct {
-	info    *pageInfo
-	was     pageInfo // info when the batch began. The leases that are unstored then are removed
+// draft is what a batch makes of a page: a copy from when the batch began. The leases that are
+// unstored in it are removed by its write.
+type draft struct {
+	page
+	of      *page
 	changes []*change
-	page    *page  // to be stored if it is own; else as it is known; nil: it has not been read
-	sibling string // stores removed, if the page is not own
-	removed bitset
 }
 
-// pageWrites takes the next batch and groups it by page. Pages with additions come first,
+// drafts takes the next batch and groups it by page. Pages with additions come first,
 // because readers are waiting for them; those that are only repeated come last.
-func (l *Ledger) pageWrites() []*pageWrite {
+func (l *Ledger) drafts() []*draft {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var writes []*pageWrite
-	of := func(p *pageInfo) *pageWrite {
-		if p.write == nil {
-			p.write = p.begin()
-			writes = append(writes, p.write)
+	var drafts []*draft
+	of := func(p *page, changes ...*change) *draft {
+		if p.draft == nil {
+			p.draft = p.newDraft()
+			drafts = append(drafts, p.draft)
 		}
-		return p.write
+		p.draft.changes = append(p.draft.changes, changes...)
+		return p.draft
 	}
 	for _, c := range l.next {
 		if c.isAdd() && !c.abandoned {
-			d := of(l.openPage(c))
-			c.page, c.slot = d.info, d.page.slots
-			d.page.slots, d.page.bits = c.slot+1, d.page.bits.with(c.slot)
-			d.changes = append(d.changes, c)
+			c.page = l.openPage(c)
+			c.slot = c.page.slots
+			c.page.slots++
+			d := of(c.page, c)
+			d.bits = d.bits.with(c.slot)
 		}
 	}
 	for _, c := range l.next {
 		if !c.isAdd() {
-			d := of(c.page)
-			d.changes = append(d.changes, c)
+			of(c.page, c)
 		}
 	}
 	l.next = nil
@@ -204,120 +187,87 @@ func (l *Ledger) pageWrites() []*pageWrite {
 			of(p)
 		}
 	}
-	return writes
+	return drafts
 }
 
-// begin returns the write of a page. What is stored of it is without the leases that have
+// newDraft returns the draft of a page. What is stored of it is without the leases that have
 // ended. The caller holds mu.
-func (p *pageInfo) begin() *pageWrite {
-	d := &pageWrite{info: p, was: *p, page: p.page, sibling: cmp.Or(p.sibling, p.name+"-"+rand.Text())}
+func (p *page) newDraft() *draft {
+	d := &draft{page: *p, of: p}
+	d.sibling = cmp.Or(p.sibling, p.key+"-"+rand.Text())
+	d.unstored = p.siblings[d.sibling].union(p.unstored)
 	if p.made {
-		d.page = &page{slots: p.page.slots, bits: p.page.bits.without(p.removed())}
+		d.bits = p.bits.without(p.removed())
 	}
-	d.removed = p.siblings[d.sibling].union(p.unstored)
 	return d
 }
 
 // openPage returns a page with room for a lease. It is always a page that this process has
 // made not long ago: see settled. Its name contains its end, so that pruning reads no page.
 // The caller holds mu.
-func (l *Ledger) openPage(c *change) *pageInfo {
-	b, end := l.index(c.version), c.end.Add(PageSpan-time.Nanosecond).Truncate(PageSpan)
-	if p := b.open[end.Unix()]; p != nil && p.own && time.Since(p.since) < openFor {
-		page := p.page
-		if p.write != nil {
-			page = p.write.page
-		}
-		if page.slots < pageSlots {
+func (l *Ledger) openPage(c *change) *page {
+	end := c.end.Add(PageSpan - time.Nanosecond).Truncate(PageSpan)
+	l.open = slices.DeleteFunc(l.open, func(p *page) bool {
+		return !p.own || len(p.siblings) > 0 || p.slots == pageSlots || time.Since(p.since) >= openFor
+	})
+	for _, p := range l.open {
+		if p.version == c.version && p.end.Equal(end) {
 			return p
 		}
 	}
-	p := b.info(fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
-	p.made, p.own, p.page = true, true, &page{}
-	b.open[end.Unix()] = p
+	p := l.page(c.version, fmt.Sprintf("%d-%s", end.Unix(), rand.Text()))
+	p.made, p.own, p.isKnown = true, true, true
+	l.open = append(l.open, p)
 	return p
 }
 
-// store writes the page, if this process still may, else the sibling. A page that other
-// processes write is not deleted, since its owner may be adding to it.
-func (d *pageWrite) store(ctx context.Context, s logical.Storage) (err error) {
-	if d.page == nil {
-		if d.page, err = loadPage(ctx, s, d.info.key()); err != nil {
-			return err
-		}
-	}
-	gone := d.page.isGone()
-	switch {
-	case d.was.own && gone, d.page.single:
-		return s.Delete(ctx, d.info.key())
-	case d.was.own:
-		return store.Save(ctx, s, d.info.key(), pageEntry{Live: d.page.bits})
-	case !d.was.made && gone, d.page.unreadable:
-		return nil
-	default:
-		return store.Save(ctx, s, pageKey(d.info.version, d.sibling), siblingEntry{Removed: d.removed})
-	}
-}
-
 // finish remembers what a write has done, and gives its changes their outcome.
-func (l *Ledger) finish(s logical.Storage, d *pageWrite, err error) {
+func (l *Ledger) finish(s logical.Storage, d *draft, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	d.info.write = nil
-	if err != nil {
-		l.failed(d, err)
-	} else {
+	d.of.draft = nil
+	switch {
+	case err == nil:
 		l.stored(d)
+	case strings.Contains(err.Error(), logical.ErrReadOnly.Error()): // over gRPC, which leaves only its text
+		l.catchUp(d) // this node must not write
+	default:
+		l.failed(d)
 	}
 	for _, c := range d.changes {
-		c.err = err
-		close(c.done)
+		c.done <- err
 		if err == nil && c.abandoned {
-			l.strike(s, c.version, recordID(c.page.name, c.slot))
+			l.strike(s, c.version, c.id())
 		}
 	}
 }
 
-// stored updates the index after a write that succeeded; the caller holds mu.
-func (l *Ledger) stored(d *pageWrite) {
-	p, gone := d.info, d.page.isGone()
-	p.unstored = p.unstored.without(d.was.unstored)
-	delete(l.behind, p)
-	switch {
-	case gone && (d.was.own || !d.was.made), d.page.single:
-		p.page = &page{}
+// catchUp notes that nothing of a write is to be repeated; the caller holds mu.
+func (l *Ledger) catchUp(d *draft) {
+	d.of.unstored = d.of.unstored.without(d.unstored)
+	delete(l.behind, d.of)
+}
+
+// stored notes a write that succeeded; the caller holds mu.
+func (l *Ledger) stored(d *draft) {
+	l.catchUp(d)
+	p := d.of
+	p.content = d.content
+	if !d.own {
+		p.sibling, p.siblings[d.sibling] = d.sibling, d.unstored
+	}
+	if d.isGone() && (d.own || !d.made) {
 		l.remove(p)
-	case d.was.own:
-		p.page = d.page
-	default:
-		if d.was.page == nil {
-			p.page, p.read = d.page, time.Now()
-		}
-		if !d.page.unreadable {
-			p.sibling, p.siblings[d.sibling] = d.sibling, d.removed
-		}
 	}
 }
 
-// failed updates the index after a write that failed, which may have been carried out, or
+// failed notes a write that failed, which may have been carried out, or
 // may be at any time. So the entry is never written again: what follows goes into another
 // one. The leases that were to be added have been refused: they are to be removed. The
 // caller holds mu.
-func (l *Ledger) failed(d *pageWrite, err error) {
-	p := d.info
-	// This node must not write. The error has come over gRPC, which leaves only its text.
-	if errors.Is(err, logical.ErrReadOnly) || strings.Contains(err.Error(), logical.ErrReadOnly.Error()) {
-		p.unstored = p.unstored.without(d.was.unstored)
-		return
-	}
-	p.own, p.sibling = false, ""
-	switch {
-	case d.was.made:
-		p.made, p.since = true, time.Now()
-		p.page = &page{bits: d.was.page.bits.union(d.page.bits)}
-	case d.was.page == nil && d.page != nil:
-		p.page, p.read = d.page, time.Now()
-	}
+func (l *Ledger) failed(d *draft) {
+	p := d.of
+	p.content, p.made, p.own, p.since, p.sibling = d.content, d.made, false, time.Now(), ""
 	for _, c := range d.changes {
 		if c.isAdd() {
 			p.unstored = p.unstored.with(c.slot)

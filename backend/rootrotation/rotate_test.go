@@ -53,7 +53,7 @@ func TestRotateAutomatically(t *testing.T) {
 
 func TestRotateWithoutAConfiguration(t *testing.T) {
 	e := start(t, secret)
-	require.NoError(t, e.configs.Remove(e.ctx))
+	require.NoError(t, e.configs.Save(e.ctx, nil))
 	_, err := e.rotator.Rotate(e.ctx)
 	require.ErrorIs(t, err, config.ErrUnconfigured)
 	e.pass(time.Hour)

@@ -109,7 +109,7 @@ func (m *Manager) take(ctx context.Context, role func(base accesskey.Terms) acce
 	if err != nil {
 		return nil, err
 	}
-	t := conn.Config.Terms()
+	t := accesskey.Terms{TTL: conn.Config.TTL, MaxAge: conn.Config.MaxKeyAge}
 	if role != nil {
 		t = role(t)
 	}
