@@ -142,7 +142,7 @@ var errUnreadable = errors.New("the page of leases cannot be decoded")
 // loadRemoved reads a sibling. One that is gone or cannot be decoded removes nothing.
 func loadRemoved(ctx context.Context, s logical.Storage, key string) (bitset, error) {
 	var stored siblingEntry
-	if _, err := store.Load(ctx, s, key, &stored, errUnreadable); err != nil && !errors.Is(err, errUnreadable) {
+	if _, err := store.Load(ctx, s, key, &stored, nil); err != nil {
 		return nil, fmt.Errorf("reading the ended leases: %w", err)
 	}
 	return stored.Removed, nil

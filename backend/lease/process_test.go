@@ -130,6 +130,22 @@ func TestOwnerLearnsOfRemovals(t *testing.T) {
 	})
 }
 
+// An owner adds to no page beside which another process is at work: that one counts from the
+// last time that it has seen the page change.
+func TestOwnerLeavesASharedPageAlone(t *testing.T) {
+	inOutage(t, func(o *outage) {
+		id := o.add()
+		o.add()
+		require.NoError(o, lease.New().Remove(o.Context(), o.storage, 1, id))
+		o.prune()
+		require.Len(o, o.keys(), 2)
+		o.add()
+		require.Len(o, o.keys(), 3)
+		o.live(2, o.ledger)
+		o.live(2, lease.New())
+	})
+}
+
 // A page whose owner has deleted it is gone for who has it in mind.
 func TestPageThatItsOwnerHasDeleted(t *testing.T) {
 	for _, look := range []func(o *outage, other *lease.Ledger, id string){

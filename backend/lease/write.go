@@ -267,7 +267,10 @@ func (l *Ledger) stored(d *draft) {
 // caller holds mu.
 func (l *Ledger) failed(d *draft) {
 	p := d.of
-	p.content, p.made, p.own, p.since, p.sibling = d.content, d.made, false, time.Now(), ""
+	if d.isKnown {
+		p.content = d.content
+	}
+	p.made, p.own, p.since, p.sibling = d.made, false, time.Now(), ""
 	for _, c := range d.changes {
 		if c.isAdd() {
 			p.unstored = p.unstored.with(c.slot)
