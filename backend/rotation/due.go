@@ -102,18 +102,19 @@ func (m *Manager) runDue(ctx context.Context, jobs ...job) (idle *config.Connect
 // one that Graph named would have to be watched.
 func (m *Manager) lookIn(ctx context.Context, conn *config.Connection, number int64, rec accesskey.Record) error {
 	report, err := m.Health.Report(ctx)
+	failed := report.DriftResult == health.DriftUnknown
 	spread := rand.N(2 * time.Hour) //nolint:gosec // so that mounts that one script has configured do not ask together
-	rests := report.DriftResult != health.DriftUnknown && m.Now().Sub(report.DriftCheckedAt) < 23*time.Hour+spread
-	if err != nil || rests || !m.Health.Allowed(ctx, health.Comparison, nil) {
+	if since := m.Now().Sub(m.lookedAt); err != nil || !failed && since >= 0 && since < 23*time.Hour+spread || !m.Health.Allowed(ctx, health.Comparison, nil) {
 		return err
 	}
+	m.lookedAt = m.Now()
 	ctx, cancel := context.WithTimeout(ctx, compareBudget)
 	defer cancel()
 	if failure := conn.Granted(ctx); failure != nil {
 		m.logUncompared(ctx, failure)
 		m.reportUncompared(context.WithoutCancel(ctx), rec, number, failure)
-	} else {
-		m.Health.Compared(ctx, "")
+	} else if failed {
+		m.Health.Compared(ctx, "") // else nothing is stored: all is well
 	}
 	return nil
 }

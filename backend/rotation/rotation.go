@@ -49,6 +49,7 @@ type Manager struct {
 	Tainted, Writable func() bool
 
 	postedAt time.Time // the last regeneration; only flights use it, one at a time
+	lookedAt time.Time // only the tick uses it
 }
 
 // Answer is what a reader gets.
