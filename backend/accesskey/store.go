@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -505,12 +507,14 @@ func (s *Store) healed(ctx context.Context) (Record, error) {
 	if err != nil || entry == nil {
 		return newRecord(), err
 	}
-	var salvaged struct{ Version, Newest json.Number }
+	var salvaged struct{ Version, Newest json.RawMessage }
 	_ = json.Unmarshal(entry.Value, &salvaged) // what is damaged stays 0
-	version, _ := salvaged.Version.Int64()
-	newest, _ := salvaged.Newest.Int64()
 	rec := newRecord()
-	rec.Version = int(cmp.Or(max(0, version, newest), s.now().Unix()))
+	for _, raw := range []json.RawMessage{salvaged.Version, salvaged.Newest} {
+		n, _ := strconv.Atoi(strings.Trim(string(raw), `" `))
+		rec.Version = max(rec.Version, n)
+	}
+	rec.Version = cmp.Or(rec.Version, int(s.now().Unix()))
 	rec.Newest, rec.Workspace = rec.Version, s.policy.Load().Workspace
 	s.dirty = true
 	return rec.onWatch(s.now(), true), nil

@@ -47,6 +47,8 @@ const (
 type Order struct {
 	Purpose string // requests for the same share it; "": nobody shares it
 	Rank    Rank
+	// JoinAny shares work of any purpose that is under way.
+	JoinAny bool
 	// Keep does the work although all who asked for it have left before it began.
 	Keep bool
 }
@@ -151,7 +153,10 @@ func (g *Group) enter(ctx context.Context, o Order, work func(context.Context) e
 // joins reports whether an order is served by a flight. The result of one that is over is
 // not: it may be older than the order.
 func (f *flight) joins(o Order) bool {
-	return o.Purpose != "" && f.Purpose == o.Purpose && !f.over
+	if o.Purpose == "" || f.Purpose == "" || f.over {
+		return false
+	}
+	return f.Purpose == o.Purpose || o.JoinAny && f.begun
 }
 
 // next drops what nobody waits for any longer, and begins the most urgent flight, unless

@@ -130,9 +130,13 @@ func TestRequestsOfTheSamePurposeShareWork(t *testing.T) {
 	})
 }
 
-// Which work an order joins: that of its purpose, whether it waits or is under way.
+// Which work an order joins: that of its purpose, whether it waits or is under way, and
+// with JoinAny whatever shared work is under way.
 func TestWhatIsJoined(t *testing.T) {
 	const begun, waiting = "begun", "waiting"
+	anyOf := func(purpose string) flight.Order {
+		return flight.Order{Purpose: purpose, Rank: flight.Readers, JoinAny: true}
+	}
 	for name, c := range map[string]struct {
 		order flight.Order
 		begun string // the purpose of the work under way; that of the work that waits is "waiting"
@@ -141,8 +145,14 @@ func TestWhatIsJoined(t *testing.T) {
 		"its purpose, under way":          {shared(begun), begun, begun},
 		"its purpose, waiting":            {shared(waiting), begun, waiting},
 		"another purpose":                 {shared("other"), begun, ""},
+		"any, under way":                  {anyOf("other"), begun, begun},
+		"any, although its purpose waits": {anyOf(waiting), begun, begun},
+		"any, but work of nobody else's":  {anyOf("other"), "", ""},
+		"any, and its purpose waits":      {anyOf(waiting), "", waiting},
 		"nobody's, beside nobody's":       {flight.Order{Rank: flight.Readers}, "", ""},
+		"nobody's, although it takes any": {flight.Order{Rank: flight.Readers, JoinAny: true}, begun, ""},
 		"its purpose, at another urgency": {flight.Order{Purpose: waiting, Rank: flight.Schedule}, begun, waiting},
+		"any, at another urgency":         {flight.Order{Purpose: "other", Rank: flight.BreakGlass, JoinAny: true}, begun, begun},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, func(t *testing.T, g *group) {

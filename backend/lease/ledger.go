@@ -185,13 +185,16 @@ func (l *Ledger) tidy(ctx context.Context, s logical.Storage, version int, keep 
 	if err != nil {
 		return err
 	}
-	isOver := func(p *page) bool { return !keep || !p.end.After(now) }
-	unsure, _ := l.choose(version, func(p *page) bool { return !isOver(p) && p.isUnsure(false) })
+	_, over := l.choose(version, func(p *page) bool { return !keep || !p.end.After(now) })
+	if err := l.delete(ctx, s, append(over, orphans...)); err != nil { // first: a page that cannot be read keeps no other
+		return err
+	}
+	unsure, _ := l.choose(version, func(p *page) bool { return p.isUnsure(false) })
 	if err := l.read(ctx, s, unsure); err != nil {
 		return err
 	}
-	_, keys := l.choose(version, func(p *page) bool { return isOver(p) || p.isDead() })
-	return l.delete(ctx, s, append(keys, orphans...))
+	_, dead := l.choose(version, (*page).isDead)
+	return l.delete(ctx, s, dead)
 }
 
 // repeat stores the removals that could not be stored.

@@ -474,3 +474,22 @@ func TestStorageThatFails(t *testing.T) {
 func only(version int) func(int) bool {
 	return func(v int) bool { return v == version }
 }
+
+// A page that cannot be read keeps no other from being pruned.
+func TestPruneBesideAPageThatCannotBeRead(t *testing.T) {
+	s, l := storagetest.New(), lease.New()
+	_, err := l.Add(t.Context(), s, 1, beginning.Add(-time.Minute))
+	require.NoError(t, err)
+	id, err := l.Add(t.Context(), s, 1, inAnHour)
+	require.NoError(t, err)
+	require.NoError(t, lease.New().Remove(t.Context(), s, 1, id)) // its sibling has to be read
+	s.FailWhen(func(op, _ string) bool { return op == "get" })
+	require.ErrorIs(t, lease.New().Prune(t.Context(), s, func(int) bool { return true }, beginning), storagetest.ErrBroken)
+	s.FailWhen(nil)
+	names, err := s.List(t.Context(), pages)
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		require.True(t, strings.HasPrefix(name, id[:strings.Index(id, ".")]), "the page that has ended is deleted")
+	}
+}

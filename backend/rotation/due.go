@@ -33,7 +33,7 @@ type job struct {
 var (
 	comparing = flight.Order{Purpose: accesskey.WorkCompare, Rank: flight.Readers}
 
-	reading    = job{"", health.Reading, flight.Order{Purpose: accesskey.CauseRead, Rank: flight.Readers}}
+	reading    = job{"", health.Reading, flight.Order{Purpose: accesskey.CauseRead, Rank: flight.Readers, JoinAny: true}}
 	retirement = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Retirement}}
 	farewell   = job{accesskey.WorkRetire, health.Retirement, flight.Order{Purpose: accesskey.CauseRetired, Rank: flight.Farewell}}
 	breakGlass = job{accesskey.WorkWanted, health.Rotation, flight.Order{Purpose: accesskey.CauseManual, Rank: flight.BreakGlass, Keep: true}}

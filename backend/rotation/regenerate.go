@@ -45,7 +45,8 @@ type attempt struct {
 }
 
 // regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
-// begins before release is called, which may be called at any time.
+// begins before release is called, which may be called at any time. It is [accesskey.ErrNotDue] if the joined work was not
+// made for those who wait.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (release func(), err error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }
@@ -61,7 +62,15 @@ func (a attempt) unattended() bool { return a.Rank == flight.Retirement || a.Ran
 //     key is the tenant's;
 //  3. ask Graph to regenerate the key;
 //  4. store the new version, which clears the intent.
-func (a attempt) criticalSection(ctx context.Context) error {
+//
+// A failure of unattended work is marked as [accesskey.ErrNotDue], so that readers who
+// joined it are judged anew: they may fare better.
+func (a attempt) criticalSection(ctx context.Context) (err error) {
+	defer func() { // after the report, which gets the failure itself
+		if err != nil && a.unattended() {
+			err = errors.Join(accesskey.ErrNotDue, err)
+		}
+	}()
 	conn, err := a.Configs.Current(ctx)
 	if err != nil {
 		return err
@@ -71,7 +80,7 @@ func (a attempt) criticalSection(ctx context.Context) error {
 		return err
 	}
 	if before.Fresh(a.asks.Fresh) {
-		return nil // other work, for which it had to wait, has made a key for the reader
+		return nil // a flight that the reader was too late to join has made a key
 	}
 	if !a.urgent() {
 		if err := a.Health.May(ctx, a.kind); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"example.com/vault-plugin-secrets-mdi/backend/accesskey"
+	"example.com/vault-plugin-secrets-mdi/backend/flight"
 	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
@@ -293,8 +294,8 @@ func TestFirstKeyOfATenantThatNamesNone(t *testing.T) {
 	}
 }
 
-// A reader who waits for scheduled work that fails does not get its failure.
-func TestReaderWhoWaitsForAFailingRetirementGoesOnAlone(t *testing.T) {
+// A reader who joins scheduled work that fails does not get its failure.
+func TestReaderWhoJoinsAFailingRetirementGoesOnAlone(t *testing.T) {
 	r := configured(t, nil)
 	r.revoke(r.obtain(alone))
 	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour, Status: 403, Body: graphtest.BodyHTML})
@@ -304,7 +305,7 @@ func TestReaderWhoWaitsForAFailingRetirementGoesOnAlone(t *testing.T) {
 	done.Go(func() { _ = r.manager.RetireIfDue(r.ctx) })
 	r.started(graphtest.Get, started+1)
 	done.Go(func() { answer = r.obtain(alone) })
-	require.Eventually(t, func() bool { return r.flights.Waiters(accesskey.CauseRead) == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.flights.Waiters(accesskey.CauseRetired) == 2 }, 5*time.Second, time.Millisecond)
 	r.sim.Clear()
 	done.Wait()
 	require.True(t, r.works(answer))
@@ -345,4 +346,52 @@ func TestReaderWhoLeavesKeepsNoKeyAlive(t *testing.T) {
 	r.storage.FailWhen(nil)
 	r.revoke(held)
 	require.Eventually(t, func() bool { live, err := r.keys.Live(r.ctx); return err == nil && live == 0 }, 5*time.Second, time.Millisecond)
+}
+
+// A reader who needs a new key and finds other work under way gets what that makes, before
+// work that waits. If that work is lost, the reader has it repeated, as after a loss of its own.
+func TestReaderBesideTheWorkOfOthers(t *testing.T) {
+	retire := func(r *rig) { _ = r.manager.RetireIfDue(r.ctx) }
+	rotate := func(r *rig) { require.NoError(r.t, r.rotate()) }
+	for name, c := range map[string]struct {
+		purpose string
+		work    func(*rig)
+		status  int
+	}{
+		"a lost retirement":     {accesskey.CauseRetired, retire, 504},
+		"a lost rotation":       {accesskey.CauseManual, rotate, 504},
+		"a rotation that works": {accesskey.CauseManual, rotate, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := configured(t, nil)
+			r.revoke(r.obtain(alone))
+			r.sim.Inject(graphtest.Fault{Operation: graphtest.Regenerate, Times: 1, Latency: time.Hour, Status: c.status})
+			started := r.sim.Calls(graphtest.Regenerate).Started
+			var all sync.WaitGroup
+			defer all.Wait()
+			all.Go(func() { c.work(r) })
+			r.started(graphtest.Regenerate, started+1)
+			served := make(chan struct{})
+			all.Go(func() {
+				_ = r.flights.Alone(r.ctx, flight.Configuration, func(ctx context.Context) error {
+					if c.status == 0 {
+						select {
+						case <-served:
+						case <-ctx.Done():
+						}
+					}
+					return nil
+				})
+			})
+			var answer *rotation.Answer
+			all.Go(func() {
+				defer close(served)
+				answer = r.obtain(alone)
+			})
+			require.Eventually(t, func() bool { return r.flights.Waiters(c.purpose) == 2 }, 5*time.Second, time.Millisecond)
+			r.sim.Clear()
+			<-served
+			require.True(t, r.works(answer))
+		})
+	}
 }

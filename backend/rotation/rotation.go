@@ -97,7 +97,7 @@ func (m *Manager) Obtain(ctx context.Context, role func(base accesskey.Terms) ac
 		default:
 			return got, err
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, accesskey.ErrNotDue) { // else it joined work that was not made for readers
 			return nil, err
 		}
 	}
