@@ -133,14 +133,19 @@ func newBackend(storage logical.Storage, now func() time.Time, sleep func(contex
 	return b
 }
 
+// existenceBudget bounds an existence check, which core makes before the request.
+const existenceBudget = 5 * time.Second
+
 // HandleExistenceCheck decides between create and update by the path alone. The
 // request's fields are left out because the framework would validate them here first. Core
 // answers 500 to an error of the existence check (its vault/request_handling.go), where a
 // wrong type deserves the 400 of the handler.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, mountKey{}, b), existenceBudget)
+	defer cancel()
 	bare := *req
 	bare.Data = nil
-	checkFound, exists, err = b.Backend.HandleExistenceCheck(context.WithValue(ctx, mountKey{}, b), &bare)
+	checkFound, exists, err = b.Backend.HandleExistenceCheck(ctx, &bare)
 	if errors.Is(err, config.ErrUnreadable) {
 		return true, true, nil // the handler says so
 	}

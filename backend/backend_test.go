@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -26,6 +27,7 @@ import (
 	"example.com/vault-plugin-secrets-mdi/backend/config"
 	"example.com/vault-plugin-secrets-mdi/backend/credential"
 	"example.com/vault-plugin-secrets-mdi/backend/flight"
+	"example.com/vault-plugin-secrets-mdi/backend/graph"
 	"example.com/vault-plugin-secrets-mdi/backend/graphtest"
 	"example.com/vault-plugin-secrets-mdi/backend/health"
 	"example.com/vault-plugin-secrets-mdi/backend/lease"
@@ -468,3 +470,36 @@ func (v *coreView) LocalMount() bool               { return v.snapshot().LocalMo
 func (v *coreView) Tainted() bool                  { return v.snapshot().TaintedVal }
 func (v *coreView) MaxLeaseTTL() time.Duration     { return v.snapshot().MaxLeaseTTLVal }
 func (v *coreView) DefaultLeaseTTL() time.Duration { return v.snapshot().DefaultLeaseTTLVal }
+
+// An existence check, which core makes before a write, does not wait for storage without end,
+// nor keep others from what it has locked.
+func TestExistenceCheckIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		storage := silentStorage{&logical.InmemStorage{}}
+		b := newBackend(storage, time.Now, graph.Sleep)
+		defer b.Cleanup(t.Context())
+		conf := logical.TestBackendConfig()
+		conf.StorageView = storage
+		require.NoError(t, b.Setup(t.Context(), conf))
+		for _, path := range []string{configPath, rolesPath + "hosts"} {
+			start := time.Now()
+			var all sync.WaitGroup
+			all.Go(func() {
+				_, _, err := b.HandleExistenceCheck(t.Context(), &logical.Request{Operation: logical.UpdateOperation, Path: path, Storage: storage})
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+			synctest.Wait()
+			all.Go(func() { b.invalidate(t.Context(), path) })
+			all.Wait()
+			require.Equal(t, existenceBudget, time.Since(start))
+		}
+	})
+}
+
+// silentStorage answers no read.
+type silentStorage struct{ logical.Storage }
+
+func (silentStorage) Get(ctx context.Context, _ string) (*logical.StorageEntry, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}

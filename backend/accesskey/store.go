@@ -154,7 +154,7 @@ func (s *Store) lease(ctx context.Context, t Terms, alone bool) (*Lease, error) 
 	// In this order: from here on, whoever turns away waits for the lock, and no key is
 	// handed out under the policy of another workspace.
 	p := *s.policy.Load()
-	rec := s.view()
+	rec := s.view(p)
 	l, err := decide(rec, t, p, s.asked, s.now())
 	if err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (s *Store) known(ctx context.Context, alone bool) (rec Record, unlock func(
 		case err != nil:
 			return Record{}, func() {}, err
 		case s.record != nil && !s.record.ahead(s.now()) && (!s.record.Intent.UnderWay || s.flying.Load()):
-			return s.view(), unlock, nil // it is known, and nothing in it has to be corrected
+			return s.view(*s.policy.Load()), unlock, nil // it is known, and nothing in it has to be corrected
 		}
 		unlock()
 	}
@@ -338,10 +338,9 @@ const (
 )
 
 // Apply stores what an event makes of the record, and returns that, and what a comparison has
-// shown. Events from Configured on are remembered, not stored, and never
-// fail. The error is ErrNotDue for an attempt whose reason has gone,
-// and ErrOvertaken for a comparison that says nothing. If storage fails, what the event has
-// made known is kept in memory.
+// shown. Events from Configured on are remembered, not stored, and never fail. The error is
+// ErrNotDue for an attempt whose reason has gone, and ErrOvertaken for a comparison that says
+// nothing. If storage fails, what the event has made known is kept in memory.
 func (s *Store) Apply(ctx context.Context, e Event) (Record, string, error) {
 	if s.opens(ctx, e) {
 		return Record{}, "", nil
@@ -370,7 +369,7 @@ func (s *Store) Apply(ctx context.Context, e Event) (Record, string, error) {
 	}
 	err = s.keep(ctx, e, rec, next)
 	reserved.Wait()
-	return s.view(), finding, err
+	return s.view(*s.policy.Load()), finding, err
 }
 
 // reservedFor is how long a lease is reserved. Its record ends in the time of a lease that
@@ -484,17 +483,17 @@ func (s *Store) load(ctx context.Context) (Record, error) {
 		rec, s.dirty = rec.sane(s.now()), true
 	}
 	s.record = &rec
-	return s.view(), nil
+	return s.view(*s.policy.Load()), nil
 }
 
-// view returns the record, which is known, as it concerns the configured workspace. A key
+// view returns the record, which is known, as it concerns the workspace of a policy. A key
 // that was disclosed in advance, and that no reader has, is not disclosed. The caller holds
 // a lock.
-func (s *Store) view() Record {
+func (s *Store) view(p Policy) Record {
 	rec := *s.record
 	rec.Disclosed = rec.Disclosed && s.inAdvance.Load() != int64(rec.Version)
-	if to := s.policy.Load().Workspace; to != (Workspace{}) {
-		rec = rec.turnedAway(to, s.now())
+	if p.configured() {
+		rec = rec.turnedAway(p.Workspace, s.now())
 	}
 	return rec
 }

@@ -929,3 +929,28 @@ func TestWantedOutlastsATurn(t *testing.T) {
 	r.configure(accesskey.Policy{Workspace: abroad})
 	require.Zero(t, r.record().WantedSince)
 }
+
+// A failed write of the configuration leaves no policy until it has been read. A reader of
+// the new workspace does not get the key of the one that was left meanwhile.
+func TestNoKeyOfAWorkspaceThatWasLeft(t *testing.T) {
+	r := newRig(t)
+	r.regenerated("a")
+	r.lease(shared)
+	away := accesskey.Policy{Workspace: abroad}
+	r.configure(away)
+	var over atomic.Bool
+	var changes sync.WaitGroup
+	changes.Go(func() {
+		for !over.Load() {
+			r.apply(accesskey.Event{Kind: accesskey.Configured})
+			r.apply(accesskey.Event{Kind: accesskey.Configured, Policy: away})
+		}
+	})
+	for range 50000 {
+		if l, err := r.store.Lease(t.Context(), shared); err == nil {
+			require.Empty(t, l.Record.Key)
+		}
+	}
+	over.Store(true)
+	changes.Wait()
+}

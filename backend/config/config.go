@@ -87,7 +87,8 @@ func (c *Config) Fields() []field.Spec {
 
 // own are the fields besides those of packages credential and schedule, which write their
 // own. A field is added here and, with what it stores, to Config: schema, write, read and API
-// reference follow.
+// reference follow. One that changes the connection and does not redirect it, as the version
+// of the API, is also named in SameConnection.
 func (c *Config) own() []field.Spec {
 	return []field.Spec{
 		{Name: FieldTenantID, Title: "Tenant ID", At: &c.TenantID, Redirects: true, Required: true, Check: guid, Description: "Directory (tenant) ID of the Entra tenant, a GUID."},
@@ -136,7 +137,7 @@ func (c *Config) update(d *framework.FieldData, now time.Time) (*Config, error) 
 	if next.Credential, err = old.Credential.Update(d); err != nil {
 		return nil, err
 	}
-	err = cmp.Or(field.Write(next.own(), d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now))
+	err = cmp.Or(field.Write(next.own(), d, c == nil), next.Schedule.Update(d, old.Schedule, now), next.updateRoot(d, old, now), field.Missing(next.own()))
 	if err != nil {
 		return nil, err
 	}

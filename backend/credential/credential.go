@@ -32,6 +32,7 @@
 package credential
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -111,7 +112,7 @@ func (c Credential) Update(d *framework.FieldData) (Credential, error) {
 		}
 	}
 	own = slices.DeleteFunc(own, func(spec field.Spec) bool { return spec.For != kind })
-	err = field.Write(own, d, kind != c.Type)
+	err = cmp.Or(field.Write(own, d, kind != c.Type), field.Missing(own))
 	return next, err
 }
 

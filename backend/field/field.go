@@ -50,7 +50,7 @@ type Spec struct {
 	Multiline   bool     // a PEM text
 	Secret      bool     // never read back
 	Optional    bool     // a read lacks it if it is zero, or unset if it can be
-	Required    bool     // a text that must not be missing after a write
+	Required    bool     // a text that must not be missing after a write, see Missing
 	Query       bool     // of a read, in the query of its address
 	// For is the type of credential that the field belongs to; "" for none in particular.
 	For string
@@ -312,6 +312,13 @@ func Write(specs []Spec, d *framework.FieldData, first bool) error {
 				return &Error{s.Name, err.Error()}
 			}
 		}
+	}
+	return nil
+}
+
+// Missing returns an [*Error] if a required text is missing.
+func Missing(specs []Spec) error {
+	for _, s := range specs {
 		if text, _ := s.At.(*string); s.Required && *text == "" {
 			return &Error{s.Name, "is required"}
 		}

@@ -19,16 +19,16 @@ import (
 	"unicode/utf8"
 )
 
-// maxKeyBytes bounds what can be a key, of which no format is assumed. It is far above the 88 bytes in Microsoft's examples. Microsoft does not
-// document a length.
+// maxKeyBytes bounds what can be a key, of which no format is assumed. It is far above the
+// 88 bytes in Microsoft's examples. Microsoft does not document a length.
 const maxKeyBytes = 4096
 
 // sensors is the path of the calls, below the version.
 const sensors = "/security/identities/sensors/"
 
 // RegenerateDeploymentAccessKey replaces the tenant's deployment access key and
-// returns the new one, and the id that Graph gave the request. The old key no longer works for installations that have not used
-// it yet.
+// returns the new one, and the id that Graph gave the request. The old key no longer works
+// for installations that have not used it yet.
 //
 // If before is not nil, it is called once, while the connection to Graph is being made.
 // Nothing is sent unless it returns nil, and its error is returned. It has ended when this
@@ -192,7 +192,7 @@ func (a Application) Certificate(thumbprint string) (keyID string) {
 	sum, _ := hex.DecodeString(thumbprint) // which this package has written
 	for _, k := range a.Keys {
 		// Older tools wrote it in hexadecimal instead of base64.
-		if k.Identifier == base64.StdEncoding.EncodeToString(sum) || strings.EqualFold(k.Identifier, thumbprint) {
+		if k.Identifier != "" && (k.Identifier == base64.StdEncoding.EncodeToString(sum) || strings.EqualFold(k.Identifier, thumbprint)) {
 			return k.KeyID
 		}
 	}

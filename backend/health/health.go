@@ -389,6 +389,7 @@ func (t *Tracker) Forget() {
 	unlock, _ := t.lock.Write(context.Background()) // never fails: who holds it has a budget
 	defer unlock()
 	t.report = nil
+	t.tried.Store(false) // it was about another throttling
 }
 
 // note makes a change that is not worth failing for. What cannot be stored goes on in memory.

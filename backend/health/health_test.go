@@ -791,3 +791,17 @@ func TestReportOfVersion01(t *testing.T) {
 	require.Equal(t, false, r.stored()["probe_failed"])
 	require.Equal(t, false, r.stored()["deceived"])
 }
+
+// A throttling that another node has noted is not the one that a retirement has tried in
+// spite of.
+func TestRetirementTriesOnceForTheThrottlingOfAnotherNode(t *testing.T) {
+	r := newRig(t)
+	r.failed(false, throttled(time.Hour))
+	r.failed(true, throttled(time.Hour))
+	require.ErrorIs(t, r.tracker.May(t.Context(), health.Retirement), health.ErrThrottled)
+	r.now = r.now.Add(3 * time.Hour)
+	other := health.New(r.storage, func() time.Time { return r.now })
+	other.Failed(t.Context(), "read", false, throttled(24*time.Hour))
+	r.tracker.Forget()
+	require.NoError(t, r.tracker.May(t.Context(), health.Retirement))
+}

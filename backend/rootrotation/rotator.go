@@ -86,6 +86,7 @@ func (r *Rotator) work(ctx context.Context, asked bool) error {
 		conn, err := r.Configs.Current(ctx)
 		switch {
 		case err != nil:
+			r.report(ctx, err) // if the configuration can be read by now
 			return err
 		case asked && conn.Config.Credential.Ambient():
 			return errKind
