@@ -199,13 +199,15 @@ func (b *backend) logged(ctx context.Context, requestID string) context.Context 
 
 // invalidate drops what is remembered of a storage entry that another node has written.
 func (b *backend) invalidate(_ context.Context, key string) {
-	for prefix, forget := range map[string]func(){
-		config.StorageKey: b.configs.Forget, health.StorageKey: b.health.Forget, role.Prefix: b.roles.Forget,
-		accesskey.StorageKey: b.keys.Forget, lease.Prefix: b.keys.Forget,
-	} {
-		if strings.HasPrefix(key, prefix) {
-			forget()
-		}
+	switch {
+	case key == config.StorageKey:
+		b.configs.Forget()
+	case key == accesskey.StorageKey, strings.HasPrefix(key, lease.Prefix):
+		b.keys.Forget()
+	case key == health.StorageKey:
+		b.health.Forget()
+	case strings.HasPrefix(key, role.Prefix):
+		b.roles.Forget()
 	}
 }
 

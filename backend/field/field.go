@@ -359,7 +359,10 @@ func (s Spec) duration(seconds int) (time.Duration, error) {
 	if d >= s.Shortest && seconds <= int(longest.Seconds()) || s.OrNone && seconds == 0 {
 		return d, nil
 	}
-	orNone := map[bool]string{true: ", or 0 for none"}[s.OrNone]
+	orNone := ""
+	if s.OrNone {
+		orNone = ", or 0 for none"
+	}
 	return 0, fmt.Errorf("must be between %s and %dh%s", s.Shortest, int(longest.Hours()), orNone)
 }
 

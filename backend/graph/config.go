@@ -104,9 +104,6 @@ const (
 	AzureUSGovernmentDoDCloud = "AzureUSGovernmentDoDCloud" // DoD (L5)
 )
 
-// CloudNames are the names that CloudNamed accepts, the default first.
-var CloudNames = []string{AzurePublicCloud, AzureUSGovernmentCloud, AzureUSGovernmentDoDCloud}
-
 // azureChinaCloud is known by its name and hosts only to explain why it is refused.
 const azureChinaCloud = "AzureChinaCloud"
 
@@ -124,6 +121,14 @@ var clouds = []Cloud{
 	{AzureUSGovernmentCloud, "https://graph.microsoft.us", "https://login.microsoftonline.us"},
 	{AzureUSGovernmentDoDCloud, "https://dod-graph.microsoft.us", "https://login.microsoftonline.us"},
 }
+
+// CloudNames are the names that CloudNamed accepts, the default first.
+var CloudNames = func() (names []string) {
+	for _, c := range clouds {
+		names = append(names, c.Name)
+	}
+	return names
+}()
 
 // CloudNamed returns the cloud with that name. Its error lists the valid names, or says
 // why an existing cloud is not supported, and never repeats the name: it may be a secret.

@@ -45,8 +45,8 @@ type attempt struct {
 }
 
 // regenerate regenerates the key, or joins a regeneration. If the error is nil, no other
-// begins before release is called, which may be called at any time. It is [accesskey.ErrNotDue] if the joined work was not
-// made for those who wait.
+// begins before release is called, which may be called at any time. It is
+// [accesskey.ErrNotDue] if the joined work was not made for those who wait.
 func (m *Manager) regenerate(ctx context.Context, a attempt) (release func(), err error) {
 	return m.Flights.Share(ctx, a.Order, a.criticalSection)
 }

@@ -133,7 +133,10 @@ func (s *Schedule) Upcoming(d *framework.FieldData, last, now time.Time, paused 
 		}
 		last, times = now, append(times, now.UTC().Format(time.RFC3339))
 	}
-	once := map[bool]string{true: " once rotation is not paused"}[paused]
+	once := ""
+	if paused {
+		once = " once rotation is not paused"
+	}
 	return "The next automatic rotations of the key" + once + ": " + strings.Join(times, ", ")
 }
 
