@@ -50,8 +50,6 @@ func startCluster(t *testing.T, sc *scenario) *cluster {
 
 // start runs a number of nodes, the first of which becomes active.
 func (c *cluster) start(ctx context.Context, size int) error {
-	vaultPort.Lock()
-	defer vaultPort.Unlock()
 	for i := range size {
 		if err := c.addNode(ctx, "vault-"+strconv.Itoa(i+1)); err != nil {
 			return err
@@ -85,8 +83,6 @@ func (c *cluster) start(ctx context.Context, size int) error {
 // startSingle runs a cluster of one node, unsealed and without a mount.
 func (c *cluster) startSingle(t *testing.T) {
 	t.Helper()
-	vaultPort.Lock()
-	defer vaultPort.Unlock()
 	t.Cleanup(c.shutdown)
 	require.NoError(t, c.addNode(t.Context(), "vault-1"))
 	require.NoError(t, c.nodes[0].start(t.Context()))

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -110,14 +109,9 @@ func (s *suite) setup(env *testscript.Env) error {
 	return nil
 }
 
-// vaultPort keeps scenarios from choosing the same port at the same time.
-var vaultPort sync.Mutex
-
 // startVault runs a Vault and returns its address. Another program may take the
 // port that was just free, hence the attempts.
 func (sc *scenario) startVault() (address string, err error) {
-	vaultPort.Lock()
-	defer vaultPort.Unlock()
 	for range 5 {
 		address, err = sc.tryVault()
 		if err == nil {
