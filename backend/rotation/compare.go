@@ -91,6 +91,8 @@ func (m *Manager) heed(ctx context.Context, word accesskey.Event, requestID stri
 	}
 	result := health.DriftNone
 	switch args := []any{"key_version", rec.Version, "graph_request_id", requestID}; finding {
+	case "":
+		return err // storage failed before anything was compared
 	case accesskey.Unchanged:
 		if rec.Cause == accesskey.CauseExternal {
 			result = health.DriftExternal // until the engine has made a key of its own

@@ -168,6 +168,28 @@ func TestComparisonThatCannotBeStored(t *testing.T) {
 	require.Equal(t, accesskey.CauseExternal, r.record().Cause)
 }
 
+// An answer that there was no record to compare with shows nothing.
+func TestAnswerThatCannotBeCompared(t *testing.T) {
+	r := configured(t, nil)
+	r.obtain(shared)
+	r.sim.RegenerateInPortal()
+	r.advance(time.Hour)
+	before := r.report().DriftCheckedAt
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Get, Times: 1, Latency: time.Hour})
+	asked := r.gets() + 1
+	var done sync.WaitGroup
+	done.Go(func() { require.NoError(t, r.manager.RunDue(r.ctx)) })
+	r.started(graphtest.Get, asked)
+	r.keys.Forget() // as when another node has written
+	r.storage.FailWhen(func(op, key string) bool { return op == "get" && key == accesskey.StorageKey })
+	r.sim.Clear()
+	done.Wait()
+	require.Equal(t, before, r.report().DriftCheckedAt)
+	r.storage.FailWhen(nil)
+	r.runDue()
+	require.Equal(t, health.DriftExternal, r.report().DriftResult)
+}
+
 // A mount whose key nobody holds learns within about a day that its consent was withdrawn,
 // and says so once, with each day's attempt in the report.
 func TestWithdrawnConsentShowsOnAnIdleMount(t *testing.T) {
