@@ -19,6 +19,8 @@ import (
 
 const configPath = event.PathConfig
 
+var errNothingToPatch = logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write")
+
 var configStored = returningNothing("The configuration has been stored.")
 
 var pathConfig = path(configPath, `Configure the tenant, the app registration and the lease of the key.`, `
@@ -55,7 +57,7 @@ func (b *backend) configRead(ctx context.Context, _ *logical.Request, _ *framewo
 func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	if req.Operation == logical.PatchOperation {
 		if cfg, err := b.configs.Stored(ctx); cfg == nil {
-			return nil, cmp.Or[error](err, logical.CodedError(http.StatusNotFound, "there is no configuration to patch; create it with a write"))
+			return nil, cmp.Or[error](err, errNothingToPatch)
 		}
 	}
 	tried, err := b.configs.Try(ctx, d)
@@ -64,14 +66,17 @@ func (b *backend) configWrite(ctx context.Context, req *logical.Request, d *fram
 	}
 	resp := &logical.Response{}
 	// After an error resp may still be written: nobody looks at it.
-	return resp, b.flights.Alone(ctx, flight.Configuration, func(ctx context.Context) error { return b.replaceConfig(ctx, d, tried, resp) })
+	return resp, b.flights.Alone(ctx, flight.Configuration, func(ctx context.Context) error { return b.replaceConfig(ctx, req, d, tried, resp) })
 }
 
 // replaceConfig stores what the fields of d make of the configuration; tried is what they
 // made of it before. It runs alone: nothing can regenerate the key with the old
 // configuration and store it under the new one.
-func (b *backend) replaceConfig(ctx context.Context, d *framework.FieldData, tried *config.Connection, resp *logical.Response) error {
+func (b *backend) replaceConfig(ctx context.Context, req *logical.Request, d *framework.FieldData, tried *config.Connection, resp *logical.Response) error {
 	old, conn, err := b.configs.Resolve(ctx, d, tried)
+	if err == nil && old == nil && req.Operation == logical.PatchOperation {
+		err = errNothingToPatch // it has been deleted meanwhile
+	}
 	if err != nil {
 		return err
 	}

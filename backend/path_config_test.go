@@ -4,6 +4,7 @@ package backend
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,6 +70,21 @@ func TestConfigPatch(t *testing.T) {
 	require.Equal(t, false, data[config.FieldRegenerateOnRevoke])
 	require.Contains(t, r.fails(400, logical.PatchOperation, configPath, map[string]any{config.FieldTenantID: nil}), config.FieldTenantID)
 	r.fails(400, logical.PatchOperation, configPath, map[string]any{credential.FieldSecret: "wrong", config.FieldVerifyConnection: nil})
+}
+
+// What is patched can be deleted while the engine signs in.
+func TestPatchBesideADelete(t *testing.T) {
+	r := configured(t)
+	r.sim.Inject(graphtest.Fault{Operation: graphtest.Token, Times: 1, Latency: time.Hour})
+	asked := r.sim.Calls(graphtest.Token).Started
+	var done sync.WaitGroup
+	done.Go(func() { r.fails(404, logical.PatchOperation, configPath, r.config(nil)) })
+	require.NoError(t, r.sim.Wait(t.Context(), graphtest.Token, func(c graphtest.Calls) bool { return c.Started > asked }))
+	_, err := r.request(t.Context(), logical.DeleteOperation, configPath, nil)
+	require.NoError(t, err)
+	r.sim.Clear()
+	done.Wait()
+	require.Nil(t, r.read(configPath))
 }
 
 // Nothing of it is said of writes that set something else.

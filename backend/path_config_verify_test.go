@@ -84,7 +84,7 @@ func TestWhatHasNotBeenVerifiedIsNotStored(t *testing.T) {
 	require.NoError(t, err)
 
 	r.write(configPath, map[string]any{credential.FieldSecret: "another", config.FieldVerifyConnection: false})
-	err = r.engine.replaceConfig(t.Context(), d, tried, &logical.Response{})
+	err = r.engine.replaceConfig(t.Context(), &logical.Request{}, d, tried, &logical.Response{})
 	require.ErrorIs(t, err, config.ErrChanged)
 	var coded logical.HTTPCodedError
 	require.ErrorAs(t, refusal(err), &coded)
