@@ -166,17 +166,19 @@ func (r Record) found(now time.Time) Record {
 	return r
 }
 
+// times are those that a clock ahead may have left in the record.
+func (r *Record) times() []*time.Time {
+	return []*time.Time{&r.RegeneratedAt, &r.ComparedAt, &r.WantedSince, &r.Intent.StartedAt, &r.Intent.BegunAt}
+}
+
 // ahead reports whether a clock ahead has left a time that is later than it can be.
-// Each reader asks, so only what can be corrected is compared.
 func (r Record) ahead(now time.Time) bool {
-	sane := r.sane(now)
-	return sane.RegeneratedAt != r.RegeneratedAt || sane.ComparedAt != r.ComparedAt || sane.WantedSince != r.WantedSince ||
-		sane.Intent != r.Intent || sane.Watch != r.Watch
+	return r.Watch.Until.After(now.Add(watchFor)) || slices.ContainsFunc(r.times(), func(t *time.Time) bool { return t.After(now) })
 }
 
 // sane corrects the times that a clock ahead has left. A watch begins anew.
 func (r Record) sane(now time.Time) Record {
-	for _, t := range []*time.Time{&r.RegeneratedAt, &r.ComparedAt, &r.WantedSince, &r.Intent.StartedAt, &r.Intent.BegunAt} {
+	for _, t := range r.times() {
 		if t.After(now) {
 			*t = now
 		}
