@@ -475,7 +475,8 @@ func (v *coreView) DefaultLeaseTTL() time.Duration { return v.snapshot().Default
 // nor keep others from what it has locked.
 func TestExistenceCheckIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		storage := silentStorage{&logical.InmemStorage{}}
+		storage := storagetest.New()
+		storage.HangWhen(func(op, _ string) bool { return op == "get" })
 		b := newBackend(storage, time.Now, graph.Sleep)
 		defer b.Cleanup(t.Context())
 		conf := logical.TestBackendConfig()
@@ -494,12 +495,4 @@ func TestExistenceCheckIsBounded(t *testing.T) {
 			require.Equal(t, existenceBudget, time.Since(start))
 		}
 	})
-}
-
-// silentStorage answers no read.
-type silentStorage struct{ logical.Storage }
-
-func (silentStorage) Get(ctx context.Context, _ string) (*logical.StorageEntry, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
 }
