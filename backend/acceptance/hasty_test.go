@@ -48,8 +48,10 @@ type left struct {
 // an answer was lost between the plugin and Vault, which the lease's end settles. Of readers
 // that a standby has forwarded, the plugin does not hear that they have gone, but Vault has
 // leases for them.
+//
+// It runs before the scenarios that run beside each other: how many answers are lost depends
+// on how busy the machine is.
 func (s *suite) testHasty(t *testing.T) {
-	t.Parallel()
 	work := filepath.Join(s.work, "hasty")
 	require.NoError(t, os.Mkdir(work, 0o700))
 	sc, err := s.newScenario(work)
